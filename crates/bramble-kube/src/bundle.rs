@@ -1,0 +1,95 @@
+//! Bundles: everything an installation needs, offline.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bramble_spec::{Arch, KubeVersion, Sha256Digest};
+use serde::{Deserialize, Serialize};
+
+/// Everything an installation needs, offline: a folder with a manifest.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What it holds.
+    pub manifest: BundleManifest,
+}
+
+/// What a bundle holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleManifest {
+    /// The version of Kubernetes, with its patch.
+    pub kubernetes: KubeVersion,
+    /// What its programs run on.
+    pub arch: Arch,
+    /// The registry under whose name the images are stored on the nodes.
+    pub image_repository: String,
+    /// The tag of the etcd image.
+    pub etcd_tag: String,
+    /// The whole name of the pause image.
+    pub pause_image: String,
+    /// The whole name of an image with a small HTTP server and client, for the smoke test.
+    pub smoke_image: String,
+    /// The programs.
+    pub programs: Vec<BundleFile>,
+    /// The images, as Docker archives.
+    pub images: Vec<BundleFile>,
+}
+
+/// A file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleFile {
+    /// A program's name, or an image's whole name with its tag.
+    pub name: String,
+    /// Its path below the bundle's folder.
+    pub path: String,
+    /// The digest of its bytes.
+    pub sha256: Sha256Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether only control planes need it.
+    pub control_plane_only: bool,
+}
+
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It is not there.
+    #[error("there is no bundle at {}: {source}; make one with `bramble lab bundle`", path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Its bytes are not those of its manifest.
+    #[error("the bundle at {} is damaged: {reason}; make it again with `bramble lab bundle --again`", path.display())]
+    Damaged {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Bundle {
+    /// The name of the manifest in the bundle's folder.
+    pub const MANIFEST: &str = "manifest.json";
+
+    /// Opens a bundle and checks that its files are there with the right sizes; digests are checked when they are used.
+    pub fn open(dir: &Path) -> Result<Bundle, BundleError> {
+        let path = dir.join(Self::MANIFEST);
+        let text = fs::read(&path).map_err(|source| BundleError::Missing { path: path.clone(), source })?;
+        let damaged = |reason: String| BundleError::Damaged { path: dir.to_owned(), reason };
+        let manifest: BundleManifest = serde_json::from_slice(&text).map_err(|e| damaged(format!("{}: {e}", Self::MANIFEST)))?;
+        for file in manifest.programs.iter().chain(&manifest.images) {
+            let path = dir.join(&file.path);
+            let size = fs::metadata(&path).map_err(|e| damaged(format!("{}: {e}", file.path)))?.len();
+            if size != file.size {
+                return Err(damaged(format!("{} has {size} bytes instead of {}", file.path, file.size)));
+            }
+        }
+        Ok(Bundle { dir: dir.to_owned(), manifest })
+    }
+}
+

@@ -1,0 +1,49 @@
+//! containerd's configuration, which has another shape from version 2 on.
+
+use bramble_state::Observation;
+
+pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
+
+/// The major version that is installed, or else the one that the node's release would install (Debian up to 13 and
+/// Ubuntu up to 24.04 have 1.x).
+pub(crate) fn major(seen: &Observation) -> u32 {
+    let installed = ["containerd", "containerd.io"].iter().find_map(|name| seen.package_version(name));
+    if let Some(version) = installed {
+        let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+        return version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(1);
+    }
+    let release: f64 = seen.facts.os_version.parse().unwrap_or(0.0);
+    match seen.facts.os.as_str() {
+        "ubuntu" if release > 24.04 => 2,
+        "debian" | "raspbian" if release > 13.0 => 2,
+        _ => 1,
+    }
+}
+
+/// Keys and places: containerd's docs/cri/config.md, for versions 1.7 and 2.x.
+pub(crate) fn config(major: u32, pause: &str, systemd_cgroup: bool, cni_bin: &str, in_container: bool) -> String {
+    let (format, cri, images) = match major {
+        0 | 1 => (2, "io.containerd.grpc.v1.cri", None),
+        _ => (3, "io.containerd.cri.v1.runtime", Some("io.containerd.cri.v1.images")),
+    };
+    let mut text = format!("# Written by bramble.\nversion = {format}\n\n");
+    if let Some(images) = images {
+        text.push_str(&format!("[plugins.'{images}'.pinned_images]\n  sandbox = \"{pause}\"\n\n"));
+    }
+    text.push_str(&format!("[plugins.'{cri}']\n"));
+    if images.is_none() {
+        text.push_str(&format!("  sandbox_image = \"{pause}\"\n"));
+    }
+    if in_container {
+        // A container may neither load AppArmor profiles nor lower its own OOM score.
+        text.push_str("  disable_apparmor = true\n  restrict_oom_score_adj = true\n");
+    }
+    text.push_str(&format!(
+        "\n[plugins.'{cri}'.containerd]\n  default_runtime_name = \"runc\"\n\n\
+         [plugins.'{cri}'.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\n\
+         [plugins.'{cri}'.containerd.runtimes.runc.options]\n  SystemdCgroup = {systemd_cgroup}\n\n"
+    ));
+    // From 2.1 on several folders can be named; the single key is understood by all.
+    text.push_str(&format!("[plugins.'{cri}'.cni]\n  bin_dir = \"{cni_bin}\"\n  conf_dir = \"/etc/cni/net.d\"\n"));
+    text
+}

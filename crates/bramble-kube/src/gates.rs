@@ -1,0 +1,160 @@
+//! Gates: what must be true before the next stage, asked on a control plane.
+
+use bramble_spec::Cluster;
+use bramble_state::Script;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::prepare::Inputs;
+
+/// Waits until every node of the cluster is Ready and every pod of the system runs. Fails with what is not.
+pub fn ready_script(cluster: &Cluster) -> String {
+    let mut script = Script::new();
+    script.fixed(include_str!("kubernetes.sh")).fixed(
+        r#"n=0
+until kubectl_admin get --raw /readyz >/dev/null 2>&1; do
+    [ "$n" -lt 240 ] || { echo 'the API does not answer' >&2; journalctl -q --no-pager -n 15 -o cat -u kubelet >&2; exit 1; }
+    sleep 0.5; n=$((n + 1))
+done
+wait_for() {
+    n=0
+    until kubectl_admin get node "$1" >/dev/null 2>&1; do
+        [ "$n" -lt 120 ] || { echo "the node $1 does not appear" >&2; exit 1; }
+        sleep 0.5; n=$((n + 1))
+    done
+}"#,
+    );
+    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    for name in &names {
+        script.call("wait_for", [name]);
+    }
+    script.fixed("echo '@fact gate nodes-appeared'");
+    script.call("kubectl_admin wait --for=condition=Ready --timeout=180s node", &names);
+    script.fixed(
+        r#"echo '@fact gate nodes-ready'
+if ! kubectl_admin -n kube-system wait --for=condition=Ready --timeout=180s pod --all; then
+    kubectl_admin -n kube-system get pods -o wide >&2
+    exit 1
+fi
+echo '@fact gate system-ready'"#,
+    );
+    script.as_str().to_owned()
+}
+
+/// What the mark of a passed smoke test says: it holds for these nodes.
+pub fn smoke_mark(cluster: &Cluster) -> String {
+    let names: Vec<String> = cluster.nodes.iter().map(|node| format!("{}={}", node.name, node.address)).collect();
+    Sha256::digest(names.join(" ").as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A pod on every node answers every other node's pod, and through a service; then all of it is removed.
+pub fn smoke_script(cluster: &Cluster, inputs: &Inputs) -> String {
+    let image = match &inputs.bundle {
+        Some(bundle) => bundle.manifest.smoke_image.clone(),
+        None => "docker.io/library/busybox:1.36".to_owned(),
+    };
+    let labels = json!({ "app": "bramble-smoke" });
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "List",
+        "items": [
+            { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "bramble-smoke" } },
+            {
+                "apiVersion": "apps/v1", "kind": "DaemonSet",
+                "metadata": { "name": "smoke", "namespace": "bramble-smoke" },
+                "spec": {
+                    "selector": { "matchLabels": labels },
+                    "template": {
+                        "metadata": { "labels": labels },
+                        "spec": {
+                            "tolerations": [{ "operator": "Exists" }],
+                            "automountServiceAccountToken": false,
+                            "terminationGracePeriodSeconds": 0,
+                            "containers": [{
+                                "name": "smoke", "image": image, "imagePullPolicy": "IfNotPresent",
+                                "command": ["/bin/sh", "-c",
+                                    "mkdir -p /tmp/www && echo \"$NODE\" >/tmp/www/node && exec busybox httpd -f -p 8080 -h /tmp/www"],
+                                "env": [{ "name": "NODE", "valueFrom": { "fieldRef": { "fieldPath": "spec.nodeName" } } }],
+                                "readinessProbe": {
+                                    "httpGet": { "path": "/node", "port": 8080 }, "periodSeconds": 1, "failureThreshold": 60,
+                                },
+                            }],
+                        },
+                    },
+                },
+            },
+            {
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": { "name": "smoke", "namespace": "bramble-smoke" },
+                "spec": { "selector": labels, "ports": [{ "port": 80, "targetPort": 8080 }] },
+            },
+        ],
+    });
+    let mut script = Script::new();
+    script.fixed("B=/var/lib/bramble").fixed(include_str!("kubernetes.sh"));
+    script.call("private_file", ["/run/bramble/smoke.json", &manifest.to_string()]);
+    script.set("nodes", &cluster.nodes.len().to_string());
+    script.set("mark", &smoke_mark(cluster));
+    script.fixed(
+        r#"k() { kubectl_admin -n bramble-smoke "$@"; }
+clean() { kubectl_admin delete namespace bramble-smoke --ignore-not-found --wait="$1" --timeout=60s >/dev/null; }
+fail() { echo "$1" >&2; k get pods -o wide >&2; k describe pods 2>/dev/null | sed -n '/^Events:/,$p' | tail -n 15 >&2; clean false; exit 1; }
+clean true
+kubectl_admin apply -f /run/bramble/smoke.json >/dev/null || fail 'the smoke test cannot be applied'
+k rollout status daemonset/smoke --timeout=120s >/dev/null || fail 'a pod of the smoke test does not become ready'
+k get pods -l app=bramble-smoke -o 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIP}{"\n"}{end}' >/run/bramble/smoke.pods
+service=$(k get service smoke -o 'jsonpath={.spec.clusterIP}')
+count=0
+while read -r pod node address; do count=$((count + 1)); done </run/bramble/smoke.pods
+[ "$count" = "$nodes" ] || fail "there are $count pods of the smoke test on $nodes nodes"
+targets=
+while read -r pod node address; do targets="$targets $node=http://$address:8080/node"; done </run/bramble/smoke.pods
+# Each pod asks every pod and the service, all pods at once.
+while read -r pod node address; do
+    k exec "$pod" -- sh -c '
+        for t in "$@"; do
+            name=${t%%=*}; url=${t#*=}; n=0
+            until got=$(wget -q -T 3 -O - "$url" 2>/dev/null); do
+                n=$((n + 1)); [ "$n" -lt 10 ] || { echo "no answer from $name at $url"; exit 1; }
+                sleep 0.5
+            done
+            [ "$name" = service ] || [ "$got" = "$name" ] || { echo "$url answers as $got instead of $name"; exit 1; }
+        done' sh $targets "service=http://$service/node" </dev/null >"/run/bramble/smoke.$node" 2>&1 || echo failed >>"/run/bramble/smoke.$node" &
+done </run/bramble/smoke.pods
+wait
+bad=
+while read -r pod node address; do
+    [ ! -s "/run/bramble/smoke.$node" ] || bad="$bad
+from $node: $(cat "/run/bramble/smoke.$node")"
+done </run/bramble/smoke.pods
+rm -f /run/bramble/smoke.*
+[ -z "$bad" ] || fail "the pod network does not work:$bad"
+clean true
+printf '%s\n' "$mark" >"$B/done/smoke"
+echo "@fact smoke $((count * count)) paths between pods, $count through the service""#,
+    );
+    script.as_str().to_owned()
+}
+
+/// Takes the pods off the workers before the cluster goes; best effort, bounded in time.
+pub fn drain_script(cluster: &Cluster) -> String {
+    let mut script = Script::new();
+    script.fixed(include_str!("kubernetes.sh"));
+    script.fixed(
+        "drain() { kubectl_admin drain \"$1\" --ignore-daemonsets --delete-local-data --force --timeout=60s >/dev/null 2>&1 \
+         || kubectl_admin drain \"$1\" --ignore-daemonsets --delete-emptydir-data --force --timeout=60s >/dev/null 2>&1 || :; }",
+    );
+    for node in &cluster.nodes {
+        script.call("drain", [node.name.as_str()]);
+    }
+    script.as_str().to_owned()
+}
+
+/// Forgets bootstrap tokens that bramble made: nothing needs them when all nodes have joined.
+pub fn forget_tokens_script() -> String {
+    let mut script = Script::new();
+    script.fixed(include_str!("kubernetes.sh"));
+    script.fixed(
+        "kubectl_admin -n kube-system delete secret --field-selector type=bootstrap.kubernetes.io/token >/dev/null",
+    );
+    script.as_str().to_owned()
+}

@@ -1,0 +1,170 @@
+//! What every node has before Kubernetes starts on it.
+
+use std::collections::BTreeMap;
+
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Role, Swap};
+use bramble_state::{Blob, BlobSource, Check, File, Image, Observation, Resource, Unit};
+
+use crate::bundle::Bundle;
+use crate::{containerd, kubeadm, routed};
+
+/// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// The bundle, if programs and images come from one.
+    pub bundle: Option<Bundle>,
+    /// The signing key of the apt repository, if programs come from one (armoured).
+    pub apt_key: Option<String>,
+    /// The CNI's manifest, if it has one.
+    pub cni_manifest: Option<String>,
+}
+
+/// sshd keeps the first value that it reads of a setting, so ours come before the others.
+const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/00-bramble.conf";
+const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
+
+/// Everything that `node` should have before Kubernetes is started on it.
+pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
+    let wish = &cluster.preparation;
+    let mut all = Vec::new();
+    let kubernetes = matches!(cluster.distribution, Distribution::Kubeadm(_));
+    all.push(Resource::Hostname(node.name.to_string()));
+    let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
+    all.push(Resource::Hosts(hosts.collect()));
+    if let Some(zone) = &wish.timezone {
+        all.push(Resource::Timezone(zone.clone()));
+    }
+    if let Some(locale) = &wish.locale {
+        all.push(Resource::Locale(locale.clone()));
+    }
+    let mut packages = wish.packages.clone();
+    let mut hold = wish.hold.clone();
+    let mut sources = Vec::new();
+    if let Distribution::Kubeadm(config) = &cluster.distribution {
+        all.extend(kubeadm::owned_folders());
+        let (repository, own, held) = kubeadm::packages(config, inputs, seen);
+        for file in repository {
+            sources.push(file.path.clone());
+            all.push(Resource::File(file));
+        }
+        packages.extend(own);
+        hold.extend(held);
+    }
+    packages.sort();
+    packages.dedup();
+    if !packages.is_empty() {
+        all.push(Resource::AptLists { max_age: 24 * 3600, sources });
+        all.push(Resource::Packages(packages));
+    }
+    if wish.autoremove {
+        all.push(Resource::Autoremove);
+    }
+    if !hold.is_empty() {
+        all.push(Resource::Hold(hold));
+    }
+    if !wish.boot.config.is_empty() {
+        all.push(Resource::BootConfig(wish.boot.config.clone()));
+    }
+    if !wish.boot.kernel_args.is_empty() {
+        all.push(Resource::KernelArgs(wish.boot.kernel_args.clone()));
+    }
+    if kubernetes {
+        all.push(Resource::MemoryCgroup);
+    }
+    if wish.swap == Swap::Off {
+        all.push(Resource::SwapOff);
+    }
+    let mut modules = wish.modules.clone();
+    let mut sysctls: BTreeMap<String, String> = wish.sysctls.clone();
+    if kubernetes {
+        // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
+        for module in ["overlay", "br_netfilter"] {
+            if !modules.iter().any(|known| known == module) {
+                modules.push(module.to_owned());
+            }
+        }
+        for key in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
+            sysctls.entry(key.to_owned()).or_insert_with(|| "1".to_owned());
+        }
+    }
+    // Modules come first: some settings exist only with them.
+    if !modules.is_empty() {
+        all.push(Resource::Modules(modules));
+    }
+    if !sysctls.is_empty() {
+        all.push(Resource::Sysctls(sysctls));
+    }
+    if !wish.sshd.is_empty() {
+        let text: String = wish.sshd.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+        let file = File { check: Some(Check::Sshd), ..File::new(SSHD_FILE, text) };
+        all.push(Resource::File(file));
+        all.push(Resource::Unit(Unit::new("ssh", vec![SSHD_FILE.into()])));
+    }
+    if !wish.sudoers.is_empty() {
+        let text: String = wish.sudoers.iter().map(|line| format!("{line}\n")).collect();
+        let file = File { mode: "440".into(), check: Some(Check::Sudoers), ..File::new(SUDOERS_FILE, text) };
+        all.push(Resource::File(file));
+    }
+    let mut readers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for file in &wish.files {
+        all.push(Resource::File(File { mode: file.mode.to_string(), ..File::new(&file.path, &file.content) }));
+        for unit in &file.restart {
+            readers.entry(unit).or_default().push(file.path.clone());
+        }
+    }
+    for download in &wish.downloads {
+        all.push(Resource::Blob(Blob {
+            path: download.path.clone(),
+            sha256: download.sha256.clone(),
+            mode: download.mode.to_string(),
+            source: BlobSource::Url(download.url.clone()),
+        }));
+    }
+    for service in &wish.services {
+        readers.entry(service).or_default();
+    }
+    for (unit, files) in readers {
+        all.push(Resource::Unit(Unit::new(unit, files)));
+    }
+    if let Distribution::Kubeadm(config) = &cluster.distribution {
+        let pause = kubeadm::pause_image(config, inputs);
+        let cni_bin = cni_bin(cluster, config);
+        let in_container = seen.facts.container;
+        let text =
+            containerd::config(containerd::major(seen), &pause, kubeadm::systemd_cgroup(seen), cni_bin, in_container);
+        all.push(Resource::File(File::new(containerd::CONFIG, text)));
+        all.push(Resource::Unit(Unit::new("containerd", vec![containerd::CONFIG.into()])));
+        if let Some(bundle) = &inputs.bundle {
+            for program in &bundle.manifest.programs {
+                all.push(Resource::Blob(Blob {
+                    path: format!("/usr/local/bin/{}", program.name),
+                    sha256: program.sha256.clone(),
+                    mode: "755".into(),
+                    source: BlobSource::Upload(bundle.dir.join(&program.path)),
+                }));
+            }
+            let images = bundle.manifest.images.iter();
+            let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
+            let image = |image: &crate::bundle::BundleFile| Image {
+                name: image.name.clone(),
+                sha256: image.sha256.clone(),
+                archive: bundle.dir.join(&image.path),
+            };
+            all.push(Resource::Images(images.map(image).collect()));
+        }
+        all.extend(kubeadm::kubelet_unit(config));
+        if cluster.network.cni == Cni::Routed {
+            all.extend(routed::resources(cluster, node));
+        }
+    }
+    all
+}
+
+/// Debian's plugins lie in /usr/lib/cni; those of the Kubernetes project, of flannel and of Calico in /opt/cni/bin.
+fn cni_bin(cluster: &Cluster, config: &bramble_spec::Kubeadm) -> &'static str {
+    match (&config.source, cluster.network.cni) {
+        (KubeadmSource::Bundle(_), Cni::Routed) => "/usr/lib/cni",
+        _ => "/opt/cni/bin",
+    }
+}
+

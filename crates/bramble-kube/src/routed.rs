@@ -1,0 +1,61 @@
+//! The CNI `routed`: all nodes share one Ethernet, so a route for each node's range of pods is all it takes. No
+//! overlay, no daemon, nothing to download.
+
+use bramble_spec::{Cluster, Node};
+use bramble_state::{File, Resource, Unit};
+use serde_json::json;
+
+const CONFLIST: &str = "/etc/cni/net.d/10-bramble.conflist";
+const ROUTES: &str = "/etc/bramble/routes";
+const UNIT: &str = "/etc/systemd/system/bramble-routes.service";
+
+pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
+    let Some(pods) = node.pods else { return Vec::new() };
+    let conflist = json!({
+        "cniVersion": "0.4.0",
+        "name": "bramble",
+        "plugins": [
+            {
+                "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{ "subnet": pods.to_string() }]],
+                    "routes": [{ "dst": "0.0.0.0/0" }],
+                },
+            },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ],
+    });
+    let mut up = String::new();
+    let mut down = String::new();
+    for other in cluster.nodes.iter().filter(|other| other.name != node.name) {
+        if let Some(range) = other.pods {
+            up.push_str(&format!("    ip route replace {range} via {}\n", other.address));
+            down.push_str(&format!("    ip route del {range} 2>/dev/null || :\n"));
+        }
+    }
+    // Pods keep their own addresses among themselves and towards the nodes; only what leaves the network is masked.
+    let script = format!(
+        "#!/bin/sh\n# Written by bramble: the way to the pods of the other nodes.\nset -e\ncase $1 in\nup)\n{up}    \
+         nft -f - <<'RULES'\n\
+         table ip bramble_routed {{}}\ndelete table ip bramble_routed\ntable ip bramble_routed {{\n    \
+         chain postrouting {{\n        type nat hook postrouting priority srcnat; policy accept;\n        \
+         ip saddr {pods} ip daddr != {{ {cluster_pods}, {subnet} }} masquerade\n    }}\n}}\nRULES\n    ;;\ndown)\n{down}    \
+         nft delete table ip bramble_routed 2>/dev/null || :\n    ;;\nesac\n",
+        cluster_pods = cluster.network.pods,
+        subnet = cluster.network.subnet,
+    );
+    let unit = format!(
+        "[Unit]\nDescription=Routes to the pods of the other nodes\nWants=network-online.target\nAfter=network-online.target\n\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh {ROUTES} up\nExecStop=/bin/sh {ROUTES} down\n\
+         Restart=on-failure\nRestartSec=2\n\n\
+         [Install]\nWantedBy=multi-user.target\n"
+    );
+    let text = serde_json::to_string_pretty(&conflist).unwrap_or_default();
+    vec![
+        Resource::File(File::new(CONFLIST, format!("{text}\n"))),
+        Resource::File(File::new(ROUTES, script)),
+        Resource::File(File::new(UNIT, unit)),
+        Resource::Unit(Unit::new("bramble-routes", vec![ROUTES.into(), UNIT.into()])),
+    ]
+}

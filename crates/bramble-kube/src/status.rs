@@ -1,0 +1,175 @@
+//! Is the cluster well? Named conditions, each with its reason.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use bramble_spec::{Cluster, Distribution};
+use bramble_state::Observation;
+
+use crate::kubeadm::INIT;
+
+/// How a condition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Good,
+    /// Worth knowing.
+    Note,
+    /// Not as it should be.
+    Bad,
+    /// Nobody could tell.
+    Unknown,
+}
+
+/// One named condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// Its name.
+    pub name: &'static str,
+    /// How it stands.
+    pub state: State,
+    /// Why.
+    pub reason: String,
+}
+
+fn condition(name: &'static str, state: State, reason: impl Into<String>) -> Condition {
+    Condition { name, state, reason: reason.into() }
+}
+
+/// A node as the Kubernetes API knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it is Ready, or why not.
+    pub ready: Result<(), String>,
+    /// Whether it takes pods.
+    pub cordoned: bool,
+    /// The kubelet's version.
+    pub version: String,
+}
+
+/// A cluster as its API knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// Its nodes.
+    pub nodes: Vec<NodeReport>,
+    /// Pods of the system that are not well, as `name: why`.
+    pub bad_pods: Vec<String>,
+    /// How many pods of the system there are.
+    pub system_pods: usize,
+    /// Whether a cluster DNS runs.
+    pub dns: bool,
+}
+
+/// Asks the API, on a control plane, for what [`parse_nodes`] reads.
+pub fn status_script() -> String {
+    "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+     kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=10s || exit 1\n\
+     echo '@next'\n\
+     kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system get pods -o json --request-timeout=10s"
+        .to_owned()
+}
+
+/// Reads the output of [`status_script`].
+pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
+    let (nodes, pods) = output.split_once("@next")?;
+    let nodes: Value = serde_json::from_str(nodes).ok()?;
+    let pods: Value = serde_json::from_str(pods).ok()?;
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let nodes = nodes["items"].as_array()?.iter().map(|node| {
+        let ready = node["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
+        NodeReport {
+            name: text(&node["metadata"]["name"]),
+            ready: match ready {
+                Some(c) if c["status"] == "True" => Ok(()),
+                Some(c) => Err(format!("{}: {}", text(&c["reason"]), text(&c["message"]))),
+                None => Err("it never reported".into()),
+            },
+            cordoned: node["spec"]["unschedulable"].as_bool().unwrap_or(false),
+            version: text(&node["status"]["nodeInfo"]["kubeletVersion"]),
+        }
+    });
+    let pods = pods["items"].as_array()?;
+    let bad_pods = pods.iter().filter_map(|pod| {
+        let ready = pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let phase = text(&pod["status"]["phase"]);
+        let waiting = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        let why = waiting.map(|c| text(&c["state"]["waiting"]["reason"])).find(|why| !why.is_empty()).unwrap_or_else(|| phase.clone());
+        (!ready && phase != "Succeeded").then(|| format!("{}: {why}", text(&pod["metadata"]["name"])))
+    });
+    let dns = pods.iter().any(|pod| pod["metadata"]["labels"]["k8s-app"] == "kube-dns");
+    Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns })
+}
+
+/// How a node that was looked at stands.
+pub fn node_conditions(cluster: &Cluster, seen: &Observation, report: Option<&NodeReport>) -> Vec<Condition> {
+    let mut found = vec![condition("Reachable", State::Good, seen.facts.model.clone())];
+    let facts = &seen.facts;
+    if facts.reboot_required {
+        found.push(condition("Rebooted", State::Note, "Debian asks for a reboot"));
+    }
+    if cluster.distribution == Distribution::None {
+        return found;
+    }
+    if facts.controllers.contains("memory") {
+        found.push(condition("MemoryCgroup", State::Good, "on"));
+    } else {
+        found.push(condition("MemoryCgroup", State::Bad, "off: run `bramble up`"));
+    }
+    if facts.swaps.is_empty() {
+        found.push(condition("SwapOff", State::Good, "no swap in use"));
+    } else {
+        found.push(condition("SwapOff", State::Bad, format!("in use: {}", facts.swaps.join(" "))));
+    }
+    match (seen.done(INIT), report) {
+        (None, _) => found.push(condition("Joined", State::Bad, "not part of the cluster yet: run `bramble up`")),
+        (Some(_), None) => found.push(condition("Joined", State::Unknown, "the API does not tell")),
+        (Some(_), Some(report)) => {
+            found.push(condition("Joined", State::Good, report.version.clone()));
+            match &report.ready {
+                Ok(()) => found.push(condition("Ready", State::Good, "the kubelet reports it")),
+                Err(why) => found.push(condition("Ready", State::Bad, why.clone())),
+            }
+            if report.cordoned {
+                found.push(condition("Schedulable", State::Note, "cordoned"));
+            }
+        }
+    }
+    found
+}
+
+/// How the cluster as a whole stands; `Err` says why its API could not be asked.
+pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str>) -> Vec<Condition> {
+    if cluster.distribution == Distribution::None {
+        return Vec::new();
+    }
+    let report = match report {
+        Err(why) => return vec![condition("ApiAnswers", State::Bad, why)],
+        Ok(report) => report,
+    };
+    let mut found = vec![condition("ApiAnswers", State::Good, format!("https://{}:6443", cluster.network.api))];
+    let ready = report.nodes.iter().filter(|node| node.ready.is_ok()).count();
+    let state = if ready == cluster.nodes.len() { State::Good } else { State::Bad };
+    found.push(condition("NodesReady", state, format!("{ready} of {}", cluster.nodes.len())));
+    if report.bad_pods.is_empty() {
+        found.push(condition("SystemPodsReady", State::Good, format!("{} pods", report.system_pods)));
+    } else {
+        found.push(condition("SystemPodsReady", State::Bad, report.bad_pods.join(", ")));
+    }
+    let strangers: Vec<&str> = report
+        .nodes
+        .iter()
+        .map(|node| node.name.as_str())
+        .filter(|name| !cluster.nodes.iter().any(|node| node.name.as_str() == *name))
+        .collect();
+    if !strangers.is_empty() {
+        let list = strangers.join(", ");
+        found.push(condition("OnlyKnownNodes", State::Note, format!("not in the cluster file: {list}")));
+    }
+    if !report.dns {
+        found.push(condition("ClusterDns", State::Note, "none: the bundle has no CoreDNS image; services are reached by address"));
+    }
+    found
+}

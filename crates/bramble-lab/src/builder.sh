@@ -1,0 +1,90 @@
+#!/bin/sh
+# Runs inside the Debian builder: Kubernetes from Debian's source package, and the file trees of the images.
+set -eu
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive HOME=/root
+cd /build
+echo "== fetching the source package"
+apt-get -qq update
+apt-get -qq source --download-only kubernetes
+dpkg-source --no-check -x kubernetes_*.dsc src >/dev/null
+version=$(sed -n 's/^kubernetes (\([^)]*\)).*/\1/p;q' src/debian/changelog)
+# 1.20.5+really1.20.2-1.1: what it really is stands behind "really".
+release=${version##*+really}
+release=${release%%-*}
+echo "== Kubernetes $release (Debian $version)"
+cd src
+# Built with Go 1.18 or newer, these two vendored packages panic; Debian's newer ones do not.
+for package in modern-go/reflect2 json-iterator/go; do
+    rm -rf "vendor/github.com/$package"
+    cp -r "/usr/share/gocode/src/github.com/$package" "vendor/github.com/$package"
+done
+minor=${release#1.}
+minor=${minor%%.*}
+cat >/build/version <<VERSION
+KUBE_GIT_COMMIT='debian-$version'
+KUBE_GIT_TREE_STATE='clean'
+KUBE_GIT_VERSION='v$release'
+KUBE_GIT_MAJOR='1'
+KUBE_GIT_MINOR='$minor'
+VERSION
+export PATH=/usr/lib/go-1.19/bin:$PATH GO111MODULE=off KUBE_GIT_VERSION_FILE=/build/version
+echo "== compiling"
+make all GOLDFLAGS='-s -w' \
+    WHAT='cmd/kubeadm cmd/kubelet cmd/kubectl cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kube-proxy'
+out=$(readlink -f _output/bin)
+cd /build
+echo "== laying out"
+mkdir -p out/bin out/images
+for program in kubeadm kubelet kubectl; do cp "$out/$program" out/bin/; done
+tree() { mkdir -p "out/images/$1/usr/local/bin" "out/images/$1/tmp" "out/images/$1/etc"; }
+# A program with the libraries it is linked to, at their places.
+closure() {
+    tree=$1
+    shift
+    for file in "$@"; do
+        mkdir -p "$tree$(dirname "$file")"
+        cp -L "$file" "$tree$file"
+        { ldd "$file" 2>/dev/null || true; } | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p;s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' | while read -r library; do
+            mkdir -p "$tree$(dirname "$library")"
+            [ -e "$tree$library" ] || cp -L "$library" "$tree$library"
+        done
+    done
+}
+for program in kube-apiserver kube-controller-manager kube-scheduler; do
+    tree "$program"
+    cp "$out/$program" "out/images/$program/usr/local/bin/"
+done
+tree kube-proxy
+cp "$out/kube-proxy" out/images/kube-proxy/usr/local/bin/
+mkdir -p out/images/kube-proxy/usr/sbin out/images/kube-proxy/run
+closure out/images/kube-proxy /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/*/xtables/*.so
+for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+    ln -s xtables-nft-multi "out/images/kube-proxy/usr/sbin/$name"
+done
+tree etcd
+closure out/images/etcd /usr/bin/etcd /usr/bin/etcdctl
+etcd --version | sed -n 's/^etcd Version: //p' >out/etcd-version
+tree pause
+cat >pause.c <<'PAUSE'
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void end(int signal) { (void)signal; _exit(0); }
+static void reap(int signal) { (void)signal; while (waitpid(-1, 0, WNOHANG) > 0) {} }
+int main(void) {
+    signal(SIGINT, end);
+    signal(SIGTERM, end);
+    signal(SIGCHLD, reap);
+    for (;;) pause();
+}
+PAUSE
+cc -O2 -static -s -o out/images/pause/pause pause.c
+tree busybox
+mkdir -p out/images/busybox/bin
+cp /bin/busybox out/images/busybox/bin/
+for applet in $(/bin/busybox --list); do
+    [ "$applet" = busybox ] || ln -s busybox "out/images/busybox/bin/$applet"
+done
+printf 'root:x:0:0:root:/:/bin/sh\n' >out/images/busybox/etc/passwd
+echo "$release" >out/kubernetes-version
+echo "== done"

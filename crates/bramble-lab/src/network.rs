@@ -1,0 +1,157 @@
+//! The network of a rack: a bridge with NAT and DNS on the host, a network namespace for each node.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+
+use crate::cgroup::Group;
+use crate::host::{Error, PathContext, run};
+use crate::rack::{Rack, RackNode};
+
+/// Names of kernel objects hold at most 15 characters: a digest of the rack's name keeps them apart.
+fn tag(rack: &str) -> String {
+    let digest = Sha256::digest(rack.as_bytes());
+    digest[..3].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn bridge(rack: &str) -> String {
+    format!("bl{}", tag(rack))
+}
+
+fn table(rack: &str) -> String {
+    format!("bramble_lab_{}", tag(rack))
+}
+
+pub(crate) fn namespace(rack: &str, node: &str) -> String {
+    format!("bramble-{rack}-{node}")
+}
+
+fn port(rack: &str, index: usize) -> String {
+    format!("bl{}p{index}", tag(rack))
+}
+
+/// The first address of the subnet is the bridge: way out and name server.
+pub(crate) fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
+    subnet.hosts().next().unwrap_or(subnet.network())
+}
+
+fn exists(link: &str) -> bool {
+    Path::new("/sys/class/net").join(link).exists()
+}
+
+/// Makes the bridge, NAT and DNS; what is already there is kept.
+pub(crate) fn up(rack: &Rack) -> Result<(), Error> {
+    let bridge = bridge(&rack.name);
+    if !exists(&bridge) {
+        run("ip", &["link", "add", &bridge, "type", "bridge"])?;
+    }
+    let address = format!("{}/{}", gateway(rack.subnet), rack.subnet.prefix_len());
+    run("ip", &["addr", "replace", &address, "dev", &bridge])?;
+    run("ip", &["link", "set", &bridge, "up"])?;
+    let table = table(&rack.name);
+    let rules = format!(
+        "table ip {table} {{}}\ndelete table ip {table}\ntable ip {table} {{\n\
+         chain nat {{ type nat hook postrouting priority srcnat; ip saddr {net} ip daddr != {net} masquerade; }}\n\
+         chain forward {{ type filter hook forward priority filter; iifname \"{bridge}\" accept; oifname \"{bridge}\" accept; }}\n}}\n",
+        net = rack.subnet
+    );
+    let file = rack.dir.join("nat.nft");
+    crate::host::write(&file, rules, 0o600)?;
+    run("nft", &["-f", &file.to_string_lossy()])?;
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").at("write", Path::new("/proc/sys/net/ipv4/ip_forward"))?;
+    dns(rack, &bridge)
+}
+
+fn dns(rack: &Rack, bridge: &str) -> Result<(), Error> {
+    let pid_file = rack.dir.join("dnsmasq.pid");
+    let running = fs::read_to_string(&pid_file).ok().and_then(|pid| pid.trim().parse::<i32>().ok());
+    let group = Group::dns(&rack.name);
+    if let Some(pid) = running
+        && group.processes()?.contains(&pid)
+    {
+        return Ok(());
+    }
+    let entries = group.create()?;
+    let mut args = vec![
+        "--conf-file=/dev/null".to_owned(),
+        "--keep-in-foreground".to_owned(),
+        "--user=root".to_owned(),
+        "--no-hosts".to_owned(),
+        "--bind-interfaces".to_owned(),
+        "--except-interface=lo".to_owned(),
+        format!("--interface={bridge}"),
+        format!("--pid-file={}", pid_file.display()),
+    ];
+    for node in &rack.nodes {
+        args.push(format!("--host-record={},{}", node.name, node.address));
+    }
+    let log = rack.dir.join("dnsmasq.log");
+    let log_file = fs::File::create(&log).at("create", &log)?;
+    let errors = log_file.try_clone().at("create", &log)?;
+    let mut command = enter_detached(&entries, "dnsmasq");
+    command.args(args).stdin(Stdio::null()).stdout(log_file).stderr(errors);
+    let status = command.status().at("start", Path::new("dnsmasq"))?;
+    if status.success() { Ok(()) } else { Err(Error::Failed { command: "setsid dnsmasq".into(), output: status.to_string() }) }
+}
+
+const ENTER: &str = r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 1; shift; n=$((n - 1)); done; exec "$@""#;
+
+/// A command that first moves itself into a cgroup.
+pub(crate) fn enter(entries: &[PathBuf], program: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(ENTER).arg("enter").arg(entries.len().to_string()).args(entries).arg(program);
+    command
+}
+
+/// The same, for a command that outlives this process and its terminal.
+pub(crate) fn enter_detached(entries: &[PathBuf], program: &str) -> Command {
+    let inner = enter(entries, program);
+    let mut command = Command::new("setsid");
+    command.arg("--fork").arg(inner.get_program()).args(inner.get_args());
+    command
+}
+
+/// Plugs the node in: a fresh namespace with `eth0`, as after power-on. A kernel's network state does not survive a
+/// power cut, so an old namespace is thrown away.
+pub(crate) fn plug(rack: &Rack, index: usize, node: &RackNode) -> Result<(), Error> {
+    unplug(&rack.name, index, &node.name)?;
+    let (ns, port, bridge) = (namespace(&rack.name, &node.name), port(&rack.name, index), bridge(&rack.name));
+    run("ip", &["netns", "add", &ns])?;
+    run("ip", &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "address", node.mac.as_str(), "netns", &ns])?;
+    run("ip", &["link", "set", &port, "master", &bridge, "up"])?;
+    let address = format!("{}/{}", node.address, rack.subnet.prefix_len());
+    let via = gateway(rack.subnet).to_string();
+    run("ip", &["-n", &ns, "addr", "add", &address, "dev", "eth0"])?;
+    run("ip", &["-n", &ns, "link", "set", "lo", "up"])?;
+    run("ip", &["-n", &ns, "link", "set", "eth0", "up"])?;
+    run("ip", &["-n", &ns, "route", "add", "default", "via", &via])?;
+    Ok(())
+}
+
+pub(crate) fn unplug(rack: &str, index: usize, node: &str) -> Result<(), Error> {
+    let (ns, port) = (namespace(rack, node), port(rack, index));
+    if exists(&port) {
+        run("ip", &["link", "del", &port])?;
+    }
+    if Path::new("/run/netns").join(&ns).exists() {
+        run("ip", &["netns", "del", &ns])?;
+    }
+    Ok(())
+}
+
+/// Removes bridge and NAT; DNS ends with the rack's processes.
+pub(crate) fn down(rack: &str) -> Result<(), Error> {
+    let bridge = bridge(rack);
+    if exists(&bridge) {
+        run("ip", &["link", "del", &bridge])?;
+    }
+    let table = table(rack);
+    if run("nft", &["list", "tables", "ip"])?.lines().any(|line| line.ends_with(&format!(" {table}"))) {
+        run("nft", &["delete", "table", "ip", &table])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! One board of a rack: its disk, its looks, its power.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::cgroup::Group;
+use crate::host::{Error, PathContext, run, write};
+use crate::network::{self, enter, enter_detached};
+use crate::rack::{Lab, Rack, RackNode};
+
+/// Whether a board has power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// It has.
+    On,
+    /// It has not.
+    Off,
+}
+
+/// What the firmware of a Pi puts before the arguments of cmdline.txt (raspberrypi/linux#6980).
+const FIRMWARE_ARGUMENTS: &str = "coherent_pool=1M 8250.nr_uarts=0 snd_bcm2835.enable_headphones=0 cgroup_disable=memory vc_mem.mem_base=0x3ec00000";
+const CMDLINE: &str = "console=serial0,115200 console=tty1 root=PARTUUID=1c2d3e4f-02 rootfstype=ext4 fsck.repair=yes rootwait\n";
+const CONFIG: &str = "\
+# For more options and information see
+# http://rptl.io/configtxt
+dtparam=audio=on
+camera_auto_detect=1
+display_auto_detect=1
+auto_initramfs=1
+dtoverlay=vc4-kms-v3d
+max_framebuffers=2
+disable_fw_kms_setup=1
+arm_boost=1
+
+[cm4]
+otg_mode=1
+
+[cm5]
+dtoverlay=dwc2,dr_mode=host
+
+[all]
+";
+const MODEL: &str = "Raspberry Pi 4 Model B Rev 1.4\0";
+
+/// Runs before systemd in the container: firmware and kernel look like a board's, and kernel settings that are not
+/// the namespace's own become the node's own, so that a node never changes the machine below it.
+const INIT: &str = r#"#!/bin/sh
+mount --bind /usr/lib/rack/firmware /sys/firmware
+mount --bind /usr/lib/rack/cmdline /proc/cmdline
+mount -o remount,rw,bind /sys
+mount -o remount,rw,bind /proc/sys
+mkdir -p /run/rack
+mount -t tmpfs -o mode=0755,size=8m rack /run/rack
+for part in kernel vm fs; do
+    mkdir -p "/run/rack/$part"
+    cp -r --preserve=mode "/proc/sys/$part/." "/run/rack/$part/" 2>/dev/null
+    if [ "$part" = kernel ]; then
+        mount --bind /proc/sys/kernel/random /run/rack/kernel/random
+        mount --bind /proc/sys/kernel/random/boot_id /run/rack/kernel/random/boot_id
+        mount --bind /proc/sys/kernel/hostname /run/rack/kernel/hostname
+    fi
+    if [ "$part" = fs ] && [ -d /proc/sys/fs/binfmt_misc ]; then rmdir /run/rack/fs/binfmt_misc 2>/dev/null; fi
+    mount --rbind "/run/rack/$part" "/proc/sys/$part"
+done
+for group in /sys/fs/cgroup/*; do
+    mountpoint -q "$group" && mount -o remount,rw,bind "$group"
+done
+exec /lib/systemd/systemd
+"#;
+
+/// Makes the node's disk and puts on it what a freshly flashed card of a Raspberry Pi has.
+pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
+    let dir = rack.node_dir(&node.name);
+    let dressed = dir.join("dressed");
+    if dressed.exists() {
+        return mount(rack, node);
+    }
+    // A half-made disk is made again: nothing has run on it.
+    unmount(rack, node)?;
+    crate::host::remove_tree(&dir)?;
+    for part in ["upper", "work", "root"] {
+        let path = dir.join(part);
+        fs::create_dir_all(&path).at("create", &path)?;
+    }
+    let base_lib = rack.base.join("var/lib");
+    let own_lib = dir.join("var-lib");
+    run("cp", &["-a", &base_lib.to_string_lossy(), &own_lib.to_string_lossy()])?;
+    mount(rack, node)?;
+    let key = rack.ensure_key()?;
+    let host_key = dir.join("host_key");
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "root@raspberrypi", "-f", &host_key.to_string_lossy()])?;
+    let root = dir.join("root");
+    let copy = |from: &str, to: &str, mode: u32| {
+        let from = dir.join(from);
+        write(&root.join(to), fs::read(&from).at("read", &from)?, mode)
+    };
+    for old in ["ssh_host_rsa_key", "ssh_host_ecdsa_key", "ssh_host_ed25519_key"] {
+        for path in [root.join("etc/ssh").join(old), root.join("etc/ssh").join(format!("{old}.pub"))] {
+            if path.exists() {
+                fs::remove_file(&path).at("remove", &path)?;
+            }
+        }
+    }
+    copy("host_key", "etc/ssh/ssh_host_ed25519_key", 0o600)?;
+    copy("host_key.pub", "etc/ssh/ssh_host_ed25519_key.pub", 0o644)?;
+    fs::remove_file(&host_key).at("remove", &host_key)?;
+    let put = |path: &str, text: &str, mode: u32| write(&root.join(path), text, mode);
+    put("etc/hostname", "raspberrypi\n", 0o644)?;
+    put("etc/hosts", "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n\n127.0.1.1\traspberrypi\n", 0o644)?;
+    let mut id = [0u8; 16];
+    let random = Path::new("/dev/urandom");
+    std::io::Read::read_exact(&mut fs::File::open(random).at("open", random)?, &mut id).at("read", random)?;
+    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    put("etc/machine-id", &format!("{id}\n"), 0o444)?;
+    let resolv = root.join("etc/resolv.conf");
+    fs::remove_file(&resolv).ok();
+    write(&resolv, format!("nameserver {}\n", network::gateway(rack.subnet)), 0o644)?;
+    put("boot/firmware/cmdline.txt", CMDLINE, 0o755)?;
+    put("boot/firmware/config.txt", CONFIG, 0o755)?;
+    put("etc/rpi-issue", "Raspberry Pi reference 2025-05-13\n", 0o644)?;
+    put("usr/lib/rack/firmware/devicetree/base/model", MODEL, 0o444)?;
+    put("usr/lib/rack/init", INIT, 0o755)?;
+    let chroot = root.to_string_lossy().into_owned();
+    run("chroot", &[&chroot, "useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo,adm", "pi"])?;
+    put("home/pi/.ssh/authorized_keys", &key, 0o600)?;
+    run("chroot", &[&chroot, "chown", "-R", "pi:pi", "/home/pi/.ssh"])?;
+    run("chmod", &["700", &root.join("home/pi/.ssh").to_string_lossy()])?;
+    if rack.sudo_password {
+        let script = format!("echo 'pi:{}' | chpasswd", Rack::PASSWORD);
+        run("chroot", &[&chroot, "sh", "-c", &script])?;
+    } else {
+        put("etc/sudoers.d/010_pi-nopasswd", "pi ALL=(ALL) NOPASSWD: ALL\n", 0o440)?;
+    }
+    write(&dressed, "", 0o600)
+}
+
+fn is_mounted(path: &Path) -> Result<bool, Error> {
+    let mounts = Path::new("/proc/self/mounts");
+    let text = fs::read_to_string(mounts).at("read", mounts)?;
+    let path = path.to_string_lossy();
+    Ok(text.lines().any(|line| line.split(' ').nth(1) == Some(&path)))
+}
+
+/// The node's disk is an overlay on the shared root; `/var/lib` lies beside it, since container runtimes keep
+/// overlays of their own there, which cannot lie on an overlay.
+fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
+    let dir = rack.node_dir(&node.name);
+    let root = dir.join("root");
+    if !is_mounted(&root)? {
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            rack.base.display(),
+            dir.join("upper").display(),
+            dir.join("work").display()
+        );
+        run("mount", &["-t", "overlay", "-o", &options, &format!("bramble-{}", rack.name), &root.to_string_lossy()])?;
+    }
+    let lib = root.join("var/lib");
+    if !is_mounted(&lib)? {
+        run("mount", &["--bind", &dir.join("var-lib").to_string_lossy(), &lib.to_string_lossy()])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unmount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
+    let root = rack.node_dir(&node.name).join("root");
+    for path in [root.join("var/lib"), root] {
+        if is_mounted(&path)? {
+            run("umount", &["-l", &path.to_string_lossy()])?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts the process that keeps a node on.
+pub(crate) fn start(lab: &Lab, rack: &Rack, node: &RackNode) -> Result<(), Error> {
+    let dir = rack.node_dir(&node.name);
+    let entries = Group::keeper(&rack.name, &node.name).create()?;
+    let log = dir.join("console.log");
+    let output = fs::File::options().create(true).append(true).open(&log).at("open", &log)?;
+    let errors = output.try_clone().at("open", &log)?;
+    let [program, first @ ..] = lab.keeper.as_slice() else {
+        return Err(Error::Request("no program keeps nodes on".into()));
+    };
+    let mut command = enter_detached(&entries, &program.to_string_lossy());
+    command.args(first).arg(&rack.dir).arg(&node.name);
+    let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status().at("start", program)?;
+    if status.success() { Ok(()) } else { Err(Error::Request(format!("the keeper of {} did not start: {status}", node.name))) }
+}
+
+/// The exit code by which systemd-nspawn says that the container wants to boot again (systemd-nspawn(1)).
+const REBOOT: i32 = 133;
+
+/// Keeps a node on: boots it, and again when it reboots, until it powers off. This is the life of the keeper process.
+pub fn keep(rack_dir: &Path, node: &str) -> Result<(), Error> {
+    let rack = Rack::open(rack_dir)?;
+    let node = rack.node(node)?;
+    let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
+    let root = rack.node_dir(&node.name).join("root");
+    loop {
+        mount(&rack, node)?;
+        network::plug(&rack, index, node)?;
+        // The firmware reads the first line of cmdline.txt, and no other (k3s-io/k3s#3283).
+        let path = root.join("boot/firmware/cmdline.txt");
+        let text = fs::read_to_string(&path).at("read", &path)?;
+        let cmdline = format!("{FIRMWARE_ARGUMENTS} {}\n", text.lines().next().unwrap_or("").trim_end());
+        write(&root.join("usr/lib/rack/cmdline"), cmdline, 0o444)?;
+        let entries = Group::node(&rack.name, &node.name).create()?;
+        let mut command = enter(&entries, "systemd-nspawn");
+        boot_arguments(&mut command, &rack, node, &root);
+        let status = command.status().at("run", Path::new("systemd-nspawn"))?;
+        // Whatever the board left running has lost its power.
+        Group::node(&rack.name, &node.name).kill()?;
+        if status.code() != Some(REBOOT) {
+            return Ok(());
+        }
+    }
+}
+
+fn boot_arguments(command: &mut Command, rack: &Rack, node: &RackNode, root: &Path) {
+    let name = network::namespace(&rack.name, &node.name);
+    command
+        .args(["--quiet", "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no", "--resolv-conf=off"])
+        .args(["--timezone=off", "--capability=all", "--kill-signal=SIGRTMIN+3", "--bind=/dev/kmsg"])
+        .arg(format!("--machine={name}"))
+        .arg(format!("--network-namespace-path=/run/netns/{name}"))
+        .arg("--directory")
+        .arg(root)
+        .arg("/usr/lib/rack/init")
+        .env("SYSTEMD_SECCOMP", "0")
+        .env("SYSTEMD_NSPAWN_LOCK", "0")
+        .stdin(Stdio::null());
+}

@@ -1,0 +1,235 @@
+//! One SSH connection for each node, for the whole run.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use russh::client::{self, AuthResult, Handle};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
+use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{Disconnect, Preferred};
+use tokio::net::TcpStream;
+
+use crate::error::ConnectError;
+use crate::host_keys::{HostKeys, Verdict};
+
+/// A machine to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name or address.
+    pub host: String,
+    /// sshd's port.
+    pub port: u16,
+    /// The user to log in as.
+    pub user: String,
+    /// The machine to go through.
+    pub jump: Option<Box<Target>>,
+}
+
+impl Target {
+    fn display(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// How to prove who we are.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Private key files, tried in this order after the agent's keys. One that does not exist is passed over.
+    pub keys: Vec<PathBuf>,
+    /// The socket of an SSH agent.
+    pub agent: Option<PathBuf>,
+}
+
+/// How long a machine may take to answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshake and log-in, on a slow board under load.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection to a node.
+pub struct Connection {
+    pub(crate) handle: Handle<Client>,
+    /// The connection that this one travels in.
+    _jump: Option<Box<Connection>>,
+}
+
+pub(crate) struct Client {
+    host: String,
+    port: u16,
+    keys: HostKeys,
+    verdict: Arc<Mutex<Option<Verdict>>>,
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
+        let verdict = self.keys.check(&self.host, self.port, key);
+        let known = matches!(verdict, Verdict::Known);
+        if let Ok(mut slot) = self.verdict.lock() {
+            *slot = Some(verdict);
+        }
+        Ok(known)
+    }
+}
+
+impl Connection {
+    /// Connects and logs in. A host whose key is not in `host_keys` is refused with its fingerprint.
+    pub async fn open(target: &Target, credentials: &Credentials, host_keys: &HostKeys) -> Result<Connection, ConnectError> {
+        let jump = match &target.jump {
+            Some(jump) => Some(Box::new(Box::pin(Connection::open(jump, credentials, host_keys)).await?)),
+            None => None,
+        };
+        let host = target.display();
+        let mut preferred = Preferred::DEFAULT.clone();
+        let known = host_keys.algorithms(&target.host, target.port);
+        if !known.is_empty() {
+            let same = |a: &Algorithm| known.iter().any(|k| k == a || (k.clone().is_rsa() && a.clone().is_rsa()));
+            let (first, last): (Vec<_>, Vec<_>) = preferred.key.iter().cloned().partition(same);
+            preferred.key = first.into_iter().chain(last).collect();
+        }
+        let config = Arc::new(client::Config {
+            preferred,
+            nodelay: true,
+            keepalive_interval: Some(Duration::from_secs(10)),
+            keepalive_max: 3,
+            ..client::Config::default()
+        });
+        let verdict = Arc::new(Mutex::new(None));
+        let client = Client { host: target.host.clone(), port: target.port, keys: host_keys.clone(), verdict: verdict.clone() };
+        let unreachable = |reason: &str| ConnectError::Unreachable { host: host.clone(), reason: reason.to_owned() };
+        let handshake = async {
+            match &jump {
+                Some(jump) => {
+                    let channel = jump
+                        .handle
+                        .channel_open_direct_tcpip(&target.host, u32::from(target.port), "127.0.0.1", 0)
+                        .await
+                        .map_err(|_| unreachable("the jump host cannot reach it"))?;
+                    client::connect_stream(config, channel.into_stream(), client).await.map_err(Handshake::Ssh)
+                }
+                None => {
+                    let connect = TcpStream::connect((target.host.as_str(), target.port));
+                    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+                        .await
+                        .map_err(|_| unreachable(&format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))?
+                        .map_err(|error| match error.kind() {
+                            io::ErrorKind::ConnectionRefused => ConnectError::Refused { host: host.clone() },
+                            _ => unreachable(&error.to_string()),
+                        })?;
+                    stream.set_nodelay(true).map_err(|error| unreachable(&error.to_string()))?;
+                    client::connect_stream(config, stream, client).await.map_err(Handshake::Ssh)
+                }
+            }
+        };
+        let result = match tokio::time::timeout(LOGIN_TIMEOUT, handshake).await {
+            Ok(result) => result,
+            Err(_) => return Err(unreachable("sshd does not finish the handshake")),
+        };
+        let mut handle = match result {
+            Ok(handle) => handle,
+            Err(Handshake::Connect(error)) => return Err(error),
+            Err(Handshake::Ssh(source)) => {
+                let verdict = verdict.lock().ok().and_then(|mut slot| slot.take());
+                return Err(match verdict {
+                    Some(Verdict::Unknown(key)) => ConnectError::UnknownHostKey(Box::new(key)),
+                    Some(Verdict::Changed { file, line, fingerprint }) => {
+                        ConnectError::ChangedHostKey { host, file, line, fingerprint }
+                    }
+                    _ => ConnectError::Protocol { host, source },
+                });
+            }
+        };
+        match tokio::time::timeout(LOGIN_TIMEOUT, login(&mut handle, target, credentials)).await {
+            Ok(result) => result?,
+            Err(_) => return Err(unreachable("sshd does not finish the log-in")),
+        }
+        Ok(Connection { handle, _jump: jump })
+    }
+
+    /// Ends the connection in an orderly way.
+    pub async fn close(self) {
+        // Nothing depends on the answer: the process is about to forget the connection anyway.
+        self.handle.disconnect(Disconnect::ByApplication, "", "").await.ok();
+    }
+
+    /// Whether the connection has broken.
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+}
+
+enum Handshake {
+    Connect(ConnectError),
+    Ssh(russh::Error),
+}
+
+impl From<ConnectError> for Handshake {
+    fn from(error: ConnectError) -> Self {
+        Handshake::Connect(error)
+    }
+}
+
+async fn login(handle: &mut Handle<Client>, target: &Target, credentials: &Credentials) -> Result<(), ConnectError> {
+    let host = target.display();
+    let protocol = |source| ConnectError::Protocol { host: host.clone(), source };
+    let mut tried = Vec::new();
+    let mut rsa_hash = None;
+    if let Some(socket) = &credentials.agent
+        && let Ok(mut agent) = AgentClient::connect_uds(socket).await
+    {
+        for identity in agent.request_identities().await.unwrap_or_default() {
+            let AgentIdentity::PublicKey { key, comment } = identity else { continue };
+            let hash = hash_for(handle, key.algorithm().is_rsa(), &mut rsa_hash).await.map_err(&protocol)?;
+            // An agent that refuses to sign is like a key that is not accepted: the next one may be.
+            if let Ok(AuthResult::Success) =
+                handle.authenticate_publickey_with(&target.user, key, hash, &mut agent).await
+            {
+                return Ok(());
+            }
+            tried.push(format!("{comment} (agent)"));
+        }
+    }
+    for path in &credentials.keys {
+        if !path.exists() {
+            continue;
+        }
+        let key = load(path)?;
+        let hash = hash_for(handle, key.algorithm().is_rsa(), &mut rsa_hash).await.map_err(&protocol)?;
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
+        if let AuthResult::Success = handle.authenticate_publickey(&target.user, key).await.map_err(&protocol)? {
+            return Ok(());
+        }
+        tried.push(path.display().to_string());
+    }
+    let tried = if tried.is_empty() { "there was no key to try".to_owned() } else { format!("tried {}", tried.join(", ")) };
+    Err(ConnectError::Denied { host: target.display(), user: target.user.clone(), tried })
+}
+
+fn load(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
+    russh::keys::load_secret_key(path, None).map_err(|error| {
+        let reason = match error {
+            russh::keys::Error::KeyIsEncrypted => "it has a passphrase; add it to the agent with ssh-add".to_owned(),
+            other => other.to_string(),
+        };
+        ConnectError::BadKey { path: path.to_owned(), reason }
+    })
+}
+
+/// Without a hash an RSA key signs with SHA-1, which sshd has refused since OpenSSH 8.8.
+async fn hash_for(
+    handle: &Handle<Client>,
+    rsa: bool,
+    cache: &mut Option<Option<russh::keys::HashAlg>>,
+) -> Result<Option<russh::keys::HashAlg>, russh::Error> {
+    if !rsa {
+        return Ok(None);
+    }
+    if cache.is_none() {
+        *cache = Some(handle.best_supported_rsa_hash().await?.flatten());
+    }
+    Ok(cache.flatten())
+}

@@ -1,0 +1,113 @@
+//! What goes wrong between here and a node, in words that name the next step.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::host_keys::UnknownKey;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No route, or no answer in time.
+    #[error("{host} is unreachable: {reason}; is the board on, and is this its address?")]
+    Unreachable {
+        /// `address:port`.
+        host: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// The machine is there, sshd is not.
+    #[error("{host} refuses connections: the board is up, but sshd is not running on this port")]
+    Refused {
+        /// `address:port`.
+        host: String,
+    },
+    /// Nobody vouched for this host's key yet.
+    #[error("the host key of {} is not known yet: {}; compare it with the board, then accept it by running bramble on a terminal", .0.host, .0.fingerprint)]
+    UnknownHostKey(Box<UnknownKey>),
+    /// The host shows another key than the one that is known.
+    #[error(
+        "the host key of {host} has changed: {} line {line} holds another one than the board shows now ({fingerprint}); \
+         if the board was flashed again, remove that line, otherwise somebody is in between", file.display()
+    )]
+    ChangedHostKey {
+        /// `address:port`.
+        host: String,
+        /// The known_hosts file.
+        file: PathBuf,
+        /// The line in it.
+        line: usize,
+        /// The key that the host shows.
+        fingerprint: String,
+    },
+    /// None of our keys is accepted.
+    #[error("{host} accepts none of the keys for user `{user}` ({tried}); add the public key to the board, or name the right one under access.keys")]
+    Denied {
+        /// `address:port`.
+        host: String,
+        /// Who wanted to log in.
+        user: String,
+        /// Which keys were tried.
+        tried: String,
+    },
+    /// A key file cannot be used.
+    #[error("the key {} cannot be used: {reason}", path.display())]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A known_hosts file cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    KnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The SSH protocol failed.
+    #[error("the SSH connection to {host} failed: {source}")]
+    Protocol {
+        /// `address:port`.
+        host: String,
+        /// What failed.
+        source: russh::Error,
+    },
+}
+
+/// Why a command could not be carried out (a command that ran and failed is no error here).
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The connection broke.
+    #[error("the connection was lost")]
+    Lost,
+    /// The protocol failed.
+    #[error("the SSH channel failed: {0}")]
+    Protocol(#[from] russh::Error),
+    /// sudo wants a password that it was not given.
+    #[error("sudo asks for a password on this node; set `access.sudo: password` and bramble asks for it once")]
+    SudoPasswordNeeded,
+    /// sudo got a password and does not take it.
+    #[error("sudo on this node does not accept the password")]
+    SudoPasswordWrong,
+    /// The user may not use sudo.
+    #[error("sudo on this node refuses: {0}")]
+    SudoRefused(String),
+    /// The bytes that arrived are not those that were sent.
+    #[error("the upload of {name} failed: {reason}")]
+    Upload {
+        /// What was uploaded.
+        name: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The file to upload cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,16 @@
+//! How bytes reach a node: one SSH connection each, commands on it, uploads, host keys.
+//!
+//! This crate does not know what is being run. It reads no environment and no home folder: whoever calls it says
+//! which keys, which agent and which known_hosts files are meant.
+
+mod connection;
+mod error;
+mod exec;
+mod host_keys;
+mod ssh_config;
+
+pub use connection::{Connection, Credentials, Target};
+pub use error::{ConnectError, ExecError};
+pub use exec::{Exit, Root, Secret};
+pub use host_keys::{HostKeys, UnknownKey};
+pub use ssh_config::{SshConfig, lookup};

@@ -1,0 +1,284 @@
+//! What a cluster file means: everything filled in, looked up and checked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::boards::Board;
+use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest};
+
+/// A cluster without open questions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cluster {
+    /// Its name.
+    pub name: ClusterName,
+    /// How its nodes are reached.
+    pub access: Access,
+    /// Its addresses.
+    pub network: Network,
+    /// Which Kubernetes.
+    pub distribution: Distribution,
+    /// What every node gets first.
+    pub preparation: Preparation,
+    /// Its nodes in the order of the file: at least one, and a control plane among them if there is Kubernetes.
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// The control planes in the order of the file.
+    pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role == Role::ControlPlane)
+    }
+}
+
+/// How nodes are reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Access {
+    /// The user to log in as.
+    pub user: String,
+    /// Key files as written, `~` not yet expanded.
+    pub keys: Vec<String>,
+    /// sshd's port.
+    pub port: u16,
+    /// A host to go through.
+    pub jump: Option<Jump>,
+    /// How root is reached.
+    pub sudo: Sudo,
+}
+
+/// A host to go through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Jump {
+    /// The user there, if it is another.
+    pub user: Option<String>,
+    /// Its name or address.
+    pub host: String,
+    /// sshd's port there, if it is not the usual one.
+    pub port: Option<u16>,
+}
+
+/// Whether sudo asks for a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sudo {
+    /// It does not.
+    #[default]
+    Passwordless,
+    /// It does: bramble asks once.
+    Password,
+}
+
+/// How pods reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cni {
+    /// One route for each node's range of pods; all nodes share one Ethernet.
+    #[default]
+    Routed,
+    /// The overlay of the flannel project.
+    Flannel,
+    /// The Calico project.
+    Calico,
+}
+
+/// Addresses of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Network {
+    /// The network of the nodes.
+    pub subnet: Ipv4Net,
+    /// The range of pod addresses.
+    pub pods: Ipv4Net,
+    /// The range of service addresses.
+    pub services: Ipv4Net,
+    /// How pods reach each other.
+    pub cni: Cni,
+    /// A manifest (URL or file) in place of the CNI project's own.
+    pub cni_manifest: Option<String>,
+    /// The address of the Kubernetes API.
+    pub api: Ipv4Addr,
+}
+
+/// Which Kubernetes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// Upstream, installed by kubeadm.
+    Kubeadm(Kubeadm),
+    /// None: the nodes are only prepared.
+    None,
+}
+
+/// Upstream Kubernetes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kubeadm {
+    /// Its version.
+    pub version: KubeVersion,
+    /// Where programs and images come from.
+    pub source: KubeadmSource,
+}
+
+/// Where programs and images come from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KubeadmSource {
+    /// An apt repository.
+    Apt(AptRepository),
+    /// A folder, as written.
+    Bundle(String),
+}
+
+/// An apt repository of one minor version.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AptRepository {
+    /// The flat repository's URL, ending with `/`.
+    pub url: String,
+    /// A file with the signing key; otherwise it is fetched from `<url>Release.key`.
+    pub key: Option<String>,
+}
+
+/// What every node gets before Kubernetes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preparation {
+    /// A name of the time zone database.
+    pub timezone: Option<String>,
+    /// A locale.
+    pub locale: Option<String>,
+    /// Debian packages that must be there.
+    pub packages: Vec<String>,
+    /// Debian packages that keep their version.
+    pub hold: Vec<String>,
+    /// Whether packages that nothing needs are removed.
+    pub autoremove: bool,
+    /// Kernel modules.
+    pub modules: Vec<String>,
+    /// Kernel settings.
+    pub sysctls: BTreeMap<String, String>,
+    /// What the boot loader reads.
+    pub boot: BootSettings,
+    /// What happens to swap.
+    pub swap: Swap,
+    /// Settings of sshd.
+    pub sshd: BTreeMap<String, String>,
+    /// Lines for sudoers.
+    pub sudoers: Vec<String>,
+    /// Files with their text.
+    pub files: Vec<HeldFile>,
+    /// Files to fetch.
+    pub downloads: Vec<Download>,
+    /// Services that run.
+    pub services: Vec<String>,
+}
+
+/// What the boot loader of a Raspberry Pi reads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BootSettings {
+    /// Settings of config.txt.
+    pub config: BTreeMap<String, String>,
+    /// Arguments of the kernel.
+    pub kernel_args: Vec<String>,
+}
+
+/// What happens to swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Swap {
+    /// It is turned off, for good.
+    Off,
+    /// It is left as it is.
+    Keep,
+}
+
+/// A file that is kept as written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeldFile {
+    /// Its absolute path.
+    pub path: String,
+    /// All of its text.
+    pub content: String,
+    /// Its permission bits.
+    pub mode: FileMode,
+    /// Units that read it.
+    pub restart: Vec<String>,
+}
+
+/// A file that each node fetches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Download {
+    /// http or https.
+    pub url: String,
+    /// The digest of its bytes.
+    pub sha256: Sha256Digest,
+    /// Its absolute path on the node.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: FileMode,
+}
+
+/// A machine of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Node {
+    /// Its hostname and its name in Kubernetes.
+    pub name: NodeName,
+    /// What it does.
+    pub role: Role,
+    /// Which board it is.
+    pub board: Board,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: Option<MacAddr>,
+    /// Labels in Kubernetes.
+    pub labels: BTreeMap<String, String>,
+    /// Taints in Kubernetes, if the distribution's own are not wanted.
+    pub taints: Option<Vec<Taint>>,
+    /// Its part of the pods' range, where bramble decides it (CNI `routed`).
+    pub pods: Option<Ipv4Net>,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It runs the Kubernetes API.
+    ControlPlane,
+    /// It runs workloads.
+    Worker,
+    /// It gives the others their addresses and their way out.
+    Gateway,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::ControlPlane => "control-plane",
+            Role::Worker => "worker",
+            Role::Gateway => "gateway",
+        })
+    }
+}
+
+/// A taint of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value, often empty.
+    pub value: String,
+    /// What it does.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum TaintEffect {
+    /// No new pods.
+    NoSchedule,
+    /// New pods only if there is no other place.
+    PreferNoSchedule,
+    /// No pods at all.
+    NoExecute,
+}

@@ -1,0 +1,256 @@
+//! What can be written in a cluster file.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use crate::cluster::{Cni, Role, Sudo, Swap};
+use crate::de::{HELP, Spanned};
+use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest};
+
+/// One cluster. A file may hold several, separated by lines of `---`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterDocument {
+    /// The name of the cluster.
+    #[schemars(required)]
+    pub(crate) cluster: Option<Spanned<ClusterName>>,
+    /// How bramble reaches the nodes.
+    #[serde(default)]
+    pub(crate) access: AccessSection,
+    /// Addresses.
+    #[schemars(required)]
+    pub(crate) network: Option<Spanned<NetworkSection>>,
+    /// Which Kubernetes.
+    #[schemars(required)]
+    pub(crate) distribution: Option<Spanned<DistributionSection>>,
+    /// What every node gets before Kubernetes.
+    #[serde(default)]
+    pub(crate) prepare: PrepareSection,
+    /// The machines.
+    #[schemars(required)]
+    pub(crate) nodes: Option<Spanned<Vec<Spanned<NodeSection>>>>,
+}
+
+/// How bramble reaches the nodes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessSection {
+    /// The user to log in as; `pi` if not given.
+    pub(crate) user: Option<Spanned<String>>,
+    /// Key files, public or private: the private half is used to log in, beside those that the SSH agent holds.
+    #[serde(default)]
+    pub(crate) keys: Vec<Spanned<String>>,
+    /// The port of sshd; 22 if not given.
+    pub(crate) port: Option<Spanned<u16>>,
+    /// A host to go through, as `[user@]host[:port]`.
+    pub(crate) jump: Option<Spanned<String>>,
+    /// Whether sudo asks for a password; `passwordless` if not given.
+    pub(crate) sudo: Option<Sudo>,
+}
+
+/// Addresses.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkSection {
+    /// The network of the nodes, such as 10.0.0.0/24.
+    #[schemars(required)]
+    pub(crate) subnet: Option<Spanned<String>>,
+    /// The range of pod addresses; 10.244.0.0/16 if not given.
+    pub(crate) pods: Option<Spanned<String>>,
+    /// The range of service addresses; 10.96.0.0/12 if not given.
+    pub(crate) services: Option<Spanned<String>>,
+    /// How pods reach each other; `routed` if not given.
+    #[serde(default)]
+    pub(crate) cni: Cni,
+    /// The manifest of the CNI, a URL or a file, instead of the one its project publishes.
+    pub(crate) cni_manifest: Option<Spanned<String>>,
+    /// The address of the Kubernetes API if it is not that of the first control plane.
+    pub(crate) api: Option<Spanned<String>>,
+}
+
+/// Which Kubernetes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DistributionSection {
+    /// Upstream Kubernetes, installed by kubeadm.
+    Kubeadm(KubeadmSection),
+    /// No Kubernetes: the nodes are only prepared.
+    None,
+    #[schemars(skip)]
+    OpenShift(OpenShift),
+    #[schemars(skip)]
+    K3s(NotYet),
+    #[schemars(skip)]
+    K0s(NotYet),
+    #[schemars(skip)]
+    MicroK8s(NotYet),
+}
+
+/// Upstream Kubernetes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KubeadmSection {
+    /// The version of Kubernetes: a minor (the newest patch of it is taken once and then kept) or a patch.
+    #[schemars(required)]
+    pub(crate) version: Option<Spanned<KubeVersion>>,
+    /// Where programs and images come from; `apt` if not given.
+    pub(crate) source: Option<Spanned<SourceSection>>,
+}
+
+/// Where programs and images come from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceSection {
+    /// The apt repository of the Kubernetes project (or a mirror of it), and the images' registry.
+    Apt(AptSection),
+    /// A folder made by `bramble lab bundle`.
+    Bundle(String),
+}
+
+/// An apt repository.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AptSection {
+    /// The repository's URL, with `{minor}` where 1.NN goes.
+    pub(crate) url: Option<Spanned<String>>,
+    /// A file with the repository's signing key, instead of the one at `<url>Release.key`.
+    pub(crate) key: Option<Spanned<String>>,
+}
+
+/// Refused, always.
+#[derive(Debug)]
+pub(crate) struct OpenShift;
+
+impl<'de> Deserialize<'de> for OpenShift {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(format!(
+            "OpenShift does not fit on small boards{HELP}its control planes need 16 GB of memory and four cores each; \
+             use `kubeadm`"
+        )))
+    }
+}
+
+/// Known, but not installed by this version.
+#[derive(Debug)]
+pub(crate) struct NotYet;
+
+impl<'de> Deserialize<'de> for NotYet {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(format!(
+            "this version of bramble does not install this distribution{HELP}use `kubeadm`"
+        )))
+    }
+}
+
+/// What every node gets before Kubernetes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrepareSection {
+    /// A time zone such as Europe/Berlin.
+    pub(crate) timezone: Option<Spanned<String>>,
+    /// A locale such as en_GB.UTF-8.
+    pub(crate) locale: Option<Spanned<String>>,
+    /// Debian packages that must be there.
+    #[serde(default)]
+    pub(crate) packages: Vec<Spanned<String>>,
+    /// Debian packages that must keep their version.
+    #[serde(default)]
+    pub(crate) hold: Vec<Spanned<String>>,
+    /// Whether packages that nothing needs any more are removed.
+    #[serde(default)]
+    pub(crate) autoremove: bool,
+    /// Kernel modules, loaded now and at each boot.
+    #[serde(default)]
+    pub(crate) modules: Vec<Spanned<String>>,
+    /// Kernel settings, such as `vm.swappiness: 10`.
+    #[serde(default)]
+    pub(crate) sysctls: BTreeMap<String, Spanned<String>>,
+    /// What the boot loader of a Raspberry Pi reads.
+    #[serde(default)]
+    pub(crate) boot: BootSection,
+    /// Whether swap is turned off; `off` if not given and the distribution wants it so.
+    pub(crate) swap: Option<Swap>,
+    /// Settings of sshd, such as `PermitRootLogin: no`.
+    #[serde(default)]
+    pub(crate) sshd: BTreeMap<String, Spanned<String>>,
+    /// Lines for sudoers.
+    #[serde(default)]
+    pub(crate) sudoers: Vec<Spanned<String>>,
+    /// Files with their text.
+    #[serde(default)]
+    pub(crate) files: Vec<Spanned<FileSection>>,
+    /// Files that each node fetches.
+    #[serde(default)]
+    pub(crate) downloads: Vec<Spanned<DownloadSection>>,
+    /// Services that are enabled and running.
+    #[serde(default)]
+    pub(crate) services: Vec<Spanned<String>>,
+}
+
+/// What the boot loader of a Raspberry Pi reads.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BootSection {
+    /// Settings of config.txt, such as `gpu_mem: 16`.
+    #[serde(default)]
+    pub(crate) config: BTreeMap<String, Spanned<String>>,
+    /// Arguments of the kernel command line.
+    #[serde(default)]
+    pub(crate) kernel_args: Vec<Spanned<String>>,
+}
+
+/// A file with its text.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileSection {
+    /// Where it is on the node.
+    pub(crate) path: Spanned<String>,
+    /// All of its text.
+    pub(crate) content: String,
+    /// Permission bits in octal; 0644 if not given.
+    pub(crate) mode: Option<FileMode>,
+    /// Units that read the file and are restarted when it changes.
+    #[serde(default)]
+    pub(crate) restart: Vec<Spanned<String>>,
+}
+
+/// A file that each node fetches.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DownloadSection {
+    /// http or https.
+    pub(crate) url: Spanned<String>,
+    /// The digest of its bytes.
+    pub(crate) sha256: Sha256Digest,
+    /// Where it goes on the node.
+    pub(crate) path: Spanned<String>,
+    /// Permission bits in octal; 0644 if not given.
+    pub(crate) mode: Option<FileMode>,
+}
+
+/// A machine.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeSection {
+    /// Its name, which becomes its hostname.
+    #[schemars(required)]
+    pub(crate) name: Option<Spanned<NodeName>>,
+    /// What it does in the cluster.
+    #[schemars(required)]
+    pub(crate) role: Option<Spanned<Role>>,
+    /// Which board it is, by the word of the catalogue (`bramble boards`).
+    #[schemars(required)]
+    pub(crate) board: Option<Spanned<String>>,
+    /// Its IPv4 address.
+    #[schemars(required)]
+    pub(crate) address: Option<Spanned<String>>,
+    /// Its Ethernet address.
+    pub(crate) mac: Option<Spanned<MacAddr>>,
+    /// Labels of the node in Kubernetes.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, Spanned<String>>,
+    /// Taints of the node in Kubernetes, as `key[=value]:Effect`.
+    pub(crate) taints: Option<Vec<Spanned<String>>>,
+}

@@ -1,0 +1,34 @@
+//! What the user wants: the cluster file, read and resolved.
+//!
+//! A cluster file is first parsed into a [`ClusterDocument`] (what was written, with the place of every value) and
+//! then resolved into a [`Cluster`] (what it means: every default filled in, every board looked up, every rule
+//! checked). Nothing behind [`load`] can meet an invalid cluster.
+
+mod boards;
+mod cluster;
+mod de;
+mod diagnostic;
+mod document;
+mod names;
+mod resolve;
+mod shell;
+mod yaml;
+
+pub use boards::{Arch, Board, catalogue};
+pub use cluster::{
+    Access, AptRepository, BootSettings, Cluster, Cni, Distribution, Download, HeldFile, Jump, Kubeadm, KubeadmSource,
+    Network, Node, Preparation, Role, Sudo, Swap, Taint, TaintEffect,
+};
+pub use de::Spanned;
+pub use diagnostic::{Diagnostic, Report, Severity, Span};
+pub use document::ClusterDocument;
+pub use names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest};
+pub use resolve::{Loaded, load};
+pub use shell::shell_word;
+
+/// The JSON Schema (draft 2020-12) of one document of a cluster file, made from the types that parse it.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(ClusterDocument);
+    schema.insert("title".into(), "bramble cluster file".into());
+    schema.to_value()
+}

@@ -1,0 +1,657 @@
+//! From what was written to what it means, with everything that is wrong found in one go.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+
+use crate::boards::{self, Arch, Board};
+use crate::cluster::*;
+use crate::de::{self, Spanned, nearest};
+use crate::diagnostic::{Diagnostic, Report, Span};
+use crate::document::*;
+use crate::names::{FileMode, KubeVersion};
+use crate::yaml;
+
+/// What a cluster file came to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its clusters; empty if the report has errors.
+    pub clusters: Vec<Cluster>,
+    /// Errors and warnings.
+    pub report: Report,
+}
+
+/// Reads a cluster file. `path` is only for messages.
+pub fn load(path: &Path, text: &str) -> Loaded {
+    let (trees, diagnostics) = yaml::parse(text);
+    let broken = !diagnostics.is_empty();
+    let mut resolver = Resolver { found: diagnostics, skipped: Vec::new() };
+    if trees.is_empty() && !broken {
+        resolver.found.push(
+            Diagnostic::error("this file holds no cluster", Span::default()).help("`bramble init` writes a first one"),
+        );
+    }
+    let mut clusters = Vec::new();
+    let mut places: Vec<Places> = Vec::new();
+    for tree in &trees {
+        let reading = de::from_tree::<ClusterDocument>(tree);
+        resolver.found.extend(reading.diagnostics);
+        resolver.skipped = reading.skipped;
+        if let Some(document) = reading.value {
+            let start = Span { start: tree.span.start, end: tree.span.start };
+            let (cluster, place) = resolver.cluster(document, start, tree.span);
+            resolver.across(&places, &place);
+            places.push(place);
+            clusters.extend(cluster);
+        }
+    }
+    let report = Report::new(path, text, resolver.found);
+    if report.has_errors() {
+        clusters.clear();
+    }
+    Loaded { clusters, report }
+}
+
+/// Where a cluster names its boards, for the comparison with the other clusters of the file.
+struct Places {
+    cluster: Option<Spanned<String>>,
+    addresses: Vec<Spanned<Ipv4Addr>>,
+    macs: Vec<Spanned<String>>,
+}
+
+struct Resolver {
+    found: Vec<Diagnostic>,
+    /// Places whose value could not be read and was reported: nothing there is "missing".
+    skipped: Vec<Span>,
+}
+
+const DEFAULT_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
+const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
+/// kubeadm's own preflight asks for 1700 MB on a control plane.
+const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
+/// Where the Kubernetes project publishes Debian packages (kubernetes.io, "Installing kubeadm").
+const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
+/// The range of minors whose kubeadm configuration bramble knows.
+const KUBEADM_MINORS: std::ops::RangeInclusive<u32> = 20..=37;
+
+impl Resolver {
+    fn error(&mut self, message: impl Into<String>, span: Span, help: impl Into<String>) {
+        self.found.push(Diagnostic::error(message, span).help(help));
+    }
+
+    /// Reports that something is missing in `within`, unless a value there was wrong and already reported.
+    fn missing(&mut self, what: &str, within: Span, at: Span, help: &str) {
+        if !self.skipped.iter().any(|span| within.contains(*span)) {
+            self.error(format!("`{what}` is missing"), at, help);
+        }
+    }
+
+    fn cluster(&mut self, document: ClusterDocument, start: Span, whole: Span) -> (Option<Cluster>, Places) {
+        if document.cluster.is_none() {
+            self.missing("cluster", whole, start, "name the cluster: `cluster: shelf`");
+        }
+        if document.network.is_none() {
+            self.missing("network", whole, start, "add `network: { subnet: 10.0.0.0/24 }`");
+        }
+        if document.distribution.is_none() {
+            self.missing("distribution", whole, start, "add `distribution: { kubeadm: { version: \"1.36\" } }`");
+        }
+        if document.nodes.is_none() {
+            self.missing("nodes", whole, start, "list the machines under `nodes:`");
+        }
+        let access = self.access(document.access);
+        let distribution = document.distribution.and_then(|section| self.distribution(section));
+        let preparation = self.preparation(document.prepare, distribution.as_ref());
+        let network = document.network.and_then(|section| self.network(section));
+        let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
+        let mut places = Places {
+            cluster: document.cluster.as_ref().map(|n| Spanned { value: n.value.to_string(), span: n.span }),
+            addresses: Vec::new(),
+            macs: Vec::new(),
+        };
+        let nodes = document.nodes.map(|nodes| {
+            self.nodes(nodes, network.as_ref(), distribution.as_ref(), &mut places)
+        });
+        let cluster = (|| {
+            let (network, distribution, nodes) = (network?, distribution?, nodes?);
+            let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
+            let api = match (network.api, first) {
+                (Some(api), _) => {
+                    let owner = nodes.iter().find(|node| node.address == api.value);
+                    if owner.is_some_and(|node| node.role != Role::ControlPlane) {
+                        self.error(
+                            format!("the API's address {} is that of a {}", api.value, owner.map_or(Role::Worker, |n| n.role)),
+                            api.span,
+                            "use the address of a control plane, or a free one that moves between them",
+                        );
+                    }
+                    api.value
+                }
+                (None, Some(node)) => node.address,
+                (None, None) => nodes.first().map_or(Ipv4Addr::UNSPECIFIED, |node| node.address),
+            };
+            if distribution != Distribution::None {
+                let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
+                if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
+                    self.error("no node is a control plane", nodes_span, "give one node `role: control-plane`");
+                }
+                if count > 1 && count.is_multiple_of(2) {
+                    self.error(
+                        format!("{count} control planes are worse than {}", count - 1),
+                        nodes_span,
+                        format!(
+                            "etcd needs a majority: {count} members survive the loss of {}, as {} do; use {} or {}",
+                            (count - 1) / 2, count - 1, count - 1, count + 1
+                        ),
+                    );
+                }
+            }
+            let network = Network {
+                subnet: network.subnet,
+                pods: network.pods,
+                services: network.services,
+                cni: network.cni,
+                cni_manifest: network.cni_manifest,
+                api,
+            };
+            Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, nodes })
+        })();
+        (cluster, places)
+    }
+
+    fn access(&mut self, section: AccessSection) -> Access {
+        if let Some(user) = &section.user
+            && (user.value.is_empty() || user.value.starts_with('-') || !user.value.bytes().all(is_user_byte))
+        {
+            self.error(format!("`{}` is not a user name", user.value), user.span, "letters, digits, `.`, `_` and `-`");
+        }
+        if let Some(port) = &section.port
+            && port.value == 0
+        {
+            self.error("port 0 does not exist", port.span, "sshd usually listens on 22");
+        }
+        let jump = section.jump.and_then(|jump| {
+            let (user, rest) = match jump.value.split_once('@') {
+                Some((user, rest)) => (Some(user.to_owned()), rest),
+                None => (None, jump.value.as_str()),
+            };
+            let (host, port) = match rest.split_once(':') {
+                Some((host, port)) => (host, Some(port.parse::<u16>())),
+                None => (rest, None),
+            };
+            let host_ok = !host.is_empty() && !host.starts_with('-') && host.bytes().all(is_user_byte);
+            match port.transpose() {
+                Ok(port) if host_ok => Some(Jump { user, host: host.to_owned(), port }),
+                _ => {
+                    self.error(format!("`{}` is not a jump host", jump.value), jump.span, "write it as `user@host:port`; user and port may be left out");
+                    None
+                }
+            }
+        });
+        Access {
+            user: section.user.map_or_else(|| "pi".to_owned(), |user| user.value),
+            keys: section.keys.into_iter().map(|key| key.value).collect(),
+            port: section.port.map_or(22, |port| port.value),
+            jump,
+            sudo: section.sudo.unwrap_or_default(),
+        }
+    }
+
+    fn distribution(&mut self, section: Spanned<DistributionSection>) -> Option<Distribution> {
+        let kubeadm = match section.value {
+            DistributionSection::Kubeadm(kubeadm) => kubeadm,
+            DistributionSection::None => return Some(Distribution::None),
+            // These never come out of the parser: reading them is the error.
+            DistributionSection::OpenShift(_) | DistributionSection::K3s(_) | DistributionSection::K0s(_)
+            | DistributionSection::MicroK8s(_) => return None,
+        };
+        let Some(version) = kubeadm.version else {
+            self.missing("version", section.span, section.span, "add `version: \"1.36\"`");
+            return None;
+        };
+        if !KUBEADM_MINORS.contains(&version.value.minor) {
+            self.error(
+                format!("kubeadm {} is outside of what bramble knows", version.value),
+                version.span,
+                format!("versions 1.{} to 1.{} can be installed", KUBEADM_MINORS.start(), KUBEADM_MINORS.end()),
+            );
+        }
+        let source = match kubeadm.source.map(|source| source.value) {
+            None => KubeadmSource::Apt(self.apt(AptSection::default(), version.value)),
+            Some(SourceSection::Apt(apt)) => KubeadmSource::Apt(self.apt(apt, version.value)),
+            Some(SourceSection::Bundle(path)) => KubeadmSource::Bundle(path),
+        };
+        Some(Distribution::Kubeadm(Kubeadm { version: version.value, source }))
+    }
+
+    fn apt(&mut self, section: AptSection, version: KubeVersion) -> AptRepository {
+        if let Some(url) = &section.url
+            && !is_http(&url.value)
+        {
+            self.error(format!("`{}` is not a URL", url.value), url.span, "it starts with https:// or http://");
+        }
+        let url = section.url.map_or_else(|| KUBERNETES_APT.to_owned(), |url| url.value);
+        let url = url.replace("{minor}", &format!("1.{}", version.minor));
+        let url = if url.ends_with('/') { url } else { url + "/" };
+        AptRepository { url, key: section.key.map(|key| key.value) }
+    }
+
+    fn range(&mut self, what: &str, text: &Spanned<String>) -> Option<Ipv4Net> {
+        let help = "write it like 10.0.0.0/24";
+        let Ok(net) = text.value.parse::<Ipv4Net>() else {
+            self.error(format!("{what}: `{}` is not an IPv4 network", text.value), text.span, help);
+            return None;
+        };
+        if net.trunc() != net {
+            self.error(
+                format!("{what}: {net} has bits behind its prefix"),
+                text.span,
+                format!("the network is {}", net.trunc()),
+            );
+        }
+        Some(net.trunc())
+    }
+
+    fn network(&mut self, section: Spanned<NetworkSection>) -> Option<NetworkRanges> {
+        let whole = section.span;
+        let section = section.value;
+        if section.subnet.is_none() {
+            self.missing("subnet", whole, whole, "give the nodes' network: `subnet: 10.0.0.0/24`");
+        }
+        let subnet = section.subnet.as_ref().and_then(|text| self.range("subnet", text));
+        let pods = match &section.pods {
+            Some(text) => self.range("pods", text),
+            None => Some(DEFAULT_PODS),
+        };
+        let services = match &section.services {
+            Some(text) => self.range("services", text),
+            None => Some(DEFAULT_SERVICES),
+        };
+        let (subnet, pods, services) = (subnet?, pods?, services?);
+        let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span);
+        let ranges = [
+            ("the nodes' subnet", subnet, span(&section.subnet)),
+            ("the pods' range", pods, span(&section.pods)),
+            ("the services' range", services, span(&section.services)),
+        ];
+        for (i, a) in ranges.iter().enumerate() {
+            for b in &ranges[i + 1..] {
+                if a.1.contains(&b.1) || b.1.contains(&a.1) {
+                    let at = b.2.or(a.2).unwrap_or(whole);
+                    let mut d = Diagnostic::error(format!("{} {} and {} {} overlap", a.0, a.1, b.0, b.1), at)
+                        .help("choose ranges that have no address in common, such as 10.244.0.0/16 and 10.96.0.0/12");
+                    if let (Some(_), Some(other)) = (b.2, a.2) {
+                        d = d.note(other, format!("overlaps {}", a.1));
+                    }
+                    self.found.push(d);
+                }
+            }
+        }
+        // A node's number within the subnet chooses its /24 of the pods' range.
+        if section.cni == Cni::Routed && pods.prefix_len() + (32 - subnet.prefix_len()) > 24 {
+            self.error(
+                format!("the pods' range {pods} is too small for a /24 for each address of {subnet}"),
+                section.pods.as_ref().or(section.subnet.as_ref()).map_or(whole, |text| text.span),
+                format!("with cni `routed` and this subnet, use a pods' range of /{} or larger", (subnet.prefix_len() as i32 - 8).max(1)),
+            );
+        }
+        if section.cni == Cni::Routed
+            && let Some(manifest) = &section.cni_manifest
+        {
+            self.error("cni `routed` has no manifest", manifest.span, "remove `cni_manifest`, or choose `flannel` or `calico`");
+        }
+        let api = section.api.as_ref().and_then(|text| match text.value.parse::<Ipv4Addr>() {
+            Ok(address) if subnet.contains(&address) => Some(Spanned { value: address, span: text.span }),
+            Ok(address) => {
+                self.error(format!("the API's address {address} is outside of {subnet}"), text.span, "choose one inside");
+                None
+            }
+            Err(_) => {
+                self.error(format!("`{}` is not an IPv4 address", text.value), text.span, "write it like 10.0.0.50");
+                None
+            }
+        });
+        let cni_manifest = section.cni_manifest.map(|m| m.value);
+        Some(NetworkRanges { subnet, pods, services, cni: section.cni, cni_manifest, api })
+    }
+
+    fn nodes(
+        &mut self,
+        section: Spanned<Vec<Spanned<NodeSection>>>,
+        network: Option<&NetworkRanges>,
+        distribution: Option<&Distribution>,
+        places: &mut Places,
+    ) -> Vec<Node> {
+        if section.value.is_empty() {
+            self.missing("nodes", section.span, section.span, "list at least one machine");
+        }
+        let mut names: HashMap<String, Span> = HashMap::new();
+        let mut addresses: HashMap<Ipv4Addr, Span> = HashMap::new();
+        let mut macs: HashMap<String, Span> = HashMap::new();
+        let mut nodes = Vec::new();
+        for Spanned { value: node, span } in section.value {
+            let at = Span { start: span.start, end: span.start };
+            let label = node.name.as_ref().map_or("this node".to_owned(), |name| name.value.to_string());
+            for (there, key, example) in [
+                (node.name.is_some(), "name", "kube1"),
+                (node.role.is_some(), "role", "worker"),
+                (node.board.is_some(), "board", "rpi-4b-4gb"),
+                (node.address.is_some(), "address", "10.0.0.50"),
+            ] {
+                if !there {
+                    self.missing(key, span, at, &format!("{label} needs one, such as `{key}: {example}`"));
+                }
+            }
+            if let Some(name) = &node.name {
+                self.unique("name", name.value.to_string(), name.span, &mut names);
+            }
+            if let Some(mac) = &node.mac {
+                self.unique("MAC address", mac.value.to_string(), mac.span, &mut macs);
+                places.macs.push(Spanned { value: mac.value.to_string(), span: mac.span });
+            }
+            let address = node.address.as_ref().and_then(|text| {
+                let address = self.address(&label, text, network)?;
+                if let Some(first) = addresses.insert(address, text.span) {
+                    self.found.push(
+                        Diagnostic::error(format!("two nodes have the address {address}"), text.span)
+                            .note(first, "first given here")
+                            .help("give each board its own"),
+                    );
+                }
+                places.addresses.push(Spanned { value: address, span: text.span });
+                Some(address)
+            });
+            let board = node.board.as_ref().and_then(|board| self.board(board));
+            if let (Some(role), Some(distribution)) = (&node.role, distribution) {
+                self.role(&label, role, distribution, board.as_ref(), node.board.as_ref().map(|b| b.span));
+            }
+            for (key, value) in &node.labels {
+                if !is_label_key(key) || !is_label_value(&value.value) {
+                    self.error(format!("{label}: `{key}: {}` is not a Kubernetes label", value.value), value.span, "key: `[prefix/]name`, value: at most 63 letters, digits, `-`, `_`, `.`");
+                }
+            }
+            let taints = node.taints.map(|taints| taints.iter().filter_map(|taint| self.taint(&label, taint)).collect());
+            let (Some(name), Some(role), Some(board), Some(address)) = (node.name, node.role, board, address) else {
+                continue;
+            };
+            let pods = network.filter(|n| n.cni == Cni::Routed).and_then(|n| pod_range(n, address));
+            nodes.push(Node {
+                name: name.value,
+                role: role.value,
+                board,
+                address,
+                mac: node.mac.map(|mac| mac.value),
+                labels: node.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
+                taints,
+                pods,
+            });
+        }
+        nodes
+    }
+
+    fn unique(&mut self, what: &str, value: String, span: Span, seen: &mut HashMap<String, Span>) {
+        if let Some(first) = seen.get(&value) {
+            self.found.push(
+                Diagnostic::error(format!("two nodes have the {what} `{value}`"), span)
+                    .note(*first, "first given here")
+                    .help("give each board its own"),
+            );
+        } else {
+            seen.insert(value, span);
+        }
+    }
+
+    fn address(&mut self, node: &str, text: &Spanned<String>, network: Option<&NetworkRanges>) -> Option<Ipv4Addr> {
+        let Ok(address) = text.value.parse::<Ipv4Addr>() else {
+            self.error(format!("{node}: `{}` is not an IPv4 address", text.value), text.span, "write it like 10.0.0.50; nodes join by address, not by name");
+            return None;
+        };
+        if let Some(network) = network {
+            let subnet = network.subnet;
+            if !subnet.contains(&address) {
+                self.error(format!("{node}: {address} is outside of the subnet {subnet}"), text.span, format!("addresses from {} to {} fit", first_host(subnet), last_host(subnet)));
+            } else if subnet.prefix_len() < 31 && (address == subnet.network() || address == subnet.broadcast()) {
+                self.error(format!("{node}: {address} cannot belong to a machine"), text.span, format!("addresses from {} to {} fit", first_host(subnet), last_host(subnet)));
+            }
+        }
+        Some(address)
+    }
+
+    fn board(&mut self, board: &Spanned<String>) -> Option<Board> {
+        let known = boards::catalogue();
+        let found = known.iter().find(|known| known.id == board.value);
+        if found.is_none() {
+            let help = match nearest(&board.value, known.iter().map(|known| known.id.as_str())) {
+                Some(near) => format!("did you mean `{near}`? `bramble boards` lists all"),
+                None => "`bramble boards` lists all; `generic-arm64` and `generic-amd64` stand for any other".to_owned(),
+            };
+            self.error(format!("no board is called `{}`", board.value), board.span, help);
+        }
+        found.cloned()
+    }
+
+    fn role(&mut self, node: &str, role: &Spanned<Role>, distribution: &Distribution, board: Option<&Board>, at: Option<Span>) {
+        match (distribution, role.value) {
+            (_, Role::Gateway) => self.error(
+                format!("{node}: kubeadm has no role `gateway`"),
+                role.span,
+                "use `control-plane` or `worker`",
+            ),
+            (Distribution::None, Role::ControlPlane) => self.error(
+                format!("{node}: without a distribution there is no control plane"),
+                role.span,
+                "use `worker`, or choose a distribution",
+            ),
+            (Distribution::Kubeadm(_), role) => {
+                if let (Some(board), Some(memory)) = (board, board.and_then(|board| board.memory)) {
+                    let span = at.unwrap_or_default();
+                    if role == Role::ControlPlane && memory < KUBEADM_CONTROL_PLANE_MIB {
+                        self.error(
+                            format!("{node}: a {} has {memory} MiB, too little for a kubeadm control plane", board.name),
+                            span,
+                            format!("it needs {KUBEADM_CONTROL_PLANE_MIB} MiB; make it a worker, or use a board with 2 GB or more"),
+                        );
+                    } else if role == Role::Worker && memory < 1024 {
+                        self.found.push(
+                            Diagnostic::warning(format!("{node}: {memory} MiB leave little for pods beside kubelet and containerd"), span)
+                                .help("1 GB is the least that is useful"),
+                        );
+                    }
+                }
+            }
+            (Distribution::None, Role::Worker) => {}
+        }
+        // A bundle of another architecture is found when it is opened; boards only tell theirs.
+        debug_assert!(board.is_none_or(|board| matches!(board.arch, Arch::Arm64 | Arch::Amd64)));
+    }
+
+    fn taint(&mut self, node: &str, text: &Spanned<String>) -> Option<Taint> {
+        let parsed = text.value.rsplit_once(':').and_then(|(key, effect)| {
+            let (key, value) = key.split_once('=').unwrap_or((key, ""));
+            let effect = match effect {
+                "NoSchedule" => TaintEffect::NoSchedule,
+                "PreferNoSchedule" => TaintEffect::PreferNoSchedule,
+                "NoExecute" => TaintEffect::NoExecute,
+                _ => return None,
+            };
+            (is_label_key(key) && is_label_value(value)).then(|| Taint { key: key.to_owned(), value: value.to_owned(), effect })
+        });
+        if parsed.is_none() {
+            self.error(format!("{node}: `{}` is not a taint", text.value), text.span, "write `key=value:NoSchedule`; effects: NoSchedule, PreferNoSchedule, NoExecute");
+        }
+        parsed
+    }
+
+    fn preparation(&mut self, section: PrepareSection, distribution: Option<&Distribution>) -> Preparation {
+        fn values(list: Vec<Spanned<String>>) -> Vec<String> {
+            list.into_iter().map(|item| item.value).collect()
+        }
+        if let Some(zone) = &section.timezone
+            && (zone.value.is_empty() || zone.value.contains("..") || zone.value.starts_with('/') || !zone.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b)))
+        {
+            self.error(format!("`{}` is not a time zone", zone.value), zone.span, "write it like Europe/Berlin");
+        }
+        if let Some(locale) = &section.locale
+            && (locale.value.is_empty() || !locale.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b)))
+        {
+            self.error(format!("`{}` is not a locale", locale.value), locale.span, "write it like en_GB.UTF-8");
+        }
+        for package in section.packages.iter().chain(&section.hold) {
+            let name = package.value.as_str();
+            if name.len() < 2 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b)) || name.starts_with(['-', '.', '+']) {
+                self.error(format!("`{name}` is not the name of a Debian package"), package.span, "lower-case letters, digits, `+`, `-`, `.`");
+            }
+        }
+        for module in &section.modules {
+            if module.value.is_empty() || !module.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {
+                self.error(format!("`{}` is not the name of a kernel module", module.value), module.span, "letters, digits, `_` and `-`");
+            }
+        }
+        for (key, value) in &section.sysctls {
+            if key.is_empty() || key.contains("..") || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) || value.value.contains('\n') {
+                self.error(format!("`{key}` is not a kernel setting"), value.span, "write it like `net.ipv4.ip_forward: 1`");
+            }
+        }
+        for (key, value) in section.boot.config.iter().chain(&section.sshd) {
+            if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) || value.value.contains('\n') {
+                self.error(format!("`{key}` cannot be a setting's name, or its value has several lines"), value.span, "one word, one line");
+            }
+        }
+        for argument in &section.boot.kernel_args {
+            if argument.value.is_empty() || argument.value.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
+                self.error(format!("`{}` is not one kernel argument", argument.value), argument.span, "give each argument an item of its own, without spaces");
+            }
+        }
+        for line in &section.sudoers {
+            if line.value.contains('\n') || line.value.trim().is_empty() {
+                self.error("a line for sudoers must be one line", line.span, "give each an item of its own");
+            }
+        }
+        for unit in section.services.iter().chain(section.files.iter().flat_map(|file| &file.value.restart)) {
+            if unit.value.is_empty() || unit.value.starts_with('-') || !unit.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"@:._-\\".contains(&b)) {
+                self.error(format!("`{}` is not the name of a systemd unit", unit.value), unit.span, "write it like `cron` or `cron.service`");
+            }
+        }
+        let mut paths: HashMap<String, Span> = HashMap::new();
+        let all = section.files.iter().map(|f| &f.value.path).chain(section.downloads.iter().map(|d| &d.value.path));
+        for path in all {
+            let text = path.value.as_str();
+            if !text.starts_with('/') || text.ends_with('/') || text.split('/').any(|part| part == "." || part == "..") || text.chars().any(char::is_control) {
+                self.error(format!("`{text}` is not the absolute path of a file"), path.span, "write it from the root, like /etc/motd");
+            } else if let Some(first) = paths.insert(text.to_owned(), path.span) {
+                self.found.push(Diagnostic::error(format!("`{text}` is given twice"), path.span).note(first, "first given here").help("keep one of the two"));
+            }
+        }
+        for download in &section.downloads {
+            if !is_http(&download.value.url.value) {
+                self.error(format!("`{}` is not a URL", download.value.url.value), download.value.url.span, "it starts with https:// or http://");
+            }
+        }
+        let mode = |mode: Option<FileMode>| mode.unwrap_or_else(|| "0644".parse().expect("a constant"));
+        let kubernetes = distribution.is_some_and(|d| *d != Distribution::None);
+        Preparation {
+            timezone: section.timezone.map(|zone| zone.value),
+            locale: section.locale.map(|locale| locale.value),
+            packages: values(section.packages),
+            hold: values(section.hold),
+            autoremove: section.autoremove,
+            modules: values(section.modules),
+            sysctls: section.sysctls.into_iter().map(|(key, value)| (key, value.value)).collect(),
+            boot: BootSettings {
+                config: section.boot.config.into_iter().map(|(key, value)| (key, value.value)).collect(),
+                kernel_args: values(section.boot.kernel_args),
+            },
+            swap: section.swap.unwrap_or(if kubernetes { Swap::Off } else { Swap::Keep }),
+            sshd: section.sshd.into_iter().map(|(key, value)| (key, value.value)).collect(),
+            sudoers: values(section.sudoers),
+            files: section
+                .files
+                .into_iter()
+                .map(|file| HeldFile { path: file.value.path.value, content: file.value.content, mode: mode(file.value.mode), restart: values(file.value.restart) })
+                .collect(),
+            downloads: section
+                .downloads
+                .into_iter()
+                .map(|d| Download { url: d.value.url.value, sha256: d.value.sha256, path: d.value.path.value, mode: mode(d.value.mode) })
+                .collect(),
+            services: values(section.services),
+        }
+    }
+
+    /// A board belongs to one cluster: it is known by its MAC address and by its IP address.
+    fn across(&mut self, earlier: &[Places], this: &Places) {
+        for other in earlier {
+            if let (Some(a), Some(b)) = (&other.cluster, &this.cluster)
+                && a.value == b.value
+            {
+                self.found.push(Diagnostic::error(format!("two clusters are called `{}`", b.value), b.span).note(a.span, "the first").help("give each its own name"));
+            }
+            let name = |p: &Places| p.cluster.as_ref().map_or("another cluster".to_owned(), |c| format!("`{}`", c.value));
+            let both = format!("{} and {}", name(other), name(this));
+            let help = "a board belongs to one cluster: remove it from the other";
+            for mac in &this.macs {
+                if let Some(first) = other.macs.iter().find(|o| o.value == mac.value) {
+                    self.found.push(Diagnostic::error(format!("the board {} is in {both}", mac.value), mac.span).note(first.span, "first given here").help(help));
+                }
+            }
+            for address in &this.addresses {
+                if let Some(first) = other.addresses.iter().find(|o| o.value == address.value) {
+                    self.found.push(Diagnostic::error(format!("the board at {} is in {both}", address.value), address.span).note(first.span, "first given here").help(help));
+                }
+            }
+        }
+    }
+}
+
+/// What the network section says, before the API's address is known.
+struct NetworkRanges {
+    subnet: Ipv4Net,
+    pods: Ipv4Net,
+    services: Ipv4Net,
+    cni: Cni,
+    cni_manifest: Option<String>,
+    api: Option<Spanned<Ipv4Addr>>,
+}
+
+/// The node's /24 of the pods' range, chosen by its number within the subnet: 10.0.0.51 has 10.244.51.0/24. It needs
+/// no allocator, so routes can be written before Kubernetes runs, and it never moves while the address stays.
+fn pod_range(network: &NetworkRanges, address: Ipv4Addr) -> Option<Ipv4Net> {
+    let number = u32::from(address).checked_sub(u32::from(network.subnet.network()))?;
+    let base = u32::from(network.pods.network()).checked_add(number.checked_mul(256)?)?;
+    let range = Ipv4Net::new(Ipv4Addr::from(base), 24).ok()?;
+    network.pods.contains(&range).then_some(range)
+}
+
+fn first_host(net: Ipv4Net) -> Ipv4Addr {
+    net.hosts().next().unwrap_or(net.network())
+}
+
+fn last_host(net: Ipv4Net) -> Ipv4Addr {
+    if net.prefix_len() < 31 { Ipv4Addr::from(u32::from(net.broadcast()) - 1) } else { net.broadcast() }
+}
+
+fn is_user_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"._-".contains(&b)
+}
+
+fn is_http(url: &str) -> bool {
+    url.strip_prefix("https://").or(url.strip_prefix("http://")).is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
+}
+
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.is_empty()
+        || (text.len() <= 63
+            && text.starts_with(edge)
+            && text.ends_with(edge)
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)))
+}
+
+fn is_label_key(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').unwrap_or(("", text));
+    let prefix_ok = prefix.len() <= 253 && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+    let has_prefix = text.contains('/');
+    prefix_ok && (!has_prefix || !prefix.is_empty()) && !name.is_empty() && is_label_value(name)
+}

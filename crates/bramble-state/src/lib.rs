@@ -1,0 +1,29 @@
+//! Desired state of one node: what should be there ([`Resource`]), what is there ([`Observation`]), what to change
+//! ([`Plan`]), and how to undo it (the ledger on the node).
+//!
+//! Everything here is pure: scripts go out as text, records come in as lines. How they travel is not known here.
+
+mod edit;
+mod observation;
+mod plan;
+mod probe;
+mod record;
+mod resource;
+mod script;
+mod undo;
+
+pub use observation::{Facts, FileKind, FileSeen, Observation, ObservationError, UnitSeen};
+pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
+pub use probe::observe_script;
+pub use resource::{Blob, BlobSource, Check, File, Image, Resource, Step, Unit};
+pub use script::Script;
+pub use record::{Record, parse_record};
+
+
+/// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.
+pub const HOME: &str = "/var/lib/bramble";
+/// Where uploads go, named by their digest.
+pub const BLOBS: &str = "/var/lib/bramble/blobs";
+/// Where a finished step leaves its mark.
+pub const DONE: &str = "/var/lib/bramble/done";
+pub use undo::undo_script;

@@ -1,0 +1,293 @@
+# What every script that changes a node begins with.
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+umask 022
+B=/var/lib/bramble
+mkdir -p /run/bramble
+exec 9>/run/bramble/lock
+if ! flock -n 9; then
+    echo '@waiting'
+    flock -w 900 9 || { echo '@busy'; exit 75; }
+fi
+[ -d "$B/ledger" ] || { mkdir -p "$B"; chmod 700 "$B"; mkdir -p "$B/ledger" "$B/pending" "$B/done"; }
+
+# Runs change number $1 and says how it ended. Its lines go out as they come.
+run() {
+    echo "@start $1"
+    (set -e; "c$1") </dev/null 9>&- 2>&1
+    rc=$?
+    if [ "$rc" -ne 0 ]; then echo "@fail $1 $rc"; exit 1; fi
+    echo "@ok $1"
+}
+
+# Opens a ledger entry $1 with title $2 for something that is touched for the first time; fails if it is recorded.
+entry() {
+    set -- "$1" "$2" "$B"/ledger/[0-9]*."$1"
+    [ ! -e "$3" ] || return 1
+    E=$B/ledger/new.$1
+    rm -rf "$E"
+    mkdir "$E"
+    printf '%s\n' "$2" >"$E/title"
+}
+
+# Puts the open entry $1 into the ledger. Only then may the change begin.
+keep() {
+    n=0
+    for e in "$B"/ledger/[0-9]*; do [ ! -e "$e" ] || n=${e##*/}; done
+    n=${n%%.*}
+    n=${n#"${n%%[1-9]*}"}
+    sync "$E"/*
+    mv -T "$E" "$B/ledger/$(printf %06d $((${n:-0} + 1))).$1"
+    sync "$B/ledger"
+}
+
+remember_file() { # hash path
+    entry "$1" "restore $2" || return 0
+    printf '%s\n' "$2" >"$E/path"
+    if [ -e "$2" ] || [ -L "$2" ]; then cp -a -- "$2" "$E/saved"; fi
+    d=$(dirname -- "$2")
+    while [ ! -d "$d" ]; do
+        printf '%s\n' "$d" >>"$E/folders"
+        d=$(dirname -- "$d")
+    done
+    cat >"$E/undo" <<'UNDO'
+p=$(cat "$E/path")
+if [ -e "$E/saved" ] || [ -L "$E/saved" ]; then
+    cp -a -- "$E/saved" "$p.bramble-new"
+    mv -fT -- "$p.bramble-new" "$p"
+else
+    rm -f -- "$p" "$p.bramble-new"
+fi
+[ ! -e "$E/folders" ] || while read -r d; do rmdir -- "$d" 2>/dev/null || :; done <"$E/folders"
+UNDO
+    keep "$1"
+}
+
+# Puts a finished neighbour in the place of a file; after a power cut one or the other is there, whole.
+settle() { # new path
+    sync "$1"
+    mv -fT -- "$1" "$2"
+    sync "$(dirname -- "$2")"
+}
+
+put_file() { # hash path mode check base64
+    remember_file "$1" "$2"
+    mkdir -p -- "$(dirname -- "$2")"
+    t=$2.bramble-new
+    (umask 077; printf %s "$5" | base64 -d >"$t")
+    chmod "$3" "$t"
+    case $4 in
+    sshd) sshd -t -f "$t" || { rm -f "$t"; return 1; } ;;
+    sudoers) visudo -cqf "$t" || { rm -f "$t"; return 1; } ;;
+    esac
+    old=
+    if [ "$4" = sshd ] && [ -e "$2" ]; then old=$2.bramble-old; cp -a -- "$2" "$old"; fi
+    settle "$t" "$2"
+    if [ "$4" = sshd ] && ! sshd -t; then
+        # Each file is fine by itself and the whole is not: back, before sshd reads it.
+        if [ -n "$old" ]; then mv -fT -- "$old" "$2"; else rm -f -- "$2"; fi
+        return 1
+    fi
+    [ -z "$old" ] || rm -f -- "$old"
+}
+
+# Writes a new text into a file that is not ours, provided that it still is the one that was looked at.
+put_edit() { # hash path digest-before base64 [token…]
+    hash=$1 path=$2 before=$3 text=$4
+    shift 4
+    now=$(sha256sum <"$path")
+    if [ "${now%% *}" != "$before" ]; then echo "$path has changed since it was looked at; run bramble again"; return 1; fi
+    if entry "$hash" "restore $path"; then
+        printf '%s\n' "$path" >"$E/path"
+        cat -- "$path" >"$E/saved"
+        printf '%s\n' "$@" >"$E/tokens"
+        cat >"$E/undo" <<'UNDO'
+p=$(cat "$E/path")
+t=$p.bramble-new
+cp -p -- "$p" "$t" 2>/dev/null || cp -- "$p" "$t"
+now=$(sha256sum <"$p")
+if [ -e "$E/wrote" ] && [ "$now" = "$(cat "$E/wrote")" ]; then
+    cat "$E/saved" >"$t"
+else
+    # Somebody edited the file meanwhile: only what bramble added goes.
+    sed -e '/^# BEGIN bramble$/,/^# END bramble$/d' -e 's/^# bramble: //' "$p" >"$t"
+    while read -r w; do
+        [ -z "$w" ] || awk -v w="$w" 'NR == 1 { n = split($0, a, " "); o = ""; for (i = 1; i <= n; i++) if (a[i] != w) o = o (o == "" ? "" : " ") a[i]; print o; next } { print }' "$t" >"$t.2"
+        [ -z "$w" ] || { cat "$t.2" >"$t"; rm -f "$t.2"; }
+    done <"$E/tokens"
+fi
+sync "$t"
+mv -fT -- "$t" "$p"
+UNDO
+        keep "$hash"
+    fi
+    t=$path.bramble-new
+    cp -p -- "$path" "$t" 2>/dev/null || cp -- "$path" "$t"
+    printf %s "$text" | base64 -d >"$t"
+    settle "$t" "$path"
+    for e in "$B"/ledger/[0-9]*."$hash"; do sha256sum <"$path" >"$e/wrote"; done
+}
+
+own_folder() { # hash path
+    entry "$1" "remove $2" || return 0
+    printf '%s\n' "$2" >"$E/path"
+    if [ -e "$2" ]; then echo : >"$E/undo"; else
+        cat >"$E/undo" <<'UNDO'
+p=$(cat "$E/path")
+awk -v p="$p/" 'index($2, p) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" || :; done
+rm -rf -- "$p"
+UNDO
+    fi
+    keep "$1"
+}
+
+set_hostname() { # hash name
+    if entry "$1" 'restore the running hostname'; then
+        cat /proc/sys/kernel/hostname >"$E/name"
+        echo 'hostname "$(cat "$E/name")"' >"$E/undo"
+        keep "$1"
+    fi
+    hostname "$2"
+}
+
+set_sysctl() { # hash key value file
+    if entry "$1" "restore $2"; then
+        cat "$4" >"$E/value"
+        printf '%s\n' "$4" >"$E/path"
+        echo 'p=$(cat "$E/path"); [ ! -w "$p" ] || cat "$E/value" >"$p" || :' >"$E/undo"
+        keep "$1"
+    fi
+    [ -e "$4" ] || { echo "this kernel has no setting $2"; return 1; }
+    printf '%s\n' "$3" >"$4"
+}
+
+# Remembers which packages an apt command is about to add or remove, so that undoing touches no others.
+apt_do() { # hash arguments…
+    h=$1
+    shift
+    if entry "$h" 'remove the packages that bramble installed'; then
+        dpkg-query -W -f='${Package}\n' >"$E/before"
+        apt-mark showmanual >"$E/manual"
+        : >"$E/ours"
+        : >"$E/gone"
+        cat >"$E/undo" <<'UNDO'
+ours=$(sort -u "$E/ours" | while read -r p; do
+    if ! grep -qxF "$p" "$E/before" && dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -qv '^unknown\|^purge ok not-installed'; then echo "$p"; fi
+done)
+if [ -n "$ours" ]; then
+    apt-mark unhold $ours >/dev/null
+    # Debian's scripts start and stop units; what they leave to systemd is forgotten below.
+    apt-get -q -y purge $ours
+fi
+gone=$(sort -u "$E/gone" | while read -r p; do if ! dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^.i'; then echo "$p"; fi; done)
+[ -z "$gone" ] || apt-get -q -y --no-install-recommends install $gone
+# Packages that were there before keep the mark they had.
+dpkg-query -W -f='${Package}\n' | sort >"$E/now"
+sort "$E/manual" >"$E/manual.sorted"
+apt-mark showmanual | sort | comm -23 - "$E/manual.sorted" | xargs -r apt-mark auto >/dev/null
+comm -12 "$E/now" "$E/manual.sorted" | xargs -r apt-mark manual >/dev/null
+UNDO
+        keep "$h"
+    fi
+    for e in "$B"/ledger/[0-9]*."$h"; do
+        apt-get -s -o Debug::NoLocking=1 "$@" | awk '$1 == "Inst" { print $2 }' >>"$e/ours"
+        apt-get -s -o Debug::NoLocking=1 "$@" | awk '$1 == "Remv" { print $2 }' >>"$e/gone"
+        sync "$e/ours" "$e/gone"
+    done
+    # A run that was cut off may have left dpkg half way; another program may hold its lock for a while.
+    dpkg --configure -a
+    apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+}
+
+hold() { # hash packages…
+    if entry "$1" 'restore held packages'; then
+        apt-mark showhold >"$E/before"
+        cat >"$E/undo" <<'UNDO'
+apt-mark showhold | sort >"$E/now"
+sort "$E/before" | comm -23 "$E/now" - | xargs -r apt-mark unhold >/dev/null
+UNDO
+        keep "$1"
+    fi
+    shift
+    apt-mark hold "$@"
+}
+
+remember_unit() { # hash unit
+    entry "$1" "restore the state of $2" || return 0
+    printf '%s\n' "$2" >"$E/unit"
+    systemctl is-enabled "$2" >"$E/enabled" 2>/dev/null || :
+    systemctl is-active "$2" >"$E/active" 2>/dev/null || :
+    cat >"$E/undo" <<'UNDO'
+u=$(cat "$E/unit")
+enabled=$(cat "$E/enabled")
+active=$(cat "$E/active")
+[ "$active" = active ] || systemctl stop "$u" 2>/dev/null || :
+case $enabled in
+enabled) systemctl enable "$u" 2>/dev/null || : ;;
+masked) systemctl mask "$u" 2>/dev/null || : ;;
+disabled | '' | not-found) systemctl disable "$u" 2>/dev/null || : ;;
+esac
+if [ "$active" = active ]; then systemctl start "$u" 2>/dev/null || :; fi
+systemctl reset-failed "$u" 2>/dev/null || :
+UNDO
+    keep "$1"
+}
+
+# A unit that must read its files again, even if this run is cut off before it does.
+restart_later() { : >"$B/pending/restart.$1"; sync "$B/pending/restart.$1"; }
+
+reboot_later() {
+    cat /proc/sys/kernel/random/boot_id >"$B/pending/reboot"
+    sync "$B/pending/reboot"
+}
+
+unit_failed() {
+    echo "the last lines of $1:"
+    journalctl -q --no-pager -n 15 -o cat -u "$1" || :
+    return 1
+}
+
+unit_do() { systemctl "$1" "$2" || unit_failed "$2"; } # verb unit
+
+install_blob() { # hash path mode digest staged
+    remember_file "$1" "$2"
+    mkdir -p -- "$(dirname -- "$2")"
+    t=$2.bramble-new
+    cp -- "$5" "$t"
+    s=$(sha256sum <"$t")
+    if [ "${s%% *}" != "$4" ]; then rm -f -- "$t" "$5"; echo "what was uploaded for $2 has the digest ${s%% *}"; return 1; fi
+    chmod "$3" "$t"
+    settle "$t" "$2"
+    rm -f -- "$5"
+}
+
+fetch_blob() { # hash path mode digest url
+    remember_file "$1" "$2"
+    mkdir -p -- "$(dirname -- "$2")"
+    t=$2.bramble-new
+    if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 15 -o "$t" -- "$5"
+    else wget -q -T 15 -t 3 -O "$t" -- "$5"; fi || { rm -f -- "$t"; echo "$5 cannot be fetched"; return 1; }
+    s=$(sha256sum <"$t")
+    if [ "${s%% *}" != "$4" ]; then rm -f -- "$t"; echo "$5 has the digest ${s%% *}, expected was $4"; return 1; fi
+    chmod "$3" "$t"
+    settle "$t" "$2"
+}
+
+# Begins a step that is done once; $4, if given, is how to undo it, base64.
+step_begins() { # hash id title undo
+    if [ -n "$4" ] && entry "$1" "$3"; then
+        printf %s "$4" | base64 -d >"$E/undo"
+        keep "$1"
+    fi
+    rm -f "$B/done/$2"
+    if [ -e "$B/pending/step.$2" ]; then again=yes; else again=no; fi
+    : >"$B/pending/step.$2"
+    sync "$B/pending/step.$2"
+}
+
+step_ends() { # id version
+    printf '%s\n' "$2" >"$B/done/.$1"
+    sync "$B/done/.$1"
+    mv -f "$B/done/.$1" "$B/done/$1"
+    rm -f "$B/pending/step.$1"
+    sync "$B/done"
+}

@@ -1,0 +1,59 @@
+# Looks at the node and prints one record a line. Built-in commands are used wherever they can be: each program that
+# is started costs a board some milliseconds.
+export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+umask 077
+B=/var/lib/bramble
+[ -d /run/bramble ] || mkdir -p /run/bramble
+exec 9>/run/bramble/lock
+if ! flock -n 9; then
+    echo waiting
+    flock -w 900 9 || { echo busy; exit 75; }
+fi
+echo 'bramble 1'
+line() { if [ -r "$2" ]; then v=; IFS= read -r v <"$2" || :; printf 'fact %s %s\n' "$1" "$v"; fi; }
+text() {
+    [ -r "$1" ] || return 0
+    printf 'text %s\n' "$1"
+    while IFS= read -r v; do printf '=%s\n' "$v"; done <"$1"
+    [ -z "$v" ] || printf '~%s\n' "$v"
+    echo .
+}
+line hostname /proc/sys/kernel/hostname
+line boot-id /proc/sys/kernel/random/boot_id
+line kernel /proc/sys/kernel/osrelease
+line cmdline /proc/cmdline
+line model /sys/firmware/devicetree/base/model
+line machine-id /etc/machine-id
+while read -r k v rest; do case $k in MemTotal:) echo "fact memory $v"; break ;; esac; done </proc/meminfo
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    echo 'fact cgroup 2'
+    line controllers /sys/fs/cgroup/cgroup.controllers
+else
+    echo 'fact cgroup 1'
+    c=
+    while read -r k h n e; do [ "$e" != 1 ] || c="$c $k"; done </proc/cgroups
+    echo "fact controllers$c"
+fi
+while read -r f k rest; do [ "$f" = Filename ] || echo "fact swap $f"; done </proc/swaps
+(. /etc/os-release; echo "fact os $ID ${VERSION_ID:-0} ${VERSION_CODENAME:-none}")
+for f in /sys/class/net/*/address; do
+    i=${f#/sys/class/net/}
+    v=; read -r v <"$f" 2>/dev/null || :
+    echo "fact mac ${i%/address} $v"
+done
+[ ! -e /run/systemd/resolve/resolv.conf ] || echo 'fact resolved yes'
+[ ! -e /run/systemd/container ] || echo 'fact container yes'
+[ ! -e /run/reboot-required ] || echo 'fact reboot-required yes'
+[ ! -d /etc/rpi/swap.conf.d ] && [ ! -e /usr/lib/systemd/system-generators/rpi-swap-generator ] || echo 'fact rpi-swap yes'
+for f in "$B"/done/*; do [ ! -f "$f" ] || { v=; IFS= read -r v <"$f" || :; printf 'done %s %s\n' "${f##*/}" "$v"; }; done
+for f in "$B"/pending/*; do [ ! -f "$f" ] || { v=; IFS= read -r v <"$f" || :; printf 'pending %s %s\n' "${f##*/}" "$v"; }; done
+for f in "$B"/ledger/[0-9]*; do [ -d "$f" ] && { echo 'fact ledger yes'; break; }; done
+printf 'fact arch '; dpkg --print-architecture
+printf 'fact time '; date +%s
+ip -o -4 addr show scope global | while read -r n i f a rest; do echo "fact address ${a%/*} $i"; done
+for f in /boot/firmware/current/cmdline.txt /boot/firmware/cmdline.txt /boot/cmdline.txt; do
+    if [ -e "$f" ]; then echo "fact cmdline-file $f"; break; fi
+done
+for f in /boot/firmware/config.txt /boot/config.txt; do
+    if [ -e "$f" ]; then echo "fact config-file $f"; break; fi
+done

@@ -1,0 +1,41 @@
+//! What a script that changes a node says while it runs.
+
+/// A line of an apply or undo script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// Another bramble works on the node; this one waits.
+    Waiting,
+    /// It waited too long.
+    Busy,
+    /// A change began.
+    Start(usize),
+    /// A change is done.
+    Done(usize),
+    /// A change failed with an exit code.
+    Failed(usize, u32),
+    /// Something that later stages need to know.
+    Fact(&'a str, &'a str),
+    /// The name of what is being undone.
+    Title(&'a str),
+    /// Anything else that a program printed.
+    Line(&'a str),
+}
+
+/// Reads a line.
+pub fn parse_record(line: &str) -> Record<'_> {
+    let parse = || {
+        let mut words = line.strip_prefix('@')?.splitn(3, ' ');
+        let record = match (words.next()?, words.next(), words.next()) {
+            ("waiting", None, None) => Record::Waiting,
+            ("busy", None, None) => Record::Busy,
+            ("start", Some(n), None) => Record::Start(n.parse().ok()?),
+            ("ok", Some(n), None) => Record::Done(n.parse().ok()?),
+            ("fail", Some(n), Some(code)) => Record::Failed(n.parse().ok()?, code.parse().ok()?),
+            ("fact", Some(name), Some(value)) => Record::Fact(name, value),
+            ("title", Some(_), _) => Record::Title(&line["@title ".len()..]),
+            _ => return None,
+        };
+        Some(record)
+    };
+    parse().unwrap_or(Record::Line(line))
+}

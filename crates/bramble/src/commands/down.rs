@@ -1,0 +1,89 @@
+//! `bramble down`.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use anyhow::bail;
+use bramble_spec::Distribution;
+use tokio::task::JoinSet;
+
+use crate::fleet::Fleet;
+use crate::output::{Printer, Style};
+use crate::progress::{Event, Progress};
+use crate::project::Project;
+use crate::{Common, Done};
+
+#[derive(clap::Args)]
+pub(crate) struct Down {
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Go on although some nodes cannot be reached
+    #[arg(long)]
+    partial: bool,
+}
+
+impl Down {
+    pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let started = Instant::now();
+        let project = Project::open(common, printer)?;
+        let _lock = project.lock()?;
+        let cluster = &project.cluster;
+        if !self.yes {
+            let question = format!("Remove the cluster {} and all that runs on it from {} nodes?", cluster.name, cluster.nodes.len());
+            if !std::io::stdin().is_terminal() {
+                bail!("`down` destroys the cluster {}: say --yes if that is meant", cluster.name);
+            }
+            if !printer.confirm(&question)? {
+                bail!("nothing was changed");
+            }
+        }
+        let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
+        let fleet = Fleet::connect(&project, printer, &progress).await;
+        let result = async {
+            let fleet = fleet?;
+            let lost = fleet.lost.len();
+            let sessions = if self.partial { fleet.nodes } else { fleet.complete()? };
+            if cluster.distribution != Distribution::None
+                && let Some(plane) = Fleet::control_plane(&sessions)
+                && plane.observe(&[]).await.is_ok_and(|seen| seen.done(bramble_kube::INIT).is_some())
+            {
+                plane.say(Event::Waiting("the pods to end".into()));
+                // A cluster that is broken must go, too.
+                plane.ask(&bramble_kube::drain_script(cluster), |_, _| {}).await.ok();
+            }
+            let mut tasks = JoinSet::new();
+            for session in sessions {
+                tasks.spawn(async move {
+                    let result = session.undo().await;
+                    match &result {
+                        Ok(count) => session.say(Event::Done(format!("{count} changes undone"))),
+                        Err(error) => session.say(Event::Failed(error.to_string())),
+                    }
+                    (session.node.name.clone(), result)
+                });
+            }
+            let mut undone = 0;
+            let mut failed = Vec::new();
+            while let Some(task) = tasks.join_next().await {
+                match task? {
+                    (_, Ok(count)) => undone += count,
+                    (name, Err(error)) => failed.push(format!("\n  {name}: {error:#}")),
+                }
+            }
+            if !failed.is_empty() {
+                bail!("{} nodes failed; run `bramble down` again when this is mended:{}", failed.len(), failed.concat());
+            }
+            anyhow::Ok((undone, lost))
+        }
+        .await;
+        progress.end();
+        let (undone, lost) = result?;
+        let seconds = started.elapsed().as_secs_f64();
+        printer.result(format!("{} {} is gone: {undone} changes undone in {seconds:.1} s.", printer.style(Style::Good, "✓"), cluster.name));
+        if lost > 0 {
+            printer.result(format!("{lost} nodes could not be reached: run `bramble down` again when they can."));
+        }
+        Ok(Done::Good)
+    }
+}

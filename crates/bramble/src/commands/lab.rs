@@ -1,0 +1,336 @@
+//! `bramble lab`: a virtual rack on this machine.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bramble_kube::Bundle;
+use bramble_lab::{DebianBundle, Event, Lab as Racks, NodeState, Rack, RackRequest};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use ipnet::Ipv4Net;
+use serde_json::json;
+
+use crate::output::{Format, Printer, Style};
+use crate::{Common, Done};
+
+#[derive(clap::Args)]
+pub(crate) struct Lab {
+    /// Where roots and bundles are cached
+    #[arg(long, global = true, default_value = "/var/cache/bramble", value_name = "DIR")]
+    cache: PathBuf,
+    /// Where the racks are
+    #[arg(long, global = true, default_value = "/var/lib/bramble-lab", value_name = "DIR")]
+    state: PathBuf,
+    /// A Debian mirror, if not this machine's own
+    #[arg(long, global = true, value_name = "URL")]
+    mirror: Option<String>,
+    #[command(subcommand)]
+    command: LabCommand,
+}
+
+#[derive(Subcommand)]
+enum LabCommand {
+    /// Raise a rack and write a cluster file for it
+    Up(LabUp),
+    /// Remove a rack and all that belongs to it
+    Down {
+        /// The rack
+        #[arg(default_value = "lab")]
+        rack: String,
+    },
+    /// List the racks
+    List,
+    /// Open a root shell on a node, as with screen and keyboard
+    Shell {
+        /// The node, as `node` or `rack/node`
+        node: String,
+        /// A command instead of a shell
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Cut a node's power
+    Cut {
+        /// The node, as `node` or `rack/node`
+        node: String,
+    },
+    /// Give a node its power back
+    Start {
+        /// The node, as `node` or `rack/node`
+        node: String,
+    },
+    /// Build a bundle with Kubernetes from Debian's source package
+    Bundle {
+        /// Build it although there is one
+        #[arg(long)]
+        again: bool,
+    },
+    /// Keeps a node on (used by `lab up`)
+    #[command(hide = true)]
+    Keep { rack: PathBuf, node: String },
+}
+
+#[derive(clap::Args)]
+struct LabUp {
+    /// The rack's name
+    #[arg(long, default_value = "lab")]
+    name: String,
+    /// How many control planes
+    #[arg(long, default_value_t = 1)]
+    control_planes: u8,
+    /// How many workers
+    #[arg(long, default_value_t = 2)]
+    workers: u8,
+    /// The rack's network, if not the first free one
+    #[arg(long, value_name = "NETWORK")]
+    subnet: Option<Ipv4Net>,
+    /// The folder for the cluster file
+    #[arg(long, default_value = "lab", value_name = "DIR")]
+    dir: PathBuf,
+    /// Without Kubernetes: boards only
+    #[arg(long)]
+    bare: bool,
+    /// Nodes whose sudo asks for the password `raspberry`
+    #[arg(long)]
+    sudo_password: bool,
+}
+
+impl Lab {
+    pub(crate) fn run(self, _: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let own = std::env::current_exe().context("cannot find the program itself")?;
+        let racks = Racks {
+            keeper: vec![own, "lab".into(), "--state".into(), self.state.clone(), "keep".into()],
+            cache: self.cache,
+            state: self.state,
+            mirror: self.mirror,
+        };
+        match self.command {
+            LabCommand::Up(up) => up.run(&racks, printer)?,
+            LabCommand::Down { rack } => {
+                racks.down(&rack)?;
+                printer.result(format!("Rack {rack} is gone."));
+            }
+            LabCommand::List => list(&racks, printer)?,
+            LabCommand::Shell { node, command } => shell(&racks, &node, &command)?,
+            LabCommand::Cut { node } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.cut(&rack, &node)?;
+                printer.result(format!("{node} has no power."));
+            }
+            LabCommand::Start { node } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.start(&rack, &node)?;
+                printer.result(format!("{node} is on."));
+            }
+            LabCommand::Bundle { again } => {
+                let bundle = bundle(&racks, again, printer)?;
+                printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
+            }
+            LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
+        }
+        Ok(Done::Good)
+    }
+}
+
+/// Shows steps, and below the running one the last line that it printed.
+struct Watch<'a> {
+    printer: &'a Printer,
+    bar: Option<ProgressBar>,
+    step: Mutex<Option<(String, Instant)>>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(printer: &'a Printer) -> Self {
+        let bar = printer.live.then(|| {
+            let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:>4} {prefix} {wide_msg:.dim}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = ProgressBar::new_spinner().with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Watch { printer, bar, step: Mutex::new(None) }
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::Step(text) => {
+                self.finish_step();
+                match &self.bar {
+                    Some(bar) => {
+                        bar.reset_elapsed();
+                        bar.set_prefix(text.clone());
+                        bar.set_message("");
+                    }
+                    None => self.printer.info(&text),
+                }
+                if let Ok(mut step) = self.step.lock() {
+                    *step = Some((text, Instant::now()));
+                }
+            }
+            Event::Line(line) => match &self.bar {
+                Some(bar) => bar.set_message(line.trim().to_owned()),
+                // Not every line of a compiler, but enough to see that it lives.
+                None if line.starts_with("== ") || line.trim_start().starts_with("cmd/") || self.printer.verbose => {
+                    self.printer.info(format!("    {}", line.trim()));
+                }
+                None => {}
+            },
+        }
+    }
+
+    fn finish_step(&self) {
+        let Some((text, started)) = self.step.lock().ok().and_then(|mut step| step.take()) else { return };
+        let line = format!("{} {text} ({:.0} s)", self.printer.style(Style::Good, "✓"), started.elapsed().as_secs_f32());
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => self.printer.info(line),
+        }
+    }
+
+    fn end(self) {
+        self.finish_step();
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bundle(racks: &Racks, again: bool, printer: &Printer) -> anyhow::Result<Bundle> {
+    let watch = Watch::new(printer);
+    let bundle = DebianBundle::ensure(racks, again, &|event| watch.event(event))?;
+    watch.end();
+    Ok(bundle)
+}
+
+impl LabUp {
+    fn run(self, racks: &Racks, printer: &Printer) -> anyhow::Result<()> {
+        let planes = usize::from(self.control_planes);
+        let total = planes + usize::from(self.workers);
+        let nodes: Vec<String> = (1..=total).map(|n| format!("{}-{n}", self.name)).collect();
+        let bundle = if self.bare { None } else { Some(bundle(racks, false, printer)?) };
+        let request = RackRequest { name: self.name.clone(), nodes, subnet: self.subnet, sudo_password: self.sudo_password };
+        let watch = Watch::new(printer);
+        let rack = racks.up(&request, &|event| watch.event(event))?;
+        watch.end();
+        let file = self.dir.join("bramble.yaml");
+        let private = self.dir.join(".bramble");
+        std::fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
+        set_private(&private)?;
+        // The lab wrote these host keys to the nodes' disks itself, so they are known from the first contact on.
+        crate::pins::replace(&private.join("known_hosts"), rack.known_hosts()?.as_bytes(), 0o600)?;
+        if file.exists() {
+            printer.info(format!("{} stays as it is", file.display()));
+        } else {
+            let text = cluster_file(&rack, planes, bundle.as_ref(), self.sudo_password);
+            crate::pins::replace(&file, text.as_bytes(), 0o644)?;
+        }
+        printer.result(format!(
+            "Rack {} has {} nodes on {}. Next: bramble -f {} up",
+            rack.name,
+            rack.nodes.len(),
+            rack.subnet,
+            file.display()
+        ));
+        Ok(())
+    }
+}
+
+fn set_private(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).with_context(|| format!("cannot protect {}", dir.display()))
+}
+
+fn cluster_file(rack: &Rack, planes: usize, bundle: Option<&Bundle>, sudo_password: bool) -> String {
+    let board = match std::env::consts::ARCH {
+        "aarch64" => "generic-arm64",
+        _ => "generic-amd64",
+    };
+    let distribution = match bundle {
+        Some(bundle) => format!(
+            "  kubeadm:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
+            bundle.manifest.kubernetes,
+            bundle.dir.display()
+        ),
+        None => "  none\n".to_owned(),
+    };
+    let mut text = format!(
+        "# The virtual rack `{}`. For real boards, change board, address and mac.\ncluster: {}\naccess:\n  user: pi\n  keys: [{}]\n{}\
+         network: {{ subnet: {}, cni: routed }}\ndistribution:\n{distribution}nodes:\n",
+        rack.name,
+        rack.name,
+        rack.key().display(),
+        if sudo_password { "  sudo: password\n" } else { "" },
+        rack.subnet,
+    );
+    for (index, node) in rack.nodes.iter().enumerate() {
+        let role = if bundle.is_some() && index < planes { "control-plane" } else { "worker" };
+        text.push_str(&format!(
+            "  - {{ name: {}, role: {role}, board: {board}, address: {}, mac: \"{}\" }}\n",
+            node.name, node.address, node.mac
+        ));
+    }
+    text
+}
+
+fn list(racks: &Racks, printer: &Printer) -> anyhow::Result<()> {
+    let all = racks.list()?;
+    if printer.format == Format::Json {
+        let mut list = Vec::new();
+        for rack in &all {
+            let mut nodes = Vec::new();
+            for node in &rack.nodes {
+                let on = rack.node_state(node)? == NodeState::On;
+                nodes.push(json!({ "name": node.name, "address": node.address, "mac": node.mac, "on": on }));
+            }
+            list.push(json!({ "name": rack.name, "subnet": rack.subnet, "nodes": nodes }));
+        }
+        printer.json(&json!(list));
+        return Ok(());
+    }
+    if all.is_empty() {
+        printer.result("There is no rack. `bramble lab up` raises one.");
+    }
+    for rack in &all {
+        printer.result(format!("{} {}", printer.style(Style::Bold, &rack.name), rack.subnet));
+        for node in &rack.nodes {
+            let state = match rack.node_state(node)? {
+                NodeState::On => printer.style(Style::Good, "on "),
+                NodeState::Off => printer.style(Style::Bad, "off"),
+            };
+            printer.result(format!("  {state} {:<16} {:<15} {}", node.name, node.address, node.mac));
+        }
+    }
+    Ok(())
+}
+
+/// `rack/node`, or a node's name if only one rack has it.
+fn find(racks: &Racks, name: &str) -> anyhow::Result<(Rack, String)> {
+    if let Some((rack, node)) = name.split_once('/') {
+        return Ok((racks.open(rack)?, node.to_owned()));
+    }
+    let mut found: Vec<Rack> =
+        racks.list()?.into_iter().filter(|rack| rack.nodes.iter().any(|node| node.name == name)).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(rack), true) => Ok((rack, name.to_owned())),
+        (Some(_), false) => bail!("several racks have a node `{name}`: say RACK/{name}"),
+        (None, _) => bail!("no rack has a node `{name}`; `bramble lab list` shows all"),
+    }
+}
+
+fn shell(racks: &Racks, name: &str, command: &[String]) -> anyhow::Result<()> {
+    let (rack, node) = find(racks, name)?;
+    let pid = rack.init_pid(&node)?;
+    let mut enter = Command::new("nsenter");
+    enter.args(["--target", &pid.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/root", "--"]);
+    enter.args(["/usr/bin/env", "-i", "TERM=xterm", "HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
+    if command.is_empty() {
+        enter.args(["/bin/bash", "-l"]);
+    } else {
+        enter.args(command);
+    }
+    // It only comes back if it failed.
+    Err(enter.exec()).context("cannot enter the node; is nsenter (util-linux) installed?")
+}

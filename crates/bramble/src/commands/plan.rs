@@ -1,0 +1,57 @@
+//! `bramble plan`.
+
+use std::sync::Arc;
+
+use crate::fleet::Fleet;
+use crate::output::{Format, Printer, Style};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::{Common, Done, engine, show};
+
+/// The exit code that says that there is something to change.
+const CHANGES: u8 = 3;
+
+#[derive(clap::Args)]
+pub(crate) struct Plan {}
+
+impl Plan {
+    pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let project = Project::open(common, printer)?;
+        let inputs = Arc::new(project.inputs(printer)?);
+        let cluster = Arc::new(project.cluster.clone());
+        let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
+        let sessions = Fleet::connect(&project, printer, &progress).await?.complete();
+        let surveys = match sessions {
+            Ok(sessions) => engine::survey(&cluster, &inputs, sessions).await,
+            Err(error) => Err(error),
+        };
+        progress.end();
+        let surveys = surveys?;
+        let plans = engine::node_plans(&cluster, &surveys);
+        let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
+        let changes: usize = plans.iter().map(show::NodePlan::count).sum();
+        if printer.format == Format::Json {
+            let mut value = show::plans_json(&plans);
+            value["obstacles"] = obstacles.iter().map(|(name, message)| serde_json::json!({ "node": name, "message": message })).collect();
+            printer.json(&value);
+        } else {
+            printer.result(project.title(printer));
+            printer.result(show::plans(printer, &plans));
+            for (name, message) in &obstacles {
+                printer.result(format!("{} {name}: {message}", printer.style(Style::Bad, "!")));
+            }
+            if changes == 0 {
+                printer.result("Nothing to change.");
+            } else {
+                printer.result(format!("{changes} changes. `bramble up` makes them."));
+            }
+        }
+        Ok(if !obstacles.is_empty() {
+            Done::Code(1)
+        } else if changes == 0 {
+            Done::Good
+        } else {
+            Done::Code(CHANGES)
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! `bramble run`.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::fleet::Fleet;
+use crate::output::{Format, Printer, Style};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::{Common, Done};
+
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    /// Only these nodes
+    #[arg(short, long, value_delimiter = ',', value_name = "NODE")]
+    nodes: Vec<String>,
+    /// As root
+    #[arg(long)]
+    sudo: bool,
+    /// The command, run by the user's shell on the node
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+struct Answer {
+    name: String,
+    code: Option<u32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    /// The exit code is the greatest of the nodes'; 255 for one that could not be reached.
+    pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let mut project = Project::open(common, printer)?;
+        let known: Vec<String> = project.cluster.nodes.iter().map(|node| node.name.to_string()).collect();
+        if let Some(stranger) = self.nodes.iter().find(|name| !known.contains(name)) {
+            bail!("{} has no node `{stranger}`; it has: {}", project.cluster.name, known.join(", "));
+        }
+        if !self.nodes.is_empty() {
+            project.cluster.nodes.retain(|node| self.nodes.iter().any(|name| name == node.name.as_str()));
+        }
+        let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
+        let fleet = Fleet::connect(&project, printer, &progress).await;
+        progress.end();
+        let fleet = fleet?;
+        let command = match self.command.as_slice() {
+            [line] => line.clone(),
+            words => words.iter().map(|word| bramble_spec::shell_word(word)).collect::<Vec<_>>().join(" "),
+        };
+        let mut tasks = JoinSet::new();
+        for session in fleet.nodes {
+            let (command, sudo) = (command.clone(), self.sudo);
+            tasks.spawn(async move {
+                let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+                let result = if sudo {
+                    let take = |line: &str| stdout.extend_from_slice(format!("{line}\n").as_bytes());
+                    let result = session.connection.run_script(&session.root, &command, take).await;
+                    if let Ok(exit) = &result {
+                        stderr.extend_from_slice(exit.stderr.as_bytes());
+                    }
+                    result
+                } else {
+                    let take = |error: bool, bytes: &[u8]| if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes);
+                    session.connection.run_command(&command, take).await
+                };
+                let code = match result {
+                    Ok(exit) => Some(exit.code),
+                    Err(error) => {
+                        stderr.extend_from_slice(format!("{error}\n").as_bytes());
+                        None
+                    }
+                };
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                Answer { name: session.node.name.to_string(), code, stdout: text(stdout), stderr: text(stderr) }
+            });
+        }
+        let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
+        let place = |name: &str| known.iter().position(|known| known == name).unwrap_or(usize::MAX);
+        while let Some(answer) = tasks.join_next().await {
+            let answer = answer?;
+            answers.insert(place(&answer.name), answer);
+        }
+        for (node, error) in fleet.lost {
+            let name = node.name.to_string();
+            answers.insert(place(&name), Answer { name, code: None, stdout: String::new(), stderr: format!("{error:#}") });
+        }
+        let worst = answers.values().map(|answer| answer.code.map_or(255, |code| code.min(254))).max().unwrap_or(0);
+        if printer.format == Format::Json {
+            let list: Vec<_> = answers
+                .values()
+                .map(|a| json!({ "node": a.name, "code": a.code, "stdout": a.stdout, "stderr": a.stderr }))
+                .collect();
+            printer.json(&json!(list));
+        } else {
+            for answer in answers.values() {
+                let how = match answer.code {
+                    Some(0) => String::new(),
+                    Some(code) => printer.style(Style::Bad, &format!(" (exit code {code})")),
+                    None => printer.style(Style::Bad, " (no answer)"),
+                };
+                printer.result(format!("{}{how}", printer.style(Style::Bold, &answer.name)));
+                for line in answer.stdout.lines() {
+                    printer.result(format!("  {line}"));
+                }
+                for line in answer.stderr.lines() {
+                    printer.error(format!("  {line}"));
+                }
+            }
+        }
+        Ok(match u8::try_from(worst) {
+            Ok(0) => Done::Good,
+            Ok(code) => Done::Code(code),
+            Err(_) => Done::Code(1),
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! `bramble up`.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::bail;
+use bramble_kube::smoke_mark;
+use bramble_spec::{Cluster, Distribution, Role};
+use serde_json::json;
+
+use crate::fleet::Fleet;
+use crate::output::{Format, Printer, Style};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::{Common, Done, engine, show};
+
+#[derive(clap::Args)]
+pub(crate) struct Up {
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Only prepare the nodes; leave Kubernetes for later
+    #[arg(long)]
+    prepare_only: bool,
+}
+
+impl Up {
+    pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let started = Instant::now();
+        let project = Project::open(common, printer)?;
+        let _lock = project.lock()?;
+        let inputs = Arc::new(project.inputs(printer)?);
+        let cluster = Arc::new(project.cluster.clone());
+        let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+        let progress = Progress::new(printer, names.iter().copied());
+        let sessions = match Fleet::connect(&project, printer, &progress).await.and_then(Fleet::complete) {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                progress.end();
+                return Err(error);
+            }
+        };
+        let surveys = engine::survey(&cluster, &inputs, sessions).await;
+        progress.end();
+        let mut surveys = surveys?;
+        let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
+        if !obstacles.is_empty() {
+            let list: Vec<String> = obstacles.iter().map(|(name, message)| format!("\n  {name}: {message}")).collect();
+            bail!("nothing was changed, because of:{}", list.concat());
+        }
+        let mut plans = engine::node_plans(&cluster, &surveys);
+        if self.prepare_only {
+            plans.iter_mut().for_each(|plan| plan.steps.clear());
+        }
+        let smoked = surveys
+            .iter()
+            .find(|survey| survey.session.node.role == Role::ControlPlane)
+            .is_some_and(|survey| survey.seen.done("smoke") == Some(smoke_mark(&cluster).as_str()));
+        let kubernetes = cluster.distribution != Distribution::None && !self.prepare_only;
+        let changes: usize = plans.iter().map(show::NodePlan::count).sum();
+        let quiet = surveys.iter().all(|survey| survey.plan.is_empty());
+        if changes == 0 && quiet && (smoked || !kubernetes) {
+            report(printer, &project.cluster, 0, None, started);
+            return Ok(Done::Good);
+        }
+        if printer.format == Format::Text && !printer.quiet {
+            printer.info(project.title(printer));
+            printer.info(summary(printer, &plans));
+        }
+        if !self.yes && std::io::stdin().is_terminal() && changes > 0 && !printer.confirm("Make these changes?")? {
+            bail!("nothing was changed");
+        }
+        let progress = Progress::new(printer, names.iter().copied());
+        for survey in &mut surveys {
+            survey.session.progress = progress.clone();
+        }
+        let outcome = engine::carry_out(&cluster, &inputs, surveys, kubernetes).await;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                progress.end();
+                return Err(error);
+            }
+        };
+        if !outcome.failed.is_empty() {
+            progress.end();
+            let list: Vec<String> = outcome.failed.iter().map(|(name, error)| format!("\n  {name}: {error:#}")).collect();
+            let good = outcome.sessions.len() - outcome.failed.len();
+            bail!("{} of {} nodes failed ({good} are done); run `bramble up` again when this is mended:{}", outcome.failed.len(), outcome.sessions.len(), list.concat());
+        }
+        let smoke = if kubernetes {
+            let smoke = engine::gates(&cluster, &inputs, &outcome.sessions, !smoked || changes > 0).await;
+            progress.end();
+            smoke?
+        } else {
+            progress.end();
+            None
+        };
+        report(printer, &project.cluster, outcome.changes, smoke, started);
+        Ok(Done::Good)
+    }
+}
+
+fn summary(printer: &Printer, plans: &[show::NodePlan]) -> String {
+    let width = plans.iter().map(|plan| plan.name.as_str().len()).max().unwrap_or(0);
+    let line = |plan: &show::NodePlan| {
+        let mut words = Vec::new();
+        match plan.changes().count() {
+            0 => {}
+            1 => words.push("1 change".to_owned()),
+            n => words.push(format!("{n} changes")),
+        }
+        words.extend(plan.plan.reboot.iter().map(|_| "reboot".to_owned()));
+        words.extend(plan.steps.iter().cloned());
+        if words.is_empty() {
+            words.push("nothing to change".to_owned());
+        }
+        format!("  {:width$}  {}\n", plan.name, words.join(", "))
+    };
+    let text: String = plans.iter().map(line).collect();
+    format!("{text}{}", printer.style(Style::Dim, "(`bramble plan` shows every difference)"))
+}
+
+fn report(printer: &Printer, cluster: &Cluster, changes: usize, smoke: Option<String>, started: Instant) {
+    let seconds = started.elapsed().as_secs_f64();
+    if printer.format == Format::Json {
+        printer.json(&json!({ "cluster": cluster.name, "changes": changes, "seconds": seconds, "smoke": smoke }));
+        return;
+    }
+    if changes == 0 && smoke.is_none() {
+        printer.result(format!("Nothing changed: all {} nodes are as the cluster file says ({seconds:.1} s).", cluster.nodes.len()));
+        return;
+    }
+    if let Some(smoke) = smoke {
+        printer.result(format!("Smoke test passed: {smoke}."));
+    }
+    printer.result(format!("{} {} is up: {changes} changes in {seconds:.1} s.", printer.style(Style::Good, "✓"), cluster.name));
+    if cluster.distribution != Distribution::None {
+        printer.result(format!(
+            "Next: `bramble kubeconfig` adds the context {} to your kubeconfig, `bramble status` shows how it is.",
+            cluster.name
+        ));
+    }
+}

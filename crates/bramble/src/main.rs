@@ -1,0 +1,119 @@
+//! `bramble`: from a pile of boards to a running Kubernetes cluster.
+
+mod commands;
+mod engine;
+mod fleet;
+mod node;
+mod output;
+mod pins;
+mod progress;
+mod project;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::{Format, Printer, Style};
+
+#[derive(Parser)]
+#[command(name = "bramble", version, about = "From a pile of Raspberry Pis to a running Kubernetes cluster", max_term_width = 110)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Common {
+    /// The cluster file
+    #[arg(short, long, global = true, default_value = "bramble.yaml", value_name = "FILE")]
+    file: PathBuf,
+    /// The cluster, if the file holds several
+    #[arg(short, long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// For people or for machines
+    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    output: Format,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Show what the nodes print
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a first cluster file
+    Init(commands::init::Init),
+    /// Show what `up` would change, without changing anything (exit code 3 if there is something)
+    Plan(commands::plan::Plan),
+    /// Make the cluster what the cluster file says
+    Up(commands::up::Up),
+    /// Show how nodes and cluster are
+    Status(commands::status::Status),
+    /// Run a command on all nodes
+    Run(commands::run::Run),
+    /// Put the cluster into your kubeconfig
+    Kubeconfig(commands::kubeconfig::Kubeconfig),
+    /// Undo everything that bramble did on the nodes
+    Down(commands::down::Down),
+    /// A virtual rack of boards on this machine
+    Lab(commands::lab::Lab),
+    /// List the boards that can be named in a cluster file
+    Boards,
+    /// Print the JSON Schema of the cluster file
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let common = &arguments.common;
+    let printer = Printer::new(common.output, common.quiet, common.verbose);
+    let result = match arguments.command {
+        Command::Init(command) => command.run(common, &printer),
+        Command::Plan(command) => block_on(command.run(common, &printer)),
+        Command::Up(command) => block_on(command.run(common, &printer)),
+        Command::Status(command) => block_on(command.run(common, &printer)),
+        Command::Run(command) => block_on(command.run(common, &printer)),
+        Command::Kubeconfig(command) => block_on(command.run(common, &printer)),
+        Command::Down(command) => block_on(command.run(common, &printer)),
+        Command::Lab(command) => command.run(common, &printer),
+        Command::Boards => commands::boards(&printer),
+        Command::Schema => {
+            printer.json(&bramble_spec::schema());
+            Ok(Done::Good)
+        }
+    };
+    match result {
+        Ok(Done::Good) => ExitCode::SUCCESS,
+        Ok(Done::Code(code)) => ExitCode::from(code),
+        Err(error) => {
+            let code = if error.is::<project::InvalidFile>() { 2 } else { 1 };
+            let mut text = format!("{} {error}", printer.style(Style::Bad, "error:"));
+            for cause in error.chain().skip(1) {
+                let cause = cause.to_string();
+                if !text.contains(&cause) {
+                    text.push_str(&format!(": {cause}"));
+                }
+            }
+            printer.error(text);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// How a command ended that did what it was asked for.
+pub(crate) enum Done {
+    Good,
+    /// With an exit code that tells something.
+    Code(u8),
+}
+
+fn block_on(future: impl Future<Output = anyhow::Result<Done>>) -> anyhow::Result<Done> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,135 @@
+//! `bramble.lock`: the exact bytes that were chosen at first use.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::output::Printer;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct LockFile {
+    /// By URL.
+    files: BTreeMap<String, Pin>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Pin {
+    /// What it is used for.
+    purpose: String,
+    sha256: String,
+}
+
+/// Files from elsewhere, each with the digest that it had when it was first used.
+pub(crate) struct Pins {
+    path: PathBuf,
+    cache: PathBuf,
+    lock: LockFile,
+}
+
+/// More than any manifest or key has.
+const LIMIT: u64 = 32 * 1024 * 1024;
+
+impl Pins {
+    pub(crate) fn open(path: &Path, cache: PathBuf) -> anyhow::Result<Pins> {
+        let lock = match fs::read_to_string(path) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => LockFile::default(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        Ok(Pins { path: path.to_owned(), cache, lock })
+    }
+
+    /// The text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.
+    pub(crate) fn fetch(&mut self, purpose: &str, url: &str, printer: &Printer) -> anyhow::Result<String> {
+        let pinned = self.lock.files.get(url).cloned();
+        if let Some(pin) = &pinned
+            && let Ok(text) = fs::read_to_string(self.cache.join(&pin.sha256))
+            && digest(&text) == pin.sha256
+        {
+            return Ok(text);
+        }
+        printer.info(format!("fetching {url}"));
+        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+        let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;
+        let text = response.body_mut().with_config().limit(LIMIT).read_to_string().with_context(|| format!("cannot fetch {url}"))?;
+        let sha256 = digest(&text);
+        if let Some(pin) = pinned {
+            if pin.sha256 != sha256 {
+                bail!(
+                    "{url} has changed: its digest is {sha256}, {} pins {}; remove the pin if the change is wanted",
+                    self.path.display(),
+                    pin.sha256
+                );
+            }
+        } else {
+            self.lock.files.insert(url.to_owned(), Pin { purpose: purpose.to_owned(), sha256: sha256.clone() });
+            replace(&self.path, format!("{:#}\n", serde_json::to_value(&self.lock)?).as_bytes(), 0o644)?;
+        }
+        fs::create_dir_all(&self.cache)?;
+        replace(&self.cache.join(&sha256), text.as_bytes(), 0o600)?;
+        Ok(text)
+    }
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a file beside its place, with its mode from the start, and moves it there whole.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let fresh = path.with_file_name(name);
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::output::Format;
+
+    /// Serves each of the bodies once, in their order.
+    fn serve(bodies: &'static [&'static str]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/manifest", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for body in bodies {
+                let (stream, _) = listener.accept().unwrap();
+                let mut lines = BufReader::new(&stream).lines();
+                while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+                write!(&stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn what_was_fetched_once_is_pinned_and_a_change_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lock, cache) = (dir.path().join("bramble.lock"), dir.path().join("cache"));
+        let printer = Printer::new(Format::Text, true, false);
+        let url = serve(&["one", "two"]);
+        let fetch = || Pins::open(&lock, cache.clone()).unwrap().fetch("test", &url, &printer);
+        assert_eq!(fetch().unwrap(), "one");
+        assert_eq!(fetch().unwrap(), "one", "the second time comes from the cache");
+        fs::remove_dir_all(&cache).unwrap();
+        let error = fetch().unwrap_err().to_string();
+        assert!(error.contains("has changed") && error.contains("bramble.lock"), "{error}");
+    }
+}

@@ -1,0 +1,162 @@
+//! A folder with a cluster file: what it says, and what bramble keeps beside it.
+
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bramble_kube::{Bundle, Inputs};
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Severity};
+
+use crate::Common;
+use crate::output::{Printer, Style};
+use crate::pins::Pins;
+
+/// The cluster file is not valid; everything was said already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not a valid cluster file")]
+pub(crate) struct InvalidFile(pub(crate) String);
+
+/// A cluster and its folder.
+#[derive(Debug)]
+pub(crate) struct Project {
+    pub(crate) cluster: Cluster,
+    /// The folder of the cluster file.
+    pub(crate) dir: PathBuf,
+    /// The user's home folder, for `~`.
+    pub(crate) home: Option<PathBuf>,
+}
+
+impl Project {
+    pub(crate) fn open(common: &Common, printer: &Printer) -> anyhow::Result<Project> {
+        let path = &common.file;
+        let text = fs::read_to_string(path).map_err(|error| {
+            let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `bramble init` writes a first one" } else { "" };
+            anyhow::Error::new(InvalidFile(path.display().to_string())).context(format!("cannot read {}: {error}{hint}", path.display()))
+        })?;
+        let loaded = bramble_spec::load(path, &text);
+        if loaded.report.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+            printer.error(loaded.report.render(printer.colour));
+            return Err(InvalidFile(path.display().to_string()).into());
+        }
+        if !loaded.report.diagnostics.is_empty() {
+            printer.info(loaded.report.render(printer.colour));
+        }
+        let names: Vec<String> = loaded.clusters.iter().map(|cluster| cluster.name.to_string()).collect();
+        let mut clusters = loaded.clusters;
+        let cluster = match &common.cluster {
+            Some(name) => clusters.into_iter().find(|cluster| cluster.name.as_str() == name).with_context(|| {
+                format!("{} has no cluster `{name}`; it has: {}", path.display(), names.join(", "))
+            })?,
+            None if clusters.len() == 1 => clusters.remove(0),
+            None => bail!("{} holds several clusters: choose one with --cluster ({})", path.display(), names.join(", ")),
+        };
+        let dir = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Ok(Project { cluster, dir, home: std::env::home_dir() })
+    }
+
+    /// A path as written in the cluster file: `~` is the home folder, anything relative starts at the file.
+    pub(crate) fn path(&self, written: &str) -> PathBuf {
+        match (written.strip_prefix("~/"), &self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.dir.join(written),
+        }
+    }
+
+    /// `.bramble`, for secrets and pinned host keys; nobody else can read it.
+    pub(crate) fn private_dir(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.dir.join(".bramble");
+        if !dir.exists() {
+            fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let ignore = dir.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n").with_context(|| format!("cannot write {}", ignore.display()))?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes sure that no other bramble works on this cluster from this folder.
+    pub(crate) fn lock(&self) -> anyhow::Result<RunLock> {
+        let path = self.private_dir()?.join(format!("{}.lock", self.cluster.name));
+        let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        if file.try_lock().is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            bail!("another bramble (process {}) is working on cluster {}; wait for it", holder.trim(), self.cluster.name);
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(RunLock { _file: file })
+    }
+
+    /// What the plan needs besides the cluster file. What must be fetched is fetched once and pinned.
+    pub(crate) fn inputs(&self, printer: &Printer) -> anyhow::Result<Inputs> {
+        let mut inputs = Inputs::default();
+        let Distribution::Kubeadm(config) = &self.cluster.distribution else { return Ok(inputs) };
+        let mut pins = Pins::open(&self.dir.join("bramble.lock"), self.private_dir()?.join("cache"))?;
+        match &config.source {
+            KubeadmSource::Bundle(written) => {
+                let bundle = Bundle::open(&self.path(written))?;
+                let has = bundle.manifest.kubernetes;
+                let wanted = config.version;
+                if has.minor != wanted.minor || wanted.patch.is_some_and(|patch| has.patch != Some(patch)) {
+                    bail!(
+                        "the bundle at {} holds Kubernetes {has}, the cluster file wants {wanted}: make them agree",
+                        bundle.dir.display()
+                    );
+                }
+                inputs.bundle = Some(bundle);
+            }
+            KubeadmSource::Apt(repository) => {
+                inputs.apt_key = Some(match &repository.key {
+                    Some(file) => read(&self.path(file))?,
+                    None => pins.fetch("apt-key", &format!("{}Release.key", repository.url), printer)?,
+                });
+            }
+        }
+        let manifest = match (&self.cluster.network.cni_manifest, self.cluster.network.cni) {
+            (_, Cni::Routed) => None,
+            (Some(written), _) => Some(written.clone()),
+            (None, Cni::Flannel) => Some("https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml".into()),
+            (None, Cni::Calico) => Some("https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml".into()),
+        };
+        if let Some(written) = manifest {
+            let text = if written.starts_with("https://") || written.starts_with("http://") {
+                pins.fetch("cni-manifest", &written, printer)?
+            } else {
+                read(&self.path(&written))?
+            };
+            inputs.cni_manifest = Some(match self.cluster.network.cni {
+                // Its own default is flannel's one constant that a cluster file can contradict.
+                Cni::Flannel => text.replace("10.244.0.0/16", &self.cluster.network.pods.to_string()),
+                _ => text,
+            });
+        }
+        Ok(inputs)
+    }
+
+    pub(crate) fn title(&self, printer: &Printer) -> String {
+        let kubernetes = match &self.cluster.distribution {
+            Distribution::Kubeadm(config) => format!("kubeadm {}", config.version),
+            Distribution::None => "no Kubernetes".to_owned(),
+        };
+        let name = printer.style(Style::Bold, self.cluster.name.as_str());
+        format!("{name}: {kubernetes}, {} nodes", self.cluster.nodes.len())
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Held while a run changes a cluster.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    _file: fs::File,
+}
