@@ -46,9 +46,15 @@ const MODEL: &str = "Raspberry Pi 4 Model B Rev 1.4\0";
 /// Runs before systemd in the container: firmware and kernel look like a board's, and kernel settings that are not
 /// the namespace's own become the node's own, so that a node never changes the machine below it.
 const INIT: &str = r#"#!/bin/sh
+# The view of /sys that comes with the container is of the network below it.
+mkdir -p /run/rack.cgroup
+mount --rbind /sys/fs/cgroup /run/rack.cgroup
+mount -t sysfs sysfs /sys
+mount --rbind /run/rack.cgroup /sys/fs/cgroup
+umount -l /run/rack.cgroup
+rmdir /run/rack.cgroup
 mount --bind /usr/lib/rack/firmware /sys/firmware
 mount --bind /usr/lib/rack/cmdline /proc/cmdline
-mount -o remount,rw,bind /sys
 mount -o remount,rw,bind /proc/sys
 mkdir -p /run/rack
 mount -t tmpfs -o mode=0755,size=8m rack /run/rack
@@ -66,6 +72,8 @@ done
 for group in /sys/fs/cgroup/*; do
     mountpoint -q "$group" && mount -o remount,rw,bind "$group"
 done
+printf 'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n' >/run/rack/swaps
+mount --bind /run/rack/swaps /proc/swaps
 exec /lib/systemd/systemd
 "#;
 

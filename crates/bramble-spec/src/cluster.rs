@@ -187,6 +187,7 @@ pub struct BootSettings {
 #[serde(rename_all = "lowercase")]
 pub enum Swap {
     /// It is turned off, for good.
+    #[serde(rename = "none")]
     Off,
     /// It is left as it is.
     Keep,

@@ -40,9 +40,12 @@ pub(crate) fn from_tree<T: de::DeserializeOwned>(tree: &Tree) -> Reading<T> {
             Ok(value) => break Some(value),
             Err(error) => {
                 let (id, span) = error.at.unwrap_or((tree.id, tree.span));
-                let mut diagnostic = Diagnostic::error(error.message, span);
-                diagnostic.help = error.help;
-                diagnostics.push(diagnostic);
+                // What was wrong and left out is not missing.
+                if !(error.missing && skipped.iter().any(|inner| span.contains(*inner))) {
+                    let mut diagnostic = Diagnostic::error(error.message, span);
+                    diagnostic.help = error.help;
+                    diagnostics.push(diagnostic);
+                }
                 skipped.push(span);
                 if id == tree.id || !context.skipped.insert(id) {
                     break None;
@@ -66,9 +69,14 @@ pub(crate) struct Error {
     message: String,
     help: Option<String>,
     at: Option<(usize, Span)>,
+    missing: bool,
 }
 
 impl Error {
+    fn new(message: String, help: Option<String>) -> Self {
+        Error { message, help, at: None, missing: false }
+    }
+
     fn at(mut self, tree: &Tree) -> Self {
         self.at.get_or_insert((tree.id, tree.span));
         self
@@ -93,21 +101,40 @@ impl de::Error for Error {
             Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
             None => (text, None),
         };
-        Error { message, help, at: None }
+        Error::new(message, help)
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let help = match nearest(variant, expected.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`? Possible: {}", expected.join(", ")),
-            None => format!("possible: {}", expected.join(", ")),
+        let possible: Vec<&str> = expected.iter().copied().filter(|word| !REFUSED.contains(word)).collect();
+        let own = OTHER_WORDS.iter().find(|(word, own)| *word == variant && possible.contains(own));
+        let list = possible.join(", ");
+        let help = match (own, nearest(variant, possible.into_iter())) {
+            (Some((_, own)), _) => format!("it is called `{own}` here; possible: {list}"),
+            (None, Some(near)) => format!("did you mean `{near}`? Possible: {list}"),
+            (None, None) => format!("possible: {list}"),
         };
-        Error { message: format!("`{variant}` is not known here"), help: Some(help), at: None }
+        Error::new(format!("`{variant}` is not known here"), Some(help))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Error { message: format!("`{field}` is missing here"), help: Some(format!("add `{field}: …`")), at: None }
+        let error = Error::new(format!("`{field}` is missing here"), Some(format!("add `{field}: …`")));
+        Error { missing: true, ..error }
     }
 }
+
+/// Words that are understood only to say why they are refused.
+const REFUSED: &[&str] = &["openshift", "k3s", "k0s", "microk8s"];
+/// Other distributions' and older words, and ours.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("master", "control-plane"),
+    ("server", "control-plane"),
+    ("controller", "control-plane"),
+    ("controlplane", "control-plane"),
+    ("agent", "worker"),
+    ("node", "worker"),
+    ("minion", "worker"),
+    ("router", "gateway"),
+];
 
 /// The candidate that a person most likely meant.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -131,7 +158,8 @@ const SPANNED_FIELDS: &[&str] = &["start", "end", "value"];
 
 impl<'a> De<'a> {
     fn mismatch(&self, expected: &dyn de::Expected) -> Error {
-        Error { message: format!("expected {expected}, found {}", self.tree.kind()), help: None, at: None }.at(self.tree)
+        let help = (self.tree.kind() != "a single value").then(|| format!("write {expected} here"));
+        Error::new(format!("expected {expected}, found {}", self.tree.kind()), help).at(self.tree)
     }
 
     fn scalar(&self, expected: &dyn de::Expected) -> Result<&'a str, Error> {
@@ -144,7 +172,11 @@ impl<'a> De<'a> {
     fn number<T: std::str::FromStr>(&self, expected: &dyn de::Expected) -> Result<T, Error> {
         let text = self.scalar(expected)?;
         text.parse().map_err(|_| {
-            Error { message: format!("expected {expected}, found `{text}`"), help: None, at: None }.at(self.tree)
+            let expected = match expected.to_string().as_str() {
+                "u16" => "a number from 0 to 65535".to_owned(),
+                other => other.to_owned(),
+            };
+            Error::new(format!("expected {expected}, found `{text}`"), None).at(self.tree)
         })
     }
 
@@ -188,11 +220,7 @@ impl<'de> Deserializer<'de> for De<'de> {
         match self.scalar(&visitor)? {
             "true" | "True" | "TRUE" => visitor.visit_bool(true),
             "false" | "False" | "FALSE" => visitor.visit_bool(false),
-            other => Err(Error {
-                message: format!("expected `true` or `false`, found `{other}`"),
-                help: None,
-                at: Some((self.tree.id, self.tree.span)),
-            }),
+            other => Err(Error::new(format!("expected `true` or `false`, found `{other}`"), None).at(self.tree)),
         }
     }
 

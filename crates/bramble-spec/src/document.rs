@@ -170,7 +170,7 @@ pub(crate) struct PrepareSection {
     /// What the boot loader of a Raspberry Pi reads.
     #[serde(default)]
     pub(crate) boot: BootSection,
-    /// Whether swap is turned off; `off` if not given and the distribution wants it so.
+    /// Whether swap is turned off (`none`) or left alone (`keep`); `none` if not given and there is Kubernetes.
     pub(crate) swap: Option<Swap>,
     /// Settings of sshd, such as `PermitRootLogin: no`.
     #[serde(default)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
-use crate::boards::{self, Arch, Board};
+use crate::boards::{self, Board};
 use crate::cluster::*;
 use crate::de::{self, Spanned, nearest};
 use crate::diagnostic::{Diagnostic, Report, Span};
@@ -59,6 +59,7 @@ struct Places {
     cluster: Option<Spanned<String>>,
     addresses: Vec<Spanned<Ipv4Addr>>,
     macs: Vec<Spanned<String>>,
+    control_planes: Vec<Span>,
 }
 
 struct Resolver {
@@ -110,6 +111,7 @@ impl Resolver {
             cluster: document.cluster.as_ref().map(|n| Spanned { value: n.value.to_string(), span: n.span }),
             addresses: Vec::new(),
             macs: Vec::new(),
+            control_planes: Vec::new(),
         };
         let nodes = document.nodes.map(|nodes| {
             self.nodes(nodes, network.as_ref(), distribution.as_ref(), &mut places)
@@ -135,15 +137,15 @@ impl Resolver {
             if distribution != Distribution::None {
                 let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
                 if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
-                    self.error("no node is a control plane", nodes_span, "give one node `role: control-plane`");
+                    self.error("no node is a control plane", Span { end: nodes_span.start, ..nodes_span }, "give one node `role: control-plane`");
                 }
                 if count > 1 && count.is_multiple_of(2) {
                     self.error(
                         format!("{count} control planes are worse than {}", count - 1),
-                        nodes_span,
+                        places.control_planes.last().copied().unwrap_or(nodes_span),
                         format!(
-                            "etcd needs a majority: {count} members survive the loss of {}, as {} do; use {} or {}",
-                            (count - 1) / 2, count - 1, count - 1, count + 1
+                            "etcd needs a majority, so {count} members survive no more losses than {}; use {} or {}",
+                            count - 1, count - 1, count + 1
                         ),
                     );
                 }
@@ -364,6 +366,7 @@ impl Resolver {
                 Some(address)
             });
             let board = node.board.as_ref().and_then(|board| self.board(board));
+            places.control_planes.extend(node.role.as_ref().filter(|r| r.value == Role::ControlPlane).map(|r| r.span));
             if let (Some(role), Some(distribution)) = (&node.role, distribution) {
                 self.role(&label, role, distribution, board.as_ref(), node.board.as_ref().map(|b| b.span));
             }
@@ -463,8 +466,6 @@ impl Resolver {
             }
             (Distribution::None, Role::Worker) => {}
         }
-        // A bundle of another architecture is found when it is opened; boards only tell theirs.
-        debug_assert!(board.is_none_or(|board| matches!(board.arch, Arch::Arm64 | Arch::Amd64)));
     }
 
     fn taint(&mut self, node: &str, text: &Spanned<String>) -> Option<Taint> {
