@@ -62,8 +62,8 @@ for part in kernel vm fs; do
     mkdir -p "/run/rack/$part"
     cp -r --preserve=mode "/proc/sys/$part/." "/run/rack/$part/" 2>/dev/null
     if [ "$part" = kernel ]; then
+        mv /run/rack/kernel/random/boot_id /run/rack/boot_id
         mount --bind /proc/sys/kernel/random /run/rack/kernel/random
-        mount --bind /proc/sys/kernel/random/boot_id /run/rack/kernel/random/boot_id
         mount --bind /proc/sys/kernel/hostname /run/rack/kernel/hostname
     fi
     if [ "$part" = fs ] && [ -d /proc/sys/fs/binfmt_misc ]; then rmdir /run/rack/fs/binfmt_misc 2>/dev/null; fi
@@ -72,6 +72,7 @@ done
 for group in /sys/fs/cgroup/*; do
     mountpoint -q "$group" && mount -o remount,rw,bind "$group"
 done
+mount --bind /run/rack/boot_id /proc/sys/kernel/random/boot_id
 printf 'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n' >/run/rack/swaps
 mount --bind /run/rack/swaps /proc/swaps
 exec /lib/systemd/systemd
