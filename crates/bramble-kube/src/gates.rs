@@ -113,7 +113,7 @@ while read -r pod node address; do
     k exec "$pod" -- sh -c '
         for t in "$@"; do
             name=${t%%=*}; url=${t#*=}; n=0
-            until got=$(wget -q -T 3 -O - "$url" 2>/dev/null); do
+            until got=$(timeout 3 wget -q -O - "$url" 2>/dev/null); do
                 n=$((n + 1)); [ "$n" -lt 10 ] || { echo "no answer from $name at $url"; exit 1; }
                 sleep 0.5
             done

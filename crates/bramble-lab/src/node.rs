@@ -46,9 +46,11 @@ const MODEL: &str = "Raspberry Pi 4 Model B Rev 1.4\0";
 /// Runs before systemd in the container: firmware and kernel look like a board's, and kernel settings that are not
 /// the namespace's own become the node's own, so that a node never changes the machine below it.
 const INIT: &str = r#"#!/bin/sh
+mount --make-rprivate /
 # The view of /sys that comes with the container is of the network below it.
 mkdir -p /run/rack.cgroup
 mount --rbind /sys/fs/cgroup /run/rack.cgroup
+umount -l /sys
 mount -t sysfs sysfs /sys
 mount --rbind /run/rack.cgroup /sys/fs/cgroup
 umount -l /run/rack.cgroup
@@ -75,6 +77,7 @@ done
 mount --bind /run/rack/boot_id /proc/sys/kernel/random/boot_id
 printf 'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n' >/run/rack/swaps
 mount --bind /run/rack/swaps /proc/swaps
+mount --make-rshared /
 exec /lib/systemd/systemd
 "#;
 

@@ -242,7 +242,8 @@ reboot_later() {
 
 unit_failed() {
     echo "the last lines of $1:"
-    journalctl -q --no-pager -n 15 -o cat -u "$1" || :
+    # What a program said of its death stands before the stacks of its threads.
+    journalctl -q --no-pager -n 300 -o cat -u "$1" | grep -v '^goroutine\|^created by\|^\t\|^$\|(0x\|\.go:\|(\.\.\.)' | uniq | tail -n 12 || :
     return 1
 }
 
