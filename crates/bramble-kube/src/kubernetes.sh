@@ -1,5 +1,6 @@
 # Shared by the steps that make, join and leave a cluster.
-kubectl_admin() { kubectl --kubeconfig /etc/kubernetes/admin.conf "$@"; }
+# Its cache of the API's shape goes to memory, not to a card.
+kubectl_admin() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf "$@"; }
 
 # A file for this run only, in memory, that nobody else can read.
 private_file() { # path text

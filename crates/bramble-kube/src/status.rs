@@ -66,9 +66,9 @@ pub struct ClusterReport {
 /// Asks the API, on a control plane, for what [`parse_nodes`] reads.
 pub fn status_script() -> String {
     "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-     kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=10s || exit 1\n\
+     kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=10s || exit 1\n\
      echo '@next'\n\
-     kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system get pods -o json --request-timeout=10s"
+     kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf -n kube-system get pods -o json --request-timeout=10s"
         .to_owned()
 }
 

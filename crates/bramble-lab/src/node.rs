@@ -133,6 +133,9 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     put("etc/rpi-issue", "Raspberry Pi reference 2025-05-13\n", 0o644)?;
     put("usr/lib/rack/firmware/devicetree/base/model", MODEL, 0o444)?;
     put("usr/lib/rack/init", INIT, 0o755)?;
+    // The machine's kernel is nobody's package, but a board has this folder.
+    let modules = root.join("usr/lib/modules");
+    fs::create_dir_all(&modules).at("create", &modules)?;
     let chroot = root.to_string_lossy().into_owned();
     run("chroot", &[&chroot, "useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo,adm", "pi"])?;
     put("home/pi/.ssh/authorized_keys", &key, 0o600)?;

@@ -188,11 +188,9 @@ impl Planner<'_> {
     /// Notes that a file changes; the script first marks the units that read it.
     fn touch(&mut self, path: &str, script: &mut Script) {
         for unit in self.readers.get(path).into_iter().flatten() {
-            // A unit that does not run yet will read the file when it starts.
-            if self.seen.units.get(&unit.name).is_some_and(|seen| seen.active == "active") {
-                script.call("restart_later", [&unit.name]);
-                self.restart.insert(unit.name.clone());
-            }
+            // Also where it does not run yet: the package that brings it may start it before it could read the file.
+            script.call("restart_later", [&unit.name]);
+            self.restart.insert(unit.name.clone());
         }
         if path.starts_with("/etc/systemd/system/") {
             self.reload = true;
@@ -517,13 +515,16 @@ impl Planner<'_> {
             script.call("systemctl -q enable", [&unit.name]);
             words.push("enable");
         }
-        if !active {
-            script.call("unit_do start", [&unit.name]);
-            words.push("start");
-        } else if restart {
+        if restart {
             script.call("unit_do restart", [&unit.name]);
-            words.push("restart");
+        } else if !active {
+            script.call("unit_do start", [&unit.name]);
         }
+        words.extend(match (active, restart) {
+            (false, _) => Some("start"),
+            (true, true) => Some("restart"),
+            (true, false) => None,
+        });
         script.call("rm -f --", [&format!("{}/pending/restart.{}", crate::HOME, unit.name)]);
         let from = match seen.load.as_str() {
             "loaded" => format!("{} {}", seen.enabled, seen.active),
