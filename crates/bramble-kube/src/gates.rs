@@ -15,19 +15,10 @@ pub fn ready_script(cluster: &Cluster) -> String {
 until kubectl_admin get --raw /readyz >/dev/null 2>&1; do
     [ "$n" -lt 240 ] || { echo 'the API does not answer' >&2; journalctl -q --no-pager -n 15 -o cat -u kubelet >&2; exit 1; }
     sleep 0.5; n=$((n + 1))
-done
-wait_for() {
-    n=0
-    until kubectl_admin get node "$1" >/dev/null 2>&1; do
-        [ "$n" -lt 120 ] || { echo "the node $1 does not appear" >&2; exit 1; }
-        sleep 0.5; n=$((n + 1))
-    done
-}"#,
+done"#,
     );
+    script.append(&adopt(cluster));
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-    for name in &names {
-        script.call("wait_for", [name]);
-    }
     script.fixed("echo '@fact gate nodes-appeared'");
     script.call("kubectl_admin wait --for=condition=Ready --timeout=180s node", &names);
     script.fixed(
@@ -38,6 +29,34 @@ if ! kubectl_admin -n kube-system wait --for=condition=Ready --timeout=180s pod 
 fi
 echo '@fact gate system-ready'"#,
     );
+    script.as_str().to_owned()
+}
+
+/// Waits until the nodes have registered, and tells the API which range of pods each has where bramble chose it. A
+/// kubelet that knows its range reports at once, not after ten seconds.
+fn adopt(cluster: &Cluster) -> Script {
+    let mut script = Script::new();
+    script.fixed(
+        r#"adopt() { # node range
+    n=0
+    until r=$(kubectl_admin get node "$1" -o 'jsonpath={.spec.podCIDR}' 2>/dev/null); do
+        [ "$n" -lt 240 ] || { echo "the node $1 does not appear" >&2; return 1; }
+        sleep 0.5; n=$((n + 1))
+    done
+    [ -z "$2" ] || [ -n "$r" ] || kubectl_admin patch node "$1" --type merge -p "{\"spec\":{\"podCIDR\":\"$2\",\"podCIDRs\":[\"$2\"]}}" >/dev/null
+}"#,
+    );
+    for node in &cluster.nodes {
+        let range = node.pods.map_or_else(String::new, |pods| pods.to_string());
+        script.call_with("adopt", [node.name.as_str(), &range], "|| exit 1");
+    }
+    script
+}
+
+/// The same beside the joins, so that a node is Ready as soon as it has joined.
+pub fn adopt_script(cluster: &Cluster) -> String {
+    let mut script = Script::new();
+    script.fixed(include_str!("kubernetes.sh")).append(&adopt(cluster));
     script.as_str().to_owned()
 }
 

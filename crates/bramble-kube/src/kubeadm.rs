@@ -270,6 +270,10 @@ pub(crate) fn init_config(
     if seen.facts.cgroup == 1 && config.version.minor >= 31 {
         kubelet["failCgroupV1"] = json!(false);
     }
+    // Up to 1.21 a pod whose startup probe succeeded is called ready only at its next turn, a minute later.
+    if config.version.minor <= 21 {
+        kubelet["syncFrequency"] = json!("5s");
+    }
     // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
     if seen.facts.resolved {
         kubelet["resolvConf"] = json!("/run/systemd/resolve/resolv.conf");

@@ -12,7 +12,7 @@ mod routed;
 mod status;
 
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
-pub use gates::{forget_tokens_script, drain_script, ready_script, smoke_mark, smoke_script};
+pub use gates::{adopt_script, forget_tokens_script, drain_script, ready_script, smoke_mark, smoke_script};
 pub use kubeadm::{INIT, JoinFacts, JoinFactsSeed, Token, Token32, init, join, join_facts_script};
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, prepare};

@@ -28,7 +28,7 @@ impl Script {
     }
 
     /// The same, with fixed shell text behind the arguments on the same line.
-    pub(crate) fn call_with<S: AsRef<str>>(
+    pub fn call_with<S: AsRef<str>>(
         &mut self,
         command: &'static str,
         arguments: impl IntoIterator<Item = S>,

