@@ -1,0 +1,30 @@
+# The three commands of the README, and a few for developers. They ask for root through sudo where they need it.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+CARGO ?= cargo
+# What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
+PACKAGES := ca-certificates dnsmasq-base gcc iproute2 libc6-dev mmdebstrap nftables openssh-client procps systemd-container
+
+.PHONY: up down test lint deps
+
+up: deps
+	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
+
+down:
+	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/down.sh
+
+test: deps
+	$(CARGO) test --workspace --no-run
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+deps:
+	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Abbrev}\n' $(PACKAGES) 2>/dev/null | awk '$$2 == "ii" { print $$1 }' | sort >.deps; \
+	for p in $(PACKAGES); do grep -qxF "$$p" .deps || echo "$$p"; done; rm -f .deps); \
+	if [ -n "$$missing" ]; then \
+		echo "Installing:" $$missing; \
+		$(SUDO) apt-get -q update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing; \
+	fi
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, see https://rustup.rs"; exit 1; }
