@@ -81,7 +81,8 @@ impl Bundle {
         let path = dir.join(Self::MANIFEST);
         let text = fs::read(&path).map_err(|source| BundleError::Missing { path: path.clone(), source })?;
         let damaged = |reason: String| BundleError::Damaged { path: dir.to_owned(), reason };
-        let manifest: BundleManifest = serde_json::from_slice(&text).map_err(|e| damaged(format!("{}: {e}", Self::MANIFEST)))?;
+        let manifest: BundleManifest =
+            serde_json::from_slice(&text).map_err(|e| damaged(format!("{}: {e}", Self::MANIFEST)))?;
         for file in manifest.programs.iter().chain(&manifest.images) {
             let path = dir.join(&file.path);
             let size = fs::metadata(&path).map_err(|e| damaged(format!("{}: {e}", file.path)))?.len();
@@ -92,4 +93,3 @@ impl Bundle {
         Ok(Bundle { dir: dir.to_owned(), manifest })
     }
 }
-

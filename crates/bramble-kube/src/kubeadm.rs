@@ -1,6 +1,6 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
-use bramble_spec::{Cluster, Cni, Distribution, Kubeadm, KubeadmSource, KubeVersion, Node, Role, TaintEffect};
+use bramble_spec::{Cluster, Cni, Distribution, KubeVersion, Kubeadm, KubeadmSource, Node, Role, TaintEffect};
 use bramble_state::{File, Observation, Resource, Script, Step, Unit};
 use serde_json::{Value, json};
 
@@ -66,9 +66,21 @@ impl std::fmt::Debug for Token32 {
 /// Software that bramble installs keeps its things here.
 pub(crate) fn owned_folders() -> Vec<Resource> {
     let folders = [
-        "/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/cni", "/etc/cni",
-        "/opt/cni", "/opt/containerd", "/etc/containerd", "/etc/bramble", "/var/log/pods", "/var/log/containers",
-        "/run/containerd", "/run/bramble", "/usr/libexec/kubernetes",
+        "/etc/kubernetes",
+        "/var/lib/kubelet",
+        "/var/lib/etcd",
+        "/var/lib/containerd",
+        "/var/lib/cni",
+        "/etc/cni",
+        "/opt/cni",
+        "/opt/containerd",
+        "/etc/containerd",
+        "/etc/bramble",
+        "/var/log/pods",
+        "/var/log/containers",
+        "/run/containerd",
+        "/run/bramble",
+        "/usr/libexec/kubernetes",
     ];
     folders.iter().map(|path| Resource::OwnedFolder((*path).to_owned())).collect()
 }
@@ -329,7 +341,9 @@ pub fn init(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs,
     let upload = if seed.certificate_key.is_some() { "--upload-certs" } else { "--" };
     apply.call("kubeadm_init", [upload, &skip.join(",")]);
     if let Some(manifest) = &inputs.cni_manifest {
-        apply.call("private_file", ["/run/bramble/cni.yaml", manifest]).fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
+        apply
+            .call("private_file", ["/run/bramble/cni.yaml", manifest])
+            .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
     }
     Some(Step {
         id: INIT,

@@ -22,7 +22,8 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
     if let Some(mac) = &node.mac
         && !facts.macs.values().any(|known| known.eq_ignore_ascii_case(mac.as_str()))
     {
-        let known: Vec<String> = facts.macs.iter().filter(|(i, _)| *i != "lo").map(|(i, m)| format!("{i} {m}")).collect();
+        let known: Vec<String> =
+            facts.macs.iter().filter(|(i, _)| *i != "lo").map(|(i, m)| format!("{i} {m}")).collect();
         found.push(format!(
             "this is another board than {mac}: it has {}; check the cabling, or correct `mac` in the cluster file",
             known.join(", ")
@@ -83,7 +84,8 @@ pub fn check_together<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a 
         for (name, seen) in seen {
             let off = seen.facts.time - median;
             if off.abs() > CLOCK {
-                found.push((*name, format!("its clock is {off} s off the others: check its time server (timedatectl)")));
+                found
+                    .push((*name, format!("its clock is {off} s off the others: check its time server (timedatectl)")));
             }
         }
     }

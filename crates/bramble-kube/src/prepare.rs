@@ -83,7 +83,8 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
                 modules.push(module.to_owned());
             }
         }
-        for key in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"] {
+        for key in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"]
+        {
             sysctls.entry(key.to_owned()).or_insert_with(|| "1".to_owned());
         }
     }
@@ -167,4 +168,3 @@ fn cni_bin(cluster: &Cluster, config: &bramble_spec::Kubeadm) -> &'static str {
         _ => "/opt/cni/bin",
     }
 }
-

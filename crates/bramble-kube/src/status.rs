@@ -93,10 +93,17 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     });
     let pods = pods["items"].as_array()?;
     let bad_pods = pods.iter().filter_map(|pod| {
-        let ready = pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let ready = pod["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True");
         let phase = text(&pod["status"]["phase"]);
         let waiting = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-        let why = waiting.map(|c| text(&c["state"]["waiting"]["reason"])).find(|why| !why.is_empty()).unwrap_or_else(|| phase.clone());
+        let why = waiting
+            .map(|c| text(&c["state"]["waiting"]["reason"]))
+            .find(|why| !why.is_empty())
+            .unwrap_or_else(|| phase.clone());
         (!ready && phase != "Succeeded").then(|| format!("{}: {why}", text(&pod["metadata"]["name"])))
     });
     let dns = pods.iter().any(|pod| pod["metadata"]["labels"]["k8s-app"] == "kube-dns");
@@ -169,7 +176,11 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
         found.push(condition("OnlyKnownNodes", State::Note, format!("not in the cluster file: {list}")));
     }
     if !report.dns {
-        found.push(condition("ClusterDns", State::Note, "none: the bundle has no CoreDNS image; services are reached by address"));
+        found.push(condition(
+            "ClusterDns",
+            State::Note,
+            "none: the bundle has no CoreDNS image; services are reached by address",
+        ));
     }
     found
 }

@@ -26,8 +26,18 @@ const REPOSITORY: &str = "bundle.bramble";
 pub struct DebianBundle;
 
 const BUILDER_PACKAGES: &[&str] = &[
-    "build-essential", "busybox-static", "ca-certificates", "conntrack", "dpkg-dev", "etcd-client", "etcd-server",
-    "golang-1.19-go", "golang-github-json-iterator-go-dev", "golang-github-modern-go-reflect2-dev", "iptables", "rsync",
+    "build-essential",
+    "busybox-static",
+    "ca-certificates",
+    "conntrack",
+    "dpkg-dev",
+    "etcd-client",
+    "etcd-server",
+    "golang-1.19-go",
+    "golang-github-json-iterator-go-dev",
+    "golang-github-modern-go-reflect2-dev",
+    "iptables",
+    "rsync",
 ];
 
 impl DebianBundle {
@@ -100,11 +110,16 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         fs::read_to_string(&path).at("read", &path).map(|text| text.trim().to_owned())
     };
     let version = read("kubernetes-version")?;
-    let kubernetes: KubeVersion = version.parse().map_err(|_| Error::Request(format!("the builder made `{version}`, which is not a version of Kubernetes")))?;
+    let kubernetes: KubeVersion = version
+        .parse()
+        .map_err(|_| Error::Request(format!("the builder made `{version}`, which is not a version of Kubernetes")))?;
     let etcd_tag = read("etcd-version")?;
     let release = format!("v{kubernetes}");
     let plan = |name, tag: &str, entry: &[&'static str], control_plane_only| ImagePlan {
-        name, tag: tag.to_owned(), entry: entry.to_vec(), control_plane_only,
+        name,
+        tag: tag.to_owned(),
+        entry: entry.to_vec(),
+        control_plane_only,
     };
     let images = [
         plan("kube-apiserver", &release, &[], true),
@@ -218,7 +233,9 @@ fn archive(tree: &Path, name: &str, entry: &[&str], to: &Path) -> Result<(), Err
     let file = fs::File::create(to).at("create", to)?;
     let mut outer = tar::Builder::new(io::BufWriter::new(file));
     for (name, content) in [("manifest.json", manifest.as_str()), (&config_name, &config)] {
-        outer.append_data(&mut header(tar::EntryType::Regular, content.len() as u64, 0o644), name, content.as_bytes()).at("write", to)?;
+        outer
+            .append_data(&mut header(tar::EntryType::Regular, content.len() as u64, 0o644), name, content.as_bytes())
+            .at("write", to)?;
     }
     let layer = fs::File::open(&layer_path).at("open", &layer_path)?;
     let size = layer.metadata().at("look at", &layer_path)?.len();
@@ -239,7 +256,8 @@ fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
 }
 
 fn append_tree<W: Write>(to: &mut tar::Builder<W>, tree: &Path, below: &Path) -> io::Result<()> {
-    let mut names: Vec<_> = fs::read_dir(tree.join(below))?.map(|entry| entry.map(|e| e.file_name())).collect::<io::Result<_>>()?;
+    let mut names: Vec<_> =
+        fs::read_dir(tree.join(below))?.map(|entry| entry.map(|e| e.file_name())).collect::<io::Result<_>>()?;
     names.sort();
     for name in names {
         let inside = below.join(name);

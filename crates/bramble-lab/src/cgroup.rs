@@ -23,7 +23,8 @@ fn hierarchies() -> Result<Vec<PathBuf>, Error> {
             let (_, at, kind, options) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
             // A hierarchy that is mounted read-only, or twice (cpu,cpuacct), is taken at its first mount.
             let wanted = kind == "cgroup" || kind == "cgroup2";
-            (wanted && options.split(',').any(|o| o == "rw") && at.starts_with("/sys/fs/cgroup")).then(|| PathBuf::from(at))
+            (wanted && options.split(',').any(|o| o == "rw") && at.starts_with("/sys/fs/cgroup"))
+                .then(|| PathBuf::from(at))
         })
         .collect())
 }
@@ -75,7 +76,8 @@ impl Group {
                 // A new v1 cpuset takes no process until it has processors and memory.
                 for file in ["cpuset.cpus", "cpuset.mems"] {
                     let own = path.join(file);
-                    if path.join("tasks").exists() && fs::read_to_string(&own).is_ok_and(|text| text.trim().is_empty()) {
+                    if path.join("tasks").exists() && fs::read_to_string(&own).is_ok_and(|text| text.trim().is_empty())
+                    {
                         let parent = path.parent().unwrap_or(&top).join(file);
                         let value = fs::read_to_string(&parent).at("read", &parent)?;
                         fs::write(&own, value).at("write", &own)?;

@@ -119,7 +119,10 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<String, Error> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(Error::Failed { command: describe(&command), output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    Err(Error::Failed {
+        command: describe(&command),
+        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
 }
 
 /// Runs a long command, passing each line it prints on, and keeps the last lines for the error.

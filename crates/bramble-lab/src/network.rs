@@ -95,10 +95,15 @@ fn dns(rack: &Rack, bridge: &str) -> Result<(), Error> {
     let mut command = enter_detached(&entries, "dnsmasq");
     command.args(args).stdin(Stdio::null()).stdout(log_file).stderr(errors);
     let status = command.status().at("start", Path::new("dnsmasq"))?;
-    if status.success() { Ok(()) } else { Err(Error::Failed { command: "setsid dnsmasq".into(), output: status.to_string() }) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Failed { command: "setsid dnsmasq".into(), output: status.to_string() })
+    }
 }
 
-const ENTER: &str = r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 1; shift; n=$((n - 1)); done; exec "$@""#;
+const ENTER: &str =
+    r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 1; shift; n=$((n - 1)); done; exec "$@""#;
 
 /// A command that first moves itself into a cgroup.
 pub(crate) fn enter(entries: &[PathBuf], program: &str) -> Command {
@@ -121,7 +126,10 @@ pub(crate) fn plug(rack: &Rack, index: usize, node: &RackNode) -> Result<(), Err
     unplug(&rack.name, index, &node.name)?;
     let (ns, port, bridge) = (namespace(&rack.name, &node.name), port(&rack.name, index), bridge(&rack.name));
     run("ip", &["netns", "add", &ns])?;
-    run("ip", &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "address", node.mac.as_str(), "netns", &ns])?;
+    run(
+        "ip",
+        &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "address", node.mac.as_str(), "netns", &ns],
+    )?;
     run("ip", &["link", "set", &port, "master", &bridge, "up"])?;
     let address = format!("{}/{}", node.address, rack.subnet.prefix_len());
     let via = gateway(rack.subnet).to_string();

@@ -19,8 +19,10 @@ pub enum NodeState {
 }
 
 /// What the firmware of a Pi puts before the arguments of cmdline.txt (raspberrypi/linux#6980).
-const FIRMWARE_ARGUMENTS: &str = "coherent_pool=1M 8250.nr_uarts=0 snd_bcm2835.enable_headphones=0 cgroup_disable=memory vc_mem.mem_base=0x3ec00000";
-const CMDLINE: &str = "console=serial0,115200 console=tty1 root=PARTUUID=1c2d3e4f-02 rootfstype=ext4 fsck.repair=yes rootwait\n";
+const FIRMWARE_ARGUMENTS: &str =
+    "coherent_pool=1M 8250.nr_uarts=0 snd_bcm2835.enable_headphones=0 cgroup_disable=memory vc_mem.mem_base=0x3ec00000";
+const CMDLINE: &str =
+    "console=serial0,115200 console=tty1 root=PARTUUID=1c2d3e4f-02 rootfstype=ext4 fsck.repair=yes rootwait\n";
 const CONFIG: &str = "\
 # For more options and information see
 # http://rptl.io/configtxt
@@ -119,7 +121,11 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     fs::remove_file(&host_key).at("remove", &host_key)?;
     let put = |path: &str, text: &str, mode: u32| write(&root.join(path), text, mode);
     put("etc/hostname", "raspberrypi\n", 0o644)?;
-    put("etc/hosts", "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n\n127.0.1.1\traspberrypi\n", 0o644)?;
+    put(
+        "etc/hosts",
+        "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n\n127.0.1.1\traspberrypi\n",
+        0o644,
+    )?;
     let mut id = [0u8; 16];
     let random = Path::new("/dev/urandom");
     std::io::Read::read_exact(&mut fs::File::open(random).at("open", random)?, &mut id).at("read", random)?;
@@ -201,7 +207,11 @@ pub(crate) fn start(lab: &Lab, rack: &Rack, node: &RackNode) -> Result<(), Error
     let mut command = enter_detached(&entries, &program.to_string_lossy());
     command.args(first).arg(&rack.dir).arg(&node.name);
     let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status().at("start", program)?;
-    if status.success() { Ok(()) } else { Err(Error::Request(format!("the keeper of {} did not start: {status}", node.name))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Request(format!("the keeper of {} did not start: {status}", node.name)))
+    }
 }
 
 /// The exit code by which systemd-nspawn says that the container wants to boot again (systemd-nspawn(1)).

@@ -96,7 +96,9 @@ impl Lab {
     pub fn open(&self, name: &str) -> Result<Rack, Error> {
         let dir = self.racks().join(name);
         Rack::open(&dir).map_err(|error| match error {
-            Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::NoRack(name.to_owned()),
+            Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::NoRack(name.to_owned())
+            }
             other => other,
         })
     }
@@ -139,8 +141,9 @@ impl Lab {
             return Err(Error::Request("a rack has 1 to 200 nodes with different names".into()));
         }
         for name in request.nodes.iter().chain([&request.name]) {
-            name.parse::<bramble_spec::NodeName>()
-                .map_err(|_| Error::Request(format!("`{name}` cannot be a name: use lower-case letters, digits and `-`")))?;
+            name.parse::<bramble_spec::NodeName>().map_err(|_| {
+                Error::Request(format!("`{name}` cannot be a name: use lower-case letters, digits and `-`"))
+            })?;
         }
         let mirror = match &self.mirror {
             Some(mirror) => mirror.clone(),
@@ -148,11 +151,13 @@ impl Lab {
         };
         let base = root::ensure(&self.cache, &mirror, events)?;
         let others = self.list()?;
+        let routes = run("ip", &["-4", "route"])?;
+        let routed = |net: &Ipv4Net| routes.lines().any(|line| line.split(' ').next() == Some(&net.to_string()));
         let subnet = match request.subnet {
             Some(subnet) => subnet,
             None => (0..=255u8)
                 .filter_map(|third| Ipv4Net::new(Ipv4Addr::new(10, 77, third, 0), 24).ok())
-                .find(|net| others.iter().all(|rack| rack.subnet != *net))
+                .find(|net| !routed(net) && others.iter().all(|rack| rack.subnet != *net))
                 .ok_or_else(|| Error::Request("all of 10.77.0.0/16 is taken by racks".into()))?,
         };
         let nodes = request.nodes.iter().zip(0u8..).map(|(name, index)| {

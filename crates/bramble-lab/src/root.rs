@@ -12,16 +12,34 @@ pub(crate) const SUITE: &str = "bookworm";
 
 /// What Raspberry Pi OS Lite has of the things that provisioning touches.
 const PACKAGES: &[&str] = &[
-    "ca-certificates", "cron", "curl", "dbus", "iproute2", "iputils-ping", "kmod", "libpam-systemd", "locales", "netbase",
-    "openssh-server", "procps", "sudo", "systemd", "systemd-sysv", "systemd-timesyncd", "tzdata",
+    "ca-certificates",
+    "cron",
+    "curl",
+    "dbus",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "libpam-systemd",
+    "locales",
+    "netbase",
+    "openssh-server",
+    "procps",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "systemd-timesyncd",
+    "tzdata",
 ];
 
 /// The Debian mirror this machine itself uses, so that the lab asks no other.
 pub(crate) fn host_mirror() -> Result<String, Error> {
     let none = || {
-        Error::Request("this machine's apt names no Debian mirror; name one with --mirror, such as http://mirror/debian".into())
+        Error::Request(
+            "this machine's apt names no Debian mirror; name one with --mirror, such as http://mirror/debian".into(),
+        )
     };
-    let targets = run("apt-get", &["indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"])?;
+    let targets =
+        run("apt-get", &["indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"])?;
     let main = |line: &&str| line.starts_with("Debian main ") && !line.contains("security");
     let line = targets.lines().find(main).ok_or_else(none)?;
     line.rsplit(' ').next().map(|uri| uri.trim_end_matches('/').to_owned()).ok_or_else(none)
@@ -42,7 +60,14 @@ pub(crate) fn ensure(cache: &Path, mirror: &str, events: Events) -> Result<PathB
 }
 
 /// Makes a Debian root beside its place and moves it there when it is whole.
-pub(crate) fn build(parent: &Path, root: &Path, mirror: &str, packages: &[&str], sources: bool, events: Events) -> Result<(), Error> {
+pub(crate) fn build(
+    parent: &Path,
+    root: &Path,
+    mirror: &str,
+    packages: &[&str],
+    sources: bool,
+    events: Events,
+) -> Result<(), Error> {
     std::fs::create_dir_all(parent).at("create", parent)?;
     let partial = root.with_extension("partial");
     remove_tree(&partial)?;

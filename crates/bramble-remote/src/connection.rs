@@ -78,7 +78,11 @@ impl client::Handler for Client {
 
 impl Connection {
     /// Connects and logs in. A host whose key is not in `host_keys` is refused with its fingerprint.
-    pub async fn open(target: &Target, credentials: &Credentials, host_keys: &HostKeys) -> Result<Connection, ConnectError> {
+    pub async fn open(
+        target: &Target,
+        credentials: &Credentials,
+        host_keys: &HostKeys,
+    ) -> Result<Connection, ConnectError> {
         let jump = match &target.jump {
             Some(jump) => Some(Box::new(Box::pin(Connection::open(jump, credentials, host_keys)).await?)),
             None => None,
@@ -99,7 +103,8 @@ impl Connection {
             ..client::Config::default()
         });
         let verdict = Arc::new(Mutex::new(None));
-        let client = Client { host: target.host.clone(), port: target.port, keys: host_keys.clone(), verdict: verdict.clone() };
+        let client =
+            Client { host: target.host.clone(), port: target.port, keys: host_keys.clone(), verdict: verdict.clone() };
         let unreachable = |reason: &str| ConnectError::Unreachable { host: host.clone(), reason: reason.to_owned() };
         let handshake = async {
             match &jump {
@@ -205,7 +210,8 @@ async fn login(handle: &mut Handle<Client>, target: &Target, credentials: &Crede
         }
         tried.push(path.display().to_string());
     }
-    let tried = if tried.is_empty() { "there was no key to try".to_owned() } else { format!("tried {}", tried.join(", ")) };
+    let tried =
+        if tried.is_empty() { "there was no key to try".to_owned() } else { format!("tried {}", tried.join(", ")) };
     Err(ConnectError::Denied { host: target.display(), user: target.user.clone(), tried })
 }
 

@@ -41,7 +41,9 @@ pub enum ConnectError {
         fingerprint: String,
     },
     /// None of our keys is accepted.
-    #[error("{host} accepts none of the keys for user `{user}` ({tried}); add the public key to the board, or name the right one under access.keys")]
+    #[error(
+        "{host} accepts none of the keys for user `{user}` ({tried}); add the public key to the board, or name the right one under access.keys"
+    )]
     Denied {
         /// `address:port`.
         host: String,

@@ -73,7 +73,12 @@ const RECEIVER: &str = r#"set -e; umask 077; mkdir -p "$2"; rm -f "$2"/.part.*; 
 impl Connection {
     /// Runs a script as root with `/bin/sh`. The script travels through standard input: nothing of it is seen in a
     /// list of processes. It runs only when all of it has arrived. `on_line` gets each line of standard output.
-    pub async fn run_script(&self, root: &Root, script: &str, mut on_line: impl FnMut(&str)) -> Result<Exit, ExecError> {
+    pub async fn run_script(
+        &self,
+        root: &Root,
+        script: &str,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<Exit, ExecError> {
         // A shell reads its input bit by bit; as one braced group it is parsed whole before any of it runs.
         let body = format!("{{\n{script}\nexit 0\n}}\n");
         let mut lines = Lines::default();
@@ -132,7 +137,8 @@ impl Connection {
             Root::Already => command.to_owned(),
             Root::Sudo => format!("exec sudo -n -- /bin/sh -c {}", shell_word(command)),
             Root::SudoPassword(_) => {
-                let inner = if announces == Announces::Yes { command.to_owned() } else { format!("echo {READY}; {command}") };
+                let inner =
+                    if announces == Announces::Yes { command.to_owned() } else { format!("echo {READY}; {command}") };
                 format!("exec sudo -S -p {PROMPT} -- /bin/sh -c {}", shell_word(&inner))
             }
         };

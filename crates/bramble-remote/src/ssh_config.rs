@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn the_output_of_ssh_is_understood() {
-        let config = parse("host kube1\nuser pi\nhostname 10.0.0.50\nport 2222\nidentityfile ~/.ssh/rack\nproxyjump a@b:22,c\n");
+        let config =
+            parse("host kube1\nuser pi\nhostname 10.0.0.50\nport 2222\nidentityfile ~/.ssh/rack\nproxyjump a@b:22,c\n");
         assert_eq!(
             config,
             SshConfig {

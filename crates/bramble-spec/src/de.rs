@@ -10,7 +10,9 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::yaml::{Key, Tree, Value, is_null};
@@ -151,8 +153,7 @@ struct De<'a> {
     context: &'a Context,
 }
 
-static NOTHING: Tree =
-    Tree { id: 0, span: Span { start: 0, end: 0 }, value: Value::Mapping(Vec::new()) };
+static NOTHING: Tree = Tree { id: 0, span: Span { start: 0, end: 0 }, value: Value::Mapping(Vec::new()) };
 const SPANNED: &str = "$bramble::Spanned";
 const SPANNED_FIELDS: &[&str] = &["start", "end", "value"];
 
@@ -180,7 +181,12 @@ impl<'a> De<'a> {
         })
     }
 
-    fn visit_map<V: Visitor<'a>>(self, entries: &'a [(Key, Tree)], fields: Option<&'static [&'static str]>, visitor: V) -> Result<V::Value, Error> {
+    fn visit_map<V: Visitor<'a>>(
+        self,
+        entries: &'a [(Key, Tree)],
+        fields: Option<&'static [&'static str]>,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor
             .visit_map(Map { entries: entries.iter(), value: None, fields, context: self.context })
             .map_err(|error| error.at(self.tree))

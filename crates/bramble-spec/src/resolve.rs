@@ -113,34 +113,41 @@ impl Resolver {
             macs: Vec::new(),
             control_planes: Vec::new(),
         };
-        let nodes = document.nodes.map(|nodes| {
-            self.nodes(nodes, network.as_ref(), distribution.as_ref(), &mut places)
-        });
-        let cluster = (|| {
-            let (network, distribution, nodes) = (network?, distribution?, nodes?);
-            let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
-            let api = match (network.api, first) {
-                (Some(api), _) => {
-                    let owner = nodes.iter().find(|node| node.address == api.value);
-                    if owner.is_some_and(|node| node.role != Role::ControlPlane) {
+        let nodes = document.nodes.map(|nodes| self.nodes(nodes, network.as_ref(), distribution.as_ref(), &mut places));
+        let cluster =
+            (|| {
+                let (network, distribution, nodes) = (network?, distribution?, nodes?);
+                let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
+                let api = match (network.api, first) {
+                    (Some(api), _) => {
+                        let owner = nodes.iter().find(|node| node.address == api.value);
+                        if owner.is_some_and(|node| node.role != Role::ControlPlane) {
+                            self.error(
+                                format!(
+                                    "the API's address {} is that of a {}",
+                                    api.value,
+                                    owner.map_or(Role::Worker, |n| n.role)
+                                ),
+                                api.span,
+                                "use the address of a control plane, or a free one that moves between them",
+                            );
+                        }
+                        api.value
+                    }
+                    (None, Some(node)) => node.address,
+                    (None, None) => nodes.first().map_or(Ipv4Addr::UNSPECIFIED, |node| node.address),
+                };
+                if distribution != Distribution::None {
+                    let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
+                    if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
                         self.error(
-                            format!("the API's address {} is that of a {}", api.value, owner.map_or(Role::Worker, |n| n.role)),
-                            api.span,
-                            "use the address of a control plane, or a free one that moves between them",
+                            "no node is a control plane",
+                            Span { end: nodes_span.start, ..nodes_span },
+                            "give one node `role: control-plane`",
                         );
                     }
-                    api.value
-                }
-                (None, Some(node)) => node.address,
-                (None, None) => nodes.first().map_or(Ipv4Addr::UNSPECIFIED, |node| node.address),
-            };
-            if distribution != Distribution::None {
-                let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
-                if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
-                    self.error("no node is a control plane", Span { end: nodes_span.start, ..nodes_span }, "give one node `role: control-plane`");
-                }
-                if count > 1 && count.is_multiple_of(2) {
-                    self.error(
+                    if count > 1 && count.is_multiple_of(2) {
+                        self.error(
                         format!("{count} control planes are worse than {}", count - 1),
                         places.control_planes.last().copied().unwrap_or(nodes_span),
                         format!(
@@ -148,18 +155,18 @@ impl Resolver {
                             count - 1, count - 1, count + 1
                         ),
                     );
+                    }
                 }
-            }
-            let network = Network {
-                subnet: network.subnet,
-                pods: network.pods,
-                services: network.services,
-                cni: network.cni,
-                cni_manifest: network.cni_manifest,
-                api,
-            };
-            Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, nodes })
-        })();
+                let network = Network {
+                    subnet: network.subnet,
+                    pods: network.pods,
+                    services: network.services,
+                    cni: network.cni,
+                    cni_manifest: network.cni_manifest,
+                    api,
+                };
+                Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, nodes })
+            })();
         (cluster, places)
     }
 
@@ -187,7 +194,11 @@ impl Resolver {
             match port.transpose() {
                 Ok(port) if host_ok => Some(Jump { user, host: host.to_owned(), port }),
                 _ => {
-                    self.error(format!("`{}` is not a jump host", jump.value), jump.span, "write it as `user@host:port`; user and port may be left out");
+                    self.error(
+                        format!("`{}` is not a jump host", jump.value),
+                        jump.span,
+                        "write it as `user@host:port`; user and port may be left out",
+                    );
                     None
                 }
             }
@@ -206,7 +217,9 @@ impl Resolver {
             DistributionSection::Kubeadm(kubeadm) => kubeadm,
             DistributionSection::None => return Some(Distribution::None),
             // These never come out of the parser: reading them is the error.
-            DistributionSection::OpenShift(_) | DistributionSection::K3s(_) | DistributionSection::K0s(_)
+            DistributionSection::OpenShift(_)
+            | DistributionSection::K3s(_)
+            | DistributionSection::K0s(_)
             | DistributionSection::MicroK8s(_) => return None,
         };
         let Some(version) = kubeadm.version else {
@@ -296,18 +309,29 @@ impl Resolver {
             self.error(
                 format!("the pods' range {pods} is too small for a /24 for each address of {subnet}"),
                 section.pods.as_ref().or(section.subnet.as_ref()).map_or(whole, |text| text.span),
-                format!("with cni `routed` and this subnet, use a pods' range of /{} or larger", (subnet.prefix_len() as i32 - 8).max(1)),
+                format!(
+                    "with cni `routed` and this subnet, use a pods' range of /{} or larger",
+                    (subnet.prefix_len() as i32 - 8).max(1)
+                ),
             );
         }
         if section.cni == Cni::Routed
             && let Some(manifest) = &section.cni_manifest
         {
-            self.error("cni `routed` has no manifest", manifest.span, "remove `cni_manifest`, or choose `flannel` or `calico`");
+            self.error(
+                "cni `routed` has no manifest",
+                manifest.span,
+                "remove `cni_manifest`, or choose `flannel` or `calico`",
+            );
         }
         let api = section.api.as_ref().and_then(|text| match text.value.parse::<Ipv4Addr>() {
             Ok(address) if subnet.contains(&address) => Some(Spanned { value: address, span: text.span }),
             Ok(address) => {
-                self.error(format!("the API's address {address} is outside of {subnet}"), text.span, "choose one inside");
+                self.error(
+                    format!("the API's address {address} is outside of {subnet}"),
+                    text.span,
+                    "choose one inside",
+                );
                 None
             }
             Err(_) => {
@@ -372,10 +396,15 @@ impl Resolver {
             }
             for (key, value) in &node.labels {
                 if !is_label_key(key) || !is_label_value(&value.value) {
-                    self.error(format!("{label}: `{key}: {}` is not a Kubernetes label", value.value), value.span, "key: `[prefix/]name`, value: at most 63 letters, digits, `-`, `_`, `.`");
+                    self.error(
+                        format!("{label}: `{key}: {}` is not a Kubernetes label", value.value),
+                        value.span,
+                        "key: `[prefix/]name`, value: at most 63 letters, digits, `-`, `_`, `.`",
+                    );
                 }
             }
-            let taints = node.taints.map(|taints| taints.iter().filter_map(|taint| self.taint(&label, taint)).collect());
+            let taints =
+                node.taints.map(|taints| taints.iter().filter_map(|taint| self.taint(&label, taint)).collect());
             let (Some(name), Some(role), Some(board), Some(address)) = (node.name, node.role, board, address) else {
                 continue;
             };
@@ -408,15 +437,27 @@ impl Resolver {
 
     fn address(&mut self, node: &str, text: &Spanned<String>, network: Option<&NetworkRanges>) -> Option<Ipv4Addr> {
         let Ok(address) = text.value.parse::<Ipv4Addr>() else {
-            self.error(format!("{node}: `{}` is not an IPv4 address", text.value), text.span, "write it like 10.0.0.50; nodes join by address, not by name");
+            self.error(
+                format!("{node}: `{}` is not an IPv4 address", text.value),
+                text.span,
+                "write it like 10.0.0.50; nodes join by address, not by name",
+            );
             return None;
         };
         if let Some(network) = network {
             let subnet = network.subnet;
             if !subnet.contains(&address) {
-                self.error(format!("{node}: {address} is outside of the subnet {subnet}"), text.span, format!("addresses from {} to {} fit", first_host(subnet), last_host(subnet)));
+                self.error(
+                    format!("{node}: {address} is outside of the subnet {subnet}"),
+                    text.span,
+                    format!("addresses from {} to {} fit", first_host(subnet), last_host(subnet)),
+                );
             } else if subnet.prefix_len() < 31 && (address == subnet.network() || address == subnet.broadcast()) {
-                self.error(format!("{node}: {address} cannot belong to a machine"), text.span, format!("addresses from {} to {} fit", first_host(subnet), last_host(subnet)));
+                self.error(
+                    format!("{node}: {address} cannot belong to a machine"),
+                    text.span,
+                    format!("addresses from {} to {} fit", first_host(subnet), last_host(subnet)),
+                );
             }
         }
         Some(address)
@@ -428,14 +469,23 @@ impl Resolver {
         if found.is_none() {
             let help = match nearest(&board.value, known.iter().map(|known| known.id.as_str())) {
                 Some(near) => format!("did you mean `{near}`? `bramble boards` lists all"),
-                None => "`bramble boards` lists all; `generic-arm64` and `generic-amd64` stand for any other".to_owned(),
+                None => {
+                    "`bramble boards` lists all; `generic-arm64` and `generic-amd64` stand for any other".to_owned()
+                }
             };
             self.error(format!("no board is called `{}`", board.value), board.span, help);
         }
         found.cloned()
     }
 
-    fn role(&mut self, node: &str, role: &Spanned<Role>, distribution: &Distribution, board: Option<&Board>, at: Option<Span>) {
+    fn role(
+        &mut self,
+        node: &str,
+        role: &Spanned<Role>,
+        distribution: &Distribution,
+        board: Option<&Board>,
+        at: Option<Span>,
+    ) {
         match (distribution, role.value) {
             (_, Role::Gateway) => self.error(
                 format!("{node}: kubeadm has no role `gateway`"),
@@ -458,8 +508,11 @@ impl Resolver {
                         );
                     } else if role == Role::Worker && memory < 1024 {
                         self.found.push(
-                            Diagnostic::warning(format!("{node}: {memory} MiB leave little for pods beside kubelet and containerd"), span)
-                                .help("1 GB is the least that is useful"),
+                            Diagnostic::warning(
+                                format!("{node}: {memory} MiB leave little for pods beside kubelet and containerd"),
+                                span,
+                            )
+                            .help("1 GB is the least that is useful"),
                         );
                     }
                 }
@@ -477,10 +530,18 @@ impl Resolver {
                 "NoExecute" => TaintEffect::NoExecute,
                 _ => return None,
             };
-            (is_label_key(key) && is_label_value(value)).then(|| Taint { key: key.to_owned(), value: value.to_owned(), effect })
+            (is_label_key(key) && is_label_value(value)).then(|| Taint {
+                key: key.to_owned(),
+                value: value.to_owned(),
+                effect,
+            })
         });
         if parsed.is_none() {
-            self.error(format!("{node}: `{}` is not a taint", text.value), text.span, "write `key=value:NoSchedule`; effects: NoSchedule, PreferNoSchedule, NoExecute");
+            self.error(
+                format!("{node}: `{}` is not a taint", text.value),
+                text.span,
+                "write `key=value:NoSchedule`; effects: NoSchedule, PreferNoSchedule, NoExecute",
+            );
         }
         parsed
     }
@@ -490,39 +551,76 @@ impl Resolver {
             list.into_iter().map(|item| item.value).collect()
         }
         if let Some(zone) = &section.timezone
-            && (zone.value.is_empty() || zone.value.contains("..") || zone.value.starts_with('/') || !zone.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b)))
+            && (zone.value.is_empty()
+                || zone.value.contains("..")
+                || zone.value.starts_with('/')
+                || !zone.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b)))
         {
             self.error(format!("`{}` is not a time zone", zone.value), zone.span, "write it like Europe/Berlin");
         }
         if let Some(locale) = &section.locale
-            && (locale.value.is_empty() || !locale.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b)))
+            && (locale.value.is_empty()
+                || !locale.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b)))
         {
             self.error(format!("`{}` is not a locale", locale.value), locale.span, "write it like en_GB.UTF-8");
         }
         for package in section.packages.iter().chain(&section.hold) {
             let name = package.value.as_str();
-            if name.len() < 2 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b)) || name.starts_with(['-', '.', '+']) {
-                self.error(format!("`{name}` is not the name of a Debian package"), package.span, "lower-case letters, digits, `+`, `-`, `.`");
+            if name.len() < 2
+                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+                || name.starts_with(['-', '.', '+'])
+            {
+                self.error(
+                    format!("`{name}` is not the name of a Debian package"),
+                    package.span,
+                    "lower-case letters, digits, `+`, `-`, `.`",
+                );
             }
         }
         for module in &section.modules {
-            if module.value.is_empty() || !module.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {
-                self.error(format!("`{}` is not the name of a kernel module", module.value), module.span, "letters, digits, `_` and `-`");
+            if module.value.is_empty() || !module.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            {
+                self.error(
+                    format!("`{}` is not the name of a kernel module", module.value),
+                    module.span,
+                    "letters, digits, `_` and `-`",
+                );
             }
         }
         for (key, value) in &section.sysctls {
-            if key.is_empty() || key.contains("..") || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) || value.value.contains('\n') {
-                self.error(format!("`{key}` is not a kernel setting"), value.span, "write it like `net.ipv4.ip_forward: 1`");
+            if key.is_empty()
+                || key.contains("..")
+                || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
+                || value.value.contains('\n')
+            {
+                self.error(
+                    format!("`{key}` is not a kernel setting"),
+                    value.span,
+                    "write it like `net.ipv4.ip_forward: 1`",
+                );
             }
         }
         for (key, value) in section.boot.config.iter().chain(&section.sshd) {
-            if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) || value.value.contains('\n') {
-                self.error(format!("`{key}` cannot be a setting's name, or its value has several lines"), value.span, "one word, one line");
+            if key.is_empty()
+                || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+                || value.value.contains('\n')
+            {
+                self.error(
+                    format!("`{key}` cannot be a setting's name, or its value has several lines"),
+                    value.span,
+                    "one word, one line",
+                );
             }
         }
         for argument in &section.boot.kernel_args {
-            if argument.value.is_empty() || argument.value.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
-                self.error(format!("`{}` is not one kernel argument", argument.value), argument.span, "give each argument an item of its own, without spaces");
+            if argument.value.is_empty()
+                || argument.value.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control())
+            {
+                self.error(
+                    format!("`{}` is not one kernel argument", argument.value),
+                    argument.span,
+                    "give each argument an item of its own, without spaces",
+                );
             }
         }
         for line in &section.sudoers {
@@ -531,23 +629,46 @@ impl Resolver {
             }
         }
         for unit in section.services.iter().chain(section.files.iter().flat_map(|file| &file.value.restart)) {
-            if unit.value.is_empty() || unit.value.starts_with('-') || !unit.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"@:._-\\".contains(&b)) {
-                self.error(format!("`{}` is not the name of a systemd unit", unit.value), unit.span, "write it like `cron` or `cron.service`");
+            if unit.value.is_empty()
+                || unit.value.starts_with('-')
+                || !unit.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"@:._-\\".contains(&b))
+            {
+                self.error(
+                    format!("`{}` is not the name of a systemd unit", unit.value),
+                    unit.span,
+                    "write it like `cron` or `cron.service`",
+                );
             }
         }
         let mut paths: HashMap<String, Span> = HashMap::new();
         let all = section.files.iter().map(|f| &f.value.path).chain(section.downloads.iter().map(|d| &d.value.path));
         for path in all {
             let text = path.value.as_str();
-            if !text.starts_with('/') || text.ends_with('/') || text.split('/').any(|part| part == "." || part == "..") || text.chars().any(char::is_control) {
-                self.error(format!("`{text}` is not the absolute path of a file"), path.span, "write it from the root, like /etc/motd");
+            if !text.starts_with('/')
+                || text.ends_with('/')
+                || text.split('/').any(|part| part == "." || part == "..")
+                || text.chars().any(char::is_control)
+            {
+                self.error(
+                    format!("`{text}` is not the absolute path of a file"),
+                    path.span,
+                    "write it from the root, like /etc/motd",
+                );
             } else if let Some(first) = paths.insert(text.to_owned(), path.span) {
-                self.found.push(Diagnostic::error(format!("`{text}` is given twice"), path.span).note(first, "first given here").help("keep one of the two"));
+                self.found.push(
+                    Diagnostic::error(format!("`{text}` is given twice"), path.span)
+                        .note(first, "first given here")
+                        .help("keep one of the two"),
+                );
             }
         }
         for download in &section.downloads {
             if !is_http(&download.value.url.value) {
-                self.error(format!("`{}` is not a URL", download.value.url.value), download.value.url.span, "it starts with https:// or http://");
+                self.error(
+                    format!("`{}` is not a URL", download.value.url.value),
+                    download.value.url.span,
+                    "it starts with https:// or http://",
+                );
             }
         }
         let mode = |mode: Option<FileMode>| mode.unwrap_or_else(|| "0644".parse().expect("a constant"));
@@ -570,12 +691,22 @@ impl Resolver {
             files: section
                 .files
                 .into_iter()
-                .map(|file| HeldFile { path: file.value.path.value, content: file.value.content, mode: mode(file.value.mode), restart: values(file.value.restart) })
+                .map(|file| HeldFile {
+                    path: file.value.path.value,
+                    content: file.value.content,
+                    mode: mode(file.value.mode),
+                    restart: values(file.value.restart),
+                })
                 .collect(),
             downloads: section
                 .downloads
                 .into_iter()
-                .map(|d| Download { url: d.value.url.value, sha256: d.value.sha256, path: d.value.path.value, mode: mode(d.value.mode) })
+                .map(|d| Download {
+                    url: d.value.url.value,
+                    sha256: d.value.sha256,
+                    path: d.value.path.value,
+                    mode: mode(d.value.mode),
+                })
                 .collect(),
             services: values(section.services),
         }
@@ -587,19 +718,32 @@ impl Resolver {
             if let (Some(a), Some(b)) = (&other.cluster, &this.cluster)
                 && a.value == b.value
             {
-                self.found.push(Diagnostic::error(format!("two clusters are called `{}`", b.value), b.span).note(a.span, "the first").help("give each its own name"));
+                self.found.push(
+                    Diagnostic::error(format!("two clusters are called `{}`", b.value), b.span)
+                        .note(a.span, "the first")
+                        .help("give each its own name"),
+                );
             }
-            let name = |p: &Places| p.cluster.as_ref().map_or("another cluster".to_owned(), |c| format!("`{}`", c.value));
+            let name =
+                |p: &Places| p.cluster.as_ref().map_or("another cluster".to_owned(), |c| format!("`{}`", c.value));
             let both = format!("{} and {}", name(other), name(this));
             let help = "a board belongs to one cluster: remove it from the other";
             for mac in &this.macs {
                 if let Some(first) = other.macs.iter().find(|o| o.value == mac.value) {
-                    self.found.push(Diagnostic::error(format!("the board {} is in {both}", mac.value), mac.span).note(first.span, "first given here").help(help));
+                    self.found.push(
+                        Diagnostic::error(format!("the board {} is in {both}", mac.value), mac.span)
+                            .note(first.span, "first given here")
+                            .help(help),
+                    );
                 }
             }
             for address in &this.addresses {
                 if let Some(first) = other.addresses.iter().find(|o| o.value == address.value) {
-                    self.found.push(Diagnostic::error(format!("the board at {} is in {both}", address.value), address.span).note(first.span, "first given here").help(help));
+                    self.found.push(
+                        Diagnostic::error(format!("the board at {} is in {both}", address.value), address.span)
+                            .note(first.span, "first given here")
+                            .help(help),
+                    );
                 }
             }
         }
@@ -638,7 +782,9 @@ fn is_user_byte(b: u8) -> bool {
 }
 
 fn is_http(url: &str) -> bool {
-    url.strip_prefix("https://").or(url.strip_prefix("http://")).is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
+    url.strip_prefix("https://")
+        .or(url.strip_prefix("http://"))
+        .is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
 }
 
 fn is_label_value(text: &str) -> bool {
@@ -652,7 +798,8 @@ fn is_label_value(text: &str) -> bool {
 
 fn is_label_key(text: &str) -> bool {
     let (prefix, name) = text.split_once('/').unwrap_or(("", text));
-    let prefix_ok = prefix.len() <= 253 && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+    let prefix_ok = prefix.len() <= 253
+        && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
     let has_prefix = text.contains('/');
     prefix_ok && (!has_prefix || !prefix.is_empty()) && !name.is_empty() && is_label_value(name)
 }

@@ -17,7 +17,10 @@ pub(crate) struct Tree {
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     /// The text, and whether it was written without quotes (only then `true` and `1` are not strings).
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     Sequence(Vec<Tree>),
     Mapping(Vec<(Key, Tree)>),
 }
@@ -92,8 +95,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
                 // A flow collection ends with its bracket, a block one with its last value.
                 let end = if text[..span.end].ends_with([']', '}']) { span.end } else { end };
                 let span = Span { start: open.span.start, end };
-                let value =
-                    if open.mapping { reader.mapping(open.items) } else { Value::Sequence(open.items) };
+                let value = if open.mapping { reader.mapping(open.items) } else { Value::Sequence(open.items) };
                 (reader.tree(span, value), open.anchor)
             }),
             Event::Alias(anchor) => match reader.anchors.get(&anchor).cloned() {
@@ -108,7 +110,9 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
             }
         };
         if stack.len() > MAX_DEPTH || reader.ids > MAX_NODES {
-            reader.diagnostics.push(Diagnostic::error("this file is nested too deeply, or its aliases grow too far", span));
+            reader
+                .diagnostics
+                .push(Diagnostic::error("this file is nested too deeply, or its aliases grow too far", span));
             break;
         }
         if let Some((tree, anchor)) = done {

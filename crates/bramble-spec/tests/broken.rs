@@ -1,5 +1,7 @@
 //! The message for every broken cluster file, word for word.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 
@@ -21,7 +23,10 @@ fn every_broken_file_is_refused_with_the_place_and_the_next_step() {
         assert!(loaded.report.has_errors(), "{name} was accepted");
         assert!(loaded.clusters.is_empty());
         for diagnostic in &loaded.report.diagnostics {
-            assert!(diagnostic.help.is_some() || diagnostic.message.len() > 20, "{name}: {diagnostic:?} gives no next step");
+            assert!(
+                diagnostic.help.is_some() || diagnostic.message.len() > 20,
+                "{name}: {diagnostic:?} gives no next step"
+            );
         }
         all.push_str(&format!("=== {name}\n{}\n", loaded.report.render(false)));
     }

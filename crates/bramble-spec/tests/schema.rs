@@ -1,5 +1,7 @@
 //! The published JSON Schema and the parser say the same.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 
@@ -31,7 +33,8 @@ fn every_example_resolves_and_fits_the_schema() {
         assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
         assert!(!loaded.clusters.is_empty(), "{name}");
         for document in documents(&text) {
-            let errors: Vec<String> = validator.iter_errors(&document).map(|e| format!("{}: {e}", e.instance_path)).collect();
+            let errors: Vec<String> =
+                validator.iter_errors(&document).map(|e| format!("{}: {e}", e.instance_path)).collect();
             assert!(errors.is_empty(), "{name}: {errors:?}");
         }
     }

@@ -7,11 +7,8 @@ pub(crate) const BLOCK_END: &str = "# END bramble";
 
 /// Puts `lines` into the block between our two marks, at the end of the file if there is none yet.
 pub(crate) fn with_block(text: &str, lines: &[String]) -> String {
-    let block = if lines.is_empty() {
-        String::new()
-    } else {
-        format!("{BLOCK_BEGIN}\n{}\n{BLOCK_END}\n", lines.join("\n"))
-    };
+    let block =
+        if lines.is_empty() { String::new() } else { format!("{BLOCK_BEGIN}\n{}\n{BLOCK_END}\n", lines.join("\n")) };
     let Some((before, rest)) = split_at_line(text, BLOCK_BEGIN) else {
         let gap = if text.is_empty() || text.ends_with('\n') || block.is_empty() { "" } else { "\n" };
         return format!("{text}{gap}{block}");
@@ -131,7 +128,10 @@ mod tests {
 
     #[test]
     fn a_token_is_a_whole_word() {
-        assert_eq!(with_tokens("cgroup_enable=memory_v2\n", &tokens(&["cgroup_enable=memory"])), "cgroup_enable=memory_v2 cgroup_enable=memory\n");
+        assert_eq!(
+            with_tokens("cgroup_enable=memory_v2\n", &tokens(&["cgroup_enable=memory"])),
+            "cgroup_enable=memory_v2 cgroup_enable=memory\n"
+        );
     }
 
     #[test]
@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn a_setting_inside_a_conditional_section_does_not_count() {
         for text in ["[pi4]\ngpu_mem=16\n", "gpu_mem=16\n[pi5]\ngpu_mem=64\n", "# gpu_mem=16\n"] {
-            assert!(with_boot_config(text, &map(&[("gpu_mem", "16")])).ends_with("[all]\ngpu_mem=16\n# END bramble\n"), "{text}");
+            assert!(
+                with_boot_config(text, &map(&[("gpu_mem", "16")])).ends_with("[all]\ngpu_mem=16\n# END bramble\n"),
+                "{text}"
+            );
         }
     }
 
@@ -169,12 +172,18 @@ mod tests {
         let first = with_block("127.0.0.1 localhost", &lines("10.0.0.1 a"));
         assert_eq!(first, "127.0.0.1 localhost\n# BEGIN bramble\n10.0.0.1 a\n# END bramble\n");
         let more = format!("{first}10.9.9.9 mine\n");
-        assert_eq!(with_block(&more, &lines("10.0.0.2 b")), "127.0.0.1 localhost\n# BEGIN bramble\n10.0.0.2 b\n# END bramble\n10.9.9.9 mine\n");
+        assert_eq!(
+            with_block(&more, &lines("10.0.0.2 b")),
+            "127.0.0.1 localhost\n# BEGIN bramble\n10.0.0.2 b\n# END bramble\n10.9.9.9 mine\n"
+        );
     }
 
     #[test]
     fn a_block_that_lost_its_end_eats_nobodys_lines() {
-        assert_eq!(with_block("# BEGIN bramble\n10.9.9.9 mine\n", &["10.0.0.2 b".into()]), "# BEGIN bramble\n10.0.0.2 b\n# END bramble\n10.9.9.9 mine\n");
+        assert_eq!(
+            with_block("# BEGIN bramble\n10.9.9.9 mine\n", &["10.0.0.2 b".into()]),
+            "# BEGIN bramble\n10.0.0.2 b\n# END bramble\n10.9.9.9 mine\n"
+        );
     }
 
     #[test]

@@ -15,10 +15,9 @@ mod undo;
 pub use observation::{Facts, FileKind, FileSeen, Observation, ObservationError, UnitSeen};
 pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
 pub use probe::observe_script;
+pub use record::{Record, parse_record};
 pub use resource::{Blob, BlobSource, Check, File, Image, Resource, Step, Unit};
 pub use script::Script;
-pub use record::{Record, parse_record};
-
 
 /// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.
 pub const HOME: &str = "/var/lib/bramble";

@@ -128,7 +128,9 @@ pub fn plan(resources: &[Resource], seen: &Observation) -> Plan {
                     readers.entry(path).or_default().push(unit);
                 }
             }
-            Resource::Packages(names) if names.iter().any(|name| seen.package_version(name).is_none()) => installs = true,
+            Resource::Packages(names) if names.iter().any(|name| seen.package_version(name).is_none()) => {
+                installs = true
+            }
             Resource::KernelArgs(args) => tokens.extend(args.iter().cloned()),
             // On a Raspberry Pi the firmware switches it off; a later argument wins (raspberrypi/linux#6980).
             Resource::MemoryCgroup if seen.facts.is_raspberry_pi() => tokens.push("cgroup_enable=memory".into()),
@@ -387,7 +389,11 @@ impl Planner<'_> {
         let mut script = Script::new();
         script.call("apt_do", [hash("packages", "").as_str(), "autoremove"]);
         let list = self.seen.removable.join(" ");
-        self.push("remove packages that nothing needs", vec![Detail::Value { from: Some(list), to: String::new() }], script);
+        self.push(
+            "remove packages that nothing needs",
+            vec![Detail::Value { from: Some(list), to: String::new() }],
+            script,
+        );
     }
 
     fn boot_config(&mut self, settings: &BTreeMap<String, String>) {
@@ -531,7 +537,8 @@ impl Planner<'_> {
             _ => "not there yet".to_owned(),
         };
         let to = if unit.running { "enabled active" } else { "enabled" };
-        let details = if enabled && active { Vec::new() } else { vec![Detail::Value { from: Some(from), to: to.to_owned() }] };
+        let details =
+            if enabled && active { Vec::new() } else { vec![Detail::Value { from: Some(from), to: to.to_owned() }] };
         self.push(format!("{} {}", words.join(" and "), unit.name), details, script);
     }
 
@@ -559,7 +566,13 @@ impl Planner<'_> {
         let short = |digest: &str| format!("sha256 {}", &digest[..12.min(digest.len())]);
         let from = self.seen.blobs.get(&blob.path).map(|digest| short(digest));
         let details = vec![Detail::Value { from, to: short(blob.sha256.as_str()) }];
-        self.plan.changes.push(Change { title: format!("{verb} {}", blob.path), details, script, uploads, quiet: false });
+        self.plan.changes.push(Change {
+            title: format!("{verb} {}", blob.path),
+            details,
+            script,
+            uploads,
+            quiet: false,
+        });
     }
 
     fn images(&mut self, images: &[Image]) {

@@ -33,19 +33,28 @@ pub(crate) enum Membership {
     Join,
 }
 
-fn wish<'a>(cluster: &'a Cluster, node: &'a Node, inputs: &'a Inputs) -> impl Fn(&Observation) -> Vec<Resource> + Sync + 'a {
+fn wish<'a>(
+    cluster: &'a Cluster,
+    node: &'a Node,
+    inputs: &'a Inputs,
+) -> impl Fn(&Observation) -> Vec<Resource> + Sync + 'a {
     move |seen| bramble_kube::prepare(cluster, node, seen, inputs)
 }
 
 /// Looks at all nodes: one exchange each.
-pub(crate) async fn survey(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>, sessions: Vec<NodeSession>) -> anyhow::Result<Vec<Survey>> {
+pub(crate) async fn survey(
+    cluster: &Arc<Cluster>,
+    inputs: &Arc<Inputs>,
+    sessions: Vec<NodeSession>,
+) -> anyhow::Result<Vec<Survey>> {
     let mut tasks = JoinSet::new();
     for session in sessions {
         let (cluster, inputs) = (cluster.clone(), inputs.clone());
         tasks.spawn(async move {
             session.say(Event::Looking);
             let node = session.node.clone();
-            let (resources, seen) = session.look(&wish(&cluster, &node, &inputs)).await.with_context(|| node.name.to_string())?;
+            let (resources, seen) =
+                session.look(&wish(&cluster, &node, &inputs)).await.with_context(|| node.name.to_string())?;
             let plan = bramble_state::plan(&resources, &seen);
             anyhow::Ok(Survey { session, seen, plan })
         });
@@ -93,7 +102,9 @@ pub(crate) fn memberships(cluster: &Cluster, surveys: &[Survey]) -> BTreeMap<Nod
         let membership = match (is_maker, ca) {
             (true, Some(_)) => Membership::Member,
             (true, None) => Membership::Init,
-            (false, Some(ca)) if mark(survey).as_deref() == Some(format!("{} {ca}", node.role).as_str()) => Membership::Member,
+            (false, Some(ca)) if mark(survey).as_deref() == Some(format!("{} {ca}", node.role).as_str()) => {
+                Membership::Member
+            }
             (false, _) => Membership::Join,
         };
         all.insert(node.name.clone(), membership);
@@ -111,7 +122,9 @@ pub(crate) fn node_plans(cluster: &Cluster, surveys: &[Survey]) -> Vec<NodePlan>
             plan: survey.plan.clone(),
             steps: match memberships.get(&survey.session.node.name) {
                 Some(Membership::Init) => vec![format!("make the cluster {}", cluster.name)],
-                Some(Membership::Join) => vec![format!("join the cluster {} as {}", cluster.name, survey.session.node.role)],
+                Some(Membership::Join) => {
+                    vec![format!("join the cluster {} as {}", cluster.name, survey.session.node.role)]
+                }
                 _ => Vec::new(),
             },
         })
@@ -144,7 +157,12 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
 }
 
 /// Carries out the plans; without `kubernetes`, the nodes are only prepared. Nodes go on independently; they wait only for what they need from another.
-pub(crate) async fn carry_out(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>, surveys: Vec<Survey>, kubernetes: bool) -> anyhow::Result<Outcome> {
+pub(crate) async fn carry_out(
+    cluster: &Arc<Cluster>,
+    inputs: &Arc<Inputs>,
+    surveys: Vec<Survey>,
+    kubernetes: bool,
+) -> anyhow::Result<Outcome> {
     let memberships = if kubernetes { memberships(cluster, &surveys) } else { BTreeMap::new() };
     let running = memberships.values().any(|membership| *membership == Membership::Member);
     let mut shared = Shared::default();
@@ -160,10 +178,15 @@ pub(crate) async fn carry_out(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>, surv
     } else if !joining.is_empty() {
         let maker = surveys
             .iter()
-            .find(|survey| survey.session.node.role == Role::ControlPlane && memberships.get(&survey.session.node.name) == Some(&Membership::Member))
+            .find(|survey| {
+                survey.session.node.role == Role::ControlPlane
+                    && memberships.get(&survey.session.node.name) == Some(&Membership::Member)
+            })
             .ok_or_else(|| anyhow!("no control plane is part of the cluster"))?;
         if joining.iter().any(|node| node.role == Role::ControlPlane) {
-            bail!("adding a control plane to a running cluster is not supported by this version: take the cluster down and up again");
+            bail!(
+                "adding a control plane to a running cluster is not supported by this version: take the cluster down and up again"
+            );
         }
         let names: Vec<&Node> = joining.iter().collect();
         let mut token = None;
@@ -172,7 +195,11 @@ pub(crate) async fn carry_out(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>, surv
                 token = Token::parse(value.trim());
             }
         };
-        maker.session.ask(&bramble_kube::join_facts_script(&names), facts).await.context("the cluster gives no join token")?;
+        maker
+            .session
+            .ask(&bramble_kube::join_facts_script(&names), facts)
+            .await
+            .context("the cluster gives no join token")?;
         shared.token = Some(token.ok_or_else(|| anyhow!("the cluster gives no join token"))?);
         shared.ca_hash = maker.seen.done("ca-hash").map(str::to_owned);
         shared.joinable = true;
@@ -191,7 +218,11 @@ pub(crate) async fn carry_out(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>, surv
             inputs: inputs.clone(),
             membership: memberships.get(&survey.session.node.name).copied(),
             share: share.clone(),
-            reboots: if survey.session.node.role == Role::ControlPlane { plane_reboots.clone() } else { other_reboots.clone() },
+            reboots: if survey.session.node.role == Role::ControlPlane {
+                plane_reboots.clone()
+            } else {
+                other_reboots.clone()
+            },
             plane_joins: plane_joins.clone(),
         };
         tasks.spawn(task.run(survey));
@@ -202,7 +233,8 @@ pub(crate) async fn carry_out(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>, surv
         match result {
             Ok(changes) => {
                 outcome.changes += changes;
-                let text = if changes == 0 { "nothing to change".to_owned() } else { format!("{changes} changes made") };
+                let text =
+                    if changes == 0 { "nothing to change".to_owned() } else { format!("{changes} changes made") };
                 session.say(Event::Done(text));
             }
             Err(error) => {
@@ -304,7 +336,12 @@ impl NodeTask {
 }
 
 /// Waits until the cluster is well, and lets pods on every node talk to each other once.
-pub(crate) async fn gates(cluster: &Cluster, inputs: &Inputs, sessions: &[NodeSession], smoke: bool) -> anyhow::Result<Option<String>> {
+pub(crate) async fn gates(
+    cluster: &Cluster,
+    inputs: &Inputs,
+    sessions: &[NodeSession],
+    smoke: bool,
+) -> anyhow::Result<Option<String>> {
     let plane = Fleet::control_plane(sessions).ok_or_else(|| anyhow!("no control plane answers"))?;
     plane.say(Event::Waiting("all nodes to be Ready".into()));
     plane

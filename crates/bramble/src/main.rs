@@ -18,7 +18,12 @@ use clap::{Parser, Subcommand};
 use crate::output::{Format, Printer, Style};
 
 #[derive(Parser)]
-#[command(name = "bramble", version, about = "From a pile of Raspberry Pis to a running Kubernetes cluster", max_term_width = 110)]
+#[command(
+    name = "bramble",
+    version,
+    about = "From a pile of Raspberry Pis to a running Kubernetes cluster",
+    max_term_width = 110
+)]
 struct Arguments {
     #[command(flatten)]
     common: Common,

@@ -58,7 +58,10 @@ impl NodeSession {
     }
 
     /// Looks, until what there is can be compared with what `wish` wants of a node like this one.
-    pub(crate) async fn look(&self, wish: &(dyn Fn(&Observation) -> Vec<Resource> + Sync)) -> anyhow::Result<(Vec<Resource>, Observation)> {
+    pub(crate) async fn look(
+        &self,
+        wish: &(dyn Fn(&Observation) -> Vec<Resource> + Sync),
+    ) -> anyhow::Result<(Vec<Resource>, Observation)> {
         let guess = wish(&Observation::default());
         let seen = self.observe(&guess).await?;
         let resources = wish(&seen);
@@ -74,7 +77,8 @@ impl NodeSession {
     pub(crate) async fn apply(&self, plan: &Plan, mut on_fact: impl FnMut(&str, &str)) -> anyhow::Result<()> {
         for upload in plan.changes.iter().flat_map(|change| &change.uploads) {
             self.say(Event::Upload(upload.name.clone()));
-            let file = File::open(&upload.from).await.with_context(|| format!("cannot read {}", upload.from.display()))?;
+            let file =
+                File::open(&upload.from).await.with_context(|| format!("cannot read {}", upload.from.display()))?;
             self.connection.upload(&self.root, &upload.name, upload.sha256.as_str(), BLOBS, file).await?;
         }
         let total = plan.changes.len();
@@ -159,7 +163,10 @@ impl NodeSession {
         }
         let mut left: Vec<String> = plan.changes.iter().map(|change| change.title.clone()).collect();
         left.extend(plan.reboot);
-        bail!("after {ROUNDS} rounds there is still something to change: {}; does something else on the node undo it?", left.join(", "))
+        bail!(
+            "after {ROUNDS} rounds there is still something to change: {}; does something else on the node undo it?",
+            left.join(", ")
+        )
     }
 
     /// Boots the node and waits until it is another boot.

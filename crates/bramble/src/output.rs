@@ -88,7 +88,6 @@ impl Printer {
         write!(io::stderr().lock(), "{text}{end}").ok();
     }
 
-
     /// Asks a question with yes or no; no terminal, no yes.
     pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
         Ok(matches!(self.ask(&format!("{question} [y/N] "))?.to_ascii_lowercase().as_str(), "y" | "yes"))

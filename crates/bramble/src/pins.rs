@@ -55,9 +55,15 @@ impl Pins {
             return Ok(text);
         }
         printer.info(format!("fetching {url}"));
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
         let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;
-        let text = response.body_mut().with_config().limit(LIMIT).read_to_string().with_context(|| format!("cannot fetch {url}"))?;
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(LIMIT)
+            .read_to_string()
+            .with_context(|| format!("cannot fetch {url}"))?;
         let sha256 = digest(&text);
         if let Some(pin) = pinned {
             if pin.sha256 != sha256 {
@@ -113,7 +119,8 @@ mod tests {
                 let (stream, _) = listener.accept().unwrap();
                 let mut lines = BufReader::new(&stream).lines();
                 while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-                write!(&stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+                write!(&stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+                    .unwrap();
             }
         });
         url

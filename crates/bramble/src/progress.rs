@@ -48,7 +48,8 @@ impl Progress {
                 .unwrap_or_else(|_| ProgressStyle::default_spinner())
                 .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "]);
             for name in &names {
-                let bar = multi.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(format!("{name:width$}")));
+                let bar = multi
+                    .add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(format!("{name:width$}")));
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bars.insert((*name).to_owned(), bar);
             }

@@ -32,8 +32,10 @@ impl Project {
     pub(crate) fn open(common: &Common, printer: &Printer) -> anyhow::Result<Project> {
         let path = &common.file;
         let text = fs::read_to_string(path).map_err(|error| {
-            let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `bramble init` writes a first one" } else { "" };
-            anyhow::Error::new(InvalidFile(path.display().to_string())).context(format!("cannot read {}: {error}{hint}", path.display()))
+            let hint =
+                if error.kind() == std::io::ErrorKind::NotFound { "; `bramble init` writes a first one" } else { "" };
+            anyhow::Error::new(InvalidFile(path.display().to_string()))
+                .context(format!("cannot read {}: {error}{hint}", path.display()))
         })?;
         let loaded = bramble_spec::load(path, &text);
         if loaded.report.diagnostics.iter().any(|d| d.severity == Severity::Error) {
@@ -46,11 +48,14 @@ impl Project {
         let names: Vec<String> = loaded.clusters.iter().map(|cluster| cluster.name.to_string()).collect();
         let mut clusters = loaded.clusters;
         let cluster = match &common.cluster {
-            Some(name) => clusters.into_iter().find(|cluster| cluster.name.as_str() == name).with_context(|| {
-                format!("{} has no cluster `{name}`; it has: {}", path.display(), names.join(", "))
-            })?,
+            Some(name) => clusters
+                .into_iter()
+                .find(|cluster| cluster.name.as_str() == name)
+                .with_context(|| format!("{} has no cluster `{name}`; it has: {}", path.display(), names.join(", ")))?,
             None if clusters.len() == 1 => clusters.remove(0),
-            None => bail!("{} holds several clusters: choose one with --cluster ({})", path.display(), names.join(", ")),
+            None => {
+                bail!("{} holds several clusters: choose one with --cluster ({})", path.display(), names.join(", "))
+            }
         };
         let dir = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -71,7 +76,11 @@ impl Project {
     pub(crate) fn private_dir(&self) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join(".bramble");
         if !dir.exists() {
-            fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .recursive(true)
+                .create(&dir)
+                .with_context(|| format!("cannot create {}", dir.display()))?;
         }
         let ignore = dir.join(".gitignore");
         if !ignore.exists() {
@@ -83,11 +92,16 @@ impl Project {
     /// Makes sure that no other bramble works on this cluster from this folder.
     pub(crate) fn lock(&self) -> anyhow::Result<RunLock> {
         let path = self.private_dir()?.join(format!("{}.lock", self.cluster.name));
-        let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         if file.try_lock().is_err() {
             let mut holder = String::new();
             file.read_to_string(&mut holder)?;
-            bail!("another bramble (process {}) is working on cluster {}; wait for it", holder.trim(), self.cluster.name);
+            bail!(
+                "another bramble (process {}) is working on cluster {}; wait for it",
+                holder.trim(),
+                self.cluster.name
+            );
         }
         file.set_len(0)?;
         file.rewind()?;
@@ -123,8 +137,12 @@ impl Project {
         let manifest = match (&self.cluster.network.cni_manifest, self.cluster.network.cni) {
             (_, Cni::Routed) => None,
             (Some(written), _) => Some(written.clone()),
-            (None, Cni::Flannel) => Some("https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml".into()),
-            (None, Cni::Calico) => Some("https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml".into()),
+            (None, Cni::Flannel) => {
+                Some("https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml".into())
+            }
+            (None, Cni::Calico) => {
+                Some("https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml".into())
+            }
         };
         if let Some(written) = manifest {
             let text = if written.starts_with("https://") || written.starts_with("http://") {

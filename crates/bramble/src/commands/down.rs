@@ -30,7 +30,11 @@ impl Down {
         let _lock = project.lock()?;
         let cluster = &project.cluster;
         if !self.yes {
-            let question = format!("Remove the cluster {} and all that runs on it from {} nodes?", cluster.name, cluster.nodes.len());
+            let question = format!(
+                "Remove the cluster {} and all that runs on it from {} nodes?",
+                cluster.name,
+                cluster.nodes.len()
+            );
             if !std::io::stdin().is_terminal() {
                 bail!("`down` destroys the cluster {}: say --yes if that is meant", cluster.name);
             }
@@ -72,7 +76,11 @@ impl Down {
                 }
             }
             if !failed.is_empty() {
-                bail!("{} nodes failed; run `bramble down` again when this is mended:{}", failed.len(), failed.concat());
+                bail!(
+                    "{} nodes failed; run `bramble down` again when this is mended:{}",
+                    failed.len(),
+                    failed.concat()
+                );
             }
             anyhow::Ok((undone, lost))
         }
@@ -80,7 +88,11 @@ impl Down {
         progress.end();
         let (undone, lost) = result?;
         let seconds = started.elapsed().as_secs_f64();
-        printer.result(format!("{} {} is gone: {undone} changes undone in {seconds:.1} s.", printer.style(Style::Good, "✓"), cluster.name));
+        printer.result(format!(
+            "{} {} is gone: {undone} changes undone in {seconds:.1} s.",
+            printer.style(Style::Good, "✓"),
+            cluster.name
+        ));
         if lost > 0 {
             printer.result(format!("{lost} nodes could not be reached: run `bramble down` again when they can."));
         }

@@ -53,7 +53,8 @@ impl Init {
         let user = ask(self.user, "User on the boards", "pi")?;
         let board = ask(self.board, "Which boards (`bramble boards` lists them)", "rpi-4b-4gb")?;
         let nodes = ask(self.nodes.map(|n| n.to_string()), "How many boards", "3")?;
-        let nodes: u8 = nodes.parse().ok().filter(|n| *n > 0).with_context(|| format!("`{nodes}` is not a number of boards"))?;
+        let nodes: u8 =
+            nodes.parse().ok().filter(|n| *n > 0).with_context(|| format!("`{nodes}` is not a number of boards"))?;
         let first = ask(self.first.map(|a| a.to_string()), "Address of the first board", "192.168.1.50")?;
         let first: Ipv4Addr = first.parse().with_context(|| format!("`{first}` is not an IPv4 address"))?;
         let version = ask(self.version, "Version of Kubernetes", "1.36")?;
@@ -105,7 +106,10 @@ nodes:
     for index in 0..nodes {
         let address = Ipv4Addr::from(u32::from(first).saturating_add(u32::from(index)));
         let role = if index == 0 { "control-plane, " } else { "worker,        " };
-        text.push_str(&format!("  - {{ name: {name}{}, role: {role}board: {board}, address: {address} }}\n", index + 1));
+        text.push_str(&format!(
+            "  - {{ name: {name}{}, role: {role}board: {board}, address: {address} }}\n",
+            index + 1
+        ));
     }
     text
 }

@@ -34,7 +34,10 @@ impl Kubeconfig {
             fleet.complete()?;
             bail!("{} has no control plane", project.cluster.name);
         };
-        let admin = plane.ask("cat /etc/kubernetes/admin.conf", |_, _| {}).await.context("the control plane has no kubeconfig yet; run `bramble up`")?;
+        let admin = plane
+            .ask("cat /etc/kubernetes/admin.conf", |_, _| {})
+            .await
+            .context("the control plane has no kubeconfig yet; run `bramble up`")?;
         let name = project.cluster.name.as_str();
         let server = format!("https://{}:6443", project.cluster.network.api);
         let own = own_entries(&admin, name, &server)?;
@@ -42,7 +45,11 @@ impl Kubeconfig {
             printer.result(to_yaml(&own)?);
             return Ok(Done::Good);
         }
-        let path = self.into.clone().or_else(|| first_kubeconfig(&project)).ok_or_else(|| anyhow!("there is no home folder; name a file with --into"))?;
+        let path = self
+            .into
+            .clone()
+            .or_else(|| first_kubeconfig(&project))
+            .ok_or_else(|| anyhow!("there is no home folder; name a file with --into"))?;
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -61,7 +68,8 @@ impl Kubeconfig {
 }
 
 fn first_kubeconfig(project: &Project) -> Option<PathBuf> {
-    let listed = std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty()));
+    let listed = std::env::var_os("KUBECONFIG")
+        .and_then(|list| std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty()));
     listed.or_else(|| project.home.as_ref().map(|home| home.join(".kube/config")))
 }
 

@@ -183,7 +183,8 @@ impl<'a> Watch<'a> {
 
     fn finish_step(&self) {
         let Some((text, started)) = self.step.lock().ok().and_then(|mut step| step.take()) else { return };
-        let line = format!("{} {text} ({:.0} s)", self.printer.style(Style::Good, "✓"), started.elapsed().as_secs_f32());
+        let line =
+            format!("{} {text} ({:.0} s)", self.printer.style(Style::Good, "✓"), started.elapsed().as_secs_f32());
         match &self.bar {
             Some(bar) => bar.println(line),
             None => self.printer.info(line),
@@ -211,7 +212,8 @@ impl LabUp {
         let total = planes + usize::from(self.workers);
         let nodes: Vec<String> = (1..=total).map(|n| format!("{}-{n}", self.name)).collect();
         let bundle = if self.bare { None } else { Some(bundle(racks, false, printer)?) };
-        let request = RackRequest { name: self.name.clone(), nodes, subnet: self.subnet, sudo_password: self.sudo_password };
+        let request =
+            RackRequest { name: self.name.clone(), nodes, subnet: self.subnet, sudo_password: self.sudo_password };
         let watch = Watch::new(printer);
         let rack = racks.up(&request, &|event| watch.event(event))?;
         watch.end();
@@ -240,7 +242,8 @@ impl LabUp {
 
 fn set_private(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).with_context(|| format!("cannot protect {}", dir.display()))
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot protect {}", dir.display()))
 }
 
 fn cluster_file(rack: &Rack, planes: usize, bundle: Option<&Bundle>, sudo_password: bool) -> String {
@@ -324,8 +327,26 @@ fn shell(racks: &Racks, name: &str, command: &[String]) -> anyhow::Result<()> {
     let (rack, node) = find(racks, name)?;
     let pid = rack.init_pid(&node)?;
     let mut enter = Command::new("nsenter");
-    enter.args(["--target", &pid.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/root", "--"]);
-    enter.args(["/usr/bin/env", "-i", "TERM=xterm", "HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
+    enter.args([
+        "--target",
+        &pid.to_string(),
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--net",
+        "--pid",
+        "--cgroup",
+        "--root",
+        "--wd=/root",
+        "--",
+    ]);
+    enter.args([
+        "/usr/bin/env",
+        "-i",
+        "TERM=xterm",
+        "HOME=/root",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ]);
     if command.is_empty() {
         enter.args(["/bin/bash", "-l"]);
     } else {

@@ -32,7 +32,10 @@ impl Plan {
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         if printer.format == Format::Json {
             let mut value = show::plans_json(&plans);
-            value["obstacles"] = obstacles.iter().map(|(name, message)| serde_json::json!({ "node": name, "message": message })).collect();
+            value["obstacles"] = obstacles
+                .iter()
+                .map(|(name, message)| serde_json::json!({ "node": name, "message": message }))
+                .collect();
             printer.json(&value);
         } else {
             printer.result(project.title(printer));

@@ -64,7 +64,9 @@ impl Run {
                     }
                     result
                 } else {
-                    let take = |error: bool, bytes: &[u8]| if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes);
+                    let take = |error: bool, bytes: &[u8]| {
+                        if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes)
+                    };
                     session.connection.run_command(&command, take).await
                 };
                 let code = match result {
@@ -86,7 +88,8 @@ impl Run {
         }
         for (node, error) in fleet.lost {
             let name = node.name.to_string();
-            answers.insert(place(&name), Answer { name, code: None, stdout: String::new(), stderr: format!("{error:#}") });
+            answers
+                .insert(place(&name), Answer { name, code: None, stdout: String::new(), stderr: format!("{error:#}") });
         }
         let worst = answers.values().map(|answer| answer.code.map_or(255, |code| code.min(254))).max().unwrap_or(0);
         if printer.format == Format::Json {

@@ -35,7 +35,8 @@ impl Status {
             session.say(Event::Looking);
             let conditions = match session.observe(&[]).await {
                 Ok(seen) => {
-                    let known = report.as_ref().ok().and_then(|report| report.nodes.iter().find(|node| node.name == name));
+                    let known =
+                        report.as_ref().ok().and_then(|report| report.nodes.iter().find(|node| node.name == name));
                     bramble_kube::node_conditions(cluster, &seen, known)
                 }
                 Err(error) => vec![Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") }],

@@ -85,9 +85,15 @@ impl Up {
         };
         if !outcome.failed.is_empty() {
             progress.end();
-            let list: Vec<String> = outcome.failed.iter().map(|(name, error)| format!("\n  {name}: {error:#}")).collect();
+            let list: Vec<String> =
+                outcome.failed.iter().map(|(name, error)| format!("\n  {name}: {error:#}")).collect();
             let good = outcome.sessions.len() - outcome.failed.len();
-            bail!("{} of {} nodes failed ({good} are done); run `bramble up` again when this is mended:{}", outcome.failed.len(), outcome.sessions.len(), list.concat());
+            bail!(
+                "{} of {} nodes failed ({good} are done); run `bramble up` again when this is mended:{}",
+                outcome.failed.len(),
+                outcome.sessions.len(),
+                list.concat()
+            );
         }
         let smoke = if kubernetes {
             let smoke = engine::gates(&cluster, &inputs, &outcome.sessions, !smoked || changes > 0).await;
@@ -129,13 +135,20 @@ fn report(printer: &Printer, cluster: &Cluster, changes: usize, smoke: Option<St
         return;
     }
     if changes == 0 && smoke.is_none() {
-        printer.result(format!("Nothing changed: all {} nodes are as the cluster file says ({seconds:.1} s).", cluster.nodes.len()));
+        printer.result(format!(
+            "Nothing changed: all {} nodes are as the cluster file says ({seconds:.1} s).",
+            cluster.nodes.len()
+        ));
         return;
     }
     if let Some(smoke) = smoke {
         printer.result(format!("Smoke test passed: {smoke}."));
     }
-    printer.result(format!("{} {} is up: {changes} changes in {seconds:.1} s.", printer.style(Style::Good, "✓"), cluster.name));
+    printer.result(format!(
+        "{} {} is up: {changes} changes in {seconds:.1} s.",
+        printer.style(Style::Good, "✓"),
+        cluster.name
+    ));
     if cluster.distribution != Distribution::None {
         printer.result(format!(
             "Next: `bramble kubeconfig` adds the context {} to your kubeconfig, `bramble status` shows how it is.",

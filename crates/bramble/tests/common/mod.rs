@@ -1,0 +1,169 @@
+//! What the tests on a virtual rack share. They need root: a rack is made of namespaces, cgroups and mounts.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use serde_json::Value;
+
+/// Racks are raised one at a time: these machines are small.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A rack of its own, gone when the test ends.
+pub struct Rack {
+    pub name: String,
+    pub dir: tempfile::TempDir,
+    state: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+pub fn bramble() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bramble"));
+    command.stdin(Stdio::null()).env_remove("SSH_AUTH_SOCK").env("NO_COLOR", "1");
+    command
+}
+
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+pub fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", text(output));
+}
+
+impl Rack {
+    /// Raises a rack; `more` are further arguments of `bramble lab up`.
+    pub fn up(name: &str, more: &[&str]) -> Rack {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let root = Command::new("id").arg("-u").output().unwrap();
+        assert_eq!(root.stdout, b"0\n", "the tests on a rack need root: make test asks for it");
+        let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
+        let rack = Rack { name: name.to_owned(), dir: tempfile::tempdir().unwrap(), state, _turn: turn };
+        // What an interrupted test left.
+        rack.lab(&["down", name]);
+        let dir = rack.dir.path().display().to_string();
+        let mut args = vec!["up", "--name", name, "--dir", &dir];
+        args.extend(more);
+        let output = rack.lab(&args);
+        assert!(output.status.success(), "{}", text(&output));
+        rack
+    }
+
+    pub fn lab(&self, args: &[&str]) -> Output {
+        bramble().arg("lab").arg("--state").arg(&self.state).args(args).output().unwrap()
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("bramble.yaml")
+    }
+
+    /// A command of bramble on the rack's cluster file.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = bramble();
+        command.arg("-f").arg(self.file()).args(args);
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// What a shell on the node's own console prints.
+    pub fn shell(&self, node: &str, script: &str) -> String {
+        let output = self.lab(&["shell", &format!("{}/{node}", self.name), "sh", "-c", script]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn node(&self, n: usize) -> String {
+        format!("{}-{n}", self.name)
+    }
+
+    pub fn append(&self, text: &str) {
+        let old = fs::read_to_string(self.file()).unwrap();
+        fs::write(self.file(), format!("{old}{text}")).unwrap();
+    }
+
+    pub fn plan(&self) -> (i32, Value) {
+        let output = self.run(&["plan", "-o", "json"]);
+        let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+        (output.status.code().unwrap(), value)
+    }
+
+    /// The titles of all planned changes, as `node: title`.
+    pub fn titles(&self) -> Vec<String> {
+        let (_, plan) = self.plan();
+        let mut titles = Vec::new();
+        for node in plan["nodes"].as_array().unwrap() {
+            for change in node["changes"].as_array().unwrap() {
+                titles.push(format!("{}: {}", node["node"].as_str().unwrap(), change["title"].as_str().unwrap()));
+            }
+        }
+        titles
+    }
+
+    /// The node's disk as this machine sees it.
+    pub fn disk(&self, node: &str) -> PathBuf {
+        self.state.join("racks").join(&self.name).join("nodes").join(node).join("root")
+    }
+
+    /// Every file of a node with type, mode, owner and digest, its packages and its units, without logs and caches.
+    pub fn listing(&self, node: &str) -> BTreeMap<String, String> {
+        // lists and status-old are apt's and dpkg's caches; the rack's own firmware is no part of a board's disk.
+        let skip = "proc sys run dev tmp var/log var/cache var/tmp var/lib/apt/lists usr/lib/rack";
+        let script = format!(
+            r#"cd '{}' && set -- && for s in {skip}; do set -- "$@" -path "./$s" -prune -o; done
+            find . "$@" ! -name status-old -printf '%p\t%y %m %u %g %l\n'
+            find . "$@" -type f ! -name status-old -print0 | xargs -0 sha256sum | awk '{{ d = $1; $1 = ""; print "digest" $0 "\t" d }}'"#,
+            self.disk(node).display()
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let mut all = String::from_utf8(output.stdout).unwrap();
+        all.push_str(&self.shell(node, r"dpkg-query -W -f 'package ${Package}\t${Version} ${db:Status-Abbrev}\n'"));
+        all.push_str(&self.shell(node, "apt-mark showmanual | sed 's/^/manual /;s/$/\\tyes/'"));
+        all.push_str(
+            &self.shell(
+                node,
+                "systemctl list-unit-files --no-pager --no-legend | awk '{ print \"unit \" $1 \"\\t\" $2 }'",
+            ),
+        );
+        all.lines().filter_map(|line| line.split_once('\t')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+}
+
+impl Drop for Rack {
+    fn drop(&mut self) {
+        self.lab(&["down", &self.name]);
+    }
+}
+
+/// The entries that differ, for the message of a failed test.
+pub fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for key in before.keys().chain(after.keys()) {
+        if before.get(key) != after.get(key) {
+            found.push(format!("{key}: {:?} -> {:?}", before.get(key), after.get(key)));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Everything on this machine that could carry a rack's name or tag.
+pub fn traces(name: &str) -> Vec<String> {
+    let script = format!(
+        "ip -o link | grep -E ' bl[0-9a-f]{{6}}' ; ip netns list | grep -- '-{name}-'; grep -- '/racks/{name}/' /proc/mounts; \
+         find /sys/fs/cgroup -path '*bramble-lab/{name}*' -type d; nft list tables | grep bramble_lab; pgrep -af -- '/racks/{name}' | grep -v pgrep"
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+pub fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
