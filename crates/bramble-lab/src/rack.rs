@@ -227,7 +227,10 @@ impl Lab {
         require_root()?;
         let node = rack.node(node)?;
         Group::keeper(&rack.name, &node.name).kill()?;
-        Group::node(&rack.name, &node.name).kill()
+        Group::node(&rack.name, &node.name).kill()?;
+        // Its Ethernet port goes dark, too: nothing there refuses connections any more.
+        let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
+        network::unplug(&rack.name, index, &node.name)
     }
 
     /// Turns a node on.

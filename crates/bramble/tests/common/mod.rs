@@ -157,8 +157,9 @@ pub fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, S
 /// Everything on this machine that could carry a rack's name or tag.
 pub fn traces(name: &str) -> Vec<String> {
     let script = format!(
-        "ip -o link | grep -E ' bl[0-9a-f]{{6}}' ; ip netns list | grep -- '-{name}-'; grep -- '/racks/{name}/' /proc/mounts; \
-         find /sys/fs/cgroup -path '*bramble-lab/{name}*' -type d; nft list tables | grep bramble_lab; pgrep -af -- '/racks/{name}' | grep -v pgrep"
+        "tag=$(printf %s '{name}' | sha256sum | cut -c1-6); ip -o link | grep -F \" bl$tag\"; ip netns list | grep -- '-{name}-'; \
+         grep -- '/racks/{name}/' /proc/mounts; find /sys/fs/cgroup -path '*bramble-lab/{name}*' -type d; \
+         nft list tables | grep \"bramble_lab_$tag\"; pgrep -af -- '/racks/{name}' | grep -v pgrep"
     );
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
