@@ -105,6 +105,10 @@ fn a_cluster_comes_up_survives_crashes_and_power_cuts_and_goes_again() {
     let output = rack.run(&["status"]);
     assert_code(&output, 1);
     assert!(text(&output).contains("is unreachable"), "{}", text(&output));
+    // The others are still looked after.
+    let up = rack.run(&["up", "--yes"]);
+    assert_code(&up, 1);
+    assert!(text(&up).contains("1 nodes could not be reached"), "{}", text(&up));
     assert!(rack.lab(&["start", &format!("t-kube/{worker}")]).status.success());
     assert_code(&rack.run(&["up", "--yes"]), 0);
     let started = Instant::now();

@@ -1,12 +1,15 @@
 //! `bramble status`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bramble_kube::{ClusterReport, Condition, State};
-use bramble_spec::Distribution;
+use bramble_spec::{Distribution, Role};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
+use crate::node::NodeSession;
 use crate::output::{Format, Printer, Style};
 use crate::progress::{Event, Progress};
 use crate::project::Project;
@@ -21,27 +24,31 @@ impl Status {
         let cluster = &project.cluster;
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let fleet = Fleet::connect(&project, printer, &progress).await;
-        let fleet = match fleet {
-            Ok(fleet) => fleet,
-            Err(error) => {
-                progress.end();
-                return Err(error);
-            }
-        };
-        let report = ask(&project, &fleet).await;
+        let mut fleet = fleet.inspect_err(|_| progress.end())?;
+        let sessions: Vec<Arc<NodeSession>> = fleet.nodes.drain(..).map(Arc::new).collect();
+        let plane = sessions.iter().find(|session| session.node.role == Role::ControlPlane).cloned();
+        let kubernetes = cluster.distribution != Distribution::None;
+        let api = tokio::spawn(async move { if kubernetes { ask(plane).await } else { Err(String::new()) } });
+        let mut looks = JoinSet::new();
+        for session in sessions {
+            looks.spawn(async move {
+                session.say(Event::Looking);
+                (session.node.name.clone(), session.observe(&[]).await)
+            });
+        }
+        let report = api.await?;
         let mut nodes: BTreeMap<String, Vec<Condition>> = BTreeMap::new();
-        for session in &fleet.nodes {
-            let name = session.node.name.as_str();
-            session.say(Event::Looking);
-            let conditions = match session.observe(&[]).await {
+        while let Some(look) = looks.join_next().await {
+            let (name, seen) = look?;
+            let conditions = match seen {
                 Ok(seen) => {
                     let known =
-                        report.as_ref().ok().and_then(|report| report.nodes.iter().find(|node| node.name == name));
+                        report.as_ref().ok().and_then(|r| r.nodes.iter().find(|node| node.name == name.as_str()));
                     bramble_kube::node_conditions(cluster, &seen, known)
                 }
                 Err(error) => vec![Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") }],
             };
-            nodes.insert(name.to_owned(), conditions);
+            nodes.insert(name.to_string(), conditions);
         }
         for (node, error) in &fleet.lost {
             let condition = Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") };
@@ -68,11 +75,8 @@ impl Status {
     }
 }
 
-async fn ask(project: &Project, fleet: &Fleet) -> Result<ClusterReport, String> {
-    if project.cluster.distribution == Distribution::None {
-        return Err(String::new());
-    }
-    let plane = Fleet::control_plane(&fleet.nodes).ok_or("no control plane can be reached")?;
+async fn ask(plane: Option<Arc<NodeSession>>) -> Result<ClusterReport, String> {
+    let plane = plane.ok_or("no control plane can be reached")?;
     let output = plane.ask(&bramble_kube::status_script(), |_, _| {}).await.map_err(|error| format!("{error:#}"))?;
     bramble_kube::parse_nodes(&output).ok_or_else(|| "the API's answer cannot be read".to_owned())
 }

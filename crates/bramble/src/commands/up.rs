@@ -34,13 +34,17 @@ impl Up {
         let cluster = Arc::new(project.cluster.clone());
         let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
         let progress = Progress::new(printer, names.iter().copied());
-        let sessions = match Fleet::connect(&project, printer, &progress).await.and_then(Fleet::complete) {
-            Ok(sessions) => sessions,
-            Err(error) => {
-                progress.end();
-                return Err(error);
-            }
-        };
+        let fleet = Fleet::connect(&project, printer, &progress).await.inspect_err(|_| progress.end())?;
+        let plane_lost = fleet.lost.iter().any(|(node, _)| node.role == Role::ControlPlane);
+        if plane_lost || fleet.nodes.is_empty() {
+            progress.end();
+            fleet.complete()?;
+            bail!("no node can be reached");
+        }
+        // The others go on without a worker that is away.
+        let lost: Vec<String> =
+            fleet.lost.iter().map(|(node, error)| format!("\n  {}: {error:#}", node.name)).collect();
+        let sessions = fleet.nodes;
         let surveys = engine::survey(&cluster, &inputs, sessions).await;
         progress.end();
         let mut surveys = surveys?;
@@ -60,9 +64,11 @@ impl Up {
         let kubernetes = cluster.distribution != Distribution::None && !self.prepare_only;
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         let quiet = surveys.iter().all(|survey| survey.plan.is_empty());
-        if changes == 0 && quiet && (smoked || !kubernetes) {
+        // What all nodes take part in can be asked when all are there.
+        let gates = kubernetes && lost.is_empty();
+        if changes == 0 && quiet && (smoked || !gates) {
             report(printer, &project.cluster, 0, None, started);
-            return Ok(Done::Good);
+            return without(&lost);
         }
         if printer.format == Format::Text && !printer.quiet {
             printer.info(project.title(printer));
@@ -95,7 +101,7 @@ impl Up {
                 list.concat()
             );
         }
-        let smoke = if kubernetes {
+        let smoke = if gates {
             let smoke = engine::gates(&cluster, &inputs, &outcome.sessions, !smoked || changes > 0).await;
             progress.end();
             smoke?
@@ -104,8 +110,20 @@ impl Up {
             None
         };
         report(printer, &project.cluster, outcome.changes, smoke, started);
-        Ok(Done::Good)
+        without(&lost)
     }
+}
+
+/// How a run ends that had to go on without some nodes.
+fn without(lost: &[String]) -> anyhow::Result<Done> {
+    if lost.is_empty() {
+        return Ok(Done::Good);
+    }
+    bail!(
+        "{} nodes could not be reached and are as they were; run `bramble up` again when they can:{}",
+        lost.len(),
+        lost.concat()
+    )
 }
 
 fn summary(printer: &Printer, plans: &[show::NodePlan]) -> String {
