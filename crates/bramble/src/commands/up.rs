@@ -67,7 +67,7 @@ impl Up {
         // What all nodes take part in can be asked when all are there.
         let gates = kubernetes && lost.is_empty();
         if changes == 0 && quiet && (smoked || !gates) {
-            report(printer, &project.cluster, 0, None, started);
+            report(printer, &project.cluster, surveys.len(), 0, None, started);
             return without(&lost);
         }
         if printer.format == Format::Text && !printer.quiet {
@@ -109,7 +109,7 @@ impl Up {
             progress.end();
             None
         };
-        report(printer, &project.cluster, outcome.changes, smoke, started);
+        report(printer, &project.cluster, outcome.sessions.len(), outcome.changes, smoke, started);
         without(&lost)
     }
 }
@@ -146,17 +146,14 @@ fn summary(printer: &Printer, plans: &[show::NodePlan]) -> String {
     format!("{text}{}", printer.style(Style::Dim, "(`bramble plan` shows every difference)"))
 }
 
-fn report(printer: &Printer, cluster: &Cluster, changes: usize, smoke: Option<String>, started: Instant) {
+fn report(printer: &Printer, cluster: &Cluster, nodes: usize, changes: usize, smoke: Option<String>, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     if printer.format == Format::Json {
         printer.json(&json!({ "cluster": cluster.name, "changes": changes, "seconds": seconds, "smoke": smoke }));
         return;
     }
     if changes == 0 && smoke.is_none() {
-        printer.result(format!(
-            "Nothing changed: all {} nodes are as the cluster file says ({seconds:.1} s).",
-            cluster.nodes.len()
-        ));
+        printer.result(format!("Nothing changed: {nodes} nodes are as the cluster file says ({seconds:.1} s)."));
         return;
     }
     if let Some(smoke) = smoke {

@@ -1,0 +1,164 @@
+//! From an observation to a plan, and what its script does to real files.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use bramble_state::{
+    Detail, File, Observation, ObservationError, Record, Resource, Unit, observe_script, parse_record, plan,
+};
+
+const PI: &str = "\
+bramble 1
+fact hostname kube1
+fact boot-id b1
+fact cgroup 2
+fact controllers cpu memory
+fact model Raspberry Pi 4 Model B Rev 1.4
+fact cmdline coherent_pool=1M cgroup_disable=memory root=PARTUUID=1-02 rootwait
+fact os debian 12 bookworm
+fact arch arm64
+fact time 1000000
+fact cmdline-file /boot/firmware/cmdline.txt
+fact config-file /boot/firmware/config.txt
+text /boot/firmware/cmdline.txt
+=root=PARTUUID=1-02 rootwait
+.
+text /boot/firmware/config.txt
+=arm_boost=1
+=[cm4]
+=otg_mode=1
+.
+";
+
+fn seen(more: &str, resources: &[Resource]) -> Observation {
+    Observation::parse(&format!("{PI}{more}end\n"), resources).unwrap()
+}
+
+fn titles(resources: &[Resource], more: &str) -> Vec<String> {
+    plan(resources, &seen(more, resources)).changes.into_iter().map(|change| change.title).collect()
+}
+
+#[test]
+fn an_answer_that_was_cut_off_is_no_observation() {
+    assert_eq!(Observation::parse(PI, &[]), Err(ObservationError::CutOff { lines: PI.lines().count() }));
+    assert_eq!(Observation::parse("busy\n", &[]), Err(ObservationError::Busy));
+    assert!(matches!(Observation::parse("what\nend\n", &[]), Err(ObservationError::Line(_))));
+}
+
+#[test]
+fn the_memory_cgroup_of_a_pi_is_a_token_and_a_reboot() {
+    let resources = [Resource::KernelArgs(vec!["quiet".into()]), Resource::MemoryCgroup];
+    let plan = plan(&resources, &seen("", &resources));
+    assert_eq!(plan.reboot.as_deref(), Some("the running kernel lacks quiet cgroup_enable=memory"));
+    let [change] = plan.changes.as_slice() else { panic!("{plan:?}") };
+    let Detail::Text { to, .. } = &change.details[0] else { panic!("{change:?}") };
+    assert_eq!(to, "root=PARTUUID=1-02 rootwait quiet cgroup_enable=memory\n");
+}
+
+#[test]
+fn a_board_without_cmdline_is_told_what_to_do() {
+    let resources = [Resource::KernelArgs(vec!["quiet".into()])];
+    let seen = Observation::parse("bramble 1\nfact cmdline root=/dev/sda1\nend\n", &resources).unwrap();
+    let plan = plan(&resources, &seen);
+    assert!(plan.changes.is_empty());
+    assert!(plan.problems[0].message.contains("set it in its boot loader"), "{plan:?}");
+}
+
+#[test]
+fn a_reboot_that_was_announced_and_did_not_happen_is_still_due() {
+    let due = |boot: &str| plan(&[], &seen(&format!("pending reboot {boot}\n"), &[])).reboot;
+    assert!(due("b1").is_some());
+    assert_eq!(due("an-earlier-boot"), None);
+}
+
+#[test]
+fn a_changed_file_restarts_only_its_reader() {
+    let reader = |name: &str, path: &str| Resource::Unit(Unit::new(name, vec![path.into()]));
+    let resources = [Resource::File(File::new("/etc/a", "new\n")), reader("a", "/etc/a"), reader("b", "/etc/b")];
+    let running = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\n";
+    let units = format!("units\n{running}\n{running}.\n");
+    assert_eq!(titles(&resources, &units), ["write /etc/a", "restart a.service"]);
+    // The restart that a crash prevented is made up for.
+    let done = "stat 644 root:root 1 4 regular file|/etc/a\nsha 7aa7a5359173d05b63cfd682e3c38487f3cb4f7f1d60659fe59fab1505977d4c /etc/a\n";
+    assert_eq!(titles(&resources, &format!("{done}{units}")), [] as [&str; 0]);
+    assert_eq!(titles(&resources, &format!("{done}pending restart.a.service \n{units}")), ["restart a.service"]);
+}
+
+#[test]
+fn swap_is_turned_off_in_all_its_forms() {
+    let off = "units\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n.\n";
+    let on = "units\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\n.\n";
+    let swap = [Resource::SwapOff];
+    assert_eq!(titles(&swap, off), [] as [&str; 0]);
+    assert_eq!(titles(&swap, on), ["turn dphys-swapfile off"]);
+    let fstab = "text /etc/fstab\n=/swapfile none swap sw 0 0\n.\n";
+    assert_eq!(titles(&swap, &format!("fact swap /swapfile\n{fstab}{off}")), ["change /etc/fstab", "turn swap off"]);
+    assert_eq!(
+        titles(&swap, &format!("fact rpi-swap yes\nfact swap /dev/zram0\n{off}")),
+        ["write /etc/rpi/swap.conf.d/90-bramble.conf", "turn swap off"]
+    );
+}
+
+#[test]
+fn package_lists_are_fetched_only_for_a_package() {
+    let resources = [Resource::AptLists { max_age: 3600, sources: Vec::new() }, Resource::Packages(vec!["vim".into()])];
+    assert_eq!(titles(&resources, "package vim ii |9.0\n"), [] as [&str; 0]);
+    assert_eq!(titles(&resources, "package vim rc |9.0\n"), ["fetch the package lists", "install packages"]);
+}
+
+#[test]
+fn config_txt_is_edited_under_all() {
+    let settings: BTreeMap<String, String> = [("gpu_mem".to_owned(), "16".to_owned())].into();
+    let resources = [Resource::BootConfig(settings)];
+    let plan = plan(&resources, &seen("", &resources));
+    let Detail::Text { to, .. } = &plan.changes[0].details[0] else { panic!() };
+    assert!(to.ends_with("[cm4]\notg_mode=1\n# BEGIN bramble\n[all]\ngpu_mem=16\n# END bramble\n"), "{to}");
+    assert!(plan.reboot.is_some());
+}
+
+#[test]
+fn a_secret_is_not_shown() {
+    let file = File { secret: true, mode: "600".into(), ..File::new("/etc/key", "s3cret") };
+    let resources = [Resource::File(file)];
+    let plan = plan(&resources, &seen("", &resources));
+    assert_eq!(plan.changes[0].details, [Detail::Hidden]);
+    assert!(!format!("{:?} {:?}", plan.changes[0].title, plan.changes[0].details).contains("s3cret"));
+    assert!(!observe_script(&resources).contains("s3cret"));
+}
+
+#[test]
+fn records_are_told_from_what_programs_print() {
+    assert_eq!(parse_record("@start 3"), Record::Start(3));
+    assert_eq!(parse_record("@fail 3 17"), Record::Failed(3, 17));
+    assert_eq!(parse_record("@fact ca-hash sha256:ab cd"), Record::Fact("ca-hash", "sha256:ab cd"));
+    for line in ["@start", "@start x", "@someone wrote this", "plain", "@"] {
+        assert_eq!(parse_record(line), Record::Line(line));
+    }
+}
+
+#[test]
+fn every_script_is_one_that_a_posix_shell_accepts() {
+    let resources = [
+        Resource::Hostname("kube1".into()),
+        Resource::Hosts(vec![("10.0.0.1".into(), "kube1".into())]),
+        Resource::Timezone("Europe/Berlin".into()),
+        Resource::Locale("de_DE.UTF-8".into()),
+        Resource::Modules(vec!["overlay".into()]),
+        Resource::Sysctls([("vm.swappiness".to_owned(), "10".to_owned())].into()),
+        Resource::SwapOff,
+        Resource::Autoremove,
+        Resource::Packages(vec!["vim".into()]),
+        Resource::Images(Vec::new()),
+        Resource::File(File::new("/etc/it's", "text")),
+    ];
+    let units = "units\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n.\n";
+    let scripts =
+        [observe_script(&resources), plan(&resources, &seen(units, &resources)).script(), bramble_state::undo_script()];
+    for script in scripts {
+        let mut shell =
+            std::process::Command::new("dash").arg("-n").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), script.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success(), "{script}");
+    }
+}
