@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use russh::Preferred;
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Disconnect, Preferred};
 use tokio::net::TcpStream;
 
 use crate::error::ConnectError;
@@ -153,17 +153,6 @@ impl Connection {
             Err(_) => return Err(unreachable("sshd does not finish the log-in")),
         }
         Ok(Connection { handle, _jump: jump })
-    }
-
-    /// Ends the connection in an orderly way.
-    pub async fn close(self) {
-        // Nothing depends on the answer: the process is about to forget the connection anyway.
-        self.handle.disconnect(Disconnect::ByApplication, "", "").await.ok();
-    }
-
-    /// Whether the connection has broken.
-    pub fn is_closed(&self) -> bool {
-        self.handle.is_closed()
     }
 }
 

@@ -1,0 +1,178 @@
+//! The section `prepare`: what every node gets before Kubernetes.
+
+use std::collections::HashMap;
+
+use super::{Resolver, is_http};
+use crate::cluster::*;
+use crate::de::Spanned;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::document::PrepareSection;
+use crate::names::FileMode;
+
+impl Resolver {
+    pub(super) fn preparation(&mut self, section: PrepareSection, distribution: Option<&Distribution>) -> Preparation {
+        fn values(list: Vec<Spanned<String>>) -> Vec<String> {
+            list.into_iter().map(|item| item.value).collect()
+        }
+        if let Some(zone) = &section.timezone
+            && (zone.value.is_empty()
+                || zone.value.contains("..")
+                || zone.value.starts_with('/')
+                || !zone.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b)))
+        {
+            self.error(format!("`{}` is not a time zone", zone.value), zone.span, "write it like Europe/Berlin");
+        }
+        if let Some(locale) = &section.locale
+            && (locale.value.is_empty()
+                || !locale.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b)))
+        {
+            self.error(format!("`{}` is not a locale", locale.value), locale.span, "write it like en_GB.UTF-8");
+        }
+        for package in section.packages.iter().chain(&section.hold) {
+            let name = package.value.as_str();
+            if name.len() < 2
+                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+                || name.starts_with(['-', '.', '+'])
+            {
+                self.error(
+                    format!("`{name}` is not the name of a Debian package"),
+                    package.span,
+                    "lower-case letters, digits, `+`, `-`, `.`",
+                );
+            }
+        }
+        for module in &section.modules {
+            if module.value.is_empty() || !module.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            {
+                self.error(
+                    format!("`{}` is not the name of a kernel module", module.value),
+                    module.span,
+                    "letters, digits, `_` and `-`",
+                );
+            }
+        }
+        for (key, value) in &section.sysctls {
+            if key.is_empty()
+                || key.contains("..")
+                || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
+                || value.value.contains('\n')
+            {
+                self.error(
+                    format!("`{key}` is not a kernel setting"),
+                    value.span,
+                    "write it like `net.ipv4.ip_forward: 1`",
+                );
+            }
+        }
+        for (key, value) in section.boot.config.iter().chain(&section.sshd) {
+            if key.is_empty()
+                || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+                || value.value.contains('\n')
+            {
+                self.error(
+                    format!("`{key}` cannot be a setting's name, or its value has several lines"),
+                    value.span,
+                    "one word, one line",
+                );
+            }
+        }
+        for argument in &section.boot.kernel_args {
+            if argument.value.is_empty()
+                || argument.value.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control())
+            {
+                self.error(
+                    format!("`{}` is not one kernel argument", argument.value),
+                    argument.span,
+                    "give each argument an item of its own, without spaces",
+                );
+            }
+        }
+        for line in &section.sudoers {
+            if line.value.contains('\n') || line.value.trim().is_empty() {
+                self.error("a line for sudoers must be one line", line.span, "give each an item of its own");
+            }
+        }
+        for unit in section.services.iter().chain(section.files.iter().flat_map(|file| &file.value.restart)) {
+            if unit.value.is_empty()
+                || unit.value.starts_with('-')
+                || !unit.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"@:._-\\".contains(&b))
+            {
+                self.error(
+                    format!("`{}` is not the name of a systemd unit", unit.value),
+                    unit.span,
+                    "write it like `cron` or `cron.service`",
+                );
+            }
+        }
+        let mut paths: HashMap<String, Span> = HashMap::new();
+        let all = section.files.iter().map(|f| &f.value.path).chain(section.downloads.iter().map(|d| &d.value.path));
+        for path in all {
+            let text = path.value.as_str();
+            if !text.starts_with('/')
+                || text.ends_with('/')
+                || text.split('/').any(|part| part == "." || part == "..")
+                || text.chars().any(char::is_control)
+            {
+                self.error(
+                    format!("`{text}` is not the absolute path of a file"),
+                    path.span,
+                    "write it from the root, like /etc/motd",
+                );
+            } else if let Some(first) = paths.insert(text.to_owned(), path.span) {
+                self.found.push(
+                    Diagnostic::error(format!("`{text}` is given twice"), path.span)
+                        .note(first, "first given here")
+                        .help("keep one of the two"),
+                );
+            }
+        }
+        for download in &section.downloads {
+            if !is_http(&download.value.url.value) {
+                self.error(
+                    format!("`{}` is not a URL", download.value.url.value),
+                    download.value.url.span,
+                    "it starts with https:// or http://",
+                );
+            }
+        }
+        let mode = |mode: Option<FileMode>| mode.unwrap_or_else(|| "0644".parse().expect("a constant"));
+        let kubernetes = distribution.is_some_and(|d| *d != Distribution::None);
+        Preparation {
+            timezone: section.timezone.map(|zone| zone.value),
+            locale: section.locale.map(|locale| locale.value),
+            packages: values(section.packages),
+            hold: values(section.hold),
+            autoremove: section.autoremove,
+            modules: values(section.modules),
+            sysctls: section.sysctls.into_iter().map(|(key, value)| (key, value.value)).collect(),
+            boot: BootSettings {
+                config: section.boot.config.into_iter().map(|(key, value)| (key, value.value)).collect(),
+                kernel_args: values(section.boot.kernel_args),
+            },
+            swap: section.swap.unwrap_or(if kubernetes { Swap::Off } else { Swap::Keep }),
+            sshd: section.sshd.into_iter().map(|(key, value)| (key, value.value)).collect(),
+            sudoers: values(section.sudoers),
+            files: section
+                .files
+                .into_iter()
+                .map(|file| HeldFile {
+                    path: file.value.path.value,
+                    content: file.value.content,
+                    mode: mode(file.value.mode),
+                    restart: values(file.value.restart),
+                })
+                .collect(),
+            downloads: section
+                .downloads
+                .into_iter()
+                .map(|d| Download {
+                    url: d.value.url.value,
+                    sha256: d.value.sha256,
+                    path: d.value.path.value,
+                    mode: mode(d.value.mode),
+                })
+                .collect(),
+            services: values(section.services),
+        }
+    }
+}
