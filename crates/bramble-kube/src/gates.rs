@@ -17,7 +17,7 @@ until kubectl_admin get --raw /readyz >/dev/null 2>&1; do
     sleep 0.5; n=$((n + 1))
 done"#,
     );
-    script.append(&adopt(cluster));
+    script.append(&adopt(cluster, 120));
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
     script.fixed("echo '@fact gate nodes-appeared'");
     script.call("kubectl_admin wait --for=condition=Ready --timeout=180s node", &names);
@@ -33,14 +33,15 @@ echo '@fact gate system-ready'"#,
 }
 
 /// Waits until the nodes have registered, and tells the API which range of pods each has where bramble chose it. A
-/// kubelet that knows its range reports at once, not after ten seconds.
-fn adopt(cluster: &Cluster) -> Script {
+/// kubelet that knows its range reports at once, not after ten seconds. `patience`: seconds to wait for each.
+fn adopt(cluster: &Cluster, patience: u32) -> Script {
     let mut script = Script::new();
+    script.set("tries", &(2 * patience).to_string());
     script.fixed(
         r#"adopt() { # node range
     n=0
     until r=$(kubectl_admin get node "$1" -o 'jsonpath={.spec.podCIDR}' 2>/dev/null); do
-        [ "$n" -lt 240 ] || { echo "the node $1 does not appear" >&2; return 1; }
+        [ "$n" -lt "$tries" ] || { echo "the node $1 does not appear" >&2; return 1; }
         sleep 0.5; n=$((n + 1))
     done
     [ -z "$2" ] || [ -n "$r" ] || kubectl_admin patch node "$1" --type merge -p "{\"spec\":{\"podCIDR\":\"$2\",\"podCIDRs\":[\"$2\"]}}" >/dev/null
@@ -56,7 +57,7 @@ fn adopt(cluster: &Cluster) -> Script {
 /// The same beside the joins, so that a node is Ready as soon as it has joined.
 pub fn adopt_script(cluster: &Cluster) -> String {
     let mut script = Script::new();
-    script.fixed(include_str!("kubernetes.sh")).append(&adopt(cluster));
+    script.fixed(include_str!("kubernetes.sh")).append(&adopt(cluster, 20));
     script.as_str().to_owned()
 }
 

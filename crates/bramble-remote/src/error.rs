@@ -82,11 +82,11 @@ pub enum ConnectError {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// The connection broke.
-    #[error("the connection was lost")]
+    #[error("the connection was lost; if the board is on again, run bramble again")]
     Lost,
     /// The protocol failed.
     #[error("the SSH channel failed: {0}")]
-    Protocol(#[from] russh::Error),
+    Protocol(russh::Error),
     /// sudo wants a password that it was not given.
     #[error("sudo asks for a password on this node; set `access.sudo: password` and bramble asks for it once")]
     SudoPasswordNeeded,
@@ -112,4 +112,16 @@ pub enum ExecError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl From<russh::Error> for ExecError {
+    fn from(error: russh::Error) -> Self {
+        use russh::Error as E;
+        match error {
+            E::SendError | E::HUP | E::Disconnect | E::KeepaliveTimeout | E::InactivityTimeout | E::IO(_) => {
+                ExecError::Lost
+            }
+            other => ExecError::Protocol(other),
+        }
+    }
 }
