@@ -63,8 +63,7 @@ net.bridge.bridge-nf-call-ip6tables = 1
 vm.swappiness = 10
 X
 for k in net/ipv4/ip_forward=1 net/bridge/bridge-nf-call-iptables=1 net/bridge/bridge-nf-call-ip6tables=1 vm/swappiness=10; do
-    read -r v <"/proc/sys/${k%=*}"
-    [ "$v" = "${k#*=}" ] || echo "${k#*=}" >"/proc/sys/${k%=*}"
+    [ "$(cat "/proc/sys/${k%=*}")" = "${k#*=}" ] || echo "${k#*=}" >"/proc/sys/${k%=*}"
 done
 if put /etc/ssh/sshd_config.d/00-w23.conf 644 <<X
 ClientAliveInterval 60

@@ -231,12 +231,16 @@ pub fn keep(rack_dir: &Path, node: &str) -> Result<(), Error> {
         let text = fs::read_to_string(&path).at("read", &path)?;
         let cmdline = format!("{FIRMWARE_ARGUMENTS} {}\n", text.lines().next().unwrap_or("").trim_end());
         write(&root.join("usr/lib/rack/cmdline"), cmdline, 0o444)?;
-        let entries = Group::node(&rack.name, &node.name).create()?;
+        // What an earlier boot made of its cgroup is gone with it; on cgroup v2 it could not even be entered again.
+        let group = Group::node(&rack.name, &node.name);
+        group.kill()?;
+        group.remove()?;
+        let entries = group.create()?;
         let mut command = enter(&entries, "systemd-nspawn");
         boot_arguments(&mut command, &rack, node, &root);
         let status = command.status().at("run", Path::new("systemd-nspawn"))?;
         // Whatever the board left running has lost its power.
-        Group::node(&rack.name, &node.name).kill()?;
+        group.kill()?;
         if status.code() != Some(REBOOT) {
             return Ok(());
         }

@@ -107,6 +107,7 @@ pub struct Observation {
     pub(crate) texts: BTreeMap<String, String>,
     pub(crate) packages: BTreeMap<String, (String, String)>,
     pub(crate) units: BTreeMap<String, UnitSeen>,
+    /// By their files in /proc/sys.
     pub(crate) sysctls: BTreeMap<String, String>,
     pub(crate) modules: BTreeSet<String>,
     pub(crate) blobs: BTreeMap<String, String>,
@@ -187,10 +188,12 @@ impl Observation {
                     let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| bad())?;
                     seen.texts.insert(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
                 }
-                "sysctl" => {
-                    let (key, value) = pair();
-                    let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-                    seen.sysctls.insert(key.to_owned(), value);
+                "sysctls" => {
+                    for line in lines.by_ref().take_while(|line| *line != ".") {
+                        let (path, value) = line.split_once(':').ok_or_else(bad)?;
+                        let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+                        seen.sysctls.insert(path.to_owned(), value);
+                    }
                 }
                 "module" => drop(seen.modules.insert(rest.to_owned())),
                 "blob" => {

@@ -488,13 +488,13 @@ impl Planner<'_> {
         self.file(&File::new(SYSCTL_FILE, sysctl_text(values)));
         let differs = |(key, value): &(&String, &String)| {
             let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-            self.seen.sysctls.get(*key) != Some(&value)
+            self.seen.sysctls.get(&sysctl_path(key)) != Some(&value)
         };
         let wrong: Vec<(&String, &String)> = values.iter().filter(differs).collect();
         for (key, value) in wrong {
             let mut script = Script::new();
             script.call("set_sysctl", [&hash("sysctl", key), key, value, &sysctl_path(key)]);
-            let from = self.seen.sysctls.get(key).cloned();
+            let from = self.seen.sysctls.get(&sysctl_path(key)).cloned();
             self.push(format!("set {key}"), vec![Detail::Value { from, to: value.clone() }], script);
         }
     }

@@ -140,9 +140,11 @@ pub fn observe_script(resources: &[Resource]) -> String {
              for f in /boot/firmware/config.txt /boot/config.txt; do [ ! -e \"$f\" ] || { text \"$f\"; break; }; done",
         );
     }
-    for key in &wanted.sysctls {
-        script.set("k", key).set("f", &sysctl_path(key));
-        script.fixed(r#"if [ -r "$f" ]; then v=; IFS= read -r v <"$f" || :; printf 'sysctl %s %s\n' "$k" "$v"; fi"#);
+    if !wanted.sysctls.is_empty() {
+        // The shell reads byte by byte, and the kernel gives numbers only whole: 60 would come out as 6.
+        script.fixed("echo sysctls");
+        script.call_with("grep -sH '' --", wanted.sysctls.iter().map(|key| sysctl_path(key)), "|| :");
+        script.fixed("echo .");
     }
     if !wanted.modules.is_empty() {
         script.fixed(MODULE_FUNCTION);

@@ -162,3 +162,18 @@ fn every_script_is_one_that_a_posix_shell_accepts() {
         assert!(shell.wait().unwrap().success(), "{script}");
     }
 }
+
+#[test]
+fn a_real_shell_reads_kernel_settings_whole() {
+    // pid_max is a number of several digits on every Linux, and the kernel hands it out in one piece only.
+    let resources = [Resource::Sysctls([("kernel.pid_max".to_owned(), "1".to_owned())].into())];
+    let script = observe_script(&resources);
+    let part = &script[script.find("echo sysctls").unwrap()..];
+    let output =
+        std::process::Command::new("dash").args(["-c", &part[..part.find("\nstat").unwrap()]]).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let plan = plan(&resources, &seen(&lines, &resources));
+    let pid_max = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().to_owned();
+    let change = plan.changes.iter().find(|change| change.title == "set kernel.pid_max").unwrap();
+    assert_eq!(change.details, [Detail::Value { from: Some(pid_max), to: "1".into() }]);
+}

@@ -337,7 +337,6 @@ fn shell(racks: &Racks, name: &str, command: &[String]) -> anyhow::Result<()> {
         "--pid",
         "--cgroup",
         "--root",
-        "--wd=/root",
         "--",
     ]);
     enter.args([
@@ -347,6 +346,7 @@ fn shell(racks: &Racks, name: &str, command: &[String]) -> anyhow::Result<()> {
         "HOME=/root",
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     ]);
+    enter.args(["/bin/sh", "-c", "cd && exec \"$@\"", "sh"]);
     if command.is_empty() {
         enter.args(["/bin/bash", "-l"]);
     } else {
