@@ -189,8 +189,7 @@ UNDO
         keep "$h"
     fi
     for e in "$B"/ledger/[0-9]*."$h"; do
-        apt-get -s -o Debug::NoLocking=1 "$@" | awk '$1 == "Inst" { print $2 }' >>"$e/ours"
-        apt-get -s -o Debug::NoLocking=1 "$@" | awk '$1 == "Remv" { print $2 }' >>"$e/gone"
+        apt-get -s -o Debug::NoLocking=1 "$@" | awk -v ours="$e/ours" -v gone="$e/gone" '$1 == "Inst" { print $2 >>ours } $1 == "Remv" { print $2 >>gone }'
         sync "$e/ours" "$e/gone"
     done
     # A run that was cut off may have left dpkg half way; another program may hold its lock for a while.
