@@ -116,59 +116,69 @@ impl Resolver {
             control_planes: Vec::new(),
         };
         let nodes = document.nodes.map(|nodes| self.nodes(nodes, network.as_ref(), distribution.as_ref(), &mut places));
-        let cluster =
-            (|| {
-                let (network, distribution, nodes) = (network?, distribution?, nodes?);
-                let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
-                let api = match (network.api, first) {
-                    (Some(api), _) => {
-                        let owner = nodes.iter().find(|node| node.address == api.value);
-                        if owner.is_some_and(|node| node.role != Role::ControlPlane) {
-                            self.error(
-                                format!(
-                                    "the API's address {} is that of a {}",
-                                    api.value,
-                                    owner.map_or(Role::Worker, |n| n.role)
-                                ),
-                                api.span,
-                                "use the address of a control plane, or a free one that moves between them",
-                            );
-                        }
-                        api.value
-                    }
-                    (None, Some(node)) => node.address,
-                    (None, None) => nodes.first().map_or(Ipv4Addr::UNSPECIFIED, |node| node.address),
-                };
-                if distribution != Distribution::None {
-                    let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
-                    if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
+        let cluster = (|| {
+            let (network, distribution, nodes) = (network?, distribution?, nodes?);
+            let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
+            let api = match (network.api, first) {
+                (Some(api), _) => {
+                    let owner = nodes.iter().find(|node| node.address == api.value);
+                    if owner.is_some_and(|node| node.role != Role::ControlPlane) {
                         self.error(
-                            "no node is a control plane",
-                            Span { end: nodes_span.start, ..nodes_span },
-                            "give one node `role: control-plane`",
+                            format!(
+                                "the API's address {} is that of a {}",
+                                api.value,
+                                owner.map_or(Role::Worker, |n| n.role)
+                            ),
+                            api.span,
+                            "use the address of a control plane, or a free one that moves between them",
                         );
                     }
-                    if count > 1 && count.is_multiple_of(2) {
-                        self.error(
+                    api.value
+                }
+                (None, Some(node)) => node.address,
+                (None, None) => nodes.first().map_or(Ipv4Addr::UNSPECIFIED, |node| node.address),
+            };
+            if distribution != Distribution::None {
+                let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
+                if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
+                    self.error(
+                        "no node is a control plane",
+                        Span { end: nodes_span.start, ..nodes_span },
+                        "give one node `role: control-plane`",
+                    );
+                }
+                if count > 1 && network.api.is_none() {
+                    self.found.push(
+                        Diagnostic::warning(
+                            format!("the API of {count} control planes answers only at the first one's address, {api}"),
+                            places.control_planes.first().copied().unwrap_or(nodes_span),
+                        )
+                        .help("this version brings no address that moves between them; the others keep the data, not the API's address"),
+                    );
+                }
+                if count > 1 && count.is_multiple_of(2) {
+                    self.error(
                         format!("{count} control planes are worse than {}", count - 1),
                         places.control_planes.last().copied().unwrap_or(nodes_span),
                         format!(
                             "etcd needs a majority, so {count} members survive no more losses than {}; use {} or {}",
-                            count - 1, count - 1, count + 1
+                            count - 1,
+                            count - 1,
+                            count + 1
                         ),
                     );
-                    }
                 }
-                let network = Network {
-                    subnet: network.subnet,
-                    pods: network.pods,
-                    services: network.services,
-                    cni: network.cni,
-                    cni_manifest: network.cni_manifest,
-                    api,
-                };
-                Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, nodes })
-            })();
+            }
+            let network = Network {
+                subnet: network.subnet,
+                pods: network.pods,
+                services: network.services,
+                cni: network.cni,
+                cni_manifest: network.cni_manifest,
+                api,
+            };
+            Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, nodes })
+        })();
         (cluster, places)
     }
 
