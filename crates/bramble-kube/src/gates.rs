@@ -1,6 +1,6 @@
 //! Gates: what must be true before the next stage, asked on a control plane.
 
-use bramble_spec::Cluster;
+use bramble_spec::{Cluster, hex};
 use bramble_state::Script;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -64,7 +64,7 @@ pub fn adopt_script(cluster: &Cluster) -> String {
 /// What the mark of a passed smoke test says: it holds for these nodes.
 pub fn smoke_mark(cluster: &Cluster) -> String {
     let names: Vec<String> = cluster.nodes.iter().map(|node| format!("{}={}", node.name, node.address)).collect();
-    Sha256::digest(names.join(" ").as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(names.join(" ").as_bytes())[..8])
 }
 
 /// A pod on every node answers every other node's pod, and through a service; then all of it is removed.

@@ -1,6 +1,6 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
-use bramble_spec::{Cluster, Cni, Distribution, KubeVersion, Kubeadm, KubeadmSource, Node, Role, TaintEffect};
+use bramble_spec::{Cluster, Cni, Distribution, KubeVersion, Kubeadm, KubeadmSource, Node, Role, TaintEffect, hex};
 use bramble_state::{File, Observation, Resource, Script, Step, Unit};
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ pub struct Token32(pub(crate) String);
 impl Token32 {
     /// From random bytes.
     pub fn new(random: [u8; 32]) -> Token32 {
-        Token32(random.iter().map(|byte| format!("{byte:02x}")).collect())
+        Token32(hex(&random))
     }
 }
 
@@ -150,6 +150,7 @@ pub(crate) fn kubelet_unit(config: &Kubeadm) -> Vec<Resource> {
 Description=kubelet: The Kubernetes Node Agent
 Wants=network-online.target
 After=network-online.target containerd.service
+ConditionPathExists=/var/lib/kubelet/config.yaml
 
 [Service]
 Environment=\"KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf\"
@@ -157,7 +158,6 @@ Environment=\"KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml\"
 EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
 EnvironmentFile=-/etc/default/kubelet
 ExecStart=/usr/local/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
-ConditionPathExists=/var/lib/kubelet/config.yaml
 Restart=always
 StartLimitInterval=0
 RestartSec=2
@@ -165,11 +165,6 @@ RestartSec=2
 [Install]
 WantedBy=multi-user.target
 ";
-    // A condition belongs to the unit, not to the service.
-    let text = text.replace("ConditionPathExists=/var/lib/kubelet/config.yaml\n", "").replace(
-        "After=network-online.target containerd.service\n",
-        "After=network-online.target containerd.service\nConditionPathExists=/var/lib/kubelet/config.yaml\n",
-    );
     vec![Resource::File(File::new("/etc/systemd/system/kubelet.service", text)), unit]
 }
 
@@ -397,8 +392,8 @@ pub(crate) fn join_version(node: &Node, ca_hash: &str) -> String {
     format!("{} {ca_hash}", node.role)
 }
 
-/// Makes a fresh token (and shows the certificates again if `certificates`) on a cluster that runs. It says
-/// `@secret token …`; the CA's hash is known from the node's marks.
+/// Makes a fresh token on a cluster that runs, for these nodes; it says `@fact token …`. The CA's hash is known from the
+/// node's marks.
 pub fn join_facts_script(nodes: &[&Node]) -> String {
     let mut script = Script::new();
     script.fixed(include_str!("kubernetes.sh"));

@@ -54,9 +54,6 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
     if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {
         found.push(format!("a control plane needs 1700 MB of memory, it has {} MB", facts.memory / 1024));
     }
-    if facts.cgroup == 1 && matches!(&cluster.distribution, Distribution::Kubeadm(k) if k.version.minor >= 38) {
-        found.push("its kernel uses cgroup v1: boot it with systemd.unified_cgroup_hierarchy=1".into());
-    }
     found
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bramble_kube::{Bundle, BundleFile, BundleManifest};
-use bramble_spec::{Arch, KubeVersion, Sha256Digest};
+use bramble_spec::{Arch, KubeVersion, Sha256Digest, hex};
 use sha2::{Digest, Sha256};
 
 use crate::cgroup::Group;
@@ -54,7 +54,7 @@ impl DebianBundle {
             lock.lock().at("lock", &lock_path)?;
         }
         let recipe = Sha256::digest(format!("{}{}", include_str!("builder.sh"), BUILDER_PACKAGES.join(",")).as_bytes());
-        let recipe: String = recipe[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let recipe = hex(&recipe[..4]);
         let dir = parent.join(format!("debian-{}-{}-{recipe}", root::SUITE, std::env::consts::ARCH));
         if dir.join(Bundle::MANIFEST).exists() && !again {
             return Ok(Bundle::open(&dir)?);
@@ -176,8 +176,7 @@ fn describe(dir: &Path, name: String, path: String, control_plane_only: bool) ->
 }
 
 fn digest(hasher: Sha256) -> Result<Sha256Digest, Error> {
-    let text: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    text.parse().map_err(|_| Error::Request("a digest of the wrong length".into()))
+    hex(&hasher.finalize()).parse().map_err(|_| Error::Request("a digest of the wrong length".into()))
 }
 
 /// Counts and hashes what passes through.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bramble_spec::hex;
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
@@ -14,8 +15,7 @@ use crate::rack::{Rack, RackNode};
 
 /// Names of kernel objects hold at most 15 characters: a digest of the rack's name keeps them apart.
 fn tag(rack: &str) -> String {
-    let digest = Sha256::digest(rack.as_bytes());
-    digest[..3].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(rack.as_bytes())[..3])
 }
 
 pub(crate) fn bridge(rack: &str) -> String {

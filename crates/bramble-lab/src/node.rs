@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use bramble_spec::hex;
+
 use crate::cgroup::Group;
 use crate::host::{Error, PathContext, run, write};
 use crate::network::{self, enter, enter_detached};
@@ -129,7 +131,7 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let mut id = [0u8; 16];
     let random = Path::new("/dev/urandom");
     std::io::Read::read_exact(&mut fs::File::open(random).at("open", random)?, &mut id).at("read", random)?;
-    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex(&id);
     put("etc/machine-id", &format!("{id}\n"), 0o444)?;
     let resolv = root.join("etc/resolv.conf");
     fs::remove_file(&resolv).ok();

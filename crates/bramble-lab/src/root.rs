@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bramble_spec::hex;
 use sha2::{Digest, Sha256};
 
 use crate::host::{Error, Event, Events, PathContext, remove_tree, run, stream};
@@ -48,7 +49,7 @@ pub(crate) fn host_mirror() -> Result<String, Error> {
 /// The folder of the shared root; builds it if it is not cached.
 pub(crate) fn ensure(cache: &Path, mirror: &str, events: Events) -> Result<PathBuf, Error> {
     let digest = Sha256::digest(format!("1 {SUITE} {mirror} {}", PACKAGES.join(",")).as_bytes());
-    let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = hex(&digest[..6]);
     let roots = cache.join("roots");
     let root = roots.join(format!("{SUITE}-{name}"));
     if root.exists() {

@@ -61,6 +61,21 @@ pub struct Jump {
     pub port: Option<u16>,
 }
 
+impl Jump {
+    /// Takes `[user@]host[:port]` apart; `None` if the port is no number. Whether the host makes sense is not looked at.
+    pub fn split(text: &str) -> Option<Jump> {
+        let (user, rest) = match text.split_once('@') {
+            Some((user, rest)) => (Some(user.to_owned()), rest),
+            None => (None, text),
+        };
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().ok()?)),
+            None => (rest, None),
+        };
+        Some(Jump { user, host: host.to_owned(), port })
+    }
+}
+
 /// Whether sudo asks for a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -22,7 +22,7 @@ pub use cluster::{
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};
 pub use document::ClusterDocument;
-pub use names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest};
+pub use names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest, hex};
 pub use resolve::{Loaded, load};
 pub use shell::shell_word;
 

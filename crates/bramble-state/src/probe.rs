@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bramble_spec::shell_word;
+use bramble_spec::{hex, shell_word};
 use sha2::{Digest, Sha256};
 
 use crate::resource::Resource;
@@ -25,7 +25,7 @@ pub(crate) const DPHYS_SWAPFILE: &str = "dphys-swapfile.service";
 pub(crate) const RPI_SWAP_TEXT: &str = "[Main]\nMechanism=none\n";
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// /proc's file of a kernel setting: dots and slashes change places (sysctl(8)).

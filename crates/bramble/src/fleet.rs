@@ -208,15 +208,8 @@ impl ConnectPlan {
     async fn configured_jump(&self, hops: &[String]) -> Option<Box<Target>> {
         let mut through: Option<Box<Target>> = None;
         for hop in hops {
-            let (user, rest) = match hop.split_once('@') {
-                Some((user, rest)) => (Some(user.to_owned()), rest),
-                None => (None, hop.as_str()),
-            };
-            let (host, port) = match rest.rsplit_once(':') {
-                Some((host, port)) => (host, port.parse().ok()),
-                None => (rest, None),
-            };
-            let jump = Jump { user, host: host.to_owned(), port };
+            // What cannot be taken apart is left to the resolver, whose error names it.
+            let jump = Jump::split(hop).unwrap_or_else(|| Jump { user: None, host: hop.clone(), port: None });
             through = Some(Box::new(Target { jump: through, ..self.jump_target(&jump).await }));
         }
         through

@@ -194,17 +194,9 @@ impl Resolver {
             self.error("port 0 does not exist", port.span, "sshd usually listens on 22");
         }
         let jump = section.jump.and_then(|jump| {
-            let (user, rest) = match jump.value.split_once('@') {
-                Some((user, rest)) => (Some(user.to_owned()), rest),
-                None => (None, jump.value.as_str()),
-            };
-            let (host, port) = match rest.split_once(':') {
-                Some((host, port)) => (host, Some(port.parse::<u16>())),
-                None => (rest, None),
-            };
-            let host_ok = !host.is_empty() && !host.starts_with('-') && host.bytes().all(is_user_byte);
-            match port.transpose() {
-                Ok(port) if host_ok => Some(Jump { user, host: host.to_owned(), port }),
+            let host_ok = |host: &str| !host.is_empty() && !host.starts_with('-') && host.bytes().all(is_user_byte);
+            match Jump::split(&jump.value) {
+                Some(split) if host_ok(&split.host) => Some(split),
                 _ => {
                     self.error(
                         format!("`{}` is not a jump host", jump.value),

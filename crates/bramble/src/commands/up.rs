@@ -82,13 +82,7 @@ impl Up {
             survey.session.progress = progress.clone();
         }
         let outcome = engine::carry_out(&cluster, &inputs, surveys, kubernetes).await;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                progress.end();
-                return Err(error);
-            }
-        };
+        let outcome = outcome.inspect_err(|_| progress.end())?;
         if !outcome.failed.is_empty() {
             progress.end();
             let list: Vec<String> =
