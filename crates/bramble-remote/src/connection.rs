@@ -11,6 +11,7 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::error::ConnectError;
 use crate::host_keys::{HostKeys, Verdict};
@@ -43,6 +44,28 @@ pub struct Credentials {
     pub agent: Option<PathBuf>,
 }
 
+/// What the connections of a run share.
+#[derive(Debug)]
+pub struct Dialer {
+    /// Which hosts are trusted.
+    pub host_keys: HostKeys,
+    calls: Semaphore,
+    handshakes: Semaphore,
+}
+
+/// Machines that are called at once: waiting for the dead costs nothing, but a network's table of neighbours is finite
+/// (1024 entries by default, arp(7)).
+const CALLS: usize = 512;
+/// Handshakes under way at once, with machines that have answered: more would only make all of them slow.
+const HANDSHAKES: usize = 64;
+
+impl Dialer {
+    /// A dialer that trusts these keys.
+    pub fn new(host_keys: HostKeys) -> Dialer {
+        Dialer { host_keys, calls: Semaphore::new(CALLS), handshakes: Semaphore::new(HANDSHAKES) }
+    }
+}
+
 /// How long a machine may take to answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshake and log-in, on a slow board under load.
@@ -58,7 +81,7 @@ pub struct Connection {
 pub(crate) struct Client {
     host: String,
     port: u16,
-    keys: HostKeys,
+    dialer: Arc<Dialer>,
     verdict: Arc<Mutex<Option<Verdict>>>,
 }
 
@@ -67,7 +90,7 @@ impl client::Handler for Client {
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
-        let verdict = self.keys.check(&self.host, self.port, key);
+        let verdict = self.dialer.host_keys.check(&self.host, self.port, key);
         let known = matches!(verdict, Verdict::Known);
         if let Ok(mut slot) = self.verdict.lock() {
             *slot = Some(verdict);
@@ -77,19 +100,19 @@ impl client::Handler for Client {
 }
 
 impl Connection {
-    /// Connects and logs in. A host whose key is not in `host_keys` is refused with its fingerprint.
+    /// Connects and logs in. A host whose key is not known to the dialer is refused with its fingerprint.
     pub async fn open(
         target: &Target,
         credentials: &Credentials,
-        host_keys: &HostKeys,
+        dialer: &Arc<Dialer>,
     ) -> Result<Connection, ConnectError> {
         let jump = match &target.jump {
-            Some(jump) => Some(Box::new(Box::pin(Connection::open(jump, credentials, host_keys)).await?)),
+            Some(jump) => Some(Box::new(Box::pin(Connection::open(jump, credentials, dialer)).await?)),
             None => None,
         };
         let host = target.display();
         let mut preferred = Preferred::DEFAULT.clone();
-        let known = host_keys.algorithms(&target.host, target.port);
+        let known = dialer.host_keys.algorithms(&target.host, target.port);
         if !known.is_empty() {
             let same = |a: &Algorithm| known.iter().any(|k| k == a || (k.clone().is_rsa() && a.clone().is_rsa()));
             let (first, last): (Vec<_>, Vec<_>) = preferred.key.iter().cloned().partition(same);
@@ -104,36 +127,42 @@ impl Connection {
         });
         let verdict = Arc::new(Mutex::new(None));
         let client =
-            Client { host: target.host.clone(), port: target.port, keys: host_keys.clone(), verdict: verdict.clone() };
+            Client { host: target.host.clone(), port: target.port, dialer: dialer.clone(), verdict: verdict.clone() };
         let unreachable = |reason: &str| ConnectError::Unreachable { host: host.clone(), reason: reason.to_owned() };
-        let handshake = async {
-            match &jump {
-                Some(jump) => {
+        let slow = || unreachable("sshd does not finish the handshake");
+        let (handshake, _turn) = match &jump {
+            Some(jump) => {
+                let turn = dialer.handshakes.acquire().await.ok();
+                let handshake = async {
                     let channel = jump
                         .handle
                         .channel_open_direct_tcpip(&target.host, u32::from(target.port), "127.0.0.1", 0)
                         .await
                         .map_err(|_| unreachable("the jump host cannot reach it"))?;
                     client::connect_stream(config, channel.into_stream(), client).await.map_err(Handshake::Ssh)
-                }
-                None => {
-                    let connect = TcpStream::connect((target.host.as_str(), target.port));
-                    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
-                        .await
-                        .map_err(|_| unreachable(&format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))?
-                        .map_err(|error| match error.kind() {
-                            io::ErrorKind::ConnectionRefused => ConnectError::Refused { host: host.clone() },
-                            _ => unreachable(&error.to_string()),
-                        })?;
-                    stream.set_nodelay(true).map_err(|error| unreachable(&error.to_string()))?;
-                    client::connect_stream(config, stream, client).await.map_err(Handshake::Ssh)
-                }
+                };
+                (tokio::time::timeout(LOGIN_TIMEOUT, handshake).await, turn)
+            }
+            None => {
+                let call = dialer.calls.acquire().await;
+                let connect = TcpStream::connect((target.host.as_str(), target.port));
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+                    .await
+                    .map_err(|_| unreachable(&format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))?
+                    .map_err(|error| match error.kind() {
+                        io::ErrorKind::ConnectionRefused => ConnectError::Refused { host: host.clone() },
+                        _ => unreachable(&error.to_string()),
+                    })?;
+                stream.set_nodelay(true).map_err(|error| unreachable(&error.to_string()))?;
+                // The server speaks first. One that is slow to must not keep others from their handshake.
+                tokio::time::timeout(LOGIN_TIMEOUT, stream.peek(&mut [0])).await.map_err(|_| slow())?.ok();
+                drop(call);
+                let turn = dialer.handshakes.acquire().await.ok();
+                let handshake = async { client::connect_stream(config, stream, client).await.map_err(Handshake::Ssh) };
+                (tokio::time::timeout(LOGIN_TIMEOUT, handshake).await, turn)
             }
         };
-        let result = match tokio::time::timeout(LOGIN_TIMEOUT, handshake).await {
-            Ok(result) => result,
-            Err(_) => return Err(unreachable("sshd does not finish the handshake")),
-        };
+        let result = handshake.map_err(|_| slow())?;
         let mut handle = match result {
             Ok(handle) => handle,
             Err(Handshake::Connect(error)) => return Err(error),

@@ -9,7 +9,7 @@ mod exec;
 mod host_keys;
 mod ssh_config;
 
-pub use connection::{Connection, Credentials, Target};
+pub use connection::{Connection, Credentials, Dialer, Target};
 pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, Root, Secret};
 pub use host_keys::{HostKeys, UnknownKey};

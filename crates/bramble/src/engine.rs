@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
 use crate::node::NodeSession;
-use crate::progress::Event;
+use crate::output::Printer;
+use crate::progress::{Event, Progress};
+use crate::project::Project;
 use crate::show::NodePlan;
 
 /// A node that was looked at, with what would change on it.
@@ -41,30 +43,29 @@ fn wish<'a>(
     move |seen| bramble_kube::prepare(cluster, node, seen, inputs)
 }
 
-/// Looks at all nodes: one exchange each.
+/// Looks at a node, in one exchange, and finds what would change on it.
+pub(crate) async fn look(cluster: &Cluster, inputs: &Inputs, session: NodeSession) -> anyhow::Result<Survey> {
+    session.say(Event::Looking);
+    let (resources, seen) = session.look(&wish(cluster, &session.node, inputs)).await?;
+    let plan = bramble_state::plan(&resources, &seen);
+    session.say(Event::Looked);
+    Ok(Survey { session, seen, plan })
+}
+
+/// Looks at all nodes.
 pub(crate) async fn survey(
+    project: &Project,
     cluster: &Arc<Cluster>,
     inputs: &Arc<Inputs>,
-    sessions: Vec<NodeSession>,
-) -> anyhow::Result<Vec<Survey>> {
-    let mut tasks = JoinSet::new();
-    for session in sessions {
+    printer: &Printer,
+    progress: &Progress,
+) -> anyhow::Result<Fleet<Survey>> {
+    let (cluster, inputs) = (cluster.clone(), inputs.clone());
+    let work = move |session| {
         let (cluster, inputs) = (cluster.clone(), inputs.clone());
-        tasks.spawn(async move {
-            session.say(Event::Looking);
-            let node = session.node.clone();
-            let (resources, seen) =
-                session.look(&wish(&cluster, &node, &inputs)).await.with_context(|| node.name.to_string())?;
-            let plan = bramble_state::plan(&resources, &seen);
-            anyhow::Ok(Survey { session, seen, plan })
-        });
-    }
-    let mut found = Vec::new();
-    while let Some(result) = tasks.join_next().await {
-        found.push(result??);
-    }
-    found.sort_by_key(|survey| cluster.nodes.iter().position(|node| node.name == survey.session.node.name));
-    Ok(found)
+        async move { look(&cluster, &inputs, session).await }
+    };
+    Fleet::visit(project, printer, progress, work).await.inspect_err(|_| progress.end())
 }
 
 /// What stands against going on, for all nodes, before anything is changed.

@@ -1,10 +1,12 @@
-//! All nodes of a cluster, connected.
+//! All nodes of a cluster, visited at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use bramble_remote::{ConnectError, Connection, Credentials, HostKeys, Root, Secret, SshConfig, Target, UnknownKey};
+use bramble_remote::{
+    ConnectError, Connection, Credentials, Dialer, HostKeys, Root, Secret, SshConfig, Target, UnknownKey,
+};
 use bramble_spec::{Jump, Node, Sudo};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -14,62 +16,73 @@ use crate::output::Printer;
 use crate::progress::{Event, Progress};
 use crate::project::Project;
 
-/// The nodes that answer, and why the others do not.
-pub(crate) struct Fleet {
-    pub(crate) nodes: Vec<NodeSession>,
+/// What came of the nodes that answer, and why the others do not, each in the order of the cluster file.
+pub(crate) struct Fleet<T = NodeSession> {
+    pub(crate) nodes: Vec<T>,
     pub(crate) lost: Vec<(Node, anyhow::Error)>,
 }
 
-/// Handshakes under way at once: more only makes all of them slow.
-const CONCURRENT: usize = 64;
+/// Runs of `ssh -G` at once.
+const LOOKUPS: usize = 8;
 
 impl Fleet {
-    /// Connects to every node. Unknown host keys are shown and asked for, all at once.
+    /// Connects to every node.
     pub(crate) async fn connect(project: &Project, printer: &Printer, progress: &Progress) -> anyhow::Result<Fleet> {
-        let access = &project.cluster.access;
-        let root = match (access.user.as_str(), access.sudo) {
-            ("root", _) => Root::Already,
-            (_, Sudo::Passwordless) => Root::Sudo,
-            (_, Sudo::Password) => Root::SudoPassword(Secret::new(password(&access.user)?)),
-        };
-        let ssh_dir = project.home.as_ref().map(|home| home.join(".ssh"));
-        let configured = ssh_dir.as_ref().is_some_and(|dir| dir.join("config").exists())
-            || std::path::Path::new("/etc/ssh/ssh_config.d").read_dir().is_ok_and(|mut dir| dir.next().is_some());
-        let mut files = vec![project.private_dir()?.join("known_hosts")];
-        files.extend(ssh_dir.iter().map(|dir| dir.join("known_hosts")));
-        files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
-        let plan = Arc::new(ConnectPlan {
-            keys: access.keys.iter().map(|key| private_half(project.path(key))).collect(),
-            standard: ssh_dir
-                .iter()
-                .flat_map(|dir| ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| dir.join(name)))
-                .collect(),
-            agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-            home: project.home.clone(),
-            configured,
-            user: access.user.clone(),
-            port: access.port,
-            jump: access.jump.clone(),
-            host_keys: HostKeys { files },
-            root,
-        });
-        let mut waiting: Vec<Node> = project.cluster.nodes.clone();
-        let mut fleet = Fleet { nodes: Vec::new(), lost: Vec::new() };
+        Fleet::visit(project, printer, progress, async |session| Ok(session)).await
+    }
+
+    /// The session of the first control plane that answers.
+    pub(crate) fn control_plane(nodes: &[NodeSession]) -> Option<&NodeSession> {
+        nodes.iter().find(|session| session.node.role == bramble_spec::Role::ControlPlane)
+    }
+}
+
+impl<T: Send + 'static> Fleet<T> {
+    /// Connects to every node and does `work` there as soon as it answers: nobody waits for the slow and the dead.
+    /// Unknown host keys are shown and asked for, all at once, after the others are through.
+    pub(crate) async fn visit<F>(
+        project: &Project,
+        printer: &Printer,
+        progress: &Progress,
+        work: impl Fn(NodeSession) -> F + Send + Sync + 'static,
+    ) -> anyhow::Result<Fleet<T>>
+    where
+        F: Future<Output = anyhow::Result<T>> + Send,
+    {
+        let plan = Arc::new(ConnectPlan::new(project)?);
+        let work = Arc::new(work);
+        let mut waiting: Vec<(usize, Node)> = project.cluster.nodes.iter().cloned().enumerate().collect();
+        let mut good: Vec<(usize, T)> = Vec::new();
+        let mut bad: Vec<(usize, Node, anyhow::Error)> = Vec::new();
         let mut asked = false;
         loop {
-            let (nodes, failed) = plan.connect_all(waiting, progress).await?;
-            fleet.nodes.extend(nodes);
+            let mut tasks = JoinSet::new();
+            for (index, node) in waiting.drain(..) {
+                let (plan, work, progress) = (plan.clone(), work.clone(), progress.clone());
+                tasks.spawn(async move {
+                    progress.event(node.name.as_str(), Event::Connecting);
+                    let result = match plan.connect(node.clone(), progress.clone()).await {
+                        Ok(session) => Ok(work(session).await),
+                        Err(error) => Err(error),
+                    };
+                    if !matches!(result, Ok(Ok(_))) {
+                        progress.event(node.name.as_str(), Event::Lost);
+                    }
+                    (index, node, result)
+                });
+            }
             let mut unknown: Vec<UnknownKey> = Vec::new();
-            waiting = Vec::new();
-            for (node, error) in failed {
-                match error {
-                    ConnectError::UnknownHostKey(key) if !asked => {
+            while let Some(result) = tasks.join_next().await {
+                match result? {
+                    (index, _, Ok(Ok(made))) => good.push((index, made)),
+                    (index, node, Ok(Err(error))) => bad.push((index, node, error)),
+                    (index, node, Err(ConnectError::UnknownHostKey(key))) if !asked => {
                         if !unknown.contains(&key) {
                             unknown.push(*key);
                         }
-                        waiting.push(node);
+                        waiting.push((index, node));
                     }
-                    other => fleet.lost.push((node, other.into())),
+                    (index, node, Err(error)) => bad.push((index, node, error.into())),
                 }
             }
             if unknown.is_empty() {
@@ -84,26 +97,29 @@ impl Fleet {
             printer.error(text);
             if printer.confirm("Are these the keys that the boards show?")? {
                 for key in &unknown {
-                    plan.host_keys.trust(key)?;
+                    plan.dialer.host_keys.trust(key)?;
                 }
             }
         }
-        fleet.nodes.sort_by_key(|session| project.cluster.nodes.iter().position(|node| node.name == session.node.name));
-        Ok(fleet)
+        good.sort_by_key(|(index, _)| *index);
+        bad.sort_by_key(|(index, ..)| *index);
+        Ok(Fleet {
+            nodes: good.into_iter().map(|(_, made)| made).collect(),
+            lost: bad.into_iter().map(|(_, node, error)| (node, error)).collect(),
+        })
     }
 
     /// Fails if a node is missing: for commands that need all of them.
-    pub(crate) fn complete(self) -> anyhow::Result<Vec<NodeSession>> {
+    pub(crate) fn complete(self) -> anyhow::Result<Vec<T>> {
         if self.lost.is_empty() {
             return Ok(self.nodes);
         }
-        let list: Vec<String> = self.lost.iter().map(|(node, error)| format!("\n  {}: {error}", node.name)).collect();
-        bail!("not every node can be reached:{}", list.concat())
+        bail!("not every node can be reached:{}", self.losses());
     }
 
-    /// The session of the first control plane that answers.
-    pub(crate) fn control_plane(nodes: &[NodeSession]) -> Option<&NodeSession> {
-        nodes.iter().find(|session| session.node.role == bramble_spec::Role::ControlPlane)
+    /// A line for each node that is lost.
+    pub(crate) fn losses(&self) -> String {
+        self.lost.iter().map(|(node, error)| format!("\n  {}: {error:#}", node.name)).collect()
     }
 }
 
@@ -117,53 +133,48 @@ struct ConnectPlan {
     user: String,
     port: u16,
     jump: Option<Jump>,
-    host_keys: HostKeys,
+    dialer: Arc<Dialer>,
+    lookups: Semaphore,
     root: Root,
 }
 
-type Connected = Result<NodeSession, (Node, ConnectError)>;
-
 impl ConnectPlan {
-    async fn connect_all(
-        self: &Arc<Self>,
-        nodes: Vec<Node>,
-        progress: &Progress,
-    ) -> anyhow::Result<(Vec<NodeSession>, Vec<(Node, ConnectError)>)> {
-        let slots = Arc::new(Semaphore::new(CONCURRENT));
-        let mut tasks: JoinSet<Connected> = JoinSet::new();
-        for node in nodes {
-            let (plan, slots, progress) = (self.clone(), slots.clone(), progress.clone());
-            tasks.spawn(async move {
-                let _slot = slots.acquire_owned().await;
-                progress.event(node.name.as_str(), Event::Connecting);
-                plan.connect(node, progress).await
-            });
-        }
-        let mut good = Vec::new();
-        let mut bad = Vec::new();
-        while let Some(result) = tasks.join_next().await {
-            match result? {
-                Ok(session) => good.push(session),
-                Err(failed) => bad.push(failed),
-            }
-        }
-        Ok((good, bad))
+    fn new(project: &Project) -> anyhow::Result<ConnectPlan> {
+        let access = &project.cluster.access;
+        let root = match (access.user.as_str(), access.sudo) {
+            ("root", _) => Root::Already,
+            (_, Sudo::Passwordless) => Root::Sudo,
+            (_, Sudo::Password) => Root::SudoPassword(Secret::new(password(&access.user)?)),
+        };
+        let ssh_dir = project.home.as_ref().map(|home| home.join(".ssh"));
+        let configured = ssh_dir.as_ref().is_some_and(|dir| dir.join("config").exists())
+            || std::path::Path::new("/etc/ssh/ssh_config.d").read_dir().is_ok_and(|mut dir| dir.next().is_some());
+        let mut files = vec![project.private_dir()?.join("known_hosts")];
+        files.extend(ssh_dir.iter().map(|dir| dir.join("known_hosts")));
+        files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
+        Ok(ConnectPlan {
+            keys: access.keys.iter().map(|key| private_half(project.path(key))).collect(),
+            standard: ssh_dir
+                .iter()
+                .flat_map(|dir| ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| dir.join(name)))
+                .collect(),
+            agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
+            home: project.home.clone(),
+            configured,
+            user: access.user.clone(),
+            port: access.port,
+            jump: access.jump.clone(),
+            dialer: Arc::new(Dialer::new(HostKeys::open(files))),
+            lookups: Semaphore::new(LOOKUPS),
+            root,
+        })
     }
 
-    async fn connect(&self, node: Node, progress: Progress) -> Connected {
+    async fn connect(&self, node: Node, progress: Progress) -> Result<NodeSession, ConnectError> {
         let (target, credentials) = self.target(&node).await;
-        match Connection::open(&target, &credentials, &self.host_keys).await {
-            Ok(connection) => Ok(NodeSession {
-                node,
-                target,
-                credentials,
-                host_keys: self.host_keys.clone(),
-                root: self.root.clone(),
-                connection,
-                progress,
-            }),
-            Err(error) => Err((node, error)),
-        }
+        let connection = Connection::open(&target, &credentials, &self.dialer).await?;
+        let (dialer, root) = (self.dialer.clone(), self.root.clone());
+        Ok(NodeSession { node, target, credentials, dialer, root, connection, progress })
     }
 
     async fn target(&self, node: &Node) -> (Target, Credentials) {
@@ -191,6 +202,7 @@ impl ConnectPlan {
         if !self.configured {
             return SshConfig::default();
         }
+        let _turn = self.lookups.acquire().await;
         bramble_remote::lookup(host).await.unwrap_or_default()
     }
 

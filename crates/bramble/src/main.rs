@@ -3,6 +3,7 @@
 mod commands;
 mod engine;
 mod fleet;
+mod folded;
 mod node;
 mod output;
 mod pins;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit};
 
 use crate::output::{Format, Printer, Style};
 
@@ -77,6 +79,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    raise_file_limit();
     let common = &arguments.common;
     let printer = Printer::new(common.output, common.quiet, common.verbose);
     let result = match arguments.command {
@@ -117,6 +120,13 @@ pub(crate) enum Done {
     Good,
     /// With an exit code that tells something.
     Code(u8),
+}
+
+/// A connection takes a file descriptor, and 1024 of them, the usual soft limit, are not enough for a thousand nodes.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    // Where that is refused, the error of the first connection too many says what to do.
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<Done>>) -> anyhow::Result<Done> {

@@ -1,9 +1,10 @@
 //! One node during a run: looking, applying, uploading, rebooting.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_remote::{ConnectError, Connection, Credentials, Exit, HostKeys, Root, Target};
+use bramble_remote::{ConnectError, Connection, Credentials, Dialer, Exit, Root, Target};
 use bramble_spec::Node;
 use bramble_state::{BLOBS, Observation, Plan, Record, Resource, observe_script, parse_record};
 use tokio::fs::File;
@@ -15,7 +16,7 @@ pub(crate) struct NodeSession {
     pub(crate) node: Node,
     pub(crate) target: Target,
     pub(crate) credentials: Credentials,
-    pub(crate) host_keys: HostKeys,
+    pub(crate) dialer: Arc<Dialer>,
     pub(crate) root: Root,
     pub(crate) connection: Connection,
     pub(crate) progress: Progress,
@@ -196,7 +197,7 @@ impl NodeSession {
     }
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
-        Connection::open(&self.target, &self.credentials, &self.host_keys).await
+        Connection::open(&self.target, &self.credentials, &self.dialer).await
     }
 
     /// Runs a script that only asks, or that is a gate; its facts go to `on_fact`, its output comes back.

@@ -1,10 +1,12 @@
-//! What goes on at each node: one live line each on a terminal, plain lines elsewhere.
+//! What goes on at each node: on a terminal one live line each, or, where they would not fit on it, numbers and the
+//! nodes that take longest; plain lines elsewhere.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::output::{Printer, Style};
 
@@ -13,6 +15,9 @@ use crate::output::{Printer, Style};
 pub(crate) enum Event {
     Connecting,
     Looking,
+    Looked,
+    Running,
+    Lost,
     Upload(String),
     Change { number: usize, total: usize, title: String },
     Line(String),
@@ -31,10 +36,104 @@ pub(crate) struct Progress {
 
 struct Inner {
     printer: Printer,
-    bars: BTreeMap<String, ProgressBar>,
+    shown: Shown,
     multi: MultiProgress,
     width: usize,
     started: Instant,
+}
+
+/// What of it is on the screen.
+enum Shown {
+    /// Nothing: events are printed as lines.
+    Nothing,
+    /// A line for each node.
+    Each(BTreeMap<String, ProgressBar>),
+    /// Numbers, and the nodes that take longest.
+    Crowd(Arc<Crowd>, Vec<ProgressBar>),
+}
+
+/// How far each of many nodes is.
+#[derive(Default)]
+struct Crowd {
+    nodes: Mutex<BTreeMap<String, (Phase, Instant, String)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Done,
+    Failed,
+    Rebooting,
+    Waiting,
+    Changing,
+    Looking,
+    Connecting,
+}
+
+impl Phase {
+    const ALL: [Phase; 7] = [
+        Phase::Done,
+        Phase::Failed,
+        Phase::Rebooting,
+        Phase::Waiting,
+        Phase::Changing,
+        Phase::Looking,
+        Phase::Connecting,
+    ];
+
+    fn of(event: &Event) -> Phase {
+        match event {
+            Event::Connecting => Phase::Connecting,
+            Event::Looking | Event::Running => Phase::Looking,
+            Event::Upload(_) | Event::Change { .. } | Event::Line(_) | Event::Undo(_) => Phase::Changing,
+            Event::Rebooting(_) => Phase::Rebooting,
+            Event::Waiting(_) => Phase::Waiting,
+            Event::Looked | Event::Done(_) => Phase::Done,
+            Event::Lost | Event::Failed(_) => Phase::Failed,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Phase::Done => "done",
+            Phase::Failed => "failed",
+            Phase::Rebooting => "rebooting",
+            Phase::Waiting => "waiting",
+            Phase::Changing => "changing",
+            Phase::Looking => "at work",
+            Phase::Connecting => "connecting",
+        }
+    }
+}
+
+/// Lines for the nodes that take longest.
+const SLOWEST: usize = 5;
+
+impl Crowd {
+    fn note(&self, name: &str, event: &Event, text: String) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let phase = Phase::of(event);
+        let since = nodes.get(name).filter(|(old, ..)| *old == phase).map_or_else(Instant::now, |(_, since, _)| *since);
+        nodes.insert(name.to_owned(), (phase, since, text));
+    }
+
+    fn numbers(&self) -> String {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |phase: &Phase| (nodes.values().filter(|(is, ..)| is == phase).count(), *phase);
+        let numbers = Phase::ALL.iter().map(count).filter(|(count, _)| *count > 0);
+        numbers.map(|(count, phase)| format!("{count} {}", phase.word())).collect::<Vec<_>>().join(" · ")
+    }
+
+    /// The node that is the `place`-th in how long it has been at the same thing.
+    fn slowest(&self, place: usize) -> Option<String> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_work = |(_, (phase, ..)): &(&String, &(Phase, Instant, String))| *phase > Phase::Failed;
+        let mut all: Vec<_> =
+            nodes.iter().filter(at_work).map(|(name, (_, since, text))| (since, name, text)).collect();
+        all.sort();
+        let (since, name, text) = all.get(place)?;
+        let seconds = since.elapsed().as_secs();
+        (seconds > 0).then(|| format!("{name}: {text} ({seconds} s)"))
+    }
 }
 
 impl Progress {
@@ -42,19 +141,19 @@ impl Progress {
         let names: Vec<&str> = names.into_iter().collect();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
         let multi = MultiProgress::new();
-        let mut bars = BTreeMap::new();
-        if printer.live && !printer.verbose {
-            let style = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:>4} {wide_msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner())
-                .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "]);
-            for name in &names {
-                let bar = multi
-                    .add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(format!("{name:width$}")));
-                bar.enable_steady_tick(Duration::from_millis(120));
-                bars.insert((*name).to_owned(), bar);
+        let rows = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(24, |size| usize::from(size.ws_row));
+        let shown = match () {
+            () if !printer.live || printer.verbose => Shown::Nothing,
+            () if names.len() + 2 <= rows => Shown::Each(
+                names.iter().map(|name| ((*name).to_owned(), node_bar(&multi, &format!("{name:width$}")))).collect(),
+            ),
+            () => {
+                let crowd = Arc::new(Crowd::default());
+                let bars = crowd_bars(&multi, &crowd, names.len());
+                Shown::Crowd(crowd, bars)
             }
-        }
-        Progress { inner: Arc::new(Inner { printer: printer.clone(), bars, multi, width, started: Instant::now() }) }
+        };
+        Progress { inner: Arc::new(Inner { printer: printer.clone(), shown, multi, width, started: Instant::now() }) }
     }
 
     pub(crate) fn event(&self, name: &str, event: Event) {
@@ -63,6 +162,9 @@ impl Progress {
         let text = match &event {
             Event::Connecting => "connecting".to_owned(),
             Event::Looking => "looking".to_owned(),
+            Event::Looked => "looked at".to_owned(),
+            Event::Running => "running".to_owned(),
+            Event::Lost => "no answer".to_owned(),
             Event::Upload(what) => format!("uploading {what}"),
             Event::Change { number, total, title } => format!("[{number}/{total}] {title}"),
             Event::Line(line) => {
@@ -77,27 +179,79 @@ impl Progress {
             Event::Done(what) => what.clone(),
             Event::Failed(why) => format!("failed: {}", why.lines().next().unwrap_or("")),
         };
-        if let Some(bar) = inner.bars.get(name) {
-            match event {
-                Event::Done(_) => finish(bar, &format!("{} {text}", printer.style(Style::Good, "✓"))),
-                Event::Failed(_) => finish(bar, &format!("{} {text}", printer.style(Style::Bad, "✗"))),
-                _ => bar.set_message(text),
+        match &inner.shown {
+            Shown::Each(bars) => {
+                let Some(bar) = bars.get(name) else { return };
+                match event {
+                    Event::Done(_) => finish(bar, &format!("{} {text}", printer.style(Style::Good, "✓"))),
+                    Event::Failed(_) => finish(bar, &format!("{} {text}", printer.style(Style::Bad, "✗"))),
+                    _ => bar.set_message(text),
+                }
             }
-        } else if printer.verbose || !matches!(event, Event::Connecting | Event::Looking) {
-            let seconds = inner.started.elapsed().as_secs_f32();
-            printer.info(format!("{name:width$} {seconds:6.1}s {text}", width = inner.width));
+            Shown::Crowd(crowd, _) => crowd.note(name, &event, text),
+            Shown::Nothing => {
+                let dull =
+                    matches!(event, Event::Connecting | Event::Looking | Event::Looked | Event::Running | Event::Lost);
+                if printer.verbose || !dull {
+                    let seconds = inner.started.elapsed().as_secs_f32();
+                    printer.info(format!("{name:width$} {seconds:6.1}s {text}", width = inner.width));
+                }
+            }
         }
     }
 
     /// Leaves the lines as they are and gives the terminal back.
     pub(crate) fn end(&self) {
-        for bar in self.inner.bars.values() {
+        let bars: Vec<&ProgressBar> = match &self.inner.shown {
+            Shown::Nothing => Vec::new(),
+            Shown::Each(bars) => bars.values().collect(),
+            Shown::Crowd(_, bars) => bars.iter().collect(),
+        };
+        for bar in bars {
             if !bar.is_finished() {
                 bar.finish_and_clear();
             }
         }
         self.inner.multi.set_move_cursor(false);
     }
+}
+
+const TICKS: [&str; 11] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "];
+const TICK: Duration = Duration::from_millis(120);
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_strings(&TICKS)
+}
+
+fn node_bar(multi: &MultiProgress, prefix: &str) -> ProgressBar {
+    let style = style("{spinner:.cyan} {prefix} {elapsed:>4} {wide_msg}");
+    let bar = multi.add(ProgressBar::new_spinner().with_style(style).with_prefix(prefix.to_owned()));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// One bar with the numbers, and one each for the slowest; all of them read the crowd when they are drawn.
+fn crowd_bars(multi: &MultiProgress, crowd: &Arc<Crowd>, nodes: usize) -> Vec<ProgressBar> {
+    let head = {
+        let crowd = crowd.clone();
+        let text = move |_: &ProgressState, out: &mut dyn Write| {
+            out.write_str(&crowd.numbers()).ok();
+        };
+        style(&format!("{{spinner:.cyan}} {nodes} nodes {{elapsed:>4}}  {{numbers}}")).with_key("numbers", text)
+    };
+    let slowest = (0..SLOWEST).map(|place| {
+        let crowd = crowd.clone();
+        let text = move |_: &ProgressState, out: &mut dyn Write| {
+            out.write_str(&crowd.slowest(place).unwrap_or_default()).ok();
+        };
+        style("    {slow:.dim}").with_key("slow", text)
+    });
+    let bars = std::iter::once(head).chain(slowest).map(|style| {
+        let bar = multi.add(ProgressBar::new_spinner().with_style(style));
+        bar.enable_steady_tick(TICK);
+        bar
+    });
+    bars.collect()
 }
 
 fn finish(bar: &ProgressBar, text: &str) {

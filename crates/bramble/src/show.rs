@@ -5,6 +5,7 @@ use bramble_state::{Change, Detail, Plan};
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
 
+use crate::folded::{fold, group};
 use crate::output::{Printer, Style};
 
 /// A node and what would change on it; `steps` are those of the cluster.
@@ -24,28 +25,31 @@ impl NodePlan {
     }
 }
 
-/// All plans, with their differences.
+/// All plans, with their differences; what is the same on several nodes is shown once.
 pub(crate) fn plans(printer: &Printer, plans: &[NodePlan]) -> String {
+    let changed = plans.iter().filter(|plan| plan.count() > 0);
+    let groups = group(changed.map(|plan| (plan.name.as_str(), node_plan(printer, plan))));
+    groups
+        .iter()
+        .map(|(names, text)| format!("{}\n{text}", printer.style(Style::Bold, &fold(names.iter().copied()))))
+        .collect()
+}
+
+fn node_plan(printer: &Printer, plan: &NodePlan) -> String {
     let mut text = String::new();
-    for plan in plans {
-        if plan.count() == 0 {
-            continue;
-        }
-        text.push_str(&format!("{}\n", printer.style(Style::Bold, plan.name.as_str())));
-        for change in plan.changes() {
-            text.push_str(&format!("  {} {}\n", printer.style(Style::Note, "~"), headline(change)));
-            for detail in &change.details {
-                if let Detail::Text { from, to } = detail {
-                    text.push_str(&diff(printer, from.as_deref(), to));
-                }
+    for change in plan.changes() {
+        text.push_str(&format!("  {} {}\n", printer.style(Style::Note, "~"), headline(change)));
+        for detail in &change.details {
+            if let Detail::Text { from, to } = detail {
+                text.push_str(&diff(printer, from.as_deref(), to));
             }
         }
-        if let Some(reason) = &plan.plan.reboot {
-            text.push_str(&format!("  {} reboot: {reason}\n", printer.style(Style::Note, "~")));
-        }
-        for step in &plan.steps {
-            text.push_str(&format!("  {} {step}\n", printer.style(Style::Note, "+")));
-        }
+    }
+    if let Some(reason) = &plan.plan.reboot {
+        text.push_str(&format!("  {} reboot: {reason}\n", printer.style(Style::Note, "~")));
+    }
+    for step in &plan.steps {
+        text.push_str(&format!("  {} {step}\n", printer.style(Style::Note, "+")));
     }
     text
 }

@@ -107,7 +107,7 @@ impl Resolver {
         let access = self.access(document.access);
         let distribution = document.distribution.and_then(|section| self.distribution(section));
         let preparation = self.preparation(document.prepare, distribution.as_ref());
-        let network = document.network.and_then(|section| self.network(section));
+        let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
         let mut places = Places {
             cluster: document.cluster.as_ref().map(|n| Spanned { value: n.value.to_string(), span: n.span }),
@@ -273,7 +273,11 @@ impl Resolver {
         Some(net.trunc())
     }
 
-    fn network(&mut self, section: Spanned<NetworkSection>) -> Option<NetworkRanges> {
+    fn network(
+        &mut self,
+        section: Spanned<NetworkSection>,
+        distribution: Option<&Distribution>,
+    ) -> Option<NetworkRanges> {
         let whole = section.span;
         let section = section.value;
         if section.subnet.is_none() {
@@ -309,7 +313,8 @@ impl Resolver {
             }
         }
         // A node's number within the subnet chooses its /24 of the pods' range.
-        if section.cni == Cni::Routed && pods.prefix_len() + (32 - subnet.prefix_len()) > 24 {
+        let routed = section.cni == Cni::Routed && !matches!(distribution, Some(Distribution::None));
+        if routed && pods.prefix_len() + (32 - subnet.prefix_len()) > 24 {
             self.error(
                 format!("the pods' range {pods} is too small for a /24 for each address of {subnet}"),
                 section.pods.as_ref().or(section.subnet.as_ref()).map_or(whole, |text| text.span),

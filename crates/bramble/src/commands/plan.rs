@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::fleet::Fleet;
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -20,13 +19,9 @@ impl Plan {
         let inputs = Arc::new(project.inputs(printer)?);
         let cluster = Arc::new(project.cluster.clone());
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
-        let sessions = Fleet::connect(&project, printer, &progress).await?.complete();
-        let surveys = match sessions {
-            Ok(sessions) => engine::survey(&cluster, &inputs, sessions).await,
-            Err(error) => Err(error),
-        };
+        let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
-        let surveys = surveys?;
+        let surveys = fleet.complete()?;
         let plans = engine::node_plans(&cluster, &surveys);
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();

@@ -1,14 +1,13 @@
 //! `bramble run`.
 
-use std::collections::BTreeMap;
-
 use anyhow::bail;
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
+use crate::folded::{fold, group};
+use crate::node::NodeSession;
 use crate::output::{Format, Printer, Style};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::project::Project;
 use crate::{Common, Done};
 
@@ -32,6 +31,32 @@ struct Answer {
     stderr: String,
 }
 
+async fn answer(session: NodeSession, command: &str, sudo: bool) -> Answer {
+    session.say(Event::Running);
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let result = if sudo {
+        let take = |line: &str| stdout.extend_from_slice(format!("{line}\n").as_bytes());
+        let result = session.connection.run_script(&session.root, command, take).await;
+        if let Ok(exit) = &result {
+            stderr.extend_from_slice(exit.stderr.as_bytes());
+        }
+        result
+    } else {
+        let take = |error: bool, bytes: &[u8]| if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes);
+        session.connection.run_command(command, take).await
+    };
+    let code = match result {
+        Ok(exit) => Some(exit.code),
+        Err(error) => {
+            stderr.extend_from_slice(format!("{error}\n").as_bytes());
+            None
+        }
+    };
+    session.say(Event::Looked);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Answer { name: session.node.name.to_string(), code, stdout: text(stdout), stderr: text(stderr) }
+}
+
 impl Run {
     /// The exit code is the greatest of the nodes'; 255 for one that could not be reached.
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
@@ -44,72 +69,46 @@ impl Run {
             project.cluster.nodes.retain(|node| self.nodes.iter().any(|name| name == node.name.as_str()));
         }
         let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
-        let fleet = Fleet::connect(&project, printer, &progress).await;
-        progress.end();
-        let fleet = fleet?;
         let command = match self.command.as_slice() {
             [line] => line.clone(),
             words => words.iter().map(|word| bramble_spec::shell_word(word)).collect::<Vec<_>>().join(" "),
         };
-        let mut tasks = JoinSet::new();
-        for session in fleet.nodes {
-            let (command, sudo) = (command.clone(), self.sudo);
-            tasks.spawn(async move {
-                let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-                let result = if sudo {
-                    let take = |line: &str| stdout.extend_from_slice(format!("{line}\n").as_bytes());
-                    let result = session.connection.run_script(&session.root, &command, take).await;
-                    if let Ok(exit) = &result {
-                        stderr.extend_from_slice(exit.stderr.as_bytes());
-                    }
-                    result
-                } else {
-                    let take = |error: bool, bytes: &[u8]| {
-                        if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes)
-                    };
-                    session.connection.run_command(&command, take).await
-                };
-                let code = match result {
-                    Ok(exit) => Some(exit.code),
-                    Err(error) => {
-                        stderr.extend_from_slice(format!("{error}\n").as_bytes());
-                        None
-                    }
-                };
-                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-                Answer { name: session.node.name.to_string(), code, stdout: text(stdout), stderr: text(stderr) }
-            });
-        }
-        let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
-        let place = |name: &str| known.iter().position(|known| known == name).unwrap_or(usize::MAX);
-        while let Some(answer) = tasks.join_next().await {
-            let answer = answer?;
-            answers.insert(place(&answer.name), answer);
-        }
-        for (node, error) in fleet.lost {
-            let name = node.name.to_string();
-            answers
-                .insert(place(&name), Answer { name, code: None, stdout: String::new(), stderr: format!("{error:#}") });
-        }
-        let worst = answers.values().map(|answer| answer.code.map_or(255, |code| code.min(254))).max().unwrap_or(0);
+        let work = move |session: NodeSession| {
+            let command = command.clone();
+            async move { Ok(answer(session, &command, self.sudo).await) }
+        };
+        let fleet = Fleet::visit(&project, printer, &progress, work).await;
+        progress.end();
+        let fleet = fleet?;
+        let mut answers = fleet.nodes;
+        answers.extend(fleet.lost.into_iter().map(|(node, error)| Answer {
+            name: node.name.to_string(),
+            code: None,
+            stdout: String::new(),
+            stderr: format!("{error:#}"),
+        }));
+        answers.sort_by_key(|answer| known.iter().position(|known| *known == answer.name));
+        let worst = answers.iter().map(|answer| answer.code.map_or(255, |code| code.min(254))).max().unwrap_or(0);
         if printer.format == Format::Json {
             let list: Vec<_> = answers
-                .values()
+                .iter()
                 .map(|a| json!({ "node": a.name, "code": a.code, "stdout": a.stdout, "stderr": a.stderr }))
                 .collect();
             printer.json(&json!(list));
         } else {
-            for answer in answers.values() {
-                let how = match answer.code {
+            let groups = group(answers.iter().map(|a| (a.name.as_str(), (a.code, &a.stdout, &a.stderr))));
+            for (names, (code, stdout, stderr)) in groups {
+                let how = match code {
                     Some(0) => String::new(),
                     Some(code) => printer.style(Style::Bad, &format!(" (exit code {code})")),
                     None => printer.style(Style::Bad, " (no answer)"),
                 };
-                printer.result(format!("{}{how}", printer.style(Style::Bold, &answer.name)));
-                for line in answer.stdout.lines() {
+                let many = if names.len() > 1 { format!(" ({} nodes)", names.len()) } else { String::new() };
+                printer.result(format!("{}{many}{how}", printer.style(Style::Bold, &fold(names))));
+                for line in stdout.lines() {
                     printer.result(format!("  {line}"));
                 }
-                for line in answer.stderr.lines() {
+                for line in stderr.lines() {
                     printer.error(format!("  {line}"));
                 }
             }

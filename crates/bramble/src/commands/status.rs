@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bramble_kube::{ClusterReport, Condition, State};
-use bramble_spec::{Distribution, Role};
+use bramble_spec::{Distribution, Node, Role};
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
+use crate::folded::fold;
 use crate::node::NodeSession;
 use crate::output::{Format, Printer, Style};
 use crate::progress::{Event, Progress};
 use crate::project::Project;
 use crate::{Common, Done};
+
+/// From how many nodes on only those are shown of which something must be said.
+const MANY: usize = 12;
 
 #[derive(clap::Args)]
 pub(crate) struct Status {}
@@ -23,23 +27,26 @@ impl Status {
         let project = Project::open(common, printer)?;
         let cluster = &project.cluster;
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
-        let fleet = Fleet::connect(&project, printer, &progress).await;
-        let mut fleet = fleet.inspect_err(|_| progress.end())?;
-        let sessions: Vec<Arc<NodeSession>> = fleet.nodes.drain(..).map(Arc::new).collect();
-        let plane = sessions.iter().find(|session| session.node.role == Role::ControlPlane).cloned();
         let kubernetes = cluster.distribution != Distribution::None;
-        let api = tokio::spawn(async move { if kubernetes { ask(plane).await } else { Err(String::new()) } });
-        let mut looks = JoinSet::new();
-        for session in sessions {
-            looks.spawn(async move {
+        let unasked = Arc::new(AtomicBool::new(kubernetes));
+        let work = move |session: NodeSession| {
+            // The first control plane that answers speaks for the cluster.
+            let asks = session.node.role == Role::ControlPlane && unasked.swap(false, Ordering::Relaxed);
+            async move {
                 session.say(Event::Looking);
-                (session.node.name.clone(), session.observe(&[]).await)
-            });
-        }
-        let report = api.await?;
+                let (seen, report) =
+                    tokio::join!(session.observe(&[]), async { if asks { Some(ask(&session).await) } else { None } });
+                session.say(Event::Looked);
+                Ok((session.node.name.clone(), seen, report))
+            }
+        };
+        let fleet = Fleet::visit(&project, printer, &progress, work).await;
+        progress.end();
+        let mut fleet = fleet?;
+        let report = fleet.nodes.iter_mut().find_map(|(_, _, report)| report.take());
+        let report = report.unwrap_or_else(|| Err("no control plane can be reached".to_owned()));
         let mut nodes: BTreeMap<String, Vec<Condition>> = BTreeMap::new();
-        while let Some(look) = looks.join_next().await {
-            let (name, seen) = look?;
+        for (name, seen, _) in fleet.nodes {
             let conditions = match seen {
                 Ok(seen) => {
                     let known =
@@ -54,7 +61,6 @@ impl Status {
             let condition = Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") };
             nodes.insert(node.name.to_string(), vec![condition]);
         }
-        progress.end();
         let whole = bramble_kube::cluster_conditions(cluster, report.as_ref().map_err(String::as_str));
         let bad = nodes.values().flatten().chain(&whole).any(|condition| condition.state == State::Bad);
         if printer.format == Format::Json {
@@ -65,9 +71,18 @@ impl Status {
             if !whole.is_empty() {
                 text.push_str(&lines(printer, "cluster", &whole));
             }
-            for node in &cluster.nodes {
+            let of = |node: &Node| nodes.get(node.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let well = |node: &&Node| of(node).iter().all(|condition| condition.state == State::Good);
+            let many = cluster.nodes.len() > MANY && !printer.verbose;
+            for node in cluster.nodes.iter().filter(|node| !many || !well(node)) {
                 let title = format!("{} ({}, {})", node.name, node.role, node.address);
-                text.push_str(&lines(printer, &title, nodes.get(node.name.as_str()).map_or(&[][..], Vec::as_slice)));
+                text.push_str(&lines(printer, &title, of(node)));
+            }
+            let good: Vec<&str> = cluster.nodes.iter().filter(well).map(|node| node.name.as_str()).collect();
+            if many && !good.is_empty() {
+                let mark = printer.style(Style::Good, "✓");
+                let all = format!("{} of {} nodes are well", good.len(), cluster.nodes.len());
+                text.push_str(&format!("{mark} {all}: {} (-v shows each)\n", fold(good)));
             }
             printer.result(text);
         }
@@ -75,8 +90,7 @@ impl Status {
     }
 }
 
-async fn ask(plane: Option<Arc<NodeSession>>) -> Result<ClusterReport, String> {
-    let plane = plane.ok_or("no control plane can be reached")?;
+async fn ask(plane: &NodeSession) -> Result<ClusterReport, String> {
     let output = plane.ask(&bramble_kube::status_script(), |_, _| {}).await.map_err(|error| format!("{error:#}"))?;
     bramble_kube::parse_nodes(&output).ok_or_else(|| "the API's answer cannot be read".to_owned())
 }

@@ -9,7 +9,7 @@ use bramble_kube::smoke_mark;
 use bramble_spec::{Cluster, Distribution, Role};
 use serde_json::json;
 
-use crate::fleet::Fleet;
+use crate::folded::{fold, group};
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -34,20 +34,16 @@ impl Up {
         let cluster = Arc::new(project.cluster.clone());
         let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
         let progress = Progress::new(printer, names.iter().copied());
-        let fleet = Fleet::connect(&project, printer, &progress).await.inspect_err(|_| progress.end())?;
+        let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
+        progress.end();
         let plane_lost = fleet.lost.iter().any(|(node, _)| node.role == Role::ControlPlane);
         if plane_lost || fleet.nodes.is_empty() {
-            progress.end();
             fleet.complete()?;
             bail!("no node can be reached");
         }
         // The others go on without a worker that is away.
-        let lost: Vec<String> =
-            fleet.lost.iter().map(|(node, error)| format!("\n  {}: {error:#}", node.name)).collect();
-        let sessions = fleet.nodes;
-        let surveys = engine::survey(&cluster, &inputs, sessions).await;
-        progress.end();
-        let mut surveys = surveys?;
+        let losses = (fleet.lost.len(), fleet.losses());
+        let mut surveys = fleet.nodes;
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
         if !obstacles.is_empty() {
             let list: Vec<String> = obstacles.iter().map(|(name, message)| format!("\n  {name}: {message}")).collect();
@@ -65,10 +61,10 @@ impl Up {
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         let quiet = surveys.iter().all(|survey| survey.plan.is_empty());
         // What all nodes take part in can be asked when all are there.
-        let gates = kubernetes && lost.is_empty();
+        let gates = kubernetes && losses.0 == 0;
         if changes == 0 && quiet && (smoked || !gates) {
             report(printer, &project.cluster, surveys.len(), 0, None, started);
-            return without(&lost);
+            return without(&losses);
         }
         if printer.format == Format::Text && !printer.quiet {
             printer.info(project.title(printer));
@@ -104,25 +100,20 @@ impl Up {
             None
         };
         report(printer, &project.cluster, outcome.sessions.len(), outcome.changes, smoke, started);
-        without(&lost)
+        without(&losses)
     }
 }
 
 /// How a run ends that had to go on without some nodes.
-fn without(lost: &[String]) -> anyhow::Result<Done> {
-    if lost.is_empty() {
+fn without((lost, lines): &(usize, String)) -> anyhow::Result<Done> {
+    if *lost == 0 {
         return Ok(Done::Good);
     }
-    bail!(
-        "{} nodes could not be reached and are as they were; run `bramble up` again when they can:{}",
-        lost.len(),
-        lost.concat()
-    )
+    bail!("{lost} nodes could not be reached and are as they were; run `bramble up` again when they can:{lines}")
 }
 
 fn summary(printer: &Printer, plans: &[show::NodePlan]) -> String {
-    let width = plans.iter().map(|plan| plan.name.as_str().len()).max().unwrap_or(0);
-    let line = |plan: &show::NodePlan| {
+    let words = |plan: &show::NodePlan| {
         let mut words = Vec::new();
         match plan.changes().count() {
             0 => {}
@@ -134,9 +125,12 @@ fn summary(printer: &Printer, plans: &[show::NodePlan]) -> String {
         if words.is_empty() {
             words.push("nothing to change".to_owned());
         }
-        format!("  {:width$}  {}\n", plan.name, words.join(", "))
+        words.join(", ")
     };
-    let text: String = plans.iter().map(line).collect();
+    let groups = group(plans.iter().map(|plan| (plan.name.as_str(), words(plan))));
+    let lines: Vec<(String, String)> = groups.into_iter().map(|(names, words)| (fold(names), words)).collect();
+    let width = lines.iter().map(|(names, _)| names.len()).max().unwrap_or(0).min(40);
+    let text: String = lines.iter().map(|(names, words)| format!("  {names:width$}  {words}\n")).collect();
     format!("{text}{}", printer.style(Style::Dim, "(`bramble plan` shows every difference)"))
 }
 

@@ -21,8 +21,16 @@ pub struct Rack {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// A program of this workspace: tests of other crates find it beside their own folder.
+pub fn program(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(path.exists(), "{} is missing: build the whole workspace first", path.display());
+    path
+}
+
 pub fn bramble() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bramble"));
+    let mut command = Command::new(program("bramble"));
     command.stdin(Stdio::null()).env_remove("SSH_AUTH_SOCK").env("NO_COLOR", "1");
     command
 }
@@ -55,6 +63,11 @@ impl Rack {
 
     pub fn lab(&self, args: &[&str]) -> Output {
         bramble().arg("lab").arg("--state").arg(&self.state).args(args).output().unwrap()
+    }
+
+    /// The folder of all racks of the tests.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     pub fn file(&self) -> PathBuf {
