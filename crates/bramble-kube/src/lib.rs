@@ -15,7 +15,7 @@ pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
 pub use kubeadm::{INIT, JoinFacts, JoinFactsSeed, Token, Token32, init, join, join_facts_script};
 pub use preflight::{check, check_together};
-pub use prepare::{Inputs, prepare};
+pub use prepare::{Inputs, LocalFile, prepare};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
 };

@@ -1,8 +1,9 @@
 //! What every node has before Kubernetes starts on it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Role, Swap};
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Role, Sha256Digest, Swap};
 use bramble_state::{Blob, BlobSource, Check, File, Image, Observation, Resource, Unit};
 
 use crate::bundle::Bundle;
@@ -17,6 +18,17 @@ pub struct Inputs {
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.
     pub cni_manifest: Option<String>,
+    /// The files of `prepare.uploads`, by what the cluster file calls them.
+    pub uploads: BTreeMap<String, LocalFile>,
+}
+
+/// A file here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: Sha256Digest,
 }
 
 /// sshd keeps the first value that it reads of a setting, so ours come before the others.
@@ -120,6 +132,16 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
             mode: download.mode.to_string(),
             source: BlobSource::Url(download.url.clone()),
         }));
+    }
+    for sent in &wish.uploads {
+        if let Some(here) = inputs.uploads.get(&sent.from) {
+            all.push(Resource::Blob(Blob {
+                path: sent.path.clone(),
+                sha256: here.sha256.clone(),
+                mode: sent.mode.to_string(),
+                source: BlobSource::Upload(here.path.clone()),
+            }));
+        }
     }
     for service in &wish.services {
         readers.entry(service).or_default();

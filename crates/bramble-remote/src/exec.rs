@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use bramble_spec::shell_word;
-use russh::ChannelMsg;
+use russh::{Channel, ChannelMsg, client};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::connection::Connection;
@@ -56,7 +56,7 @@ impl Exit {
 
 /// Whether a command says by itself that it is ready for its input.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Announces {
+pub(crate) enum Announces {
     Yes,
     No,
 }
@@ -132,53 +132,7 @@ impl Connection {
         mut input: impl AsyncRead + Unpin,
         mut on_output: impl FnMut(&[u8]),
     ) -> Result<Exit, ExecError> {
-        let asks = matches!(root, Root::SudoPassword(_));
-        let command = match root {
-            Root::Already => command.to_owned(),
-            Root::Sudo => format!("exec sudo -n -- /bin/sh -c {}", shell_word(command)),
-            Root::SudoPassword(_) => {
-                let inner =
-                    if announces == Announces::Yes { command.to_owned() } else { format!("echo {READY}; {command}") };
-                format!("exec sudo -S -p {PROMPT} -- /bin/sh -c {}", shell_word(&inner))
-            }
-        };
-        let mut channel = self.handle.channel_open_session().await?;
-        channel.exec(true, command).await?;
-        let mut end = End::default();
-        let mut stderr: Vec<u8> = Vec::new();
-        let mut head: Vec<u8> = Vec::new();
-        // Bytes sent before the receiver runs would be taken for the password; a script to passwordless sudo needs
-        // no such care and saves the round trip.
-        let mut waiting = asks || announces == Announces::Yes;
-        let mut prompts = 0;
-        while waiting {
-            match channel.wait().await {
-                Some(ChannelMsg::Data { data }) => {
-                    head.extend_from_slice(&data);
-                    if let Some(at) = head.iter().position(|b| *b == b'\n') {
-                        if head[..at] == *READY.as_bytes() {
-                            head.drain(..=at);
-                        }
-                        waiting = false;
-                    }
-                }
-                Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    stderr.extend_from_slice(&data);
-                    let text = String::from_utf8_lossy(&stderr).into_owned();
-                    if let (Some(at), Root::SudoPassword(Secret(password))) = (text.find(PROMPT), root) {
-                        prompts += 1;
-                        if prompts > 1 {
-                            channel.close().await?;
-                            return Err(ExecError::SudoPasswordWrong);
-                        }
-                        stderr = text.as_bytes()[at + PROMPT.len()..].to_vec();
-                        channel.data_bytes(format!("{password}\n").into_bytes()).await?;
-                    }
-                }
-                Some(other) => end.take(other),
-                None => return Err(end.sudo_error(&stderr).unwrap_or(ExecError::Lost)),
-            }
-        }
+        let Started { channel, head, mut stderr, mut end } = self.start(root, command, announces).await?;
         let (mut reader, writer) = channel.split();
         let send = async {
             let mut stream = writer.make_writer();
@@ -227,6 +181,66 @@ impl Connection {
         }
         end.finish(stderr)
     }
+
+    /// Starts a command as root and waits until it is ready for its input, if it says so.
+    pub(crate) async fn start(&self, root: &Root, command: &str, announces: Announces) -> Result<Started, ExecError> {
+        let asks = matches!(root, Root::SudoPassword(_));
+        let command = match root {
+            Root::Already => command.to_owned(),
+            Root::Sudo => format!("exec sudo -n -- /bin/sh -c {}", shell_word(command)),
+            Root::SudoPassword(_) => {
+                let inner =
+                    if announces == Announces::Yes { command.to_owned() } else { format!("echo {READY}; {command}") };
+                format!("exec sudo -S -p {PROMPT} -- /bin/sh -c {}", shell_word(&inner))
+            }
+        };
+        let mut channel = self.handle.channel_open_session().await?;
+        channel.exec(true, command).await?;
+        let mut end = End::default();
+        let mut stderr: Vec<u8> = Vec::new();
+        let mut head: Vec<u8> = Vec::new();
+        // Bytes sent before the receiver runs would be taken for the password; a script to passwordless sudo needs
+        // no such care and saves the round trip.
+        let mut waiting = asks || announces == Announces::Yes;
+        let mut prompts = 0;
+        while waiting {
+            match channel.wait().await {
+                Some(ChannelMsg::Data { data }) => {
+                    head.extend_from_slice(&data);
+                    if let Some(at) = head.iter().position(|b| *b == b'\n') {
+                        if head[..at] == *READY.as_bytes() {
+                            head.drain(..=at);
+                        }
+                        waiting = false;
+                    }
+                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    stderr.extend_from_slice(&data);
+                    let text = String::from_utf8_lossy(&stderr).into_owned();
+                    if let (Some(at), Root::SudoPassword(Secret(password))) = (text.find(PROMPT), root) {
+                        prompts += 1;
+                        if prompts > 1 {
+                            channel.close().await?;
+                            return Err(ExecError::SudoPasswordWrong);
+                        }
+                        stderr = text.as_bytes()[at + PROMPT.len()..].to_vec();
+                        channel.data_bytes(format!("{password}\n").into_bytes()).await?;
+                    }
+                }
+                Some(other) => end.take(other),
+                None => return Err(end.sudo_error(&stderr).unwrap_or(ExecError::Lost)),
+            }
+        }
+        Ok(Started { channel, head, stderr, end })
+    }
+}
+
+/// A command that runs, with what it has written so far.
+pub(crate) struct Started {
+    pub(crate) channel: Channel<client::Msg>,
+    pub(crate) head: Vec<u8>,
+    stderr: Vec<u8>,
+    end: End,
 }
 
 #[derive(Default)]
@@ -275,12 +289,12 @@ impl End {
 
 /// Bytes to lines.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     rest: Vec<u8>,
 }
 
 impl Lines {
-    fn feed(&mut self, bytes: &[u8], on_line: &mut impl FnMut(&str)) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], on_line: &mut impl FnMut(&str)) {
         self.rest.extend_from_slice(bytes);
         let mut start = 0;
         while let Some(at) = self.rest[start..].iter().position(|b| *b == b'\n') {

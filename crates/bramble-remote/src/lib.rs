@@ -1,4 +1,5 @@
-//! How bytes reach a node: one SSH connection each, commands on it, uploads, host keys.
+//! How bytes reach a node: one SSH connection each, commands on it, uploads, files that
+//! nodes pass on to each other, host keys.
 //!
 //! This crate does not know what is being run. It reads no environment and no home folder: whoever calls it says
 //! which keys, which agent and which known_hosts files are meant.
@@ -7,10 +8,12 @@ mod connection;
 mod error;
 mod exec;
 mod host_keys;
+mod spread;
 mod ssh_config;
 
 pub use connection::{Connection, Credentials, Dialer, Target};
 pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, Root, Secret};
 pub use host_keys::{HostKeys, UnknownKey};
+pub use spread::{Parcel, Recipient, Spreader};
 pub use ssh_config::{SshConfig, lookup};

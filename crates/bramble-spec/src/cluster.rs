@@ -184,6 +184,8 @@ pub struct Preparation {
     pub files: Vec<HeldFile>,
     /// Files to fetch.
     pub downloads: Vec<Download>,
+    /// Files to send.
+    pub uploads: Vec<Sent>,
     /// Services that run.
     pub services: Vec<String>,
 }
@@ -219,6 +221,17 @@ pub struct HeldFile {
     pub mode: FileMode,
     /// Units that read it.
     pub restart: Vec<String>,
+}
+
+/// A file from here that every node gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// Where it is here, as written.
+    pub from: String,
+    /// Where it goes.
+    pub path: String,
+    /// Permission bits.
+    pub mode: FileMode,
 }
 
 /// A file that each node fetches.

@@ -184,6 +184,9 @@ pub(crate) struct PrepareSection {
     /// Files that each node fetches.
     #[serde(default)]
     pub(crate) downloads: Vec<Spanned<DownloadSection>>,
+    /// Files from here that every node gets.
+    #[serde(default)]
+    pub(crate) uploads: Vec<Spanned<UploadSection>>,
     /// Services that are enabled and running.
     #[serde(default)]
     pub(crate) services: Vec<Spanned<String>>,
@@ -224,6 +227,19 @@ pub(crate) struct DownloadSection {
     pub(crate) url: Spanned<String>,
     /// The digest of its bytes.
     pub(crate) sha256: Sha256Digest,
+    /// Where it goes on the node.
+    pub(crate) path: Spanned<String>,
+    /// Permission bits in octal; 0644 if not given.
+    pub(crate) mode: Option<FileMode>,
+}
+
+/// A file from here that every node gets. It is sent once, and the nodes pass it on to each other, unless its mode says
+/// that not everybody may read it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UploadSection {
+    /// Where it is here; a relative path starts at the cluster file.
+    pub(crate) from: Spanned<String>,
     /// Where it goes on the node.
     pub(crate) path: Spanned<String>,
     /// Permission bits in octal; 0644 if not given.

@@ -69,6 +69,8 @@ pub struct Upload {
     pub from: PathBuf,
     /// The digest of its bytes.
     pub sha256: Sha256Digest,
+    /// Whether not everybody may read it.
+    pub secret: bool,
 }
 
 /// Something that stands in the way.
@@ -98,6 +100,11 @@ impl Plan {
 
 fn hash(kind: &str, name: &str) -> String {
     sha256(format!("{kind}:{name}").as_bytes())[..16].to_owned()
+}
+
+/// Whether permission bits in octal let others read.
+fn readable_by_all(mode: &str) -> bool {
+    mode.chars().last().and_then(|digit| digit.to_digit(8)).is_some_and(|bits| bits & 4 != 0)
 }
 
 fn encode(text: &str) -> String {
@@ -551,15 +558,21 @@ impl Planner<'_> {
         let mut script = Script::new();
         self.touch(&blob.path, &mut script);
         let hash = hash("file", &blob.path);
+        let note = blob_note(&blob.path);
         let (verb, uploads) = match &blob.source {
             BlobSource::Upload(from) => {
                 let staged = format!("{}/{}", crate::BLOBS, blob.sha256);
-                script.call("install_blob", [&hash, &blob.path, &blob.mode, blob.sha256.as_str(), &staged]);
-                let upload = Upload { name: blob.path.clone(), from: from.clone(), sha256: blob.sha256.clone() };
+                script.call("install_blob", [&hash, &blob.path, &blob.mode, blob.sha256.as_str(), &note, &staged]);
+                let upload = Upload {
+                    name: blob.path.clone(),
+                    from: from.clone(),
+                    sha256: blob.sha256.clone(),
+                    secret: !readable_by_all(&blob.mode),
+                };
                 ("install", vec![upload])
             }
             BlobSource::Url(url) => {
-                script.call("fetch_blob", [&hash, &blob.path, &blob.mode, blob.sha256.as_str(), url]);
+                script.call("fetch_blob", [&hash, &blob.path, &blob.mode, blob.sha256.as_str(), &note, url]);
                 ("fetch", Vec::new())
             }
         };
@@ -583,7 +596,12 @@ impl Planner<'_> {
             let staged = format!("{}/{}", crate::BLOBS, image.sha256);
             let mut script = Script::new();
             script.call("ctr -n k8s.io images import", [&staged]).call("rm -f --", [&staged]);
-            let upload = Upload { name: image.name.clone(), from: image.archive.clone(), sha256: image.sha256.clone() };
+            let upload = Upload {
+                name: image.name.clone(),
+                from: image.archive.clone(),
+                sha256: image.sha256.clone(),
+                secret: false,
+            };
             self.plan.changes.push(Change {
                 title: format!("import the image {}", image.name),
                 details: Vec::new(),

@@ -248,28 +248,39 @@ unit_failed() {
 
 unit_do() { systemctl "$1" "$2" || unit_failed "$2"; } # verb unit
 
-install_blob() { # hash path mode digest staged
-    remember_file "$1" "$2"
-    mkdir -p -- "$(dirname -- "$2")"
-    t=$2.bramble-new
-    cp -- "$5" "$t"
-    s=$(sha256sum <"$t")
-    if [ "${s%% *}" != "$4" ]; then rm -f -- "$t" "$5"; echo "what was uploaded for $2 has the digest ${s%% *}"; return 1; fi
-    chmod "$3" "$t"
-    settle "$t" "$2"
-    rm -f -- "$5"
+# What was verified while it was written need not be read again by the next look.
+verified() { # path digest note
+    mkdir -p "$B/blobs.seen"
+    printf '%s %s\n' "$2" "$(stat -c '%s %Y %Z %i' -- "$1")" >"$B/blobs.seen/$3"
 }
 
-fetch_blob() { # hash path mode digest url
+install_blob() { # hash path mode digest note staged
     remember_file "$1" "$2"
     mkdir -p -- "$(dirname -- "$2")"
     t=$2.bramble-new
-    if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 15 -o "$t" -- "$5"
-    else wget -q -T 15 -t 3 -O "$t" -- "$5"; fi || { rm -f -- "$t"; echo "$5 cannot be fetched"; return 1; }
-    s=$(sha256sum <"$t")
-    if [ "${s%% *}" != "$4" ]; then rm -f -- "$t"; echo "$5 has the digest ${s%% *}, expected was $4"; return 1; fi
+    if [ "$(stat -c %d -- "$6")" = "$(stat -c %d -- "$(dirname -- "$2")")" ]; then mv -f -- "$6" "$t"
+    else
+        cp -- "$6" "$t"
+        s=$(sha256sum <"$t")
+        if [ "${s%% *}" != "$4" ]; then rm -f -- "$t" "$6"; echo "what was uploaded for $2 has the digest ${s%% *}"; return 1; fi
+    fi
     chmod "$3" "$t"
     settle "$t" "$2"
+    verified "$2" "$4" "$5"
+    rm -f -- "$6"
+}
+
+fetch_blob() { # hash path mode digest note url
+    remember_file "$1" "$2"
+    mkdir -p -- "$(dirname -- "$2")"
+    t=$2.bramble-new
+    if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 15 -o "$t" -- "$6"
+    else wget -q -T 15 -t 3 -O "$t" -- "$6"; fi || { rm -f -- "$t"; echo "$6 cannot be fetched"; return 1; }
+    s=$(sha256sum <"$t")
+    if [ "${s%% *}" != "$4" ]; then rm -f -- "$t"; echo "$6 has the digest ${s%% *}, expected was $4"; return 1; fi
+    chmod "$3" "$t"
+    settle "$t" "$2"
+    verified "$2" "$4" "$5"
 }
 
 # Begins a step that is done once; $4, if given, is how to undo it, base64.

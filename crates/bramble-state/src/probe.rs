@@ -38,6 +38,11 @@ pub(crate) fn sysctl_path(key: &str) -> String {
     format!("/proc/sys/{}", key.chars().map(swap).collect::<String>())
 }
 
+/// The name of the note that says which file at this path was verified last.
+pub(crate) fn blob_note(path: &str) -> String {
+    sha256(path.as_bytes())[..16].to_owned()
+}
+
 pub(crate) fn zone_file(zone: &str) -> String {
     format!("/usr/share/zoneinfo/{zone}")
 }
@@ -53,7 +58,7 @@ struct Wanted {
     units: BTreeSet<String>,
     sysctls: BTreeSet<String>,
     modules: BTreeSet<String>,
-    blobs: BTreeMap<String, String>,
+    blobs: BTreeSet<String>,
     images: bool,
     locales: bool,
     autoremove: bool,
@@ -107,7 +112,7 @@ impl Wanted {
                 self.units.insert(unit.name.clone());
             }
             Resource::Blob(blob) => {
-                self.blobs.insert(blob.path.clone(), blob.sha256.to_string());
+                self.blobs.insert(blob.path.clone());
                 self.stats.insert(blob.path.clone());
             }
             Resource::Images(_) => self.images = true,
@@ -166,8 +171,8 @@ pub fn observe_script(resources: &[Resource]) -> String {
         script.fixed("esac\n}");
         script.call_with("sha256sum --", wanted.files.keys(), SHA_LOOP);
     }
-    for (path, digest) in &wanted.blobs {
-        script.set("f", path).set("e", digest).set("h", &sha256(path.as_bytes())[..16]).fixed(BLOB_CHECK);
+    for path in &wanted.blobs {
+        script.set("f", path).set("h", &blob_note(path)).fixed(BLOB_CHECK);
     }
     if !wanted.packages.is_empty() {
         let query = "dpkg-query -W -f='package ${Package} ${db:Status-Abbrev}|${Version}\\n' --";
@@ -229,7 +234,7 @@ const MODULE_FUNCTION: &str = r#"modules() {
 /// those of the moment when it was last verified is the verified one.
 const BLOB_CHECK: &str = r#"if s=$(stat -c '%s %Y %Z %i' -- "$f" 2>/dev/null); then
     r=; [ ! -r "$B/blobs.seen/$h" ] || IFS= read -r r <"$B/blobs.seen/$h" || :
-    if [ "$r" = "$e $s" ]; then printf 'blob %s %s\n' "$e" "$f"
+    if [ "${r#* }" = "$s" ]; then printf 'blob %s %s\n' "${r%% *}" "$f"
     else d=$(sha256sum <"$f"); printf 'blob %s %s\n' "${d%% *}" "$f"
         if [ -d "$B" ]; then mkdir -p "$B/blobs.seen"; printf '%s %s\n' "${d%% *}" "$s" >"$B/blobs.seen/$h"; fi
     fi

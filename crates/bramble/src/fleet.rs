@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bramble_remote::{
-    ConnectError, Connection, Credentials, Dialer, HostKeys, Root, Secret, SshConfig, Target, UnknownKey,
+    ConnectError, Connection, Credentials, Dialer, HostKeys, Root, Secret, Spreader, SshConfig, Target, UnknownKey,
 };
 use bramble_spec::{Jump, Node, Sudo};
 use tokio::sync::Semaphore;
@@ -134,6 +134,7 @@ struct ConnectPlan {
     port: u16,
     jump: Option<Jump>,
     dialer: Arc<Dialer>,
+    spreader: Arc<Spreader>,
     lookups: Semaphore,
     root: Root,
 }
@@ -165,6 +166,7 @@ impl ConnectPlan {
             port: access.port,
             jump: access.jump.clone(),
             dialer: Arc::new(Dialer::new(HostKeys::open(files))),
+            spreader: Arc::default(),
             lookups: Semaphore::new(LOOKUPS),
             root,
         })
@@ -173,8 +175,8 @@ impl ConnectPlan {
     async fn connect(&self, node: Node, progress: Progress) -> Result<NodeSession, ConnectError> {
         let (target, credentials) = self.target(&node).await;
         let connection = Connection::open(&target, &credentials, &self.dialer).await?;
-        let (dialer, root) = (self.dialer.clone(), self.root.clone());
-        Ok(NodeSession { node, target, credentials, dialer, root, connection, progress })
+        let (dialer, spreader, root) = (self.dialer.clone(), self.spreader.clone(), self.root.clone());
+        Ok(NodeSession { node, target, credentials, dialer, spreader, root, connection, progress })
     }
 
     async fn target(&self, node: &Node) -> (Target, Credentials) {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
-use bramble_remote::{ConnectError, Connection, Credentials, Dialer, Exit, Root, Target};
+use anyhow::{anyhow, bail};
+use bramble_remote::{ConnectError, Connection, Credentials, Dialer, Exit, Parcel, Recipient, Root, Spreader, Target};
 use bramble_spec::Node;
 use bramble_state::{BLOBS, Observation, Plan, Record, Resource, observe_script, parse_record};
-use tokio::fs::File;
 
 use crate::progress::{Event, Progress};
 
@@ -17,6 +16,7 @@ pub(crate) struct NodeSession {
     pub(crate) target: Target,
     pub(crate) credentials: Credentials,
     pub(crate) dialer: Arc<Dialer>,
+    pub(crate) spreader: Arc<Spreader>,
     pub(crate) root: Root,
     pub(crate) connection: Connection,
     pub(crate) progress: Progress,
@@ -78,9 +78,19 @@ impl NodeSession {
     pub(crate) async fn apply(&self, plan: &Plan, mut on_fact: impl FnMut(&str, &str)) -> anyhow::Result<()> {
         for upload in plan.changes.iter().flat_map(|change| &change.uploads) {
             self.say(Event::Upload(upload.name.clone()));
-            let file =
-                File::open(&upload.from).await.with_context(|| format!("cannot read {}", upload.from.display()))?;
-            self.connection.upload(&self.root, &upload.name, upload.sha256.as_str(), BLOBS, file).await?;
+            let parcel = Parcel {
+                name: &upload.name,
+                digest: upload.sha256.as_str(),
+                folder: BLOBS,
+                from: &upload.from,
+                secret: upload.secret,
+            };
+            let to = Recipient { connection: &self.connection, root: &self.root, address: self.node.address };
+            self.spreader
+                .deliver(&to, &parcel, |have, size| {
+                    self.say(Event::Uploaded(format!("{} {} %", upload.name, have * 100 / size.max(1))));
+                })
+                .await?;
         }
         let total = plan.changes.len();
         let mut tail: Vec<String> = Vec::new();

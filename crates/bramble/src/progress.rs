@@ -19,6 +19,7 @@ pub(crate) enum Event {
     Running,
     Lost,
     Upload(String),
+    Uploaded(String),
     Change { number: usize, total: usize, title: String },
     Line(String),
     Undo(String),
@@ -84,7 +85,9 @@ impl Phase {
         match event {
             Event::Connecting => Phase::Connecting,
             Event::Looking | Event::Running => Phase::Looking,
-            Event::Upload(_) | Event::Change { .. } | Event::Line(_) | Event::Undo(_) => Phase::Changing,
+            Event::Upload(_) | Event::Uploaded(_) | Event::Change { .. } | Event::Line(_) | Event::Undo(_) => {
+                Phase::Changing
+            }
             Event::Rebooting(_) => Phase::Rebooting,
             Event::Waiting(_) => Phase::Waiting,
             Event::Looked | Event::Done(_) => Phase::Done,
@@ -165,7 +168,7 @@ impl Progress {
             Event::Looked => "looked at".to_owned(),
             Event::Running => "running".to_owned(),
             Event::Lost => "no answer".to_owned(),
-            Event::Upload(what) => format!("uploading {what}"),
+            Event::Upload(what) | Event::Uploaded(what) => format!("uploading {what}"),
             Event::Change { number, total, title } => format!("[{number}/{total}] {title}"),
             Event::Line(line) => {
                 if printer.verbose {
@@ -190,8 +193,15 @@ impl Progress {
             }
             Shown::Crowd(crowd, _) => crowd.note(name, &event, text),
             Shown::Nothing => {
-                let dull =
-                    matches!(event, Event::Connecting | Event::Looking | Event::Looked | Event::Running | Event::Lost);
+                let dull = matches!(
+                    event,
+                    Event::Connecting
+                        | Event::Looking
+                        | Event::Looked
+                        | Event::Running
+                        | Event::Lost
+                        | Event::Uploaded(_)
+                );
                 if printer.verbose || !dull {
                     let seconds = inner.started.elapsed().as_secs_f32();
                     printer.info(format!("{name:width$} {seconds:6.1}s {text}", width = inner.width));

@@ -6,8 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use bramble_kube::{Bundle, Inputs};
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Severity};
+use bramble_kube::{Bundle, Inputs, LocalFile};
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Severity, Sha256Digest, hex};
+use sha2::{Digest, Sha256};
 
 use crate::Common;
 use crate::output::{Printer, Style};
@@ -112,6 +113,11 @@ impl Project {
     /// What the plan needs besides the cluster file. What must be fetched is fetched once and pinned.
     pub(crate) fn inputs(&self, printer: &Printer) -> anyhow::Result<Inputs> {
         let mut inputs = Inputs::default();
+        for sent in &self.cluster.preparation.uploads {
+            let path = self.path(&sent.from);
+            let sha256 = file_digest(&path)?;
+            inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
+        }
         let Distribution::Kubeadm(config) = &self.cluster.distribution else { return Ok(inputs) };
         let mut pins = Pins::open(&self.dir.join("bramble.lock"), self.private_dir()?.join("cache"))?;
         match &config.source {
@@ -171,6 +177,15 @@ impl Project {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn file_digest(path: &Path) -> anyhow::Result<Sha256Digest> {
+    let digest = || {
+        let mut hasher = Sha256::new();
+        std::io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+        hex(&hasher.finalize()).parse().map_err(|_| std::io::Error::other("its digest is none"))
+    };
+    digest().with_context(|| format!("cannot read {}, a file of `prepare.uploads`", path.display()))
 }
 
 /// Held while a run changes a cluster.

@@ -105,7 +105,12 @@ impl Resolver {
             }
         }
         let mut paths: HashMap<String, Span> = HashMap::new();
-        let all = section.files.iter().map(|f| &f.value.path).chain(section.downloads.iter().map(|d| &d.value.path));
+        let all = section
+            .files
+            .iter()
+            .map(|f| &f.value.path)
+            .chain(section.downloads.iter().map(|d| &d.value.path))
+            .chain(section.uploads.iter().map(|u| &u.value.path));
         for path in all {
             let text = path.value.as_str();
             if !text.starts_with('/')
@@ -132,6 +137,15 @@ impl Resolver {
                     format!("`{}` is not a URL", download.value.url.value),
                     download.value.url.span,
                     "it starts with https:// or http://",
+                );
+            }
+        }
+        for upload in &section.uploads {
+            if upload.value.from.value.is_empty() {
+                self.error(
+                    "`from` names no file",
+                    upload.value.from.span,
+                    "write where the file is, like ./images.tar",
                 );
             }
         }
@@ -171,6 +185,11 @@ impl Resolver {
                     path: d.value.path.value,
                     mode: mode(d.value.mode),
                 })
+                .collect(),
+            uploads: section
+                .uploads
+                .into_iter()
+                .map(|u| Sent { from: u.value.from.value, path: u.value.path.value, mode: mode(u.value.mode) })
                 .collect(),
             services: values(section.services),
         }
