@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
 PACKAGES := ca-certificates dnsmasq-base gcc iproute2 libc6-dev mmdebstrap nftables openssh-client procps systemd-container
 
-.PHONY: up down test lint deps
+.PHONY: up down test lint bench deps
 
 up: deps
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
@@ -19,6 +19,11 @@ test: deps
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+bench: PACKAGES += python3-venv time
+bench: deps
+	$(CARGO) build --release --workspace
+	$(SUDO) env "PATH=$$PATH" python3 bench/run.py $(PARTS)
 
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Abbrev}\n' $(PACKAGES) 2>/dev/null | awk '$$2 == "ii" { print $$1 }' | sort >.deps; \

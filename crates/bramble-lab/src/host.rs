@@ -1,6 +1,8 @@
 //! Commands on the machine that carries the racks.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -170,4 +172,39 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
         _ => Ok(()),
     }
+}
+
+/// Kernel settings of the host that racks need, and the least value of each: boards reach out through it, and each
+/// board's systemd watches files (the default of 128 instances is enough for two dozen boards).
+const SETTINGS: [(&str, u32); 2] = [("net/ipv4/ip_forward", 1), ("fs/inotify/max_user_instances", 8192)];
+
+fn setting_file(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}
+
+/// What the settings are now.
+pub(crate) fn settings() -> BTreeMap<String, u32> {
+    let value = |name: &str| fs::read_to_string(setting_file(name)).ok()?.trim().parse().ok();
+    SETTINGS.iter().filter_map(|(name, _)| Some(((*name).to_owned(), value(name)?))).collect()
+}
+
+/// Raises the settings that are too low.
+pub(crate) fn raise_settings() -> Result<(), Error> {
+    let now = settings();
+    for (name, least) in SETTINGS {
+        if now.get(name).is_none_or(|value| *value < least) {
+            let path = setting_file(name);
+            fs::write(&path, least.to_string()).at("write", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the settings the values that they had before.
+pub(crate) fn restore_settings(earlier: &BTreeMap<String, u32>) -> Result<(), Error> {
+    for (name, value) in earlier {
+        let path = setting_file(name);
+        fs::write(&path, value.to_string()).at("write", &path)?;
+    }
+    Ok(())
 }

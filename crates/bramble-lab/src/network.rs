@@ -62,7 +62,6 @@ pub(crate) fn up(rack: &Rack) -> Result<(), Error> {
     let file = rack.dir.join("nat.nft");
     crate::host::write(&file, rules, 0o600)?;
     run("nft", &["-f", &file.to_string_lossy()])?;
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").at("write", Path::new("/proc/sys/net/ipv4/ip_forward"))?;
     dns(rack, &bridge)
 }
 

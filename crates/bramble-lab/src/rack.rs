@@ -1,6 +1,6 @@
 //! Racks: what they are, and how they come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Group;
 use crate::host::{Error, Event, Events, PathContext, remove_tree, require_root, run, write};
 use crate::node::{self, NodeState};
-use crate::{network, root};
+use crate::{host, network, root};
 
 /// Where the lab keeps its things.
 #[derive(Debug, Clone)]
@@ -52,8 +52,9 @@ pub struct Rack {
     pub nodes: Vec<RackNode>,
     /// The shared root below the nodes' disks.
     pub(crate) base: PathBuf,
-    /// Whether IP forwarding was off on the host before the first rack.
-    pub(crate) forwarding_was_off: bool,
+    /// The host's kernel settings as they were before the first rack.
+    #[serde(default)]
+    pub(crate) host_settings: BTreeMap<String, u32>,
     pub(crate) sudo_password: bool,
     #[serde(skip)]
     pub(crate) dir: PathBuf,
@@ -122,6 +123,7 @@ impl Lab {
             Err(other) => return Err(other),
         };
         events(Event::Step(format!("Raising rack `{}`: {} nodes on {}", rack.name, rack.nodes.len(), rack.subnet)));
+        host::raise_settings()?;
         network::up(&rack)?;
         for node in &rack.nodes {
             node::dress(&rack, node)?;
@@ -171,17 +173,16 @@ impl Lab {
             }
             Ok(RackNode { name: name.clone(), address, mac })
         });
-        let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
-        let forwarding_was_off = match others.first() {
-            Some(other) => other.forwarding_was_off,
-            None => forwarding.trim() == "0",
+        let host_settings = match others.first() {
+            Some(other) => other.host_settings.clone(),
+            None => host::settings(),
         };
         let rack = Rack {
             name: request.name.clone(),
             subnet,
             nodes: nodes.collect::<Result<_, _>>()?,
             base,
-            forwarding_was_off,
+            host_settings,
             sudo_password: request.sudo_password,
             dir: self.racks().join(&request.name),
         };
@@ -205,10 +206,8 @@ impl Lab {
         }
         network::down(&rack.name)?;
         Group::rack(&rack.name).remove()?;
-        let last = self.list()?.len() == 1;
-        if last && rack.forwarding_was_off {
-            let path = Path::new("/proc/sys/net/ipv4/ip_forward");
-            fs::write(path, "0").at("write", path)?;
+        if self.list()?.len() == 1 {
+            host::restore_settings(&rack.host_settings)?;
         }
         // The record goes last: until then the rack can be taken down again.
         for entry in fs::read_dir(&rack.dir).at("read", &rack.dir)? {

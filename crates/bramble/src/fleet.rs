@@ -11,6 +11,7 @@ use bramble_spec::{Jump, Node, Sudo};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::folded::{fold, group};
 use crate::node::NodeSession;
 use crate::output::Printer;
 use crate::progress::{Event, Progress};
@@ -117,10 +118,30 @@ impl<T: Send + 'static> Fleet<T> {
         bail!("not every node can be reached:{}", self.losses());
     }
 
-    /// A line for each node that is lost.
+    /// A line for each reason why nodes are lost.
     pub(crate) fn losses(&self) -> String {
-        self.lost.iter().map(|(node, error)| format!("\n  {}: {error:#}", node.name)).collect()
+        let lines = lines(self.lost.iter().map(|(node, error)| (node.name.as_str(), without_address(node, error))));
+        match self.lost.as_slice() {
+            // Of one alone everything can be said.
+            [(node, error)] => format!("\n  {}: {error:#}", node.name),
+            _ => lines,
+        }
     }
+}
+
+/// Why a node is lost, in words that are the same for all nodes that are lost for the same reason.
+pub(crate) fn without_address(node: &Node, error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let address = node.address.to_string();
+    let Some(at) = text.find(&address) else { return text };
+    let rest = &text[at + address.len()..];
+    let rest = rest.strip_prefix(':').map_or(rest, |port| port.trim_start_matches(|c: char| c.is_ascii_digit()));
+    format!("{}it{rest}", &text[..at])
+}
+
+/// Names and what is to be said of each, one line for those of which the same is to be said.
+pub(crate) fn lines<'a>(items: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    group(items).into_iter().map(|(names, text)| format!("\n  {}: {text}", fold(names))).collect()
 }
 
 struct ConnectPlan {

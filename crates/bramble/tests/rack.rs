@@ -39,7 +39,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
     let node = rack.node(1);
     let url = serve("10.78.1.1");
     let digest: String = Sha256::digest(FETCHED).iter().map(|byte| format!("{byte:02x}")).collect();
-    let steps = include_str!("../../../tests/w23/prepare.yaml").replace("@URL@", &url).replace("@SHA256@", &digest);
+    let steps = include_str!("../../../bench/w23/prepare.yaml").replace("@URL@", &url).replace("@SHA256@", &digest);
     rack.append(&steps);
     // sudo leaves its own mark in the home folder when it is first used.
     assert_code(&rack.run(&["run", "sudo true"]), 0);

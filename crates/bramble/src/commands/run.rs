@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde_json::json;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, without_address};
 use crate::folded::{fold, group};
 use crate::node::NodeSession;
 use crate::output::{Format, Printer, Style};
@@ -85,7 +85,7 @@ impl Run {
             name: node.name.to_string(),
             code: None,
             stdout: String::new(),
-            stderr: format!("{error:#}"),
+            stderr: without_address(&node, &error),
         }));
         answers.sort_by_key(|answer| known.iter().position(|known| *known == answer.name));
         let worst = answers.iter().map(|answer| answer.code.map_or(255, |code| code.min(254))).max().unwrap_or(0);

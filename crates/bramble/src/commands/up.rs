@@ -9,6 +9,7 @@ use bramble_kube::smoke_mark;
 use bramble_spec::{Cluster, Distribution, Role};
 use serde_json::json;
 
+use crate::fleet::lines;
 use crate::folded::{fold, group};
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
@@ -46,8 +47,8 @@ impl Up {
         let mut surveys = fleet.nodes;
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
         if !obstacles.is_empty() {
-            let list: Vec<String> = obstacles.iter().map(|(name, message)| format!("\n  {name}: {message}")).collect();
-            bail!("nothing was changed, because of:{}", list.concat());
+            let list = lines(obstacles.iter().map(|(name, message)| (name.as_str(), message.clone())));
+            bail!("nothing was changed, because of:{list}");
         }
         let mut plans = engine::node_plans(&cluster, &surveys);
         if self.prepare_only {
@@ -81,14 +82,13 @@ impl Up {
         let outcome = outcome.inspect_err(|_| progress.end())?;
         if !outcome.failed.is_empty() {
             progress.end();
-            let list: Vec<String> =
-                outcome.failed.iter().map(|(name, error)| format!("\n  {name}: {error:#}")).collect();
+            let list = lines(outcome.failed.iter().map(|(name, error)| (name.as_str(), format!("{error:#}"))));
             let good = outcome.sessions.len() - outcome.failed.len();
             bail!(
                 "{} of {} nodes failed ({good} are done); run `bramble up` again when this is mended:{}",
                 outcome.failed.len(),
                 outcome.sessions.len(),
-                list.concat()
+                list
             );
         }
         let smoke = if gates {

@@ -1,9 +1,9 @@
 #!/bin/sh
 # From prepared nodes to all Ready: `bramble up` against a hand-written script that runs `kubeadm init` and starts the
 # joins as early as they can be, with the CA pinned, too. Both on a rack of one control plane and two workers of the
-# same bundle, prepared by `bramble up --prepare-only`. Usage: tests/kubeadm/measure.sh [runs]. Needs root.
+# same bundle, prepared by `bramble up --prepare-only`. Usage: bench/ready.sh [runs]. Needs root.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 runs=${1:-3} bramble=$PWD/target/release/bramble work=$(mktemp -d) rack=meas net=10.78.30
 trap '"$bramble" lab down $rack >/dev/null 2>&1; rm -rf "$work"' EXIT
 "$bramble" -q lab up --name $rack --subnet $net.0/24 --dir "$work" >/dev/null
@@ -72,3 +72,6 @@ done
 median() { sort -n "$1" | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
 f=$(median "$work/floor") o=$(median "$work/ours")
 echo "prepared to all Ready, median of $runs: floor $f ms, bramble $o ms, ratio $(awk "BEGIN { printf \"%.2f\", $o / $f }")"
+join() { tr '\n' ',' <"$1" | sed 's/,$//'; }
+mkdir -p docs/performance
+printf '{"one script": [%s], "bramble": [%s]}\n' "$(join "$work/floor")" "$(join "$work/ours")" >docs/performance/ready.json
