@@ -18,7 +18,7 @@ import w23
 from rack import ROOT, raise_file_limit, run, say
 
 VENV = ROOT / "target/bench-venv"
-PARTS = ["w23", "ready", "handshake", "crowd", "sshd", "spread", "report"]
+PARTS = ["w23", "spread", "handshake", "crowd", "sshd", "ready", "report"]
 
 
 def ensure_venv():
@@ -59,7 +59,7 @@ def main():
             elif part == "sshd":
                 crowd.measure_sshd(work, **({"counts": (20,), "turns": 1} if quick else {}))
             elif part == "spread":
-                spread.measure(work, **({"runs": 1, "direct": False} if quick else {}))
+                spread.measure(work, **({"runs": 1, "direct": ()} if quick else {}))
             elif part == "report":
                 subprocess.run([VENV / "bin/python", "bench/report.py"], check=True)
 

@@ -154,10 +154,16 @@ impl Connection {
                         _ => unreachable(&error.to_string()),
                     })?;
                 stream.set_nodelay(true).map_err(|error| unreachable(&error.to_string()))?;
-                // The server speaks first. One that is slow to must not keep others from their handshake.
-                tokio::time::timeout(LOGIN_TIMEOUT, stream.peek(&mut [0])).await.map_err(|_| slow())?.ok();
+                let turn = match dialer.handshakes.try_acquire() {
+                    Ok(turn) => Some(turn),
+                    // Where many wait, one whose server is slow to say its first word must not keep others from their
+                    // handshake; where none wait, waiting for that word would only cost a journey there and back.
+                    Err(_) => {
+                        tokio::time::timeout(LOGIN_TIMEOUT, stream.peek(&mut [0])).await.map_err(|_| slow())?.ok();
+                        dialer.handshakes.acquire().await.ok()
+                    }
+                };
                 drop(call);
-                let turn = dialer.handshakes.acquire().await.ok();
                 let handshake = async { client::connect_stream(config, stream, client).await.map_err(Handshake::Ssh) };
                 (tokio::time::timeout(LOGIN_TIMEOUT, handshake).await, turn)
             }

@@ -104,9 +104,6 @@ pub enum ExecError {
         /// What went wrong.
         reason: String,
     },
-    /// There is no perl to run a relay; the file is sent another way.
-    #[error("there is no perl on the node")]
-    NoPerl,
     /// The file to upload cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {

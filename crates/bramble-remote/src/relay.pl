@@ -28,7 +28,11 @@ for (split '/', $folder) { $made .= "$_/"; mkdir $made; }
 my $there = !-e $part && -f $whole ? $whole : $part;
 sysopen(my $file, $there, O_RDWR | O_CREAT) or fail("$there cannot be opened: $!");
 # The relay of an earlier stage may be about to end.
-for (1 .. 50) { last if flock $file, 2 | 4; $_ < 50 or fail('another run is bringing this file to the node'); select undef, undef, undef, 0.1; }
+for (1 .. 50) {
+    last if flock $file, 2 | 4;
+    fail('another run is bringing this file to the node') if $_ == 50;
+    select undef, undef, undef, 0.1;
+}
 rename $there, $part;
 my $have = -s $file;
 if ($have > $size) { truncate $file, 0; $have = 0; }
@@ -241,7 +245,7 @@ while (1) {
     from_bramble() if vec $r, fileno STDIN, 1;
     if ($source && (vec($r, fileno $source, 1) || vec($w, fileno $source, 1))) { from_source(); }
     if ($port && vec $r, fileno $door, 1) {
-        if (accept my $socket, $door) {
+        if (accept(my $socket, $door) && keys %guests < 64) {
             $guests{fileno $socket} = { socket => quick($socket), asked => '', out => '', sent => 0, told => time };
         }
     }

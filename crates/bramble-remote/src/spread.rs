@@ -84,13 +84,21 @@ impl Spreader {
         let size = file.metadata().await.map_err(unreadable)?.len();
         if size >= RELAYED_FROM && !parcel.secret {
             let spread = lock(&self.files).entry(parcel.digest.to_owned()).or_default().clone();
-            match spread.deliver(to, parcel, &mut file, size, &mut on_progress).await {
-                Err(ExecError::NoPerl) => drop(file.rewind().await.map_err(unreadable)?),
-                result => return result,
+            if spread.deliver(to, parcel, &mut file, size, &mut on_progress).await? == Outcome::NoRelay {
+                file.rewind().await.map_err(unreadable)?;
+            } else {
+                return Ok(());
             }
         }
         to.connection.upload(to.root, parcel.name, parcel.digest, parcel.folder, file).await
     }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Delivered,
+    /// The node cannot run a relay.
+    NoRelay,
 }
 
 /// One file on its way.
@@ -123,6 +131,18 @@ impl<'a> Loading<'a> {
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// A relay that others may be sent to, while this exists.
+struct Place {
+    spread: Arc<Spread>,
+    index: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.spread.gone(self.index);
     }
 }
 
@@ -159,12 +179,12 @@ impl Spread {
         file: &mut File,
         size: u64,
         on_progress: &mut impl FnMut(u64, u64),
-    ) -> Result<(), ExecError> {
+    ) -> Result<Outcome, ExecError> {
         let failure = |reason: String| ExecError::Upload { name: parcel.name.to_owned(), reason };
         let words = [RELAY, parcel.digest, &size.to_string(), parcel.folder, &to.address.to_string()].map(shell_word);
         let [relay, arguments @ ..] = words;
         let command = format!(
-            "command -v perl >/dev/null || {{ echo no-perl; exit; }}; exec perl -e {relay} {}",
+            "command -v perl >/dev/null || {{ echo no-perl; exit; }}; export LC_ALL=C; exec perl -e {relay} {}",
             arguments.join(" ")
         );
         let started = to.connection.start(to.root, &command, Announces::Yes).await?;
@@ -172,11 +192,11 @@ impl Spread {
         let mut events = Events::new(reader, &started.head);
         let (mut have, port) = match events.next().await {
             Some(Event::At(have, port)) => (have, port),
-            Some(Event::NoPerl) => return Err(ExecError::NoPerl),
             Some(Event::Fail(why)) => return Err(failure(why)),
-            _ => return Err(failure("the node does not say where it is".to_owned())),
+            _ => return Ok(Outcome::NoRelay),
         };
         let (index, token) = self.join(to.address, port);
+        let place = Place { spread: self.clone(), index };
         let loading = Loading::new(&self.loading);
         let mut stream = writer.make_writer();
         let mut tell = async |line: String| stream.write_all(line.as_bytes()).await.map_err(|_| ExecError::Lost);
@@ -228,16 +248,14 @@ impl Spread {
                     }
                     Some(Event::Good) => break 'source Ok(()),
                     Some(Event::Fail(why)) => break 'source Err(failure(why)),
-                    Some(Event::At(..) | Event::NoPerl | Event::Other) => {}
-                    None => break 'source Err(ExecError::Lost),
+                    Some(Event::At(..) | Event::Other) => {}
+                    None if events.complaint.is_empty() => break 'source Err(ExecError::Lost),
+                    None => break 'source Err(failure(events.complaint.trim().to_owned())),
                 }
             }
         };
         drop(loading);
-        if result.is_err() {
-            self.gone(index);
-            return result;
-        }
+        result?;
         on_progress(size, size);
         tokio::spawn(async move {
             let mut loading = self.loading.subscribe();
@@ -256,12 +274,12 @@ impl Spread {
                 () = unneeded => {}
                 () = async { while events.next().await.is_some() {} } => {}
             }
-            self.gone(index);
+            drop(place);
             // If it is not there any more, that is what was wanted.
             writer.eof().await.ok();
             writer.close().await.ok();
         });
-        Ok(())
+        Ok(Outcome::Delivered)
     }
 }
 
@@ -299,7 +317,6 @@ enum Event {
     Bad(String),
     Good,
     Fail(String),
-    NoPerl,
     Other,
 }
 
@@ -315,7 +332,6 @@ impl Event {
             ("bad", _) => Event::Bad(rest.to_owned()),
             ("good", _) => Event::Good,
             ("fail", _) => Event::Fail(rest.to_owned()),
-            ("no-perl", _) => Event::NoPerl,
             _ => Event::Other,
         }
     }
@@ -323,13 +339,16 @@ impl Event {
 
 struct Events {
     reader: ChannelReadHalf,
+    /// What it wrote to its standard error: words of a perl that died, or of one that only warns.
+    complaint: String,
     lines: Lines,
     waiting: std::collections::VecDeque<Event>,
 }
 
 impl Events {
     fn new(reader: ChannelReadHalf, head: &[u8]) -> Events {
-        let mut events = Events { reader, lines: Lines::default(), waiting: Default::default() };
+        let mut events =
+            Events { reader, complaint: String::new(), lines: Lines::default(), waiting: Default::default() };
         events.feed(head);
         events
     }
@@ -347,10 +366,8 @@ impl Events {
             }
             match self.reader.wait().await? {
                 ChannelMsg::Data { data } => self.feed(&data),
-                // perl's own complaint, before it dies of it.
-                ChannelMsg::ExtendedData { data, .. } => {
-                    let text = String::from_utf8_lossy(&data).trim().to_owned();
-                    self.waiting.push_back(Event::Fail(text));
+                ChannelMsg::ExtendedData { data, .. } if self.complaint.len() < 4096 => {
+                    self.complaint.push_str(&String::from_utf8_lossy(&data));
                 }
                 _ => {}
             }

@@ -166,7 +166,8 @@ apt_do() { # hash arguments…
     shift
     if entry "$h" 'remove the packages that bramble installed'; then
         dpkg-query -W -f='${Package}\n' >"$E/before"
-        apt-mark showmanual >"$E/manual"
+        # What apt-mark showmanual would take half a second of a board to say: who is not in here was asked for by name.
+        cat /var/lib/apt/extended_states >"$E/extended" 2>/dev/null || :
         : >"$E/ours"
         : >"$E/gone"
         cat >"$E/undo" <<'UNDO'
@@ -181,25 +182,30 @@ fi
 gone=$(sort -u "$E/gone" | while read -r p; do if ! dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^.i'; then echo "$p"; fi; done)
 [ -z "$gone" ] || apt-get -q -y --no-install-recommends install $gone
 # Packages that were there before keep the mark they had.
-dpkg-query -W -f='${Package}\n' | sort >"$E/now"
-sort "$E/manual" >"$E/manual.sorted"
+dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' | awk '/^.i/ { print $2 }' | sort >"$E/now"
+awk '$1 == "Package:" { p = $2 } $1 == "Auto-Installed:" && $2 == 1 { print p }' "$E/extended" | sort -u >"$E/auto"
+sort "$E/before" | comm -23 - "$E/auto" >"$E/manual.sorted"
 apt-mark showmanual | sort | comm -23 - "$E/manual.sorted" | xargs -r apt-mark auto >/dev/null
 comm -12 "$E/now" "$E/manual.sorted" | xargs -r apt-mark manual >/dev/null
 UNDO
         keep "$h"
     fi
     for e in "$B"/ledger/[0-9]*."$h"; do
-        apt-get -s -o Debug::NoLocking=1 "$@" | awk -v ours="$e/ours" -v gone="$e/gone" '$1 == "Inst" { print $2 >>ours } $1 == "Remv" { print $2 >>gone }'
+        rm -f "$B/removable"
+        apt-get -s -o Debug::NoLocking=1 "$@" | awk -v ours="$e/ours" -v gone="$e/gone" -v more="$B/removable" \
+            '$1 == "Inst" { print $2 >>ours } $1 == "Remv" { print $2 >>gone } / no longer required/ { print >>more }'
         sync "$e/ours" "$e/gone"
     done
     # A run that was cut off may have left dpkg half way; another program may hold its lock for a while.
     dpkg --configure -a
     apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+    # What apt would have said of packages that nothing needs any more, the next look need not work out again.
+    if [ -e "$B/removable" ]; then rm -f "$B/removable" "$B/nothing-to-remove"; else : >"$B/nothing-to-remove"; fi
 }
 
 hold() { # hash packages…
     if entry "$1" 'restore held packages'; then
-        apt-mark showhold >"$E/before"
+        dpkg-query -W -f='${db:Status-Want} ${Package}\n' | grep '^hold ' | cut -d' ' -f2 >"$E/before" || :
         cat >"$E/undo" <<'UNDO'
 apt-mark showhold | sort >"$E/now"
 sort "$E/before" | comm -23 "$E/now" - | xargs -r apt-mark unhold >/dev/null
@@ -207,7 +213,11 @@ UNDO
         keep "$1"
     fi
     shift
-    apt-mark hold "$@"
+    s=$B/nothing-to-remove
+    if [ ! -e "$s" ] || [ /var/lib/dpkg/status -nt "$s" ]; then s=/dev/null; fi
+    # As apt-mark hold does it, without reading all of apt's lists before.
+    printf '%s hold\n' "$@" | dpkg --set-selections
+    : >"$s"
 }
 
 remember_unit() { # hash unit
