@@ -1,7 +1,8 @@
 """The 23 steps of preparation on boards: bramble, Ansible, pyinfra, and one script over parallel ssh."""
 
-import http.server
+import functools
 import hashlib
+import http.server
 import shlex
 import subprocess
 import threading
@@ -15,6 +16,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 PORT = 8923
 
 
+@functools.cache
 def serve():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -30,6 +32,7 @@ def serve():
 
     server = http.server.ThreadingHTTPServer(("", PORT), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 def then_boot(command, rack):
