@@ -67,8 +67,9 @@ def w23():
         values = [of(data[kind][tool]) for tool in order]
         bars = axis.barh(order, values, color=[OURS if tool == "bramble" else GREY for tool in order])
         axis.bar_label(bars, [seconds(value) for value in values], padding=3)
-        axis.set_xscale("log")
-        axis.set_xlim(min(values) / 2, max(values) * 6)
+        if kind == "warm":
+            axis.set_xscale("log")
+        axis.set_xlim(min(values) / 2 if kind == "warm" else 0, max(values) * (6 if kind == "warm" else 1.3))
         axis.set_title("again, nothing to change" if kind == "warm" else "fresh boards, with the reboot")
         axis.set_xlabel("seconds")
         axis.grid(axis="y", visible=False)
@@ -103,7 +104,11 @@ def crowd():
         counts = [count for count in data if count.isdigit()]
         rows = []
         for count in counts:
-            for command, records in data[count].items():
+            lines = dict(data[count])
+            if name == "sshd":
+                # The first one changes hostname and hosts, the others find nothing to do.
+                lines = {"up, the first time": lines["up"][:1], **lines, "up": lines["up"][1:]}
+            for command, records in lines.items():
                 cpu = of(records, "cpu")
                 rows.append([
                     count, command, seconds(of(records)), seconds(cpu), f"{cpu / int(count) * 1000:.1f} ms",
