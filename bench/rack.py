@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BRAMBLE = ROOT / "target/release/bramble"
 CROWD = ROOT / "target/release/crowd"
-OUT = ROOT / "docs/performance"
+OUT = Path(os.environ.get("OUT", ROOT / "docs/performance"))
 
 
 def say(text):

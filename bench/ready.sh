@@ -73,5 +73,6 @@ median() { sort -n "$1" | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }
 f=$(median "$work/floor") o=$(median "$work/ours")
 echo "prepared to all Ready, median of $runs: floor $f ms, bramble $o ms, ratio $(awk "BEGIN { printf \"%.2f\", $o / $f }")"
 join() { tr '\n' ',' <"$1" | sed 's/,$//'; }
-mkdir -p docs/performance
-printf '{"one script": [%s], "bramble": [%s]}\n' "$(join "$work/floor")" "$(join "$work/ours")" >docs/performance/ready.json
+out=${OUT:-docs/performance}
+mkdir -p "$out"
+printf '{"one script": [%s], "bramble": [%s]}\n' "$(join "$work/floor")" "$(join "$work/ours")" >"$out/ready.json"

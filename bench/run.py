@@ -13,6 +13,7 @@ import tempfile
 
 import crowd
 import handshake
+import rack
 import spread
 import w23
 from rack import ROOT, raise_file_limit, run, say
@@ -45,6 +46,10 @@ def main():
     raise_file_limit()
     ensure_venv()
     quick = arguments.quick
+    if quick:
+        # Figures of one run are none to keep.
+        rack.OUT = ROOT / "target/bench-quick"
+    os.environ["OUT"] = str(rack.OUT)
     with tempfile.TemporaryDirectory(prefix="bramble-bench.") as work:
         for part in arguments.parts or PARTS:
             say(f"== {part}")
