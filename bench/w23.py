@@ -50,14 +50,18 @@ def then_boot(command, rack):
     return ["sh", "-c", "\n".join(lines)]
 
 
-class Floor:
-    name = "one script over parallel ssh"
+class Tool:
+    """One way to take the steps, with a rack of its own."""
 
     def __init__(self, rack, venv):
-        self.rack = rack
+        self.rack, self.venv = rack, venv
 
     def prepare(self):
-        pass
+        """What must be there before the clock starts."""
+
+
+class Floor(Tool):
+    name = "one script over parallel ssh"
 
     def command(self):
         rack = self.rack
@@ -73,11 +77,8 @@ class Floor:
         return then_boot(self.command(), self.rack)
 
 
-class Bramble:
+class Bramble(Tool):
     name = "bramble"
-
-    def __init__(self, rack, venv):
-        self.rack = rack
 
     def prepare(self):
         text = (HERE / "prepare.yaml").read_text()
@@ -91,11 +92,8 @@ class Bramble:
     cold = command
 
 
-class Ansible:
+class Ansible(Tool):
     name = "Ansible"
-
-    def __init__(self, rack, venv):
-        self.rack, self.venv = rack, venv
 
     def prepare(self):
         rack = self.rack
@@ -130,11 +128,8 @@ class Ansible:
     cold = command
 
 
-class Pyinfra:
+class Pyinfra(Tool):
     name = "pyinfra"
-
-    def __init__(self, rack, venv):
-        self.rack, self.venv = rack, venv
 
     def prepare(self):
         rack = self.rack
