@@ -124,6 +124,11 @@ def measure(work, counts=(125, 250, 500, 1000), turns=3):
         say(f"{most} nodes, ten dead: {json.dumps(results['dead'])}")
         lines = len((folder / "out.status").read_text().splitlines())
         results["dead"]["lines of status"] = lines
+        # One node alone, 100 ms there and back: what is left is the number of journeys.
+        (folder / "bramble.yaml").write_text(cluster_file(rack.file.read_text(), 1))
+        (folder / "members").write_text(f"n1 {address(1)} {mac(1)} 50\n")
+        results["far"] = in_namespace(folder, 1, server, list(COMMANDS), turns, routes=ANY)
+        say(f"one node 100 ms away: {json.dumps(results['far'])}")
     finally:
         rack.down()
     save("crowd", results)

@@ -117,6 +117,8 @@ def crowd():
         table(["nodes", "command", "median", "CPU here", "CPU per node", "memory"], rows)
         if "dead" in data:
             print("Ten of the last dead:", json.dumps(data["dead"]), "\n")
+        if "far" in data:
+            print("One node 100 ms away:", ", ".join(f"{c} {seconds(of(r))}" for c, r in data["far"].items()), "\n")
         figure, axes = plt.subplots(1, 2, figsize=(9, 3))
         for command in data[counts[0]]:
             colour = {"up": OURS, "plan": "#e07b91", "status": OTHER, "run": GREY}[command]

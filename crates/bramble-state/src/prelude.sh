@@ -264,6 +264,18 @@ verified() { # path digest note
     printf '%s %s\n' "$2" "$(stat -c '%s %Y %Z %i' -- "$1")" >"$B/blobs.seen/$3"
 }
 
+# Puts what is known to be right in its place.
+place_blob() { # beside path mode digest note
+    chmod "$3" "$1"
+    settle "$1" "$2"
+    verified "$2" "$4" "$5"
+}
+
+digest_is() { # path digest; says the other
+    s=$(sha256sum <"$1")
+    [ "${s%% *}" = "$2" ] || { echo "${s%% *}"; rm -f -- "$1"; return 1; }
+}
+
 install_blob() { # hash path mode digest note staged
     remember_file "$1" "$2"
     mkdir -p -- "$(dirname -- "$2")"
@@ -271,13 +283,10 @@ install_blob() { # hash path mode digest note staged
     if [ "$(stat -c %d -- "$6")" = "$(stat -c %d -- "$(dirname -- "$2")")" ]; then mv -f -- "$6" "$t"
     else
         cp -- "$6" "$t"
-        s=$(sha256sum <"$t")
-        if [ "${s%% *}" != "$4" ]; then rm -f -- "$t" "$6"; echo "what was uploaded for $2 has the digest ${s%% *}"; return 1; fi
+        rm -f -- "$6"
+        o=$(digest_is "$t" "$4") || { echo "what was uploaded for $2 has the digest $o"; return 1; }
     fi
-    chmod "$3" "$t"
-    settle "$t" "$2"
-    verified "$2" "$4" "$5"
-    rm -f -- "$6"
+    place_blob "$t" "$2" "$3" "$4" "$5"
 }
 
 fetch_blob() { # hash path mode digest note url
@@ -286,11 +295,8 @@ fetch_blob() { # hash path mode digest note url
     t=$2.bramble-new
     if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 15 -o "$t" -- "$6"
     else wget -q -T 15 -t 3 -O "$t" -- "$6"; fi || { rm -f -- "$t"; echo "$6 cannot be fetched"; return 1; }
-    s=$(sha256sum <"$t")
-    if [ "${s%% *}" != "$4" ]; then rm -f -- "$t"; echo "$6 has the digest ${s%% *}, expected was $4"; return 1; fi
-    chmod "$3" "$t"
-    settle "$t" "$2"
-    verified "$2" "$4" "$5"
+    o=$(digest_is "$t" "$4") || { echo "$6 has the digest $o, expected was $4"; return 1; }
+    place_blob "$t" "$2" "$3" "$4" "$5"
 }
 
 # Begins a step that is done once; $4, if given, is how to undo it, base64.
