@@ -5,18 +5,13 @@ use bramble_state::Script;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::lifecycle::Lifecycle;
 use crate::prepare::Inputs;
 
 /// Waits until every node of the cluster is Ready and every pod of the system runs. Fails with what is not.
-pub fn ready_script(cluster: &Cluster) -> String {
-    let mut script = Script::new();
-    script.fixed(include_str!("kubernetes.sh")).fixed(
-        r#"n=0
-until kubectl_admin get --raw /readyz >/dev/null 2>&1; do
-    [ "$n" -lt 240 ] || { echo 'the API does not answer' >&2; journalctl -q --no-pager -n 15 -o cat -u kubelet >&2; exit 1; }
-    sleep 0.5; n=$((n + 1))
-done"#,
-    );
+pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
+    script.fixed("api_answers 120 || exit 1");
     script.append(&adopt(cluster, 120));
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
     script.fixed("echo '@fact gate nodes-appeared'");
@@ -55,9 +50,9 @@ fn adopt(cluster: &Cluster, patience: u32) -> Script {
 }
 
 /// The same beside the joins, so that a node is Ready as soon as it has joined.
-pub fn adopt_script(cluster: &Cluster) -> String {
-    let mut script = Script::new();
-    script.fixed(include_str!("kubernetes.sh")).append(&adopt(cluster, 20));
+pub fn adopt_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
+    script.append(&adopt(cluster, 20));
     script.as_str().to_owned()
 }
 
@@ -68,7 +63,7 @@ pub fn smoke_mark(cluster: &Cluster) -> String {
 }
 
 /// A pod on every node answers every other node's pod, and through a service; then all of it is removed.
-pub fn smoke_script(cluster: &Cluster, inputs: &Inputs) -> String {
+pub fn smoke_script(cluster: &Cluster, inputs: &Inputs, life: &dyn Lifecycle) -> String {
     let image = match &inputs.bundle {
         Some(bundle) => bundle.manifest.smoke_image.clone(),
         None => "docker.io/library/busybox:1.36".to_owned(),
@@ -110,7 +105,7 @@ pub fn smoke_script(cluster: &Cluster, inputs: &Inputs) -> String {
         ],
     });
     let mut script = Script::new();
-    script.fixed("B=/var/lib/bramble").fixed(include_str!("kubernetes.sh"));
+    script.fixed("B=/var/lib/bramble").append(&life.kubectl());
     script.call("private_file", ["/run/bramble/smoke.json", &manifest.to_string()]);
     script.set("nodes", &cluster.nodes.len().to_string());
     script.set("mark", &smoke_mark(cluster));
@@ -156,13 +151,9 @@ echo "@fact smoke $((count * count)) paths between pods, $count through the serv
 }
 
 /// Takes the pods off the workers before the cluster goes; best effort, bounded in time.
-pub fn drain_script(cluster: &Cluster) -> String {
-    let mut script = Script::new();
-    script.fixed(include_str!("kubernetes.sh"));
-    script.fixed(
-        "drain() { kubectl_admin drain \"$1\" --ignore-daemonsets --delete-local-data --force --timeout=60s >/dev/null 2>&1 \
-         || kubectl_admin drain \"$1\" --ignore-daemonsets --delete-emptydir-data --force --timeout=60s >/dev/null 2>&1 || :; }",
-    );
+pub fn drain_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
+    script.fixed("drain() { kubectl_admin drain \"$1\" --ignore-daemonsets --delete-emptydir-data --force --disable-eviction --timeout=60s >/dev/null 2>&1 || :; }");
     for node in &cluster.nodes {
         script.call("drain", [node.name.as_str()]);
     }
@@ -170,9 +161,8 @@ pub fn drain_script(cluster: &Cluster) -> String {
 }
 
 /// Forgets bootstrap tokens that bramble made: nothing needs them when all nodes have joined.
-pub fn forget_tokens_script() -> String {
-    let mut script = Script::new();
-    script.fixed(include_str!("kubernetes.sh"));
+pub fn forget_tokens_script(life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
     script.fixed(
         "kubectl_admin -n kube-system delete secret --field-selector type=bootstrap.kubernetes.io/token >/dev/null",
     );

@@ -1,171 +1,542 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
-use bramble_spec::{Cluster, Cni, Distribution, KubeVersion, Kubeadm, KubeadmSource, Node, Role, TaintEffect, hex};
-use bramble_state::{File, Observation, Resource, Script, Step, Unit};
+use bramble_spec::{Arch, Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, TaintEffect, hex};
+use bramble_state::{Blob, BlobSource, Certificates, File, Image, Observation, Resource, Script, Step, Unit};
 use serde_json::{Value, json};
 
+use crate::bundle::{Bundle, BundleFile};
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
+use crate::{containerd, keepalived, routed};
 
-/// The name of the mark that a node is part of the cluster.
-pub const INIT: &str = "kubernetes";
+/// kubeadm's part of a cluster's life.
+pub(crate) struct Kubeadm<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) config: &'a Config,
+    pub(crate) inputs: &'a Inputs,
+}
 
-/// A bootstrap token, `abcdef.0123456789abcdef`. It never stands in an argument or a log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+/// The name of the fact that lets a node in, for a short time: a bootstrap token, `abcdef.0123456789abcdef`.
+const TOKEN: &str = "token";
+/// The name of the fact that decrypts the control planes' certificates, for control planes only: 32 bytes in hexadecimal.
+const CERTIFICATE_KEY: &str = "certificate-key";
+const CONFIG: &str = "/run/bramble/kubeadm.yaml";
 
-impl Token {
-    /// Makes a token from 22 random bytes.
-    pub fn new(random: [u8; 22]) -> Token {
-        const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let text: String = random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
-        Token(format!("{}.{}", &text[..6], &text[6..]))
+fn token(random: &[u8]) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let text: String = random.iter().take(22).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    format!("{}.{}", &text[..6], &text[6..])
+}
+
+const PROGRAMS: &str = "/usr/local/bin/";
+const APT_LIST: &str = "/etc/apt/sources.list.d/kubernetes.list";
+/// The packages of the Kubernetes project that have its version.
+const OWN_PACKAGES: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
+
+/// How many seconds before their end certificates are renewed; kubeadm makes them for a year.
+const RENEWAL: i64 = 30 * 24 * 3600;
+const API_PORT: u16 = 6443;
+
+impl Lifecycle for Kubeadm<'_> {
+    fn name(&self) -> &'static str {
+        "kubeadm"
     }
 
-    /// Takes one that kubeadm made.
-    pub fn parse(text: &str) -> Option<Token> {
-        let (id, secret) = text.split_once('.')?;
-        let plain = |part: &str| part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        (id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret)).then(|| Token(text.to_owned()))
+    fn version(&self) -> String {
+        self.exact().to_string()
     }
-}
 
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
+    fn folders(&self) -> &'static [&'static str] {
+        &[
+            "/etc/kubernetes",
+            "/var/lib/kubelet",
+            "/var/lib/etcd",
+            "/var/lib/containerd",
+            "/var/lib/cni",
+            "/etc/cni",
+            "/opt/cni",
+            "/opt/containerd",
+            "/etc/containerd",
+            "/etc/bramble",
+            keepalived::FOLDER,
+            "/var/log/pods",
+            "/var/log/containers",
+            "/run/containerd",
+            "/run/bramble",
+            "/usr/libexec/kubernetes",
+        ]
     }
-}
 
-/// What a node needs to join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinFacts {
-    /// Lets it in, for a short time.
-    pub token: Token,
-    /// The digest of the cluster's CA key, `sha256:…`: the node talks to no other cluster.
-    pub ca_hash: String,
-    /// Decrypts the control planes' certificates, for control planes only (64 hexadecimal digits).
-    pub certificate_key: Option<Token32>,
-}
-
-/// 32 secret bytes as hexadecimal digits.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token32(pub(crate) String);
-
-impl Token32 {
-    /// From random bytes.
-    pub fn new(random: [u8; 32]) -> Token32 {
-        Token32(hex(&random))
-    }
-}
-
-impl std::fmt::Debug for Token32 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token32(…)")
-    }
-}
-
-/// Software that bramble installs keeps its things here.
-pub(crate) fn owned_folders() -> Vec<Resource> {
-    let folders = [
-        "/etc/kubernetes",
-        "/var/lib/kubelet",
-        "/var/lib/etcd",
-        "/var/lib/containerd",
-        "/var/lib/cni",
-        "/etc/cni",
-        "/opt/cni",
-        "/opt/containerd",
-        "/etc/containerd",
-        "/etc/bramble",
-        "/var/log/pods",
-        "/var/log/containers",
-        "/run/containerd",
-        "/run/bramble",
-        "/usr/libexec/kubernetes",
-    ];
-    folders.iter().map(|path| Resource::OwnedFolder((*path).to_owned())).collect()
-}
-
-/// The apt repository's files, the packages, and those of them that are held.
-pub(crate) fn packages(config: &Kubeadm, inputs: &Inputs, seen: &Observation) -> (Vec<File>, Vec<String>, Vec<String>) {
-    // Docker's own repository calls it containerd.io; the two cannot be installed together.
-    let containerd = if seen.package_version("containerd.io").is_some() { "containerd.io" } else { "containerd" };
-    let mut packages: Vec<String> =
-        [containerd, "conntrack", "ethtool", "iptables", "nftables", "openssl", "socat"].map(str::to_owned).to_vec();
-    let mut files = Vec::new();
-    let mut hold = Vec::new();
-    match &config.source {
-        KubeadmSource::Bundle(_) => packages.push("containernetworking-plugins".into()),
-        KubeadmSource::Apt(repository) => {
-            const KEY: &str = "/etc/apt/keyrings/kubernetes-apt-keyring.asc";
-            if let Some(key) = &inputs.apt_key {
-                files.push(File::new(KEY, key));
-            }
-            let text = format!("deb [signed-by={KEY}] {} /\n", repository.url);
-            files.push(File::new("/etc/apt/sources.list.d/kubernetes.list", text));
-            for package in ["kubeadm", "kubelet", "kubectl"] {
-                packages.push(package.to_owned());
-                hold.push(package.to_owned());
-            }
-            packages.extend(["kubernetes-cni".to_owned(), "cri-tools".to_owned()]);
+    fn packages(&self, node: &Node, seen: &Observation) -> Packages {
+        // Docker's own repository calls it containerd.io; the two cannot be installed together.
+        let containerd = if seen.package_version("containerd.io").is_some() { "containerd.io" } else { "containerd" };
+        let mut packages = Packages::default();
+        packages.install.extend(
+            [containerd, "conntrack", "ethtool", "iptables", "nftables", "openssl", "socat"].map(str::to_owned),
+        );
+        if self.moves(node) {
+            packages.install.extend(keepalived::PACKAGES.map(str::to_owned));
         }
+        match &self.config.source {
+            KubeadmSource::Bundle(_) => packages.install.push("containernetworking-plugins".into()),
+            KubeadmSource::Apt(repository) => {
+                const KEY: &str = "/etc/apt/keyrings/kubernetes-apt-keyring.asc";
+                if let Some(key) = &self.inputs.apt_key {
+                    packages.sources.push(File::new(KEY, key));
+                }
+                let text = format!("deb [signed-by={KEY}] {} /\n", repository.url);
+                packages.sources.push(File::new(APT_LIST, text));
+                // Its revisions (`-1.1`) differ only in the packaging.
+                let version = self.exact();
+                for package in OWN_PACKAGES {
+                    packages.install.push(match version.patch {
+                        Some(_) => format!("{package}={version}-*"),
+                        None => package.to_owned(),
+                    });
+                    packages.hold.push(package.to_owned());
+                }
+                packages.install.extend(["kubernetes-cni".to_owned(), "cri-tools".to_owned()]);
+            }
+        }
+        packages
     }
-    (files, packages, hold)
-}
 
-pub(crate) fn pause_image(config: &Kubeadm, inputs: &Inputs) -> String {
-    match &inputs.bundle {
-        Some(bundle) => bundle.manifest.pause_image.clone(),
-        // The tag that kubeadm of this minor lists (`kubeadm config images list`); a newer one works as well, but
-        // would be pulled beside it.
-        None => {
-            let tag = match config.version.minor {
-                ..=21 => "3.4.1",
-                22 => "3.5",
-                23 => "3.6",
-                24 => "3.7",
-                25 => "3.8",
-                26..=29 => "3.9",
-                30..=33 => "3.10",
-                _ => "3.10.1",
+    fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
+        let mut all = Vec::new();
+        let text = containerd::config(
+            containerd::major(seen),
+            &self.pause_image(),
+            systemd_cgroup(seen),
+            self.cni_bin(),
+            seen.facts.container,
+        );
+        all.push(Resource::File(File::new(containerd::CONFIG, text)));
+        all.push(Resource::Unit(Unit::new("containerd", vec![containerd::CONFIG.into()])));
+        if let Some(bundle) = &self.inputs.bundle {
+            for program in &bundle.manifest.programs {
+                all.push(Resource::Blob(Blob {
+                    path: format!("{PROGRAMS}{}", program.name),
+                    sha256: program.sha256.clone(),
+                    mode: "755".into(),
+                    source: BlobSource::Upload(bundle.dir.join(&program.path)),
+                }));
+            }
+            let images = bundle.manifest.images.iter();
+            let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
+            let image = |image: &BundleFile| Image {
+                name: image.name.clone(),
+                sha256: image.sha256.clone(),
+                archive: bundle.dir.join(&image.path),
             };
-            format!("registry.k8s.io/pause:{tag}")
+            all.push(Resource::Images(images.map(image).collect()));
         }
+        all.extend(self.kubelet_unit(seen));
+        if self.cluster.network.cni == Cni::Routed {
+            all.extend(routed::resources(self.cluster, node));
+        }
+        if self.moves(node) {
+            all.extend(keepalived::resources(self.cluster, node, seen));
+        }
+        all.push(Resource::Certificates(self.certificates(node)));
+        all
+    }
+
+    fn is_program(&self, resource: &Resource) -> bool {
+        match resource {
+            Resource::Blob(blob) => blob.path.starts_with(PROGRAMS),
+            // The repository of another minor, and what comes from there.
+            Resource::File(file) => file.path == APT_LIST,
+            Resource::Packages(names) => names.iter().any(|name| name.contains('=')),
+            _ => false,
+        }
+    }
+
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+        let mut found = Vec::new();
+        let facts = &seen.facts;
+        let arch = |arch: Arch| match arch {
+            Arch::Arm64 => "arm64",
+            Arch::Amd64 => "amd64",
+        };
+        match facts.arch.as_str() {
+            "arm64" | "amd64" => {}
+            "armhf" | "armel" => found.push(
+                "its system is 32-bit, and Kubernetes has no 32-bit programs since 1.27: flash a 64-bit image".into(),
+            ),
+            other => {
+                found.push(format!("its system is {other}, a {} is {}", node.board.name, arch(node.board.arch)));
+            }
+        }
+        if let Some(bundle) = &self.inputs.bundle
+            && arch(bundle.manifest.arch) != facts.arch
+        {
+            found.push(format!("the bundle is for {}, the node runs {}", arch(bundle.manifest.arch), facts.arch));
+        }
+        // kubeadm's own least is 1700 MB; the kernel keeps some of what was sold.
+        if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {
+            found.push(format!("a control plane needs 1700 MB of memory, it has {} MB", facts.memory / 1024));
+        }
+        found
+    }
+
+    fn secrets(&self, random: [u8; 64]) -> JoinFacts {
+        let mut secrets = JoinFacts::default();
+        secrets.set(TOKEN, &token(&random[32..]));
+        secrets.set(CERTIFICATE_KEY, &hex(&random[..32]));
+        secrets
+    }
+
+    fn init(
+        &self,
+        node: &Node,
+        seen: &Observation,
+        secrets: &JoinFacts,
+        restored: Option<&str>,
+    ) -> Result<Step, MissingFact> {
+        let text = self.cluster_config(node, seen, secrets, restored.is_some())?;
+        let skip = if self.without_dns() { "addon/coredns" } else { "" };
+        let mut apply = self.kubectl();
+        apply.call("private_file", [CONFIG, &text]);
+        let upload = if self.several() { "--upload-certs" } else { "--" };
+        apply.call("kubeadm_init", [upload, skip, &node.address.to_string(), restored.unwrap_or_default()]);
+        if let Some(manifest) = &self.inputs.cni_manifest {
+            apply
+                .call("private_file", ["/run/bramble/cni.yaml", manifest])
+                .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
+        }
+        apply.call("step_ends", [VERSION, &self.version()]);
+        Ok(Step {
+            id: MEMBER,
+            title: format!("make the cluster {} (kubeadm init)", self.cluster.name),
+            version: node.role.to_string(),
+            apply,
+            undo: Some(self.undo()),
+        })
+    }
+
+    fn join(&self, node: &Node, seen: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
+        let ca = facts.get(JoinFacts::CA)?;
+        let mut join = json!({
+            "apiVersion": api_version(self.config.version), "kind": "JoinConfiguration",
+            "discovery": {
+                "bootstrapToken": {
+                    "apiServerEndpoint": self.endpoint(), "token": facts.get(TOKEN)?, "caCertHashes": [ca],
+                },
+            },
+            "nodeRegistration": self.registration(node, seen, false),
+        });
+        if node.role == Role::ControlPlane {
+            join["controlPlane"] = json!({
+                "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
+                "certificateKey": facts.get(CERTIFICATE_KEY)?,
+            });
+        }
+        let mut apply = self.kubectl();
+        apply.call("private_file", [CONFIG, &documents(&[join])]);
+        apply.fixed("kubeadm_join");
+        apply.call("step_ends", [VERSION, &self.version()]);
+        Ok(Step {
+            id: MEMBER,
+            title: format!("join the cluster {} (kubeadm join)", self.cluster.name),
+            version: membership(node, ca),
+            apply,
+            undo: Some(self.undo()),
+        })
+    }
+
+    fn join_facts(
+        &self,
+        plane: &Node,
+        seen: &Observation,
+        joining: &[&Node],
+        secrets: &JoinFacts,
+    ) -> Result<Script, MissingFact> {
+        let mut script = Script::new();
+        if joining.iter().any(|node| node.role == Role::ControlPlane) {
+            script.call("private_file", [CONFIG, &self.cluster_config(plane, seen, secrets, false)?]);
+            script.fixed("upload_certificates");
+        }
+        script.fixed(
+            "printf '@fact token '; kubeadm token create --ttl 30m --description bramble --kubeconfig /etc/kubernetes/admin.conf",
+        );
+        Ok(script)
+    }
+
+    fn settle(&self) -> Option<Script> {
+        // Before etcd had learners (kubeadm takes them from 1.29 on), the second member counts before it runs, and etcd
+        // has no leader for some seconds. Watches of the API that was there may hang for ever after that (seen with
+        // 1.20): services get no endpoints, kube-proxy hears nothing.
+        let mut script = self.kubectl();
+        script.fixed("restart_static kube-apiserver\nsleep 2");
+        (self.exact().minor < 29).then_some(script)
+    }
+
+    fn upgrade(&self, node: &Node, first: bool) -> Step {
+        let mut apply = self.kubectl();
+        let how = if first { "apply" } else { "node" };
+        apply.call("kubeadm_upgrade", [how, &self.version()]);
+        Step {
+            id: VERSION,
+            title: format!("upgrade {} to Kubernetes {} (kubeadm upgrade {how})", node.name, self.version()),
+            version: self.version(),
+            apply,
+            undo: None,
+        }
+    }
+
+    fn kubectl(&self) -> Script {
+        let mut script = Script::new();
+        script.set("minor", &self.config.version.minor.to_string());
+        script.fixed(include_str!("cluster.sh")).fixed(include_str!("kubeadm.sh"));
+        script
+    }
+
+    fn admin_config(&self) -> &'static str {
+        "/etc/kubernetes/admin.conf"
+    }
+
+    fn certificates(&self, node: &Node) -> Certificates {
+        let mut renew = self.kubectl();
+        match node.role {
+            Role::ControlPlane => {
+                renew.fixed("renew_certificates");
+                // Authorities live for ten years, and `kubeadm certs renew` leaves them alone.
+                Certificates {
+                    files: &[
+                        "/etc/kubernetes/pki/apiserver*.crt",
+                        "/etc/kubernetes/pki/front-proxy-client.crt",
+                        "/etc/kubernetes/pki/etcd/[!c]*.crt",
+                    ],
+                    before: RENEWAL,
+                    renew,
+                }
+            }
+            // The kubelet renews its own.
+            _ => Certificates {
+                files: &["/var/lib/kubelet/pki/kubelet-client-current.pem"],
+                before: RENEWAL,
+                renew: Script::new(),
+            },
+        }
+    }
+}
+
+impl Kubeadm<'_> {
+    /// The version with its patch, as far as it is known.
+    fn exact(&self) -> KubeVersion {
+        match &self.inputs.bundle {
+            Some(bundle) => bundle.manifest.kubernetes,
+            None => self.inputs.kubernetes.unwrap_or(self.config.version),
+        }
+    }
+
+    fn several(&self) -> bool {
+        self.cluster.control_planes().count() > 1
+    }
+
+    /// Whether this node may hold an address of the API that moves.
+    fn moves(&self, node: &Node) -> bool {
+        node.role == Role::ControlPlane && keepalived::wanted(self.cluster)
+    }
+
+    fn undo(&self) -> Script {
+        let mut undo = self.kubectl();
+        undo.fixed("reset_kubernetes");
+        undo
+    }
+
+    /// Whether programs and images come from a bundle that has no cluster DNS.
+    fn without_dns(&self) -> bool {
+        let has = |bundle: &Bundle| bundle.manifest.images.iter().any(|image| image.name.contains("coredns"));
+        self.inputs.bundle.as_ref().is_some_and(|bundle| !has(bundle))
+    }
+
+    /// Debian's plugins lie in /usr/lib/cni; those of the Kubernetes project, of flannel and of Calico in /opt/cni/bin.
+    fn cni_bin(&self) -> &'static str {
+        match (&self.config.source, self.cluster.network.cni) {
+            (KubeadmSource::Bundle(_), Cni::Routed) => "/usr/lib/cni",
+            _ => "/opt/cni/bin",
+        }
+    }
+
+    fn pause_image(&self) -> String {
+        match &self.inputs.bundle {
+            Some(bundle) => bundle.manifest.pause_image.clone(),
+            // The tag that kubeadm of this minor lists (`kubeadm config images list`); a newer one works as well, but
+            // would be pulled beside it.
+            None => {
+                let tag = match self.config.version.minor {
+                    ..=21 => "3.4.1",
+                    22 => "3.5",
+                    23 => "3.6",
+                    24 => "3.7",
+                    25 => "3.8",
+                    26..=29 => "3.9",
+                    30..=33 => "3.10",
+                    _ => "3.10.1",
+                };
+                format!("registry.k8s.io/pause:{tag}")
+            }
+        }
+    }
+
+    /// The kubelet's unit. The project's packages bring one; a bundle has only the program.
+    fn kubelet_unit(&self, seen: &Observation) -> Vec<Resource> {
+        // Before it is a member there is nothing that it could run with.
+        let member = seen.done(MEMBER).is_some();
+        let unit = Resource::Unit(Unit { running: member, ..Unit::new("kubelet", Vec::new()) });
+        if matches!(self.config.source, KubeadmSource::Apt(_)) {
+            return vec![unit];
+        }
+        // As kubeadm expects it: kubernetes/release, cmd/krel/templates/latest/kubeadm/10-kubeadm.conf.
+        let text = "\
+    [Unit]
+    Description=kubelet: The Kubernetes Node Agent
+    Wants=network-online.target
+    After=network-online.target containerd.service
+    ConditionPathExists=/var/lib/kubelet/config.yaml
+
+    [Service]
+    Environment=\"KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf\"
+    Environment=\"KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml\"
+    EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+    EnvironmentFile=-/etc/default/kubelet
+    ExecStart=/usr/local/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
+    Restart=always
+    StartLimitInterval=0
+    RestartSec=2
+
+    [Install]
+    WantedBy=multi-user.target
+    ";
+        vec![Resource::File(File::new("/etc/systemd/system/kubelet.service", text)), unit]
+    }
+
+    fn registration(&self, node: &Node, seen: &Observation, restored: bool) -> Value {
+        let config = self.config;
+        let mut kubelet = vec![("node-ip", node.address.to_string())];
+        if !node.labels.is_empty() {
+            let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            kubelet.push(("node-labels", labels.join(",")));
+        }
+        let socket = "/run/containerd/containerd.sock";
+        let mut value = json!({
+            "name": node.name,
+            "criSocket": if config.version.minor < 24 { socket.to_owned() } else { format!("unix://{socket}") },
+            "kubeletExtraArgs": arguments(config.version, &kubelet),
+        });
+        if let Some(taints) = &node.taints {
+            let effect = |effect: TaintEffect| match effect {
+                TaintEffect::NoSchedule => "NoSchedule",
+                TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+                TaintEffect::NoExecute => "NoExecute",
+            };
+            value["taints"] = taints
+                .iter()
+                .map(|taint| json!({ "key": taint.key, "value": taint.value, "effect": effect(taint.effect) }))
+                .collect();
+        }
+        let mut ignored = Vec::new();
+        if seen.facts.container {
+            // Of the machine below a container knows neither its kernel's configuration nor its modules.
+            ignored.push("SystemVerification");
+        }
+        if self.without_dns() {
+            // It would pull the one image that is not there and is not needed.
+            ignored.push("ImagePull");
+        }
+        if restored {
+            ignored.push("DirAvailable--var-lib-etcd");
+        }
+        if !ignored.is_empty() {
+            value["ignorePreflightErrors"] = json!(ignored);
+        }
+        value
+    }
+
+    fn endpoint(&self) -> String {
+        format!("{}:{API_PORT}", self.cluster.network.api)
+    }
+
+    /// The documents of `kubeadm init --config`. JSON is YAML.
+    fn cluster_config(
+        &self,
+        node: &Node,
+        seen: &Observation,
+        secrets: &JoinFacts,
+        restored: bool,
+    ) -> Result<String, MissingFact> {
+        let (cluster, config) = (self.cluster, self.config);
+        let api = api_version(config.version);
+        let version = self.exact();
+        let mut init = json!({
+            "apiVersion": api, "kind": "InitConfiguration",
+            "bootstrapTokens": [{
+                "token": secrets.get(TOKEN)?, "ttl": "1h0m0s", "usages": ["signing", "authentication"],
+                "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+            }],
+            "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
+            "nodeRegistration": self.registration(node, seen, restored),
+        });
+        if self.several() {
+            init["certificateKey"] = json!(secrets.get(CERTIFICATE_KEY)?);
+        }
+        let mut manager = Vec::new();
+        if cluster.network.cni == Cni::Routed {
+            // bramble has given each node its range already.
+            manager.push(("allocate-node-cidrs", "false".to_owned()));
+        }
+        let mut names: Vec<String> = cluster.control_planes().map(|node| node.address.to_string()).collect();
+        names.extend(cluster.control_planes().map(|node| node.name.to_string()));
+        names.push(cluster.network.api.to_string());
+        names.sort();
+        names.dedup();
+        let mut whole = json!({
+            "apiVersion": api, "kind": "ClusterConfiguration",
+            "clusterName": cluster.name,
+            "kubernetesVersion": match version.patch {
+                Some(_) => format!("v{version}"),
+                None => format!("stable-{version}"),
+            },
+            "controlPlaneEndpoint": self.endpoint(),
+            "apiServer": { "certSANs": names },
+            "controllerManager": { "extraArgs": arguments(config.version, &manager) },
+            "networking": { "podSubnet": cluster.network.pods, "serviceSubnet": cluster.network.services },
+        });
+        if let Some(bundle) = &self.inputs.bundle {
+            whole["imageRepository"] = json!(bundle.manifest.image_repository);
+            whole["etcd"] = json!({ "local": { "imageTag": bundle.manifest.etcd_tag, "dataDir": "/var/lib/etcd" } });
+        }
+        let mut kubelet = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+            "cgroupDriver": if systemd_cgroup(seen) { "systemd" } else { "cgroupfs" },
+        });
+        if seen.facts.cgroup == 1 && config.version.minor >= 31 {
+            kubelet["failCgroupV1"] = json!(false);
+        }
+        // Up to 1.21 a pod whose startup probe succeeded is called ready only at its next turn, a minute later.
+        if config.version.minor <= 21 {
+            kubelet["syncFrequency"] = json!("5s");
+        }
+        // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
+        if seen.facts.resolved {
+            kubelet["resolvConf"] = json!("/run/systemd/resolve/resolv.conf");
+        }
+        let mut proxy = json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+            "mode": "iptables", "clusterCIDR": cluster.network.pods,
+        });
+        if seen.facts.container {
+            // The connection table belongs to the machine below.
+            proxy["conntrack"] = json!({ "maxPerCore": 0 });
+        }
+        Ok(documents(&[init, whole, kubelet, proxy]))
     }
 }
 
 /// systemd owns the one hierarchy of cgroup v2; on v1 the kubelet's own driver is the one that never disagrees with it.
 pub(crate) fn systemd_cgroup(seen: &Observation) -> bool {
     seen.facts.cgroup == 2
-}
-
-/// The kubelet's unit. The project's packages bring one; a bundle has only the program.
-pub(crate) fn kubelet_unit(config: &Kubeadm) -> Vec<Resource> {
-    let unit = Resource::Unit(Unit { running: false, ..Unit::new("kubelet", Vec::new()) });
-    if matches!(config.source, KubeadmSource::Apt(_)) {
-        return vec![unit];
-    }
-    // As kubeadm expects it: kubernetes/release, cmd/krel/templates/latest/kubeadm/10-kubeadm.conf.
-    let text = "\
-[Unit]
-Description=kubelet: The Kubernetes Node Agent
-Wants=network-online.target
-After=network-online.target containerd.service
-ConditionPathExists=/var/lib/kubelet/config.yaml
-
-[Service]
-Environment=\"KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf\"
-Environment=\"KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml\"
-EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
-EnvironmentFile=-/etc/default/kubelet
-ExecStart=/usr/local/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
-Restart=always
-StartLimitInterval=0
-RestartSec=2
-
-[Install]
-WantedBy=multi-user.target
-";
-    vec![Resource::File(File::new("/etc/systemd/system/kubelet.service", text)), unit]
 }
 
 fn api_version(version: KubeVersion) -> &'static str {
@@ -185,222 +556,6 @@ fn arguments(version: KubeVersion, pairs: &[(&str, String)]) -> Value {
     }
 }
 
-fn registration(config: &Kubeadm, node: &Node, inputs: &Inputs) -> Value {
-    let mut kubelet = vec![("node-ip", node.address.to_string())];
-    if !node.labels.is_empty() {
-        let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        kubelet.push(("node-labels", labels.join(",")));
-    }
-    let socket = "/run/containerd/containerd.sock";
-    let mut value = json!({
-        "name": node.name,
-        "criSocket": if config.version.minor < 24 { socket.to_owned() } else { format!("unix://{socket}") },
-        "kubeletExtraArgs": arguments(config.version, &kubelet),
-    });
-    if let Some(taints) = &node.taints {
-        let effect = |effect: TaintEffect| match effect {
-            TaintEffect::NoSchedule => "NoSchedule",
-            TaintEffect::PreferNoSchedule => "PreferNoSchedule",
-            TaintEffect::NoExecute => "NoExecute",
-        };
-        value["taints"] = taints
-            .iter()
-            .map(|taint| json!({ "key": taint.key, "value": taint.value, "effect": effect(taint.effect) }))
-            .collect();
-    }
-    if inputs.bundle.is_some() && config.version.minor <= 30 {
-        // Up to 1.30 kubeadm looks at the runtime through crictl, which Debian does not have.
-        value["ignorePreflightErrors"] = json!(["FileExisting-crictl"]);
-    }
-    value
-}
-
-const API_PORT: u16 = 6443;
-
-fn endpoint(cluster: &Cluster) -> String {
-    format!("{}:{API_PORT}", cluster.network.api)
-}
-
-/// The documents of `kubeadm init --config`. JSON is YAML.
-pub(crate) fn init_config(
-    cluster: &Cluster,
-    config: &Kubeadm,
-    node: &Node,
-    seen: &Observation,
-    inputs: &Inputs,
-    facts: &JoinFactsSeed,
-) -> String {
-    let api = api_version(config.version);
-    let version = inputs.bundle.as_ref().map_or(config.version, |bundle| bundle.manifest.kubernetes);
-    let mut init = json!({
-        "apiVersion": api, "kind": "InitConfiguration",
-        "bootstrapTokens": [{
-            "token": facts.token.0, "ttl": "1h0m0s", "usages": ["signing", "authentication"],
-            "groups": ["system:bootstrappers:kubeadm:default-node-token"],
-        }],
-        "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
-        "nodeRegistration": registration(config, node, inputs),
-    });
-    if let Some(key) = &facts.certificate_key {
-        init["certificateKey"] = json!(key.0);
-    }
-    let mut manager = Vec::new();
-    if cluster.network.cni == Cni::Routed {
-        // bramble has given each node its range already.
-        manager.push(("allocate-node-cidrs", "false".to_owned()));
-    }
-    let mut names: Vec<String> = cluster.control_planes().map(|node| node.address.to_string()).collect();
-    names.extend(cluster.control_planes().map(|node| node.name.to_string()));
-    names.push(cluster.network.api.to_string());
-    names.sort();
-    names.dedup();
-    let mut whole = json!({
-        "apiVersion": api, "kind": "ClusterConfiguration",
-        "clusterName": cluster.name,
-        "kubernetesVersion": match version.patch {
-            Some(_) => format!("v{version}"),
-            None => format!("stable-{version}"),
-        },
-        "controlPlaneEndpoint": endpoint(cluster),
-        "apiServer": { "certSANs": names },
-        "controllerManager": { "extraArgs": arguments(config.version, &manager) },
-        "networking": { "podSubnet": cluster.network.pods, "serviceSubnet": cluster.network.services },
-    });
-    if let Some(bundle) = &inputs.bundle {
-        whole["imageRepository"] = json!(bundle.manifest.image_repository);
-        whole["etcd"] = json!({ "local": { "imageTag": bundle.manifest.etcd_tag, "dataDir": "/var/lib/etcd" } });
-    }
-    let mut kubelet = json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-        "cgroupDriver": if systemd_cgroup(seen) { "systemd" } else { "cgroupfs" },
-    });
-    if seen.facts.cgroup == 1 && config.version.minor >= 31 {
-        kubelet["failCgroupV1"] = json!(false);
-    }
-    // Up to 1.21 a pod whose startup probe succeeded is called ready only at its next turn, a minute later.
-    if config.version.minor <= 21 {
-        kubelet["syncFrequency"] = json!("5s");
-    }
-    // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
-    if seen.facts.resolved {
-        kubelet["resolvConf"] = json!("/run/systemd/resolve/resolv.conf");
-    }
-    let mut proxy = json!({
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-        "mode": "iptables", "clusterCIDR": cluster.network.pods,
-    });
-    if seen.facts.container {
-        // The connection table belongs to the machine below.
-        proxy["conntrack"] = json!({ "maxPerCore": 0 });
-    }
-    documents(&[init, whole, kubelet, proxy])
-}
-
 fn documents(all: &[Value]) -> String {
     all.iter().map(|value| format!("{value:#}\n")).collect::<Vec<_>>().join("---\n")
-}
-
-/// The secrets of a cluster that is about to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinFactsSeed {
-    /// The first token.
-    pub token: Token,
-    /// The key of the control planes' certificates, if there is more than one.
-    pub certificate_key: Option<Token32>,
-}
-
-fn kubeadm(cluster: &Cluster) -> Option<&Kubeadm> {
-    match &cluster.distribution {
-        Distribution::Kubeadm(config) => Some(config),
-        Distribution::None => None,
-    }
-}
-
-/// The step that makes the cluster, on its first control plane. While it runs it says `@fact ca-hash …` as soon as
-/// there is a CA, and `@fact joinable yes` as soon as other nodes can join.
-pub fn init(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs, seed: &JoinFactsSeed) -> Option<Step> {
-    let config = kubeadm(cluster)?;
-    let text = init_config(cluster, config, node, seen, inputs, seed);
-    let mut skip = Vec::new();
-    if let Some(bundle) = &inputs.bundle {
-        if config.version.minor <= 30 {
-            skip.push("preflight");
-        }
-        if !bundle.manifest.images.iter().any(|image| image.name.contains("coredns")) {
-            skip.push("addon/coredns");
-        }
-    }
-    let mut apply = Script::new();
-    apply.fixed(include_str!("kubernetes.sh"));
-    apply.call("private_file", ["/run/bramble/kubeadm.yaml", &text]);
-    let upload = if seed.certificate_key.is_some() { "--upload-certs" } else { "--" };
-    apply.call("kubeadm_init", [upload, &skip.join(",")]);
-    if let Some(manifest) = &inputs.cni_manifest {
-        apply
-            .call("private_file", ["/run/bramble/cni.yaml", manifest])
-            .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
-    }
-    Some(Step {
-        id: INIT,
-        title: format!("make the cluster {} (kubeadm init)", cluster.name),
-        version: "control-plane".into(),
-        apply,
-        undo: Some(undo()),
-    })
-}
-
-fn undo() -> Script {
-    let mut undo = Script::new();
-    undo.fixed(include_str!("kubernetes.sh")).fixed("reset_kubernetes");
-    undo
-}
-
-/// The step that lets a node join.
-pub fn join(cluster: &Cluster, node: &Node, inputs: &Inputs, facts: &JoinFacts) -> Option<Step> {
-    let config = kubeadm(cluster)?;
-    let mut join = json!({
-        "apiVersion": api_version(config.version), "kind": "JoinConfiguration",
-        "discovery": {
-            "bootstrapToken": {
-                "apiServerEndpoint": endpoint(cluster), "token": facts.token.0, "caCertHashes": [facts.ca_hash],
-            },
-        },
-        "nodeRegistration": registration(config, node, inputs),
-    });
-    if node.role == Role::ControlPlane {
-        join["controlPlane"] = json!({
-            "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
-            "certificateKey": facts.certificate_key.as_ref().map(|key| key.0.as_str()),
-        });
-    }
-    let mut apply = Script::new();
-    apply.fixed(include_str!("kubernetes.sh"));
-    apply.call("private_file", ["/run/bramble/kubeadm.yaml", &documents(&[join])]);
-    let skip = if inputs.bundle.is_some() && config.version.minor <= 30 { "preflight" } else { "" };
-    apply.call("kubeadm_join", [skip]);
-    Some(Step {
-        id: INIT,
-        title: format!("join the cluster {} (kubeadm join)", cluster.name),
-        version: join_version(node, &facts.ca_hash),
-        apply,
-        undo: Some(undo()),
-    })
-}
-
-/// What the mark of a node that joined says: it belongs to the cluster with this CA.
-pub(crate) fn join_version(node: &Node, ca_hash: &str) -> String {
-    format!("{} {ca_hash}", node.role)
-}
-
-/// Makes a fresh token on a cluster that runs, for these nodes; it says `@fact token …`. The CA's hash is known from the
-/// node's marks.
-pub fn join_facts_script(nodes: &[&Node]) -> String {
-    let mut script = Script::new();
-    script.fixed(include_str!("kubernetes.sh"));
-    // A node that joins under an old name is refused while its old record says Ready.
-    for node in nodes {
-        script.call("kubectl_admin delete node --ignore-not-found --wait=false", [node.name.as_str()]);
-    }
-    script.fixed("printf '@fact token '; kubeadm token create --ttl 30m --description 'bramble' --kubeconfig /etc/kubernetes/admin.conf");
-    script.as_str().to_owned()
 }

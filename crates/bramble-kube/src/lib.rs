@@ -5,7 +5,10 @@
 mod bundle;
 mod containerd;
 mod gates;
+mod keepalived;
 mod kubeadm;
+mod lifecycle;
+mod members;
 mod preflight;
 mod prepare;
 mod routed;
@@ -13,9 +16,14 @@ mod status;
 
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
-pub use kubeadm::{INIT, JoinFacts, JoinFactsSeed, Token, Token32, init, join, join_facts_script};
+pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
+pub use members::{
+    Agenda, Leaver, Task, agenda, backup_script, ca, forget_script, give_back_script, members_script, objects_script,
+    restoration, take_off_script, updated_script,
+};
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, LocalFile, prepare};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
+    watched,
 };

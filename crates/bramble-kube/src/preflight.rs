@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::{Arch, Cluster, Distribution, Node, NodeName, Role};
+use bramble_spec::{Cluster, Node, NodeName};
 use bramble_state::Observation;
 
+use crate::lifecycle::lifecycle;
 use crate::prepare::Inputs;
 
 /// What stands against this node, each with its next step.
@@ -29,30 +30,8 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
             known.join(", ")
         ));
     }
-    let arch = match node.board.arch {
-        Arch::Arm64 => "arm64",
-        Arch::Amd64 => "amd64",
-    };
-    let Distribution::Kubeadm(_) = &cluster.distribution else { return found };
-    match facts.arch.as_str() {
-        "arm64" | "amd64" => {}
-        "armhf" | "armel" => found.push(
-            "its system is 32-bit, and Kubernetes has no 32-bit programs since 1.27: flash a 64-bit image".into(),
-        ),
-        other => found.push(format!("its system is {other}, a {} is {arch}", node.board.name)),
-    }
-    if let Some(bundle) = &inputs.bundle {
-        let bundled = match bundle.manifest.arch {
-            Arch::Arm64 => "arm64",
-            Arch::Amd64 => "amd64",
-        };
-        if bundled != facts.arch {
-            found.push(format!("the bundle is for {bundled}, the node runs {}", facts.arch));
-        }
-    }
-    // kubeadm's own least is 1700 MB; the kernel keeps some of what was sold.
-    if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {
-        found.push(format!("a control plane needs 1700 MB of memory, it has {} MB", facts.memory / 1024));
+    if let Some(life) = lifecycle(cluster, inputs) {
+        found.extend(life.check(node, seen));
     }
     found
 }

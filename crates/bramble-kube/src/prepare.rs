@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Role, Sha256Digest, Swap};
-use bramble_state::{Blob, BlobSource, Check, File, Image, Observation, Resource, Unit};
+use bramble_spec::{Cluster, KubeVersion, Node, Sha256Digest, Swap};
+use bramble_state::{Blob, BlobSource, Check, File, Observation, Resource, Unit};
 
 use crate::bundle::Bundle;
-use crate::{containerd, kubeadm, routed};
+use crate::lifecycle::lifecycle;
 
 /// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// The bundle, if programs and images come from one.
     pub bundle: Option<Bundle>,
+    /// The version of Kubernetes with its patch, if programs come from an apt repository.
+    pub kubernetes: Option<KubeVersion>,
     /// The signing key of the apt repository, if programs come from one (armoured).
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.
@@ -39,7 +41,8 @@ const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
 pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
     let wish = &cluster.preparation;
     let mut all = Vec::new();
-    let kubernetes = matches!(cluster.distribution, Distribution::Kubeadm(_));
+    let life = lifecycle(cluster, inputs);
+    let kubernetes = life.is_some();
     all.push(Resource::Hostname(node.name.to_string()));
     let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
     all.push(Resource::Hosts(hosts.collect()));
@@ -52,15 +55,15 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     let mut packages = wish.packages.clone();
     let mut hold = wish.hold.clone();
     let mut sources = Vec::new();
-    if let Distribution::Kubeadm(config) = &cluster.distribution {
-        all.extend(kubeadm::owned_folders());
-        let (repository, own, held) = kubeadm::packages(config, inputs, seen);
-        for file in repository {
+    if let Some(life) = &life {
+        all.extend(life.folders().iter().map(|path| Resource::OwnedFolder((*path).to_owned())));
+        let own = life.packages(node, seen);
+        for file in own.sources {
             sources.push(file.path.clone());
             all.push(Resource::File(file));
         }
-        packages.extend(own);
-        hold.extend(held);
+        packages.extend(own.install);
+        hold.extend(own.hold);
     }
     packages.sort();
     packages.dedup();
@@ -149,44 +152,8 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     for (unit, files) in readers {
         all.push(Resource::Unit(Unit::new(unit, files)));
     }
-    if let Distribution::Kubeadm(config) = &cluster.distribution {
-        let pause = kubeadm::pause_image(config, inputs);
-        let cni_bin = cni_bin(cluster, config);
-        let in_container = seen.facts.container;
-        let text =
-            containerd::config(containerd::major(seen), &pause, kubeadm::systemd_cgroup(seen), cni_bin, in_container);
-        all.push(Resource::File(File::new(containerd::CONFIG, text)));
-        all.push(Resource::Unit(Unit::new("containerd", vec![containerd::CONFIG.into()])));
-        if let Some(bundle) = &inputs.bundle {
-            for program in &bundle.manifest.programs {
-                all.push(Resource::Blob(Blob {
-                    path: format!("/usr/local/bin/{}", program.name),
-                    sha256: program.sha256.clone(),
-                    mode: "755".into(),
-                    source: BlobSource::Upload(bundle.dir.join(&program.path)),
-                }));
-            }
-            let images = bundle.manifest.images.iter();
-            let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
-            let image = |image: &crate::bundle::BundleFile| Image {
-                name: image.name.clone(),
-                sha256: image.sha256.clone(),
-                archive: bundle.dir.join(&image.path),
-            };
-            all.push(Resource::Images(images.map(image).collect()));
-        }
-        all.extend(kubeadm::kubelet_unit(config));
-        if cluster.network.cni == Cni::Routed {
-            all.extend(routed::resources(cluster, node));
-        }
+    if let Some(life) = &life {
+        all.extend(life.resources(node, seen));
     }
     all
-}
-
-/// Debian's plugins lie in /usr/lib/cni; those of the Kubernetes project, of flannel and of Calico in /opt/cni/bin.
-fn cni_bin(cluster: &Cluster, config: &bramble_spec::Kubeadm) -> &'static str {
-    match (&config.source, cluster.network.cni) {
-        (KubeadmSource::Bundle(_), Cni::Routed) => "/usr/lib/cni",
-        _ => "/opt/cni/bin",
-    }
 }

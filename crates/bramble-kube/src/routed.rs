@@ -7,6 +7,8 @@ use serde_json::json;
 
 const CONFLIST: &str = "/etc/cni/net.d/10-bramble.conflist";
 const ROUTES: &str = "/etc/bramble/routes";
+/// Routes that bramble made are known by this number (rtnetlink(7) leaves those above 4 to the user).
+const PROTOCOL: u8 = 142;
 const UNIT: &str = "/etc/systemd/system/bramble-routes.service";
 
 pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
@@ -27,20 +29,23 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
         ],
     });
     let mut up = String::new();
-    let mut down = String::new();
+    let mut ours = String::new();
     for other in cluster.nodes.iter().filter(|other| other.name != node.name) {
         if let Some(range) = other.pods {
-            up.push_str(&format!("    ip route replace {range} via {}\n", other.address));
-            down.push_str(&format!("    ip route del {range} 2>/dev/null || :\n"));
+            up.push_str(&format!("    ip route replace {range} via {} proto {PROTOCOL}\n", other.address));
+            ours.push_str(&format!("{range} "));
         }
     }
     // Pods keep their own addresses among themselves and towards the nodes; only what leaves the network is masked.
     let script = format!(
         "#!/bin/sh\n# Written by bramble: the way to the pods of the other nodes.\nset -e\ncase $1 in\nup)\n{up}    \
+         # A node that has left leaves its route.\n    \
+         ip route show proto {PROTOCOL} | while read -r range rest; do\n        \
+         case ' {ours}' in *\" $range \"*) ;; *) ip route del \"$range\" proto {PROTOCOL} ;; esac\n    done\n    \
          nft -f - <<'RULES'\n\
          table ip bramble_routed {{}}\ndelete table ip bramble_routed\ntable ip bramble_routed {{\n    \
          chain postrouting {{\n        type nat hook postrouting priority srcnat; policy accept;\n        \
-         ip saddr {pods} ip daddr != {{ {cluster_pods}, {subnet} }} masquerade\n    }}\n}}\nRULES\n    ;;\ndown)\n{down}    \
+         ip saddr {pods} ip daddr != {{ {cluster_pods}, {subnet} }} masquerade\n    }}\n}}\nRULES\n    ;;\ndown)\n    ip route flush proto {PROTOCOL}\n    \
          nft delete table ip bramble_routed 2>/dev/null || :\n    ;;\nesac\n",
         cluster_pods = cluster.network.pods,
         subnet = cluster.network.subnet,

@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use bramble_spec::{Cluster, Distribution};
-use bramble_state::Observation;
+use bramble_spec::{Cluster, Distribution, Node};
+use bramble_state::{Observation, Resource};
 
-use crate::kubeadm::INIT;
+use crate::lifecycle::{Lifecycle, MEMBER, lifecycle};
+use crate::prepare::Inputs;
 
 /// How a condition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -64,12 +65,15 @@ pub struct ClusterReport {
 }
 
 /// Asks the API, on a control plane, for what [`parse_nodes`] reads.
-pub fn status_script() -> String {
-    "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-     kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=10s || exit 1\n\
-     echo '@next'\n\
-     kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf -n kube-system get pods -o json --request-timeout=10s"
-        .to_owned()
+pub fn status_script(life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
+    script.fixed(
+        "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+         kubectl_admin get nodes -o json --request-timeout=10s || exit 1\n\
+         echo '@next'\n\
+         kubectl_admin -n kube-system get pods -o json --request-timeout=10s",
+    );
+    script.as_str().to_owned()
 }
 
 /// Reads the output of [`status_script`].
@@ -110,6 +114,13 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns })
 }
 
+/// What a look at a node asks about so that [`node_conditions`] can tell all.
+pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
+    let inputs = Inputs::default();
+    let life = lifecycle(cluster, &inputs);
+    life.map(|life| Resource::Certificates(life.certificates(node))).into_iter().collect()
+}
+
 /// How a node that was looked at stands.
 pub fn node_conditions(cluster: &Cluster, seen: &Observation, report: Option<&NodeReport>) -> Vec<Condition> {
     let mut found = vec![condition("Reachable", State::Good, seen.facts.model.clone())];
@@ -130,7 +141,15 @@ pub fn node_conditions(cluster: &Cluster, seen: &Observation, report: Option<&No
     } else {
         found.push(condition("SwapOff", State::Bad, format!("in use: {}", facts.swaps.join(" "))));
     }
-    match (seen.done(INIT), report) {
+    if let Some((path, left)) = seen.first_certificate() {
+        let days = left.div_euclid(24 * 3600);
+        found.push(match days {
+            ..0 => condition("Certificates", State::Bad, format!("{path} has ended: run `bramble up`")),
+            0..15 => condition("Certificates", State::Bad, format!("{path} ends in {days} days: run `bramble up`")),
+            _ => condition("Certificates", State::Good, format!("the first ends in {days} days")),
+        });
+    }
+    match (seen.done(MEMBER), report) {
         (None, _) => found.push(condition("Joined", State::Bad, "not part of the cluster yet: run `bramble up`")),
         (Some(_), None) => found.push(condition("Joined", State::Unknown, "the API does not tell")),
         (Some(_), Some(report)) => {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use bramble_kube::{Inputs, JoinFacts, JoinFactsSeed, Token, Token32, prepare};
+use bramble_kube::{Inputs, JoinFacts, lifecycle, prepare};
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource};
 
@@ -32,16 +32,16 @@ fn seen(containerd: &str) -> Observation {
     Observation::parse(&output, &[]).unwrap()
 }
 
-fn seed(planes: usize) -> JoinFactsSeed {
-    JoinFactsSeed { token: Token::new([0; 22]), certificate_key: (planes > 1).then(|| Token32::new([7; 32])) }
+/// What stands behind the functions of the scripts.
+fn calls(script: &str) -> &str {
+    &script[script.find("\nprivate_file /run").unwrap()..]
 }
 
 fn init(version: &str, planes: usize) -> String {
-    let cluster = cluster(version, planes);
-    let step =
-        bramble_kube::init(&cluster, &cluster.nodes[0], &seen("1.6.20"), &Inputs::default(), &seed(planes)).unwrap();
-    let text = step.apply.as_str();
-    text[text.find("\nprivate_file /run").unwrap()..].to_owned()
+    let (cluster, inputs) = (cluster(version, planes), Inputs::default());
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    let step = life.init(&cluster.nodes[0], &seen("1.6.20"), &life.secrets([0; 64]), None).unwrap();
+    calls(step.apply.as_str()).to_owned()
 }
 
 #[test]
@@ -53,20 +53,37 @@ fn kubeadm_init_in_the_three_versions_of_its_configuration() {
 
 #[test]
 fn kubeadm_join_of_a_worker_and_a_control_plane() {
-    let cluster = cluster("1.36.2", 3);
-    let facts = JoinFacts {
-        token: Token::new([0; 22]),
-        ca_hash: format!("sha256:{}", "ab".repeat(32)),
-        certificate_key: Some(Token32::new([7; 32])),
-    };
+    let (cluster, inputs) = (cluster("1.36.2", 3), Inputs::default());
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    let mut facts = life.secrets([7; 64]);
+    let error = life.join(&cluster.nodes[3], &seen("1.6.20"), &facts).unwrap_err().to_string();
+    assert!(error.contains("did not tell the ca-hash"), "{error}");
+    let ca = format!("sha256:{}", "ab".repeat(32));
+    facts.set(JoinFacts::CA, &ca);
     let mut all = String::new();
     for node in [&cluster.nodes[3], &cluster.nodes[1]] {
-        let step = bramble_kube::join(&cluster, node, &Inputs::default(), &facts).unwrap();
-        assert_eq!(step.version, format!("{} {}", node.role, facts.ca_hash));
-        let text = step.apply.as_str();
-        all.push_str(&text[text.find("\nprivate_file /run").unwrap()..]);
+        let step = life.join(node, &seen("1.6.20"), &facts).unwrap();
+        assert_eq!(step.version, format!("{} {ca}", node.role));
+        all.push_str(calls(step.apply.as_str()));
     }
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn the_address_of_the_api_moves_when_no_node_owns_it() {
+    let mut cluster = cluster("1.36.2", 3);
+    let inputs = Inputs::default();
+    let config = |cluster: &Cluster, node: usize| {
+        prepare(cluster, &cluster.nodes[node], &seen("1.6.20"), &inputs).into_iter().find_map(|resource| match resource
+        {
+            Resource::File(file) if file.path.ends_with("keepalived.conf") => Some(file.content),
+            _ => None,
+        })
+    };
+    assert_eq!(config(&cluster, 0), None, "it is the first control plane's");
+    cluster.network.api = [10, 0, 0, 9].into();
+    assert_eq!(config(&cluster, 3), None, "a worker has no API");
+    insta::assert_snapshot!(config(&cluster, 1).unwrap());
 }
 
 #[test]
@@ -88,12 +105,17 @@ fn containerd_is_configured_for_its_own_major_version() {
 }
 
 #[test]
-fn tokens_have_the_form_that_kubeadm_takes_and_are_never_shown() {
-    let random: Vec<u8> = (0..22).map(|n| n * 11).collect();
-    let token = Token::new(random.try_into().unwrap());
-    assert_eq!(format!("{token:?}"), "Token(…)");
-    assert!(Token::parse("abcdef.0123456789abcdef").is_some());
-    for bad in ["abcdef", "abcde.0123456789abcdef", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcde$"] {
-        assert!(Token::parse(bad).is_none(), "{bad}");
-    }
+fn secrets_have_the_form_that_kubeadm_takes_and_are_never_shown() {
+    let (cluster, inputs) = (cluster("1.36.2", 3), Inputs::default());
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    let random: Vec<u8> = (0..64u8).map(|n| n.wrapping_mul(37)).collect();
+    let secrets = life.secrets(random.try_into().unwrap());
+    let token = secrets.get("token").unwrap();
+    let (id, secret) = token.split_once('.').unwrap();
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    assert!(id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret), "{token}");
+    let key = secrets.get("certificate-key").unwrap();
+    assert!(key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit()), "{key}");
+    let shown = format!("{secrets:?}");
+    assert!(!shown.contains(token) && !shown.contains(key), "{shown}");
 }

@@ -20,23 +20,10 @@ for package in modern-go/reflect2 json-iterator/go; do
 done
 minor=${release#1.}
 minor=${minor%%.*}
-cat >/build/version <<VERSION
-KUBE_GIT_COMMIT='debian-$version'
-KUBE_GIT_TREE_STATE='clean'
-KUBE_GIT_VERSION='v$release'
-KUBE_GIT_MAJOR='1'
-KUBE_GIT_MINOR='$minor'
-VERSION
-export PATH=/usr/lib/go-1.19/bin:$PATH GO111MODULE=off KUBE_GIT_VERSION_FILE=/build/version
-echo "== compiling"
-make all GOLDFLAGS='-s -w' \
-    WHAT='cmd/kubeadm cmd/kubelet cmd/kubectl cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kube-proxy'
-out=$(readlink -f _output/bin)
-cd /build
-echo "== laying out"
-mkdir -p out/bin out/images
-for program in kubeadm kubelet kubectl; do cp "$out/$program" out/bin/; done
-tree() { mkdir -p "out/images/$1/usr/local/bin" "out/images/$1/tmp" "out/images/$1/etc"; }
+next=${release%.*}.$((${release##*.} + 1))
+export PATH=/usr/lib/go-1.19/bin:$PATH
+export GO111MODULE=off KUBE_GIT_VERSION_FILE=/build/version
+tree() { mkdir -p "$1/usr/local/bin" "$1/tmp" "$1/etc"; }
 # A program with the libraries it is linked to, at their places.
 closure() {
     tree=$1
@@ -50,41 +37,71 @@ closure() {
         done
     done
 }
-for program in kube-apiserver kube-controller-manager kube-scheduler; do
-    tree "$program"
-    cp "$out/$program" "out/images/$program/usr/local/bin/"
-done
-tree kube-proxy
-cp "$out/kube-proxy" out/images/kube-proxy/usr/local/bin/
-mkdir -p out/images/kube-proxy/usr/sbin out/images/kube-proxy/run
-closure out/images/kube-proxy /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/*/xtables/*.so
-for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-    ln -s xtables-nft-multi "out/images/kube-proxy/usr/sbin/$name"
-done
+# What has Kubernetes' own version, compiled as this one. The second time only linking is left to do.
+kubernetes() { # version folder
+    echo "== compiling Kubernetes $1"
+    cat >/build/version <<VERSION
+KUBE_GIT_COMMIT='debian-$version'
+KUBE_GIT_TREE_STATE='clean'
+KUBE_GIT_VERSION='v$1'
+KUBE_GIT_MAJOR='1'
+KUBE_GIT_MINOR='$minor'
+VERSION
+    make all GOLDFLAGS='-s -w' \
+        WHAT='cmd/kubeadm cmd/kubelet cmd/kubectl cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kube-proxy'
+    out=$(readlink -f _output/bin)
+    mkdir -p "$2/bin" "$2/images"
+    for program in kubeadm kubelet kubectl; do cp "$out/$program" "$2/bin/"; done
+    cp /build/crictl "$2/bin/"
+    for program in kube-apiserver kube-controller-manager kube-scheduler; do
+        tree "$2/images/$program"
+        cp "$out/$program" "$2/images/$program/usr/local/bin/"
+    done
+    proxy=$2/images/kube-proxy
+    tree "$proxy"
+    cp "$out/kube-proxy" "$proxy/usr/local/bin/"
+    mkdir -p "$proxy/usr/sbin" "$proxy/run"
+    closure "$proxy" /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/*/xtables/*.so
+    for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+        ln -s xtables-nft-multi "$proxy/usr/sbin/$name"
+    done
+    echo "$1" >"$2/kubernetes-version"
+    # The tag that this kubeadm asks for.
+    "$out/kubeadm" config images list --kubernetes-version "v$1" 2>/dev/null | sed -n 's/.*pause://p' >"$2/pause-version"
+}
+kubernetes "$release" /build/out
+kubernetes "$next" /build/next
+cd /build/out/images
+echo "== laying out"
 tree etcd
-closure out/images/etcd /usr/bin/etcd /usr/bin/etcdctl
-etcd --version | sed -n 's/^etcd Version: //p' >out/etcd-version
+closure etcd /usr/bin/etcd /usr/bin/etcdctl
+etcd --version | sed -n 's/^etcd Version: //p' >../etcd-version
 tree pause
-cat >pause.c <<'PAUSE'
+cat >/build/pause.c <<'PAUSE'
 #include <signal.h>
+#include <string.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 static void end(int signal) { (void)signal; _exit(0); }
 static void reap(int signal) { (void)signal; while (waitpid(-1, 0, WNOHANG) > 0) {} }
-int main(void) {
+int main(int count, char **words) {
+    // kubeadm's upgrade asks it for its version, to see that jobs run.
+    if (count > 1 && !strcmp(words[1], "-v")) return puts("pause") < 0;
     signal(SIGINT, end);
     signal(SIGTERM, end);
     signal(SIGCHLD, reap);
     for (;;) pause();
 }
 PAUSE
-cc -O2 -static -s -o out/images/pause/pause pause.c
+cc -O2 -static -s -o pause/pause /build/pause.c
 tree busybox
-mkdir -p out/images/busybox/bin
-cp /bin/busybox out/images/busybox/bin/
+mkdir -p busybox/bin
+cp /bin/busybox busybox/bin/
 for applet in $(/bin/busybox --list); do
-    [ "$applet" = busybox ] || ln -s busybox "out/images/busybox/bin/$applet"
+    [ "$applet" = busybox ] || ln -s busybox "busybox/bin/$applet"
 done
-printf 'root:x:0:0:root:/:/bin/sh\n' >out/images/busybox/etc/passwd
-echo "$release" >out/kubernetes-version
+printf 'root:x:0:0:root:/:/bin/sh\n' >busybox/etc/passwd
+cp -a etcd pause busybox /build/next/images/
+cp ../etcd-version /build/next/
 echo "== done"

@@ -25,6 +25,17 @@ const REPOSITORY: &str = "bundle.bramble";
 #[derive(Debug)]
 pub struct DebianBundle;
 
+/// Which of the two bundles that are built together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// The version that the source is.
+    Own,
+    /// The same under the next patch version.
+    Next,
+}
+
+const BUILDER: &str = include_str!("builder.sh");
+const CRICTL: &str = include_str!("crictl.sh");
 const BUILDER_PACKAGES: &[&str] = &[
     "build-essential",
     "busybox-static",
@@ -42,8 +53,9 @@ const BUILDER_PACKAGES: &[&str] = &[
 
 impl DebianBundle {
     /// The bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
-    /// build that was interrupted leaves nothing that a later one would use.
-    pub fn ensure(lab: &Lab, again: bool, events: Events) -> Result<Bundle, Error> {
+    /// build that was interrupted leaves nothing that a later one would use. Each build makes two: the second one is the
+    /// same source under the next patch version, to try upgrades with.
+    pub fn ensure(lab: &Lab, again: bool, release: Release, events: Events) -> Result<Bundle, Error> {
         require_root()?;
         let parent = lab.cache.join("bundles");
         fs::create_dir_all(&parent).at("create", &parent)?;
@@ -53,11 +65,17 @@ impl DebianBundle {
             events(Event::Step("Waiting for another build of the bundle".into()));
             lock.lock().at("lock", &lock_path)?;
         }
-        let recipe = Sha256::digest(format!("{}{}", include_str!("builder.sh"), BUILDER_PACKAGES.join(",")).as_bytes());
-        let recipe = hex(&recipe[..4]);
-        let dir = parent.join(format!("debian-{}-{}-{recipe}", root::SUITE, std::env::consts::ARCH));
+        let recipe = Sha256::digest(format!("{BUILDER}{CRICTL}{}", BUILDER_PACKAGES.join(",")).as_bytes());
+        let name = format!("debian-{}-{}-{}", root::SUITE, std::env::consts::ARCH, hex(&recipe[..4]));
+        let dir = parent.join(&name);
+        let next = parent.join(format!("{name}-next"));
+        let wanted = match release {
+            Release::Own => &dir,
+            Release::Next => &next,
+        };
+        // The one that is whole last tells that both are.
         if dir.join(Bundle::MANIFEST).exists() && !again {
-            return Ok(Bundle::open(&dir)?);
+            return Ok(Bundle::open(wanted)?);
         }
         let mirror = match &lab.mirror {
             Some(mirror) => mirror.clone(),
@@ -67,13 +85,15 @@ impl DebianBundle {
         let group = Group::node("_bundle", "builder");
         group.kill()?;
         let builder = lab.cache.join("roots").join("builder");
-        for left in [&builder, &builder.with_extension("partial"), &dir.with_extension("partial"), &dir] {
+        let partial = dir.with_extension("partial");
+        for left in [&builder, &builder.with_extension("partial"), &partial, &dir, &next] {
             remove_tree(left)?;
         }
         events(Event::Step("Building the builder's Debian root".into()));
         root::build(&lab.cache.join("roots"), &builder, &mirror, BUILDER_PACKAGES, true, events)?;
         events(Event::Step("Building Kubernetes from Debian's source package (once, some ten minutes)".into()));
-        write(&builder.join("build/builder.sh"), include_str!("builder.sh"), 0o755)?;
+        write(&builder.join("build/builder.sh"), BUILDER, 0o755)?;
+        write(&builder.join("build/crictl"), CRICTL, 0o755)?;
         let resolv = builder.join("etc/resolv.conf");
         fs::remove_file(&resolv).ok();
         let own = Path::new("/etc/resolv.conf");
@@ -88,11 +108,12 @@ impl DebianBundle {
         Group::rack("_bundle").remove()?;
         result?;
         events(Event::Step("Packing the images".into()));
-        let partial = dir.with_extension("partial");
-        pack(&builder.join("build/out"), &partial)?;
-        fs::rename(&partial, &dir).at("move into place", &dir)?;
+        for (out, to) in [("build/next", &next), ("build/out", &dir)] {
+            pack(&builder.join(out), &partial)?;
+            fs::rename(&partial, to).at("move into place", to)?;
+        }
         remove_tree(&builder)?;
-        Ok(Bundle::open(&dir)?)
+        Ok(Bundle::open(wanted)?)
     }
 }
 
@@ -113,7 +134,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     let kubernetes: KubeVersion = version
         .parse()
         .map_err(|_| Error::Request(format!("the builder made `{version}`, which is not a version of Kubernetes")))?;
-    let etcd_tag = read("etcd-version")?;
+    let (etcd_tag, pause_tag) = (read("etcd-version")?, read("pause-version")?);
     let release = format!("v{kubernetes}");
     let plan = |name, tag: &str, entry: &[&'static str], control_plane_only| ImagePlan {
         name,
@@ -127,7 +148,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         plan("kube-scheduler", &release, &[], true),
         plan("etcd", &etcd_tag, &[], true),
         plan("kube-proxy", &release, &[], false),
-        plan("pause", "1", &["/pause"], false),
+        plan("pause", &pause_tag, &["/pause"], false),
         plan("busybox", "1", &[], false),
     ];
     let mut files = Vec::new();
@@ -138,7 +159,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         files.push(describe(dir, full, path, image.control_plane_only)?);
     }
     let mut programs = Vec::new();
-    for name in ["kubeadm", "kubelet", "kubectl"] {
+    for name in ["kubeadm", "kubelet", "kubectl", "crictl"] {
         let path = format!("bin/{name}");
         let from = out.join("bin").join(name);
         write(&dir.join(&path), fs::read(&from).at("read", &from)?, 0o755)?;
@@ -149,7 +170,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         arch: if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 },
         image_repository: REPOSITORY.to_owned(),
         etcd_tag,
-        pause_image: format!("{REPOSITORY}/pause:1"),
+        pause_image: format!("{REPOSITORY}/pause:{pause_tag}"),
         smoke_image: format!("{REPOSITORY}/busybox:1"),
         programs,
         images: files,

@@ -12,7 +12,7 @@ mod node;
 mod rack;
 mod root;
 
-pub use bundle::DebianBundle;
+pub use bundle::{DebianBundle, Release};
 pub use host::{Error, Event, Events};
 pub use node::{NodeState, keep};
 pub use rack::{Lab, Rack, RackNode, RackRequest};

@@ -232,6 +232,16 @@ impl Lab {
         network::unplug(&rack.name, index, &node.name)
     }
 
+    /// Puts a new board in the place of one: an empty disk, other host keys, the same cable.
+    pub fn replace(&self, rack: &Rack, node: &str) -> Result<(), Error> {
+        self.cut(rack, node)?;
+        let node = rack.node(node)?;
+        node::unmount(rack, node)?;
+        remove_tree(&rack.node_dir(&node.name))?;
+        node::dress(rack, node)?;
+        self.start(rack, &node.name)
+    }
+
     /// Turns a node on.
     pub fn start(&self, rack: &Rack, node: &str) -> Result<(), Error> {
         require_root()?;

@@ -79,14 +79,22 @@ impl Connection {
         script: &str,
         mut on_line: impl FnMut(&str),
     ) -> Result<Exit, ExecError> {
-        // A shell reads its input bit by bit; as one braced group it is parsed whole before any of it runs.
-        let body = format!("{{\n{script}\nexit 0\n}}\n");
         let mut lines = Lines::default();
-        let exit = self
-            .exec(root, "exec /bin/sh -s", Announces::No, body.as_bytes(), |bytes| lines.feed(bytes, &mut on_line))
-            .await?;
+        let exit = self.read_script(root, script, |bytes| lines.feed(bytes, &mut on_line)).await?;
         lines.end(&mut on_line);
         Ok(exit)
+    }
+
+    /// The same for a script that prints something else than lines.
+    pub async fn read_script(
+        &self,
+        root: &Root,
+        script: &str,
+        on_output: impl FnMut(&[u8]),
+    ) -> Result<Exit, ExecError> {
+        // A shell reads its input bit by bit; as one braced group it is parsed whole before any of it runs.
+        let body = format!("{{\n{script}\nexit 0\n}}\n");
+        self.exec(root, "exec /bin/sh -s", Announces::No, body.as_bytes(), on_output).await
     }
 
     /// Puts bytes on the node as `folder/digest`, mode 0600, owned by root.

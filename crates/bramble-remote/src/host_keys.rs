@@ -123,6 +123,27 @@ impl HostKeys {
         }
     }
 
+    /// Forgets the keys of a host, in the file to which new ones are written: another machine is met in its place.
+    pub fn forget(&self, host: &str, port: u16) -> Result<(), ConnectError> {
+        let Some(known) = self.files.first() else { return Ok(()) };
+        let name = entry(host, port);
+        if known.plain().remove(&name).is_none() {
+            return Ok(());
+        }
+        let path = &known.path;
+        let rewrite = || {
+            let text = fs::read_to_string(path)?;
+            let others = |line: &&str| line.split_whitespace().next().is_none_or(|hosts| hosts != name);
+            let kept: String = text.lines().filter(others).map(|line| format!("{line}\n")).collect();
+            let fresh = path.with_extension("new");
+            let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(kept.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&fresh, path)
+        };
+        rewrite().map_err(|source| ConnectError::KnownHosts { path: path.clone(), source })
+    }
+
     /// Trusts a key from now on. Call it only after somebody vouched for it.
     pub fn trust(&self, key: &UnknownKey) -> Result<(), ConnectError> {
         let Some(known) = self.files.first() else { return Ok(()) };
@@ -176,7 +197,13 @@ mod tests {
         let Verdict::Unknown(met) = keys.check("10.0.0.2", 22, &two) else { panic!("nobody knows it") };
         keys.trust(&met).unwrap();
         assert!(matches!(keys.check("10.0.0.2", 22, &two), Verdict::Known));
-        assert!(matches!(HostKeys::open([first]).check("10.0.0.2", 22, &two), Verdict::Known), "it is in the file");
+        assert!(
+            matches!(HostKeys::open([first.clone()]).check("10.0.0.2", 22, &two), Verdict::Known),
+            "it is in the file"
+        );
+        keys.forget("10.0.0.2", 22).unwrap();
+        assert!(matches!(keys.check("10.0.0.2", 22, &two), Verdict::Unknown(_)));
+        assert!(matches!(HostKeys::open([first]).check("10.0.0.2", 22, &two), Verdict::Unknown(_)), "nor in the file");
     }
 
     #[test]

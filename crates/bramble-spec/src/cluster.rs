@@ -24,6 +24,8 @@ pub struct Cluster {
     pub distribution: Distribution,
     /// What every node gets first.
     pub preparation: Preparation,
+    /// How nodes that run pods are changed.
+    pub update: Update,
     /// Its nodes in the order of the file: at least one, and a control plane among them if there is Kubernetes.
     pub nodes: Vec<Node>,
 }
@@ -33,6 +35,15 @@ impl Cluster {
     pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.role == Role::ControlPlane)
     }
+}
+
+/// How nodes that run pods are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Update {
+    /// How many workers are taken out of service at once; at least 1.
+    pub workers: u16,
+    /// How many seconds the pods of a node have to go elsewhere.
+    pub drain: u32,
 }
 
 /// How nodes are reached.

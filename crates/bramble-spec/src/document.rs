@@ -28,9 +28,22 @@ pub struct ClusterDocument {
     /// What every node gets before Kubernetes.
     #[serde(default)]
     pub(crate) prepare: PrepareSection,
+    /// How nodes that run pods are changed.
+    #[serde(default)]
+    pub(crate) update: UpdateSection,
     /// The machines.
     #[schemars(required)]
     pub(crate) nodes: Option<Spanned<Vec<Spanned<NodeSection>>>>,
+}
+
+/// How nodes that run pods are changed: upgraded, or booted again.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateSection {
+    /// How many workers are taken out of service at once; 1 if not given. Control planes always go one by one.
+    pub(crate) workers: Option<Spanned<u16>>,
+    /// How many seconds the pods of a node have to go elsewhere; 300 if not given.
+    pub(crate) drain: Option<Spanned<u32>>,
 }
 
 /// How bramble reaches the nodes.
@@ -66,7 +79,8 @@ pub(crate) struct NetworkSection {
     pub(crate) cni: Cni,
     /// The manifest of the CNI, a URL or a file, instead of the one its project publishes.
     pub(crate) cni_manifest: Option<Spanned<String>>,
-    /// The address of the Kubernetes API if it is not that of the first control plane.
+    /// The address of the Kubernetes API if it is not that of the first control plane: a free one of the subnet moves
+    /// to a control plane whose API answers.
     pub(crate) api: Option<Spanned<String>>,
 }
 

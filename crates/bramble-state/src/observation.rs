@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use crate::probe::package_name;
 use crate::resource::Resource;
 
 /// What a node is, whatever is asked of it.
@@ -114,6 +115,8 @@ pub struct Observation {
     pub(crate) images: BTreeSet<String>,
     pub(crate) locales: BTreeSet<String>,
     pub(crate) removable: Vec<String>,
+    /// By file: when it ends, in seconds since 1970.
+    pub(crate) certificates: BTreeMap<String, i64>,
     pub(crate) done: BTreeMap<String, String>,
     pub(crate) pending: BTreeMap<String, String>,
 }
@@ -225,6 +228,10 @@ impl Observation {
                 "image" => drop(seen.images.insert(rest.to_owned())),
                 "locale" => drop(seen.locales.insert(normal_locale(rest))),
                 "removable" => seen.removable.push(rest.to_owned()),
+                "certificate" => {
+                    let (end, path) = pair();
+                    seen.certificates.insert(path.to_owned(), end.parse().map_err(|_| bad())?);
+                }
                 "done" => {
                     let (name, value) = pair();
                     seen.done.insert(name.to_owned(), value.to_owned());
@@ -253,10 +260,33 @@ impl Observation {
         }) && crate::probe::units(resources).iter().all(|unit| self.units.contains_key(unit))
     }
 
+    /// The certificate that ends first: its file, and how many seconds are left by the node's clock.
+    pub fn first_certificate(&self) -> Option<(&str, i64)> {
+        let (path, end) = self.certificates.iter().min_by_key(|(_, end)| **end)?;
+        Some((path, end - self.facts.time))
+    }
+
+    /// Whether a package is installed, in the version that is wanted if one is.
+    pub(crate) fn has_package(&self, wanted: &str) -> bool {
+        let Some(version) = self.package_version(package_name(wanted)) else { return false };
+        match wanted.split_once('=') {
+            None => true,
+            Some((_, pattern)) => match pattern.strip_suffix('*') {
+                Some(start) => version.starts_with(start),
+                None => version == pattern,
+            },
+        }
+    }
+
     /// The version of an installed Debian package.
     pub fn package_version(&self, name: &str) -> Option<&str> {
         let (status, version) = self.packages.get(name)?;
         (status.as_bytes().get(1) == Some(&b'i')).then_some(version)
+    }
+
+    /// Takes the mark of a finished step for not there: the step is done again.
+    pub fn forget(&mut self, id: &str) {
+        self.done.remove(id);
     }
 
     /// What the mark of a finished step says.

@@ -10,7 +10,7 @@ use bramble_spec::Sha256Digest;
 use crate::edit;
 use crate::observation::{FileKind, Observation, normal_locale};
 use crate::probe::*;
-use crate::resource::{Blob, BlobSource, Check, File, Image, Resource, Step, Unit};
+use crate::resource::{Blob, BlobSource, Certificates, Check, File, Image, Resource, Step, Unit};
 use crate::script::Script;
 
 /// What must change on a node.
@@ -135,9 +135,7 @@ pub fn plan(resources: &[Resource], seen: &Observation) -> Plan {
                     readers.entry(path).or_default().push(unit);
                 }
             }
-            Resource::Packages(names) if names.iter().any(|name| seen.package_version(name).is_none()) => {
-                installs = true
-            }
+            Resource::Packages(names) if names.iter().any(|name| !seen.has_package(name)) => installs = true,
             Resource::KernelArgs(args) => tokens.extend(args.iter().cloned()),
             // On a Raspberry Pi the firmware switches it off; a later argument wins (raspberrypi/linux#6980).
             Resource::MemoryCgroup if seen.facts.is_raspberry_pi() => tokens.push("cgroup_enable=memory".into()),
@@ -225,6 +223,7 @@ impl Planner<'_> {
             Resource::Unit(unit) => self.unit(unit),
             Resource::Blob(blob) => self.blob(blob),
             Resource::Images(images) => self.images(images),
+            Resource::Certificates(certificates) => self.certificates(certificates),
             Resource::Step(step) => self.step(step),
             // Both are planned together, once.
             Resource::KernelArgs(_) | Resource::MemoryCgroup => {}
@@ -364,13 +363,17 @@ impl Planner<'_> {
     }
 
     fn packages(&mut self, names: &[String]) {
-        let missing: Vec<&String> = names.iter().filter(|name| self.seen.package_version(name).is_none()).collect();
+        let missing: Vec<&String> = names.iter().filter(|name| !self.seen.has_package(name)).collect();
         if missing.is_empty() {
             return;
         }
         let mut script = Script::new();
         let hash = hash("packages", "");
-        let fixed = [hash.as_str(), "--no-install-recommends", "install"];
+        let mut fixed = vec![hash.as_str(), "--no-install-recommends", "install"];
+        // A version is only named for packages that are held.
+        if missing.iter().any(|name| name.contains('=')) {
+            fixed.push("--allow-change-held-packages");
+        }
         script.call("apt_do", fixed.into_iter().chain(missing.iter().map(|name| name.as_str())));
         let list = missing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
         self.push("install packages", vec![Detail::Value { from: None, to: list }], script);
@@ -609,6 +612,17 @@ impl Planner<'_> {
                 uploads: vec![upload],
                 quiet: false,
             });
+        }
+    }
+
+    fn certificates(&mut self, wanted: &Certificates) {
+        if let Some((path, left)) = self.seen.first_certificate()
+            && left < wanted.before
+            && !wanted.renew.is_empty()
+        {
+            let from = Some(format!("{path} ends in {} days", left.div_euclid(24 * 3600)));
+            let details = vec![Detail::Value { from, to: "new ones".into() }];
+            self.push("renew the certificates", details, wanted.renew.clone());
         }
     }
 

@@ -59,6 +59,7 @@ struct Wanted {
     sysctls: BTreeSet<String>,
     modules: BTreeSet<String>,
     blobs: BTreeSet<String>,
+    certificates: BTreeSet<&'static str>,
     images: bool,
     locales: bool,
     autoremove: bool,
@@ -92,7 +93,10 @@ impl Wanted {
                 self.stats.insert(APT_STAMP.to_owned());
                 self.stats.extend(sources.iter().cloned());
             }
-            Resource::Packages(names) | Resource::Hold(names) => self.packages.extend(names.iter().cloned()),
+            Resource::Packages(names) | Resource::Hold(names) => {
+                self.packages.extend(names.iter().map(|name| package_name(name).to_owned()));
+            }
+            Resource::Certificates(certificates) => self.certificates.extend(certificates.files),
             Resource::Autoremove => self.autoremove = true,
             Resource::BootConfig(_) | Resource::KernelArgs(_) | Resource::MemoryCgroup => self.boot_texts = true,
             Resource::SwapOff => {
@@ -183,6 +187,15 @@ pub fn observe_script(resources: &[Resource]) -> String {
         script.call("systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload --", &wanted.units);
         script.fixed("echo .");
     }
+    if !wanted.certificates.is_empty() {
+        let mut patterns = String::new();
+        for pattern in &wanted.certificates {
+            patterns.push_str(pattern);
+            patterns.push(' ');
+        }
+        script.append(&Script::quoted(format!("for f in {patterns}; do\n")));
+        script.fixed(CERTIFICATE_CHECK);
+    }
     if wanted.images {
         script.fixed("if command -v ctr >/dev/null && [ -S /run/containerd/containerd.sock ]; then ctr -n k8s.io images ls -q | while read -r v; do echo \"image $v\"; done; fi");
     }
@@ -201,6 +214,24 @@ fi"#,
     script.fixed("echo end");
     script.as_str().to_owned()
 }
+
+/// The name of a package that may be wanted in a certain version.
+pub(crate) fn package_name(wanted: &str) -> &str {
+    wanted.split_once('=').map_or(wanted, |(name, _)| name)
+}
+
+/// When certificates end; as with programs, what was read once is noted with the file's size, times and inode.
+const CERTIFICATE_CHECK: &str = r#"
+    s=$(stat -L -c '%s %Y %Z %i' -- "$f" 2>/dev/null) || continue
+    h=$B/certificates.seen/$(printf %s "$f" | tr / _)
+    r=; [ ! -r "$h" ] || IFS= read -r r <"$h" || :
+    if [ "${r#* }" != "$s" ]; then
+        e=$(openssl x509 -noout -enddate -in "$f" 2>/dev/null) || continue
+        r="$(date -d "${e#*=}" +%s) $s"
+        if [ -d "$B" ]; then mkdir -p "$B/certificates.seen"; printf '%s\n' "$r" >"$h"; fi
+    fi
+    printf 'certificate %s %s\n' "${r%% *}" "$f"
+done"#;
 
 const SHA_LOOP: &str = r#"2>/dev/null | while read -r s p; do
     e=any w=hide

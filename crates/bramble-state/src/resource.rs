@@ -28,7 +28,7 @@ pub enum Resource {
         /// Files whose change makes the lists stale.
         sources: Vec<String>,
     },
-    /// Debian packages that are installed.
+    /// Debian packages that are installed: `name`, or `name=version` where the version may end with `*`.
     Packages(Vec<String>),
     /// Debian packages that keep their version.
     Hold(Vec<String>),
@@ -52,6 +52,8 @@ pub enum Resource {
     Blob(Blob),
     /// Container images in containerd's `k8s.io` namespace.
     Images(Vec<Image>),
+    /// Certificates that do not end soon.
+    Certificates(Certificates),
     /// Something that is done once.
     Step(Step),
 }
@@ -137,6 +139,17 @@ pub struct Image {
     pub sha256: Sha256Digest,
     /// The archive, here.
     pub archive: PathBuf,
+}
+
+/// Certificates that do not end soon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificates {
+    /// Shell patterns of their files, PEM; of several in one the first counts.
+    pub files: &'static [&'static str],
+    /// How many seconds before the first of them ends they are renewed.
+    pub before: i64,
+    /// Renews them all; nothing is planned if it is empty, because something on the node does it by itself.
+    pub renew: crate::Script,
 }
 
 /// Something that is done once, and whose mark says with what.

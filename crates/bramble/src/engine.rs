@@ -1,21 +1,23 @@
 //! From what is to what should be, over all nodes at once.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{INIT, Inputs, JoinFacts, JoinFactsSeed, Token, Token32};
-use bramble_spec::{Cluster, Distribution, Node, NodeName, Role};
-use bramble_state::{Observation, Plan, Resource};
+use bramble_kube::{Agenda, Inputs, JoinFacts, Lifecycle, Task, lifecycle};
+use bramble_spec::{Cluster, Node, NodeName, Role};
+use bramble_state::{BLOBS, Observation, Plan, Resource, Upload};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::commands::up::Restored;
 use crate::fleet::Fleet;
 use crate::node::NodeSession;
 use crate::output::Printer;
 use crate::progress::{Event, Progress};
 use crate::project::Project;
 use crate::show::NodePlan;
+use crate::turns;
 
 /// A node that was looked at, with what would change on it.
 pub(crate) struct Survey {
@@ -24,18 +26,7 @@ pub(crate) struct Survey {
     pub(crate) plan: Plan,
 }
 
-/// What a node still has to do to be part of the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Membership {
-    /// Nothing.
-    Member,
-    /// Make the cluster.
-    Init,
-    /// Join it.
-    Join,
-}
-
-fn wish<'a>(
+pub(crate) fn wish<'a>(
     cluster: &'a Cluster,
     node: &'a Node,
     inputs: &'a Inputs,
@@ -65,12 +56,17 @@ pub(crate) async fn survey(
         let (cluster, inputs) = (cluster.clone(), inputs.clone());
         async move { look(&cluster, &inputs, session).await }
     };
-    Fleet::visit(project, printer, progress, work).await.inspect_err(|_| progress.end())
+    Fleet::visit(project, &project.cluster.nodes, printer, progress, work).await.inspect_err(|_| progress.end())
 }
 
 /// What stands against going on, for all nodes, before anything is changed.
-pub(crate) fn obstacles(cluster: &Cluster, inputs: &Inputs, surveys: &[Survey]) -> Vec<(NodeName, String)> {
-    let mut found = Vec::new();
+pub(crate) fn obstacles(
+    cluster: &Cluster,
+    inputs: &Inputs,
+    surveys: &[Survey],
+    agenda: &Agenda,
+) -> Vec<(NodeName, String)> {
+    let mut found = agenda.problems.clone();
     for survey in surveys {
         let name = &survey.session.node.name;
         for message in bramble_kube::check(cluster, &survey.session.node, &survey.seen, inputs) {
@@ -85,69 +81,102 @@ pub(crate) fn obstacles(cluster: &Cluster, inputs: &Inputs, surveys: &[Survey]) 
     found
 }
 
-/// What each node has to do to be part of the cluster, by what the nodes' marks say.
-pub(crate) fn memberships(cluster: &Cluster, surveys: &[Survey]) -> BTreeMap<NodeName, Membership> {
-    let mut all = BTreeMap::new();
-    if cluster.distribution == Distribution::None {
-        return all;
-    }
-    let mark = |survey: &Survey| survey.seen.done(INIT).map(str::to_owned);
-    let planes = || surveys.iter().filter(|survey| survey.session.node.role == Role::ControlPlane);
-    // The control plane that made the cluster, or will.
-    let maker = planes().find(|survey| mark(survey).as_deref() == Some("control-plane")).or_else(|| planes().next());
-    let made = maker.and_then(mark).is_some();
-    let ca = maker.and_then(|survey| survey.seen.done("ca-hash")).filter(|_| made);
-    for survey in surveys {
-        let node = &survey.session.node;
-        let is_maker = maker.is_some_and(|maker| maker.session.node.name == node.name);
-        let membership = match (is_maker, ca) {
-            (true, Some(_)) => Membership::Member,
-            (true, None) => Membership::Init,
-            (false, Some(ca)) if mark(survey).as_deref() == Some(format!("{} {ca}", node.role).as_str()) => {
-                Membership::Member
-            }
-            (false, _) => Membership::Join,
-        };
-        all.insert(node.name.clone(), membership);
-    }
-    all
+/// What lies between the members that there are and the cluster file.
+pub(crate) fn agenda(cluster: &Cluster, inputs: &Inputs, surveys: &[Survey]) -> Agenda {
+    let Some(life) = lifecycle(cluster, inputs) else { return Agenda::default() };
+    let seen: Vec<_> = surveys.iter().map(|survey| (&survey.session.node, &survey.seen)).collect();
+    bramble_kube::agenda(cluster, &*life, &seen)
+}
+
+/// What is to be done so that the cluster comes back from a backup.
+pub(crate) fn restoration(cluster: &Cluster, surveys: &[Survey], restored: &Restored) -> Agenda {
+    let seen: Vec<_> = surveys.iter().map(|survey| (&survey.session.node, &survey.seen)).collect();
+    bramble_kube::restoration(cluster, &seen, &restored.ca, restored.moved)
 }
 
 /// The plans as they are shown.
-pub(crate) fn node_plans(cluster: &Cluster, surveys: &[Survey]) -> Vec<NodePlan> {
-    let memberships = memberships(cluster, surveys);
-    surveys
-        .iter()
-        .map(|survey| NodePlan {
-            name: survey.session.node.name.clone(),
-            plan: survey.plan.clone(),
-            steps: match memberships.get(&survey.session.node.name) {
-                Some(Membership::Init) => vec![format!("make the cluster {}", cluster.name)],
-                Some(Membership::Join) => {
-                    vec![format!("join the cluster {} as {}", cluster.name, survey.session.node.role)]
-                }
-                _ => Vec::new(),
-            },
-        })
-        .collect()
+pub(crate) fn node_plans(
+    cluster: &Cluster,
+    inputs: &Inputs,
+    surveys: &[Survey],
+    agenda: &Agenda,
+    restoring: bool,
+) -> Vec<NodePlan> {
+    let version = lifecycle(cluster, inputs).map(|life| life.version()).unwrap_or_default();
+    let listed = |name: &NodeName| agenda.members.iter().any(|(known, _)| known == name);
+    let orphans = surveys.iter().any(|survey| survey.seen.done(bramble_kube::MEMBER).is_some()) && !agenda.runs();
+    let steps = |survey: &Survey| match agenda.tasks.get(&survey.session.node.name) {
+        Some(Task::Init) => vec![match orphans {
+            _ if restoring => format!("make the cluster {} out of the backup", cluster.name),
+            false => format!("make the cluster {}", cluster.name),
+            true => format!(
+                "make the cluster {} anew: the control plane that its nodes belong to is gone (`bramble restore` brings \
+                 it back from a backup)",
+                cluster.name
+            ),
+        }],
+        Some(Task::Join) => vec![format!(
+            "join the cluster {} as {}{}",
+            cluster.name,
+            survey.session.node.role,
+            if listed(&survey.session.node.name) { ", in the place of the board that had this name" } else { "" }
+        )],
+        Some(Task::Upgrade { from }) => {
+            vec![format!("upgrade Kubernetes from {from} to {version}, its pods elsewhere")]
+        }
+        Some(Task::Nothing) if survey.plan.reboot.is_some() => vec!["its pods go elsewhere meanwhile".to_owned()],
+        _ => Vec::new(),
+    };
+    let leavers = agenda.leavers.iter().map(|leaver| NodePlan {
+        name: leaver.name.clone(),
+        plan: Plan::default(),
+        steps: vec![format!(
+            "leave the cluster {}: it is not in the cluster file any more ({})",
+            cluster.name, leaver.address
+        )],
+    });
+    let nodes = surveys.iter().map(|survey| NodePlan {
+        name: survey.session.node.name.clone(),
+        plan: survey.plan.clone(),
+        steps: steps(survey),
+    });
+    leavers.chain(nodes).collect()
 }
 
 /// What the nodes tell each other during a run.
 #[derive(Debug, Clone, Default)]
 struct Shared {
-    ca_hash: Option<String>,
-    token: Option<Token>,
-    certificate_key: Option<Token32>,
+    facts: JoinFacts,
     joinable: bool,
     /// The maker of the cluster gave up.
     broken: bool,
 }
 
 /// How a run ended.
+#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) sessions: Vec<NodeSession>,
     pub(crate) changes: usize,
     pub(crate) failed: Vec<(NodeName, anyhow::Error)>,
+}
+
+impl Outcome {
+    /// Takes in how the work on a node ended.
+    pub(crate) fn take(&mut self, session: NodeSession, result: anyhow::Result<usize>) {
+        match result {
+            Ok(changes) => {
+                self.changes += changes;
+                let text =
+                    if changes == 0 { "nothing to change".to_owned() } else { format!("{changes} changes made") };
+                session.say(Event::Done(text));
+            }
+            Err(error) => {
+                session.say(Event::Failed(error.to_string()));
+                self.failed.push((session.node.name.clone(), error));
+            }
+        }
+        self.sessions.push(session);
+    }
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
@@ -157,166 +186,254 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Carries out the plans; without `kubernetes`, the nodes are only prepared. Nodes go on independently; they wait only for what they need from another.
+/// Carries out the plans; without an agenda, the nodes are only prepared. Nodes go on independently and wait only for
+/// what they need from another; but of the members of a running cluster control planes change one after the other, and
+/// whoever must stop its pods waits for its turn at the end.
 pub(crate) async fn carry_out(
     cluster: &Arc<Cluster>,
     inputs: &Arc<Inputs>,
     surveys: Vec<Survey>,
-    kubernetes: bool,
+    agenda: &Agenda,
+    restored: Option<Upload>,
 ) -> anyhow::Result<Outcome> {
-    let memberships = if kubernetes { memberships(cluster, &surveys) } else { BTreeMap::new() };
-    let running = memberships.values().any(|membership| *membership == Membership::Member);
-    let mut shared = Shared::default();
-    let joining: Vec<Node> = surveys
-        .iter()
-        .map(|survey| survey.session.node.clone())
-        .filter(|node| memberships.get(&node.name) == Some(&Membership::Join))
-        .collect();
-    let several = cluster.control_planes().count() > 1;
-    if memberships.values().any(|membership| *membership == Membership::Init) {
-        shared.token = Some(Token::new(random()?));
-        shared.certificate_key = several.then(random).transpose()?.map(Token32::new);
-    } else if !joining.is_empty() {
-        let maker = surveys
-            .iter()
-            .find(|survey| {
-                survey.session.node.role == Role::ControlPlane
-                    && memberships.get(&survey.session.node.name) == Some(&Membership::Member)
-            })
-            .ok_or_else(|| anyhow!("no control plane is part of the cluster"))?;
-        if joining.iter().any(|node| node.role == Role::ControlPlane) {
-            bail!(
-                "adding a control plane to a running cluster is not supported by this version: take the cluster down and up again"
-            );
-        }
-        let names: Vec<&Node> = joining.iter().collect();
-        let mut token = None;
-        let facts = |name: &str, value: &str| {
-            if name == "token" {
-                token = Token::parse(value.trim());
-            }
-        };
-        maker
-            .session
-            .ask(&bramble_kube::join_facts_script(&names), facts)
-            .await
-            .context("the cluster gives no join token")?;
-        shared.token = Some(token.ok_or_else(|| anyhow!("the cluster gives no join token"))?);
-        shared.ca_hash = maker.seen.done("ca-hash").map(str::to_owned);
-        shared.joinable = true;
+    let share = Arc::new(watch::channel(Shared::default()).0);
+    if let Some(life) = lifecycle(cluster, inputs) {
+        let shared = join_facts(&*life, &surveys, agenda).await?;
+        share.send_replace(shared);
     }
-    let (share, _) = watch::channel(shared);
-    let share = Arc::new(share);
-    // While there is no cluster yet nothing is lost when control planes boot together.
-    let plane_reboots = Arc::new(Semaphore::new(if running { 1 } else { Semaphore::MAX_PERMITS }));
-    let other_reboots = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-    // Control planes join one after the other: etcd takes one new member at a time.
-    let plane_joins = Arc::new(Semaphore::new(1));
+    let joining = agenda.tasks.iter().filter(|(_, task)| **task == Task::Join).map(|(name, _)| name.clone());
+    let joining: Arc<BTreeSet<NodeName>> = Arc::new(joining.collect());
+    let plane_turns = Arc::new(Semaphore::new(1));
     let mut tasks = JoinSet::new();
+    let mut outcome = Outcome::default();
+    let mut later = Vec::new();
     for survey in surveys {
-        let task = NodeTask {
+        let name = &survey.session.node.name;
+        let task = agenda.tasks.get(name).cloned();
+        let member = agenda.is_member(name);
+        if member && survey.plan.reboot.is_some() {
+            later.push((survey.session, task));
+            continue;
+        }
+        let work = NodeTask {
             cluster: cluster.clone(),
             inputs: inputs.clone(),
-            membership: memberships.get(&survey.session.node.name).copied(),
+            member,
+            task,
             share: share.clone(),
-            reboots: if survey.session.node.role == Role::ControlPlane {
-                plane_reboots.clone()
-            } else {
-                other_reboots.clone()
-            },
-            plane_joins: plane_joins.clone(),
+            plane_turns: plane_turns.clone(),
+            restored: restored.clone(),
+            joining: joining.clone(),
         };
-        tasks.spawn(task.run(survey));
+        tasks.spawn(work.run(survey));
     }
-    let mut outcome = Outcome { sessions: Vec::new(), changes: 0, failed: Vec::new() };
     while let Some(result) = tasks.join_next().await {
-        let (session, result) = result?;
-        match result {
-            Ok(changes) => {
+        let (session, task, result) = result?;
+        match (&task, &result) {
+            (Some(Task::Upgrade { .. }), Ok(changes)) => {
                 outcome.changes += changes;
-                let text =
-                    if changes == 0 { "nothing to change".to_owned() } else { format!("{changes} changes made") };
-                session.say(Event::Done(text));
+                later.push((session, task));
             }
-            Err(error) => {
-                session.say(Event::Failed(error.to_string()));
-                outcome.failed.push((session.node.name.clone(), error));
+            _ => outcome.take(session, result),
+        }
+    }
+    if let Some(life) = lifecycle(cluster, inputs) {
+        settle(cluster, &*life, agenda, &outcome).await?;
+    }
+    if !later.is_empty() {
+        if outcome.failed.is_empty() {
+            turns::take(cluster, inputs, later, &mut outcome).await?;
+        } else {
+            for (session, _) in later {
+                outcome.take(session, Err(anyhow!("it was not taken out of service, because others failed")));
             }
         }
-        outcome.sessions.push(session);
     }
     outcome.sessions.sort_by_key(|session| cluster.nodes.iter().position(|node| node.name == session.node.name));
+    if !agenda.tasks.is_empty() {
+        write_members(cluster, agenda, &outcome).await?;
+    }
     Ok(outcome)
+}
+
+/// What control planes need after others have joined, one after the other.
+async fn settle(cluster: &Cluster, life: &dyn Lifecycle, agenda: &Agenda, outcome: &Outcome) -> anyhow::Result<()> {
+    let plane = |name: &NodeName| cluster.control_planes().any(|node| node.name == *name);
+    let joined = agenda.tasks.iter().any(|(name, task)| *task == Task::Join && plane(name));
+    let Some(script) = life.settle().filter(|_| joined && outcome.failed.is_empty()) else { return Ok(()) };
+    for session in outcome.sessions.iter().filter(|session| session.node.role == Role::ControlPlane) {
+        session.say(Event::Waiting("its API to settle".into()));
+        session.ask(script.as_str(), |_, _| {}).await?;
+        session.ask(&bramble_kube::updated_script(life, session.node.address), |_, _| {}).await?;
+    }
+    Ok(())
+}
+
+/// Lets the control planes write down who the members are, if that has changed: a node that is taken out of the cluster
+/// file is known from there.
+async fn write_members(cluster: &Cluster, agenda: &Agenda, outcome: &Outcome) -> anyhow::Result<()> {
+    let good = |name: &NodeName| {
+        outcome.sessions.iter().any(|session| session.node.name == *name)
+            && !outcome.failed.iter().any(|(failed, _)| failed == name)
+    };
+    let known = |name: &NodeName| agenda.members.iter().any(|(known, _)| known == name);
+    let members: Vec<_> = cluster
+        .nodes
+        .iter()
+        .filter(|node| good(&node.name) || known(&node.name))
+        .map(|node| (node.name.clone(), node.address))
+        .collect();
+    let script = bramble_kube::members_script(members.iter().map(|(name, address)| (name, *address)));
+    for session in &outcome.sessions {
+        let name = &session.node.name;
+        let fresh = !agenda.is_member(name);
+        if session.node.role == Role::ControlPlane && good(name) && (fresh || members != agenda.members) {
+            session.ask(&script, |_, _| {}).await.context("the list of the members cannot be written")?;
+        }
+    }
+    Ok(())
+}
+
+/// What is known of joining before anybody begins: the secrets of a new cluster, or what a running one tells.
+async fn join_facts(life: &dyn Lifecycle, surveys: &[Survey], agenda: &Agenda) -> anyhow::Result<Shared> {
+    let mut shared = Shared { facts: life.secrets(random()?), ..Shared::default() };
+    let Some(ca) = &agenda.ca else { return Ok(shared) };
+    shared.joinable = true;
+    let joining: Vec<&Node> = surveys
+        .iter()
+        .map(|survey| &survey.session.node)
+        .filter(|node| agenda.tasks.get(&node.name) == Some(&Task::Join))
+        .collect();
+    if joining.is_empty() {
+        return Ok(shared);
+    }
+    let plane = surveys
+        .iter()
+        .find(|survey| survey.session.node.role == Role::ControlPlane && agenda.is_member(&survey.session.node.name))
+        .ok_or_else(|| anyhow!("no control plane is part of the cluster"))?;
+    // A node that joins under an old name is refused while its old record says Ready, or while its dead member counts.
+    let old = joining.iter().map(|node| (&node.name, node.address));
+    plane
+        .session
+        .ask(&bramble_kube::forget_script(life, old), |_, _| {})
+        .await
+        .context("the old records of nodes that are about to join cannot be removed")?;
+    let script = life.join_facts(&plane.session.node, &plane.seen, &joining, &shared.facts)?;
+    let script = format!("set -e\n{}{}", life.kubectl().as_str(), script.as_str());
+    let facts = &mut shared.facts;
+    plane
+        .session
+        .ask(&script, |name, value| facts.set(name, value))
+        .await
+        .context("the cluster does not tell how to join it")?;
+    shared.facts.set(JoinFacts::CA, ca);
+    Ok(shared)
 }
 
 struct NodeTask {
     cluster: Arc<Cluster>,
     inputs: Arc<Inputs>,
-    membership: Option<Membership>,
+    member: bool,
+    task: Option<Task>,
     share: Arc<watch::Sender<Shared>>,
-    reboots: Arc<Semaphore>,
-    plane_joins: Arc<Semaphore>,
+    plane_turns: Arc<Semaphore>,
+    /// The state that the cluster is made of.
+    restored: Option<Upload>,
+    /// Who joins.
+    joining: Arc<BTreeSet<NodeName>>,
 }
 
 impl NodeTask {
-    async fn run(self, survey: Survey) -> (NodeSession, anyhow::Result<usize>) {
+    async fn run(self, survey: Survey) -> (NodeSession, Option<Task>, anyhow::Result<usize>) {
         let mut session = survey.session;
         let result = self.work(&mut session, survey.plan, survey.seen).await;
-        if result.is_err() && self.membership == Some(Membership::Init) {
+        if result.is_err() && self.task == Some(Task::Init) {
             self.share.send_modify(|shared| shared.broken = true);
         }
-        (session, result)
+        (session, self.task, result)
     }
 
     async fn work(&self, session: &mut NodeSession, plan: Plan, seen: Observation) -> anyhow::Result<usize> {
         let node = session.node.clone();
         let wish = wish(&self.cluster, &node, &self.inputs);
-        let (seen, changes) = session.converge(&wish, Some((plan, seen)), &self.reboots).await?;
-        match self.membership {
-            None | Some(Membership::Member) => Ok(changes),
-            Some(Membership::Init) => {
-                self.init(session, &node, &seen).await?;
-                Ok(changes + 1)
-            }
-            Some(Membership::Join) => {
-                let turn = match node.role {
-                    Role::ControlPlane => Some(self.plane_joins.acquire().await?),
-                    _ => None,
-                };
-                let facts = self.wait_until_joinable(session).await?;
-                let step = bramble_kube::join(&self.cluster, &node, &self.inputs, &facts)
-                    .ok_or_else(|| anyhow!("this distribution has no join"))?;
-                session.apply(&bramble_state::plan(&[Resource::Step(step)], &seen), |_, _| {}).await?;
-                drop(turn);
-                Ok(changes + 1)
-            }
+        let Some(life) = lifecycle(&self.cluster, &self.inputs).filter(|_| self.task.is_some()) else {
+            return Ok(session.converge(&wish, Some((plan, seen))).await?.1);
+        };
+        if self.member {
+            return self.update(session, &*life, plan, seen).await;
         }
+        let (mut seen, changes) = session.converge(&wish, Some((plan, seen))).await?;
+        // It may have been a member of what was there before.
+        seen.forget(bramble_kube::MEMBER);
+        if self.task == Some(Task::Init) {
+            self.init(session, &*life, &seen).await?;
+            return Ok(changes + 1);
+        }
+        // Control planes join one after the other: etcd takes one new member at a time.
+        let turn = match node.role {
+            Role::ControlPlane => Some(self.plane_turns.acquire().await?),
+            _ => None,
+        };
+        let facts = self.wait_until_joinable(session).await?;
+        let step = life.join(&node, &seen, &facts)?;
+        session.apply(&bramble_state::plan(&[Resource::Step(step)], &seen), |_, _| {}).await?;
+        drop(turn);
+        Ok(changes + 1)
     }
 
-    async fn init(&self, session: &NodeSession, node: &Node, seen: &Observation) -> anyhow::Result<()> {
-        let (token, certificate_key) = {
-            let shared = self.share.borrow();
-            (shared.token.clone(), shared.certificate_key.clone())
+    /// What can be changed on a member while its pods run.
+    async fn update(
+        &self,
+        session: &mut NodeSession,
+        life: &dyn Lifecycle,
+        plan: Plan,
+        seen: Observation,
+    ) -> anyhow::Result<usize> {
+        let node = session.node.clone();
+        let upgrades = matches!(self.task, Some(Task::Upgrade { .. }));
+        let whole = wish(&self.cluster, &node, &self.inputs);
+        let wish = |seen: &Observation| {
+            let mut resources = whole(seen);
+            resources.retain(|resource| !upgrades || !life.is_program(resource));
+            resources
         };
-        let token = token.ok_or_else(|| anyhow!("there is no token for the new cluster"))?;
-        let seed = JoinFactsSeed { token, certificate_key };
-        let step = bramble_kube::init(&self.cluster, node, seen, &self.inputs, &seed)
-            .ok_or_else(|| anyhow!("this distribution has no init"))?;
-        let plan = bramble_state::plan(&[Resource::Step(step)], seen);
+        let plan = if upgrades { bramble_state::plan(&wish(&seen), &seen) } else { plan };
+        if node.role != Role::ControlPlane || plan.is_empty() {
+            return Ok(session.converge(&wish, Some((plan, seen))).await?.1);
+        }
+        let _turn = self.plane_turns.acquire().await?;
+        let (_, changes) = session.converge(&wish, Some((plan, seen))).await?;
+        session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await?;
+        Ok(changes)
+    }
+
+    async fn init(&self, session: &NodeSession, life: &dyn Lifecycle, seen: &Observation) -> anyhow::Result<()> {
+        let secrets = self.share.borrow().facts.clone();
+        let state = self.restored.as_ref().map(|upload| format!("{BLOBS}/{}", upload.sha256));
+        let step = life.init(&session.node, seen, &secrets, state.as_deref())?;
+        let mut plan = bramble_state::plan(&[Resource::Step(step)], seen);
+        if let Some(change) = plan.changes.last_mut() {
+            change.uploads.extend(self.restored.clone());
+        }
         let several = self.cluster.control_planes().count() > 1;
         session
             .apply(&plan, |name, value| {
-                self.share.send_modify(|shared| match name {
-                    "ca-hash" => shared.ca_hash = Some(value.to_owned()),
-                    // Control planes need the certificates too, which are there when init is through.
-                    "joinable" => shared.joinable = !several,
-                    _ => {}
+                self.share.send_modify(|shared| {
+                    shared.facts.set(name, value);
+                    // Control planes need the certificates too, which are there when init is through, and old records
+                    // of those that join must be gone.
+                    shared.joinable |= name == JoinFacts::JOINABLE && !several && state.is_none();
                 });
             })
             .await?;
+        if state.is_some() {
+            let old = self.cluster.nodes.iter().filter(|node| self.joining.contains(&node.name));
+            let script = bramble_kube::forget_script(life, old.map(|node| (&node.name, node.address)));
+            session.ask(&script, |_, _| {}).await.context("the old records of nodes that join cannot be removed")?;
+        }
         self.share.send_modify(|shared| shared.joinable = true);
         // The gate does this too, later and with all its consequences; here it only saves time.
-        session.ask(&bramble_kube::adopt_script(&self.cluster), |_, _| {}).await.ok();
+        session.ask(&bramble_kube::adopt_script(&self.cluster, life), |_, _| {}).await.ok();
         Ok(())
     }
 
@@ -329,10 +446,7 @@ impl NodeTask {
         if shared.broken {
             bail!("there is no control plane to join; it failed");
         }
-        match (shared.token, shared.ca_hash) {
-            (Some(token), Some(ca_hash)) => Ok(JoinFacts { token, ca_hash, certificate_key: shared.certificate_key }),
-            _ => bail!("the control plane did not tell how to join"),
-        }
+        Ok(shared.facts)
     }
 }
 
@@ -343,10 +457,11 @@ pub(crate) async fn gates(
     sessions: &[NodeSession],
     smoke: bool,
 ) -> anyhow::Result<Option<String>> {
+    let Some(life) = lifecycle(cluster, inputs) else { return Ok(None) };
     let plane = Fleet::control_plane(sessions).ok_or_else(|| anyhow!("no control plane answers"))?;
     plane.say(Event::Waiting("all nodes to be Ready".into()));
     plane
-        .ask(&bramble_kube::ready_script(cluster), |_, value| {
+        .ask(&bramble_kube::ready_script(cluster, &*life), |_, value| {
             if value == "nodes-ready" {
                 plane.say(Event::Waiting("the system's pods".into()));
             }
@@ -354,14 +469,17 @@ pub(crate) async fn gates(
         .await
         .context("the cluster does not become ready")?;
     // Nobody needs the tokens any more.
-    plane.ask(&bramble_kube::forget_tokens_script(), |_, _| {}).await.context("the join tokens cannot be removed")?;
+    plane
+        .ask(&bramble_kube::forget_tokens_script(&*life), |_, _| {})
+        .await
+        .context("the join tokens cannot be removed")?;
     if !smoke {
         return Ok(None);
     }
     plane.say(Event::Waiting("the smoke test: pods on every node talk to each other".into()));
     let mut result = None;
     plane
-        .ask(&bramble_kube::smoke_script(cluster, inputs), |name, value| {
+        .ask(&bramble_kube::smoke_script(cluster, inputs, &*life), |name, value| {
             if name == "smoke" {
                 result = Some(value.to_owned());
             }

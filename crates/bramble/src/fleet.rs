@@ -29,7 +29,7 @@ const LOOKUPS: usize = 8;
 impl Fleet {
     /// Connects to every node.
     pub(crate) async fn connect(project: &Project, printer: &Printer, progress: &Progress) -> anyhow::Result<Fleet> {
-        Fleet::visit(project, printer, progress, async |session| Ok(session)).await
+        Fleet::visit(project, &project.cluster.nodes, printer, progress, async |session| Ok(session)).await
     }
 
     /// The session of the first control plane that answers.
@@ -39,10 +39,11 @@ impl Fleet {
 }
 
 impl<T: Send + 'static> Fleet<T> {
-    /// Connects to every node and does `work` there as soon as it answers: nobody waits for the slow and the dead.
+    /// Connects to each of the nodes and does `work` there as soon as it answers: nobody waits for the slow and the dead.
     /// Unknown host keys are shown and asked for, all at once, after the others are through.
     pub(crate) async fn visit<F>(
         project: &Project,
+        nodes: &[Node],
         printer: &Printer,
         progress: &Progress,
         work: impl Fn(NodeSession) -> F + Send + Sync + 'static,
@@ -52,7 +53,7 @@ impl<T: Send + 'static> Fleet<T> {
     {
         let plan = Arc::new(ConnectPlan::new(project)?);
         let work = Arc::new(work);
-        let mut waiting: Vec<(usize, Node)> = project.cluster.nodes.iter().cloned().enumerate().collect();
+        let mut waiting: Vec<(usize, Node)> = nodes.iter().cloned().enumerate().collect();
         let mut good: Vec<(usize, T)> = Vec::new();
         let mut bad: Vec<(usize, Node, anyhow::Error)> = Vec::new();
         let mut asked = false;

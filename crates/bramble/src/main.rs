@@ -1,15 +1,18 @@
 //! `bramble`: from a pile of boards to a running Kubernetes cluster.
 
+mod archive;
 mod commands;
 mod engine;
 mod fleet;
 mod folded;
+mod leave;
 mod node;
 mod output;
 mod pins;
 mod progress;
 mod project;
 mod show;
+mod turns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +70,10 @@ enum Command {
     Run(commands::run::Run),
     /// Put the cluster into your kubeconfig
     Kubeconfig(commands::kubeconfig::Kubeconfig),
+    /// Save the state of the cluster, encrypted, into a file
+    Backup(commands::backup::Backup),
+    /// Bring a cluster back from a backup
+    Restore(commands::restore::Restore),
     /// Undo everything that bramble did on the nodes
     Down(commands::down::Down),
     /// A virtual rack of boards on this machine
@@ -89,6 +96,8 @@ fn main() -> ExitCode {
         Command::Status(command) => block_on(command.run(common, &printer)),
         Command::Run(command) => block_on(command.run(common, &printer)),
         Command::Kubeconfig(command) => block_on(command.run(common, &printer)),
+        Command::Backup(command) => block_on(command.run(common, &printer)),
+        Command::Restore(command) => block_on(command.run(common, &printer)),
         Command::Down(command) => block_on(command.run(common, &printer)),
         Command::Lab(command) => command.run(common, &printer),
         Command::Boards => commands::boards(&printer),

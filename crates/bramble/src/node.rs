@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use bramble_remote::{ConnectError, Connection, Credentials, Dialer, Exit, Parcel, Recipient, Root, Spreader, Target};
 use bramble_spec::Node;
 use bramble_state::{BLOBS, Observation, Plan, Record, Resource, observe_script, parse_record};
@@ -138,7 +138,6 @@ impl NodeSession {
         &mut self,
         wish: &(dyn Fn(&Observation) -> Vec<Resource> + Sync),
         mut first: Option<(Plan, Observation)>,
-        reboots: &tokio::sync::Semaphore,
     ) -> anyhow::Result<(Observation, usize)> {
         let mut changes = 0;
         for _ in 0..ROUNDS {
@@ -161,8 +160,6 @@ impl NodeSession {
                 self.apply(&plan, |_, _| {}).await?;
             }
             if let Some(reason) = &plan.reboot {
-                // Running control planes go one at a time.
-                let _turn = reboots.acquire().await?;
                 self.reboot(&seen.facts.boot_id, reason).await?;
             }
         }
@@ -227,6 +224,24 @@ impl NodeSession {
         }
         let why = if exit.stderr.is_empty() { output.trim() } else { exit.stderr.as_str() };
         Err(anyhow!("{why}"))
+    }
+
+    /// Runs a script whose output is no text, but a file; it goes to `to`.
+    pub(crate) async fn read(&self, script: &str, to: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let mut written = Ok(());
+        let exit = self
+            .connection
+            .read_script(&self.root, script, |bytes| {
+                if written.is_ok() {
+                    written = to.write_all(bytes);
+                }
+            })
+            .await?;
+        written.context("cannot keep what the node sends")?;
+        if !exit.success() {
+            bail!("{}", exit.stderr);
+        }
+        Ok(())
     }
 
     /// Replays the ledger.

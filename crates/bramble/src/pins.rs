@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bramble_spec::hex;
+use anyhow::{Context, anyhow, bail};
+use bramble_spec::{KubeVersion, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +17,9 @@ use crate::output::Printer;
 struct LockFile {
     /// By URL.
     files: BTreeMap<String, Pin>,
+    /// Versions that were chosen, by the URL that offered them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    versions: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +49,33 @@ impl Pins {
         Ok(Pins { path: path.to_owned(), cache, lock })
     }
 
+    /// The version with its patch that is installed from an apt repository: chosen once, then kept.
+    pub(crate) fn kubernetes(
+        &mut self,
+        repository: &str,
+        wanted: KubeVersion,
+        printer: &Printer,
+    ) -> anyhow::Result<KubeVersion> {
+        if wanted.patch.is_some() {
+            return Ok(wanted);
+        }
+        let url = format!("{repository}Packages");
+        if let Some(version) = self.lock.versions.get(&url) {
+            return version.parse().map_err(|_| {
+                anyhow!("{} pins `{version}` for {url}, which is no version; remove that line", self.path.display())
+            });
+        }
+        let version = newest(&get(&url, printer)?, "kubeadm", wanted.minor)
+            .ok_or_else(|| anyhow!("{repository} offers no kubeadm {wanted}"))?;
+        self.lock.versions.insert(url, version.to_string());
+        self.save()?;
+        Ok(version)
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        replace(&self.path, format!("{:#}\n", serde_json::to_value(&self.lock)?).as_bytes(), 0o644)
+    }
+
     /// The text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.
     pub(crate) fn fetch(&mut self, purpose: &str, url: &str, printer: &Printer) -> anyhow::Result<String> {
         let pinned = self.lock.files.get(url).cloned();
@@ -55,16 +85,7 @@ impl Pins {
         {
             return Ok(text);
         }
-        printer.info(format!("fetching {url}"));
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
-        let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(LIMIT)
-            .read_to_string()
-            .with_context(|| format!("cannot fetch {url}"))?;
+        let text = get(url, printer)?;
         let sha256 = digest(&text);
         if let Some(pin) = pinned {
             if pin.sha256 != sha256 {
@@ -76,12 +97,33 @@ impl Pins {
             }
         } else {
             self.lock.files.insert(url.to_owned(), Pin { purpose: purpose.to_owned(), sha256: sha256.clone() });
-            replace(&self.path, format!("{:#}\n", serde_json::to_value(&self.lock)?).as_bytes(), 0o644)?;
+            self.save()?;
         }
         fs::create_dir_all(&self.cache)?;
         replace(&self.cache.join(&sha256), text.as_bytes(), 0o600)?;
         Ok(text)
     }
+}
+
+fn get(url: &str, printer: &Printer) -> anyhow::Result<String> {
+    printer.info(format!("fetching {url}"));
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+    let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;
+    let body = response.body_mut().with_config().limit(LIMIT);
+    body.read_to_string().with_context(|| format!("cannot fetch {url}"))
+}
+
+/// The newest patch of a minor in the index of an apt repository (deb822(5), one paragraph for each package and version).
+fn newest(index: &str, package: &str, minor: u32) -> Option<KubeVersion> {
+    let field = |paragraph: &str, name: &str| {
+        paragraph.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    };
+    index
+        .split("\n\n")
+        .filter(|paragraph| field(paragraph, "Package:").as_deref() == Some(package))
+        .filter_map(|paragraph| field(paragraph, "Version:")?.split('-').next()?.parse::<KubeVersion>().ok())
+        .filter(|version| version.minor == minor)
+        .max_by_key(|version| version.patch)
 }
 
 fn digest(text: &str) -> String {
@@ -139,5 +181,22 @@ mod tests {
         fs::remove_dir_all(&cache).unwrap();
         let error = fetch().unwrap_err().to_string();
         assert!(error.contains("has changed") && error.contains("bramble.lock"), "{error}");
+    }
+
+    #[test]
+    fn the_newest_patch_is_chosen_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let printer = Printer::new(Format::Text, true, false);
+        let url = serve(&[
+            "Package: kubeadm\nVersion: 1.36.9-1.1\n\nPackage: kubeadm\nVersion: 1.36.10-1.1\nArchitecture: arm64\n\n\
+             Package: kubelet\nVersion: 1.36.11-1.1\n\nPackage: kubeadm\nVersion: 1.35.12-1.1\n",
+        ]);
+        let wanted: KubeVersion = "1.36".parse().unwrap();
+        for time in ["the first time", "from the lock file, since the server answers once"] {
+            let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+            assert_eq!(pins.kubernetes(&url, wanted, &printer).unwrap().to_string(), "1.36.10", "{time}");
+            let own: KubeVersion = "1.36.2".parse().unwrap();
+            assert_eq!(pins.kubernetes(&url, own, &printer).unwrap(), own, "what is named is not looked up");
+        }
     }
 }

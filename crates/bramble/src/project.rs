@@ -90,6 +90,11 @@ impl Project {
         Ok(dir)
     }
 
+    /// The key that opens the backups.
+    pub(crate) fn backup_key(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.private_dir()?.join("backup.key"))
+    }
+
     /// Makes sure that no other bramble works on this cluster from this folder.
     pub(crate) fn lock(&self) -> anyhow::Result<RunLock> {
         let path = self.private_dir()?.join(format!("{}.lock", self.cluster.name));
@@ -115,7 +120,7 @@ impl Project {
         let mut inputs = Inputs::default();
         for sent in &self.cluster.preparation.uploads {
             let path = self.path(&sent.from);
-            let sha256 = file_digest(&path)?;
+            let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
             inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
         }
         let Distribution::Kubeadm(config) = &self.cluster.distribution else { return Ok(inputs) };
@@ -134,6 +139,7 @@ impl Project {
                 inputs.bundle = Some(bundle);
             }
             KubeadmSource::Apt(repository) => {
+                inputs.kubernetes = Some(pins.kubernetes(&repository.url, config.version, printer)?);
                 inputs.apt_key = Some(match &repository.key {
                     Some(file) => read(&self.path(file))?,
                     None => pins.fetch("apt-key", &format!("{}Release.key", repository.url), printer)?,
@@ -179,13 +185,13 @@ fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn file_digest(path: &Path) -> anyhow::Result<Sha256Digest> {
+pub(crate) fn file_digest(path: &Path) -> anyhow::Result<Sha256Digest> {
     let digest = || {
         let mut hasher = Sha256::new();
         std::io::copy(&mut fs::File::open(path)?, &mut hasher)?;
         hex(&hasher.finalize()).parse().map_err(|_| std::io::Error::other("its digest is none"))
     };
-    digest().with_context(|| format!("cannot read {}, a file of `prepare.uploads`", path.display()))
+    digest().with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Held while a run changes a cluster.

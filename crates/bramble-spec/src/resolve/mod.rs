@@ -107,6 +107,7 @@ impl Resolver {
         let access = self.access(document.access);
         let distribution = document.distribution.and_then(|section| self.distribution(section));
         let preparation = self.preparation(document.prepare, distribution.as_ref());
+        let update = self.update(document.update);
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
         let mut places = Places {
@@ -153,7 +154,7 @@ impl Resolver {
                             format!("the API of {count} control planes answers only at the first one's address, {api}"),
                             places.control_planes.first().copied().unwrap_or(nodes_span),
                         )
-                        .help("this version brings no address that moves between them; the others keep the data, not the API's address"),
+                        .help("give a free address of the subnet as `network: { api: … }`: it moves to a control plane that lives"),
                     );
                 }
                 if count > 1 && count.is_multiple_of(2) {
@@ -177,7 +178,7 @@ impl Resolver {
                 cni_manifest: network.cni_manifest,
                 api,
             };
-            Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, nodes })
+            Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, update, nodes })
         })();
         (cluster, places)
     }
@@ -214,6 +215,18 @@ impl Resolver {
             jump,
             sudo: section.sudo.unwrap_or_default(),
         }
+    }
+
+    fn update(&mut self, section: UpdateSection) -> Update {
+        for (what, number) in [
+            ("workers", section.workers.as_ref().map(|n| (u32::from(n.value), n.span))),
+            ("drain", section.drain.as_ref().map(|n| (n.value, n.span))),
+        ] {
+            if let Some((0, span)) = number {
+                self.error(format!("`{what}: 0` would wait for ever"), span, "use at least 1");
+            }
+        }
+        Update { workers: section.workers.map_or(1, |n| n.value), drain: section.drain.map_or(300, |n| n.value) }
     }
 
     fn distribution(&mut self, section: Spanned<DistributionSection>) -> Option<Distribution> {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use anyhow::bail;
-use bramble_spec::Distribution;
+use bramble_kube::{Inputs, lifecycle};
 use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
@@ -48,13 +48,14 @@ impl Down {
             let fleet = fleet?;
             let lost = fleet.lost.len();
             let sessions = if self.partial { fleet.nodes } else { fleet.complete()? };
-            if cluster.distribution != Distribution::None
+            let inputs = Inputs::default();
+            if let Some(life) = lifecycle(cluster, &inputs)
                 && let Some(plane) = Fleet::control_plane(&sessions)
-                && plane.observe(&[]).await.is_ok_and(|seen| seen.done(bramble_kube::INIT).is_some())
+                && plane.observe(&[]).await.is_ok_and(|seen| seen.done(bramble_kube::MEMBER).is_some())
             {
                 plane.say(Event::Waiting("the pods to end".into()));
                 // A cluster that is broken must go, too.
-                plane.ask(&bramble_kube::drain_script(cluster), |_, _| {}).await.ok();
+                plane.ask(&bramble_kube::drain_script(cluster, &*life), |_, _| {}).await.ok();
             }
             let mut tasks = JoinSet::new();
             for session in sessions {

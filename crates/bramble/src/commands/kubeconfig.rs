@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
+use bramble_kube::{Inputs, lifecycle};
+use bramble_state::Script;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
@@ -34,8 +36,14 @@ impl Kubeconfig {
             fleet.complete()?;
             bail!("{} has no control plane", project.cluster.name);
         };
+        let inputs = Inputs::default();
+        let Some(life) = lifecycle(&project.cluster, &inputs) else {
+            bail!("{} has no Kubernetes", project.cluster.name)
+        };
+        let mut cat = Script::new();
+        cat.call("cat --", [life.admin_config()]);
         let admin = plane
-            .ask("cat /etc/kubernetes/admin.conf", |_, _| {})
+            .ask(cat.as_str(), |_, _| {})
             .await
             .context("the control plane has no kubeconfig yet; run `bramble up`")?;
         let name = project.cluster.name.as_str();

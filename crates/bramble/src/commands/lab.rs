@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bramble_kube::Bundle;
-use bramble_lab::{DebianBundle, Event, Lab as Racks, NodeState, Rack, RackRequest};
+use bramble_lab::{DebianBundle, Event, Lab as Racks, NodeState, Rack, RackRequest, Release};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::Ipv4Net;
@@ -62,11 +62,22 @@ enum LabCommand {
         /// The node, as `node` or `rack/node`
         node: String,
     },
+    /// Put a new board in the place of one: an empty disk, other host keys
+    Replace {
+        /// The node, as `node` or `rack/node`
+        node: String,
+        /// The folder of the cluster file, whose pinned host keys become the new ones
+        #[arg(long, default_value = "lab", value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Build a bundle with Kubernetes from Debian's source package
     Bundle {
         /// Build it although there is one
         #[arg(long)]
         again: bool,
+        /// The second one that is built with it: the same source under the next patch version, to try upgrades with
+        #[arg(long)]
+        next: bool,
     },
     /// Keeps a node on (used by `lab up`)
     #[command(hide = true)]
@@ -101,10 +112,12 @@ struct LabUp {
 impl Lab {
     pub(crate) fn run(self, _: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let own = std::env::current_exe().context("cannot find the program itself")?;
+        // Mounts are known by whole paths.
+        let (state, cache) = (std::path::absolute(self.state)?, std::path::absolute(self.cache)?);
         let racks = Racks {
-            keeper: vec![own, "lab".into(), "--state".into(), self.state.clone(), "keep".into()],
-            cache: self.cache,
-            state: self.state,
+            keeper: vec![own, "lab".into(), "--state".into(), state.clone(), "keep".into()],
+            cache,
+            state,
             mirror: self.mirror,
         };
         match self.command {
@@ -125,8 +138,14 @@ impl Lab {
                 racks.start(&rack, &node)?;
                 printer.result(format!("{node} is on."));
             }
-            LabCommand::Bundle { again } => {
-                let bundle = bundle(&racks, again, printer)?;
+            LabCommand::Replace { node, dir } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.replace(&rack, &node)?;
+                pin_host_keys(&rack, &dir)?;
+                printer.result(format!("{node} is another board."));
+            }
+            LabCommand::Bundle { again, next } => {
+                let bundle = bundle(&racks, again, if next { Release::Next } else { Release::Own }, printer)?;
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
             }
             LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
@@ -199,9 +218,9 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bundle(racks: &Racks, again: bool, printer: &Printer) -> anyhow::Result<Bundle> {
+fn bundle(racks: &Racks, again: bool, release: Release, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
-    let bundle = DebianBundle::ensure(racks, again, &|event| watch.event(event))?;
+    let bundle = DebianBundle::ensure(racks, again, release, &|event| watch.event(event))?;
     watch.end();
     Ok(bundle)
 }
@@ -211,18 +230,14 @@ impl LabUp {
         let planes = usize::from(self.control_planes);
         let total = planes + usize::from(self.workers);
         let nodes: Vec<String> = (1..=total).map(|n| format!("{}-{n}", self.name)).collect();
-        let bundle = if self.bare { None } else { Some(bundle(racks, false, printer)?) };
+        let bundle = if self.bare { None } else { Some(bundle(racks, false, Release::Own, printer)?) };
         let request =
             RackRequest { name: self.name.clone(), nodes, subnet: self.subnet, sudo_password: self.sudo_password };
         let watch = Watch::new(printer);
         let rack = racks.up(&request, &|event| watch.event(event))?;
         watch.end();
         let file = self.dir.join("bramble.yaml");
-        let private = self.dir.join(".bramble");
-        std::fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
-        set_private(&private)?;
-        // The lab wrote these host keys to the nodes' disks itself, so they are known from the first contact on.
-        crate::pins::replace(&private.join("known_hosts"), rack.known_hosts()?.as_bytes(), 0o600)?;
+        pin_host_keys(&rack, &self.dir)?;
         if file.exists() {
             printer.info(format!("{} stays as it is", file.display()));
         } else {
@@ -238,6 +253,14 @@ impl LabUp {
         ));
         Ok(())
     }
+}
+
+/// The lab wrote these host keys to the nodes' disks itself, so they are known from the first contact on.
+fn pin_host_keys(rack: &Rack, dir: &Path) -> anyhow::Result<()> {
+    let private = dir.join(".bramble");
+    std::fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
+    set_private(&private)?;
+    crate::pins::replace(&private.join("known_hosts"), rack.known_hosts()?.as_bytes(), 0o600)
 }
 
 fn set_private(dir: &Path) -> anyhow::Result<()> {

@@ -1,10 +1,12 @@
 //! One file for each command.
 
+pub(crate) mod backup;
 pub(crate) mod down;
 pub(crate) mod init;
 pub(crate) mod kubeconfig;
 pub(crate) mod lab;
 pub(crate) mod plan;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod up;

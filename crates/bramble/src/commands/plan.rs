@@ -22,8 +22,9 @@ impl Plan {
         let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
         let surveys = fleet.complete()?;
-        let plans = engine::node_plans(&cluster, &surveys);
-        let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
+        let agenda = engine::agenda(&cluster, &inputs, &surveys);
+        let plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, false);
+        let obstacles = engine::obstacles(&cluster, &inputs, &surveys, &agenda);
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         if printer.format == Format::Json {
             let mut value = show::plans_json(&plans);

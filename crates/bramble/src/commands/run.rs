@@ -77,7 +77,7 @@ impl Run {
             let command = command.clone();
             async move { Ok(answer(session, &command, self.sudo).await) }
         };
-        let fleet = Fleet::visit(&project, printer, &progress, work).await;
+        let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
         progress.end();
         let fleet = fleet?;
         let mut answers = fleet.nodes;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bramble_kube::{ClusterReport, Condition, State};
-use bramble_spec::{Distribution, Node, Role};
+use bramble_kube::{ClusterReport, Condition, Inputs, State, lifecycle};
+use bramble_spec::{Cluster, Distribution, Node, Role};
 use serde_json::json;
 
 use crate::fleet::Fleet;
@@ -29,18 +29,22 @@ impl Status {
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let kubernetes = cluster.distribution != Distribution::None;
         let unasked = Arc::new(AtomicBool::new(kubernetes));
+        let whole = Arc::new(cluster.clone());
         let work = move |session: NodeSession| {
             // The first control plane that answers speaks for the cluster.
             let asks = session.node.role == Role::ControlPlane && unasked.swap(false, Ordering::Relaxed);
+            let cluster = whole.clone();
             async move {
                 session.say(Event::Looking);
-                let (seen, report) =
-                    tokio::join!(session.observe(&[]), async { if asks { Some(ask(&session).await) } else { None } });
+                let watched = bramble_kube::watched(&cluster, &session.node);
+                let (seen, report) = tokio::join!(session.observe(&watched), async {
+                    if asks { Some(ask(&cluster, &session).await) } else { None }
+                });
                 session.say(Event::Looked);
                 Ok((session.node.name.clone(), seen, report))
             }
         };
-        let fleet = Fleet::visit(&project, printer, &progress, work).await;
+        let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
         progress.end();
         let mut fleet = fleet?;
         let report = fleet.nodes.iter_mut().find_map(|(_, _, report)| report.take());
@@ -90,8 +94,11 @@ impl Status {
     }
 }
 
-async fn ask(plane: &NodeSession) -> Result<ClusterReport, String> {
-    let output = plane.ask(&bramble_kube::status_script(), |_, _| {}).await.map_err(|error| format!("{error:#}"))?;
+async fn ask(cluster: &Cluster, plane: &NodeSession) -> Result<ClusterReport, String> {
+    let inputs = Inputs::default();
+    let life = lifecycle(cluster, &inputs).ok_or("there is no Kubernetes")?;
+    let output =
+        plane.ask(&bramble_kube::status_script(&*life), |_, _| {}).await.map_err(|error| format!("{error:#}"))?;
     bramble_kube::parse_nodes(&output).ok_or_else(|| "the API's answer cannot be read".to_owned())
 }
 

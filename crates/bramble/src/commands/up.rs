@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
-use bramble_kube::smoke_mark;
+use bramble_kube::{Agenda, lifecycle, smoke_mark};
+use bramble_remote::HostKeys;
 use bramble_spec::{Cluster, Distribution, Role};
+use bramble_state::Upload;
 use serde_json::json;
 
 use crate::fleet::lines;
@@ -14,7 +16,7 @@ use crate::folded::{fold, group};
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{Common, Done, engine, show};
+use crate::{Common, Done, engine, leave, show};
 
 #[derive(clap::Args)]
 pub(crate) struct Up {
@@ -24,18 +26,52 @@ pub(crate) struct Up {
     /// Only prepare the nodes; leave Kubernetes for later
     #[arg(long)]
     prepare_only: bool,
+    /// This board is another one than before, or was flashed again: its new host key is shown and asked for
+    #[arg(long, value_name = "NODE")]
+    replaced: Vec<String>,
 }
 
 impl Up {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let started = Instant::now();
         let project = Project::open(common, printer)?;
         let _lock = project.lock()?;
+        for name in &self.replaced {
+            let Some(node) = project.cluster.nodes.iter().find(|node| node.name.as_str() == name) else {
+                bail!("--replaced {name}: the cluster file has no node of this name");
+            };
+            let keys = HostKeys::open([project.private_dir()?.join("known_hosts")]);
+            keys.forget(&node.address.to_string(), project.cluster.access.port)?;
+        }
+        Course { yes: self.yes, prepare_only: self.prepare_only, restored: None }.run(&project, printer).await
+    }
+}
+
+/// A cluster that is to come back from a backup.
+pub(crate) struct Restored {
+    /// The digest of its CA.
+    pub(crate) ca: String,
+    /// Whether its API has another address than it had: nobody would find it there.
+    pub(crate) moved: bool,
+    /// Its state.
+    pub(crate) state: Upload,
+}
+
+/// The way from what is to what the cluster file says.
+pub(crate) struct Course {
+    pub(crate) yes: bool,
+    pub(crate) prepare_only: bool,
+    pub(crate) restored: Option<Restored>,
+}
+
+impl Course {
+    /// Looks, asks, changes, waits until the cluster is well.
+    pub(crate) async fn run(self, project: &Project, printer: &Printer) -> anyhow::Result<Done> {
+        let started = Instant::now();
         let inputs = Arc::new(project.inputs(printer)?);
         let cluster = Arc::new(project.cluster.clone());
         let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
         let progress = Progress::new(printer, names.iter().copied());
-        let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
+        let fleet = engine::survey(project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
         let plane_lost = fleet.lost.iter().any(|(node, _)| node.role == Role::ControlPlane);
         if plane_lost || fleet.nodes.is_empty() {
@@ -45,15 +81,22 @@ impl Up {
         // The others go on without a worker that is away.
         let losses = (fleet.lost.len(), fleet.losses());
         let mut surveys = fleet.nodes;
-        let obstacles = engine::obstacles(&cluster, &inputs, &surveys);
+        let mut agenda = engine::agenda(&cluster, &inputs, &surveys);
+        if self.restored.is_some() {
+            // How the cluster stood until now does not matter.
+            agenda = Agenda::default();
+        }
+        let obstacles = engine::obstacles(&cluster, &inputs, &surveys, &agenda);
         if !obstacles.is_empty() {
             let list = lines(obstacles.iter().map(|(name, message)| (name.as_str(), message.clone())));
             bail!("nothing was changed, because of:{list}");
         }
-        let mut plans = engine::node_plans(&cluster, &surveys);
-        if self.prepare_only {
-            plans.iter_mut().for_each(|plan| plan.steps.clear());
-        }
+        let agenda = match &self.restored {
+            _ if self.prepare_only => Agenda::default(),
+            Some(restored) => engine::restoration(&cluster, &surveys, restored),
+            None => agenda,
+        };
+        let plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, self.restored.is_some());
         let smoked = surveys
             .iter()
             .find(|survey| survey.session.node.role == Role::ControlPlane)
@@ -74,11 +117,22 @@ impl Up {
         if !self.yes && std::io::stdin().is_terminal() && changes > 0 && !printer.confirm("Make these changes?")? {
             bail!("nothing was changed");
         }
-        let progress = Progress::new(printer, names.iter().copied());
+        let leaving: Vec<&str> = agenda.leavers.iter().map(|leaver| leaver.name.as_str()).collect();
+        if !self.yes && !std::io::stdin().is_terminal() && !leaving.is_empty() {
+            bail!("this takes {} out of the cluster: say --yes if that is meant", leaving.join(", "));
+        }
+        let progress = Progress::new(printer, names.iter().chain(&leaving).copied());
         for survey in &mut surveys {
             survey.session.progress = progress.clone();
         }
-        let outcome = engine::carry_out(&cluster, &inputs, surveys, kubernetes).await;
+        let life = lifecycle(&cluster, &inputs);
+        let mut left = Vec::new();
+        if let (Some(life), false) = (&life, leaving.is_empty()) {
+            let gone = leave::all(project, &**life, &surveys, &agenda, printer, &progress).await;
+            left = gone.inspect_err(|_| progress.end())?;
+        }
+        let outcome =
+            engine::carry_out(&cluster, &inputs, surveys, &agenda, self.restored.map(|restored| restored.state)).await;
         let outcome = outcome.inspect_err(|_| progress.end())?;
         if !outcome.failed.is_empty() {
             progress.end();
@@ -99,7 +153,10 @@ impl Up {
             progress.end();
             None
         };
-        report(printer, &project.cluster, outcome.sessions.len(), outcome.changes, smoke, started);
+        for line in &left {
+            printer.info(line);
+        }
+        report(printer, &project.cluster, outcome.sessions.len(), outcome.changes + leaving.len(), smoke, started);
         without(&losses)
     }
 }

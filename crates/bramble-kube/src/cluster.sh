@@ -1,0 +1,56 @@
+# Shared by the scripts of all distributions; `kubectl_admin` is defined before.
+
+# A file for this run only, in memory, that nobody else can read.
+private_file() { # path text
+    mkdir -p /run/bramble
+    chmod 700 /run/bramble
+    (umask 077; printf '%s' "$2" >"$1")
+}
+
+api_answers() { # seconds
+    n=0
+    until kubectl_admin get --raw /readyz >/dev/null 2>&1; do
+        [ "$n" -lt "$((2 * $1))" ] || { echo 'the API does not answer' >&2; return 1; }
+        sleep 0.5; n=$((n + 1))
+    done
+}
+
+# Moves the pods off a node. Evictions honour disruption budgets; whom the user cordoned stays cordoned later.
+take_off() { # node seconds
+    if [ "$(kubectl_admin get node "$1" -o 'jsonpath={.spec.unschedulable}')" != true ]; then
+        kubectl_admin annotate node "$1" bramble/cordoned=yes --overwrite >/dev/null
+        kubectl_admin cordon "$1" >/dev/null
+    fi
+    kubectl_admin drain "$1" --ignore-daemonsets --delete-emptydir-data --timeout="$2s" >/run/bramble/drain 2>&1 && return
+    {
+        echo "the pods of $1 cannot be moved within $2 s:"
+        grep '^error' /run/bramble/drain | sed 's/^error: //; s/ (will retry after [0-9a-z]*)//; /^unable to drain/d' | sort -u
+    } >&2
+    give_back "$1"
+    return 1
+}
+
+give_back() { # node
+    [ "$(kubectl_admin get node "$1" -o 'jsonpath={.metadata.annotations.bramble/cordoned}')" = yes ] || return 0
+    kubectl_admin uncordon "$1" >/dev/null
+    kubectl_admin annotate node "$1" bramble/cordoned- >/dev/null
+}
+
+# What pods and their network leave behind when the programs that made them have ended.
+remove_pods_network() {
+    awk '$2 ~ "^/var/lib/kubelet/" || $2 ~ "^/run/netns/cni-" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+    for n in /run/netns/cni-*; do [ ! -e "$n" ] || rm -f "$n"; done
+    rm -rf /var/lib/cni/* /run/flannel
+    find /var/lib/kubelet -mindepth 1 -delete 2>/dev/null || :
+    for l in cni0 flannel.1 flannel-v6.1 kube-ipvs0 vxlan.calico; do ip link del "$l" 2>/dev/null || :; done
+    ip -o link show type veth 2>/dev/null | awk -F': ' '$2 ~ /^veth|^cali/ { sub(/@.*/, "", $2); print $2 }' | while read -r l; do ip link del "$l" 2>/dev/null || :; done
+    for t in iptables ip6tables; do
+        if command -v "$t-save" >/dev/null; then
+            "$t-save" 2>/dev/null | grep -v 'KUBE-\|CNI-\|cali-\|FLANNEL-' | "$t-restore" 2>/dev/null || :
+        fi
+    done
+    # On cgroup v1 the groups of the pods stay when the kubelet goes.
+    for d in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods.slice /sys/fs/cgroup/kubepods.slice; do
+        [ ! -d "$d" ] || find "$d" -depth -type d -exec rmdir {} \; 2>/dev/null || :
+    done
+}

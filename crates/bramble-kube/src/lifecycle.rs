@@ -1,0 +1,145 @@
+//! What a distribution does in each stage of a cluster's life.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bramble_spec::{Cluster, Distribution, Node};
+use bramble_state::{Certificates, File, Observation, Resource, Script, Step};
+
+use crate::kubeadm::Kubeadm;
+use crate::prepare::Inputs;
+
+/// The mark that a node is part of a cluster: as what, and the digest of the cluster's CA.
+pub const MEMBER: &str = "kubernetes";
+/// The mark that holds the version that a node runs.
+pub const VERSION: &str = "version";
+/// The mark on control planes that holds the cluster's nodes, `name=address` each.
+pub(crate) const MEMBERS: &str = "members";
+
+/// What a control plane tells those that join, by name: tokens, keys, digests. Its values are never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct JoinFacts(BTreeMap<String, String>);
+
+/// What a node needs to join, and nobody told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the control plane did not tell the {0} that a node needs to join; run bramble again")]
+pub struct MissingFact(&'static str);
+
+impl JoinFacts {
+    /// The name of the fact that holds the digest of the cluster's CA.
+    pub const CA: &str = "ca-hash";
+    /// The name of the fact that says that workers can join, while the first control plane is still being made.
+    pub const JOINABLE: &str = "joinable";
+
+    /// Takes a fact in.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.trim().to_owned());
+    }
+
+    /// The fact of this name.
+    pub fn get(&self, name: &'static str) -> Result<&str, MissingFact> {
+        self.0.get(name).map(String::as_str).ok_or(MissingFact(name))
+    }
+}
+
+impl fmt::Debug for JoinFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Debian packages that a distribution wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Packages {
+    /// Files of apt that say where they come from.
+    pub sources: Vec<File>,
+    /// Those that must be there, `name` or `name=version`.
+    pub install: Vec<String>,
+    /// Those that keep their version.
+    pub hold: Vec<String>,
+}
+
+/// What a distribution does in each stage of a cluster's life. The stages call this and know no distribution by name.
+///
+/// Scripts that it gives run as root. Those that run on a control plane of a running cluster begin with what
+/// [`Lifecycle::kubectl`] gives.
+pub trait Lifecycle: Send + Sync {
+    /// What it is called in a cluster file.
+    fn name(&self) -> &'static str;
+
+    /// The exact version that every node is to run, such as `1.36.4`.
+    fn version(&self) -> String;
+
+    /// Folders that belong to the distribution's programs.
+    fn folders(&self) -> &'static [&'static str];
+
+    /// Debian packages.
+    fn packages(&self, node: &Node, seen: &Observation) -> Packages;
+
+    /// What a node has before it becomes a member: programs, images, configuration, units.
+    fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource>;
+
+    /// Whether a resource brings a new version: on a member it waits until the node's pods are elsewhere.
+    fn is_program(&self, resource: &Resource) -> bool;
+
+    /// What stands against this node, each with its next step.
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<String>;
+
+    /// Secrets of a cluster that is about to be made, or of nodes that are about to join it.
+    fn secrets(&self, random: [u8; 64]) -> JoinFacts;
+
+    /// Makes the cluster on its first control plane, out of the state that is in the archive `restored` if there is one.
+    /// While it runs it tells the facts [`JoinFacts::CA`] and [`JoinFacts::JOINABLE`].
+    fn init(
+        &self,
+        node: &Node,
+        seen: &Observation,
+        secrets: &JoinFacts,
+        restored: Option<&str>,
+    ) -> Result<Step, MissingFact>;
+
+    /// Lets a node join.
+    fn join(&self, node: &Node, seen: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact>;
+
+    /// Asked on the control plane `plane` of a cluster that runs: tells what these nodes need to join it.
+    fn join_facts(
+        &self,
+        plane: &Node,
+        seen: &Observation,
+        joining: &[&Node],
+        secrets: &JoinFacts,
+    ) -> Result<Script, MissingFact>;
+
+    /// Run on each control plane, one after the other, when others have joined; nothing if they take that well.
+    fn settle(&self) -> Option<Script>;
+
+    /// Takes a node to [`Lifecycle::version`], its programs being there already and its pods elsewhere. `first`: no
+    /// other node runs it yet.
+    fn upgrade(&self, node: &Node, first: bool) -> Step;
+
+    /// Shell functions for the scripts that run on a control plane:
+    /// `kubectl_admin …`, kubectl as the cluster's administrator;
+    /// `forget_node NAME ADDRESS`, after which no record of a node is left, nor its member of the datastore;
+    /// `snapshot_state FOLDER`, which puts all that makes the cluster what it is into a folder, and prints nothing;
+    /// and those of `cluster.sh`.
+    fn kubectl(&self) -> Script;
+
+    /// The administrator's kubeconfig on a control plane.
+    fn admin_config(&self) -> &'static str;
+
+    /// The certificates whose end is watched on a node.
+    fn certificates(&self, node: &Node) -> Certificates;
+}
+
+/// The lifecycle of a cluster's distribution; `None` if the nodes are only prepared.
+pub fn lifecycle<'a>(cluster: &'a Cluster, inputs: &'a Inputs) -> Option<Box<dyn Lifecycle + 'a>> {
+    match &cluster.distribution {
+        Distribution::Kubeadm(config) => Some(Box::new(Kubeadm { cluster, config, inputs })),
+        Distribution::None => None,
+    }
+}
+
+/// What the mark [`MEMBER`] of a node says.
+pub(crate) fn membership(node: &Node, ca: &str) -> String {
+    format!("{} {ca}", node.role)
+}
