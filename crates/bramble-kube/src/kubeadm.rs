@@ -296,9 +296,9 @@ impl Lifecycle for Kubeadm<'_> {
     }
 
     fn certificates(&self, node: &Node) -> Certificates {
-        let mut renew = self.kubectl();
         match node.role {
             Role::ControlPlane => {
+                let mut renew = self.kubectl();
                 renew.fixed("renew_certificates");
                 // Authorities live for ten years, and `kubeadm certs renew` leaves them alone.
                 Certificates {

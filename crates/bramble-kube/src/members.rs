@@ -54,6 +54,11 @@ impl Agenda {
         self.ca.is_some()
     }
 
+    /// Whether the control planes wrote this name down.
+    pub fn lists(&self, name: &NodeName) -> bool {
+        self.members.iter().any(|(known, _)| known == name)
+    }
+
     /// Whether a node is part of the cluster that runs.
     pub fn is_member(&self, name: &NodeName) -> bool {
         matches!(self.tasks.get(name), Some(Task::Nothing | Task::Upgrade { .. }))

@@ -103,7 +103,6 @@ pub(crate) fn node_plans(
     restoring: bool,
 ) -> Vec<NodePlan> {
     let version = lifecycle(cluster, inputs).map(|life| life.version()).unwrap_or_default();
-    let listed = |name: &NodeName| agenda.members.iter().any(|(known, _)| known == name);
     let orphans = surveys.iter().any(|survey| survey.seen.done(bramble_kube::MEMBER).is_some()) && !agenda.runs();
     let steps = |survey: &Survey| match agenda.tasks.get(&survey.session.node.name) {
         Some(Task::Init) => vec![match orphans {
@@ -119,7 +118,7 @@ pub(crate) fn node_plans(
             "join the cluster {} as {}{}",
             cluster.name,
             survey.session.node.role,
-            if listed(&survey.session.node.name) { ", in the place of the board that had this name" } else { "" }
+            if agenda.lists(&survey.session.node.name) { ", in the place of the board that had this name" } else { "" }
         )],
         Some(Task::Upgrade { from }) => {
             vec![format!("upgrade Kubernetes from {from} to {version}, its pods elsewhere")]
@@ -179,8 +178,8 @@ impl Outcome {
     }
 }
 
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0u8; N];
+fn random() -> anyhow::Result<[u8; 64]> {
+    let mut bytes = [0; 64];
     let mut source = std::fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
     std::io::Read::read_exact(&mut source, &mut bytes).context("cannot read /dev/urandom")?;
     Ok(bytes)
@@ -276,11 +275,10 @@ async fn write_members(cluster: &Cluster, agenda: &Agenda, outcome: &Outcome) ->
         outcome.sessions.iter().any(|session| session.node.name == *name)
             && !outcome.failed.iter().any(|(failed, _)| failed == name)
     };
-    let known = |name: &NodeName| agenda.members.iter().any(|(known, _)| known == name);
     let members: Vec<_> = cluster
         .nodes
         .iter()
-        .filter(|node| good(&node.name) || known(&node.name))
+        .filter(|node| good(&node.name) || agenda.lists(&node.name))
         .map(|node| (node.name.clone(), node.address))
         .collect();
     let script = bramble_kube::members_script(members.iter().map(|(name, address)| (name, *address)));
@@ -292,6 +290,14 @@ async fn write_members(cluster: &Cluster, agenda: &Agenda, outcome: &Outcome) ->
         }
     }
     Ok(())
+}
+
+/// A control plane of the cluster that runs: it speaks for the cluster.
+pub(crate) fn member_plane<'a>(surveys: &'a [Survey], agenda: &Agenda) -> anyhow::Result<&'a Survey> {
+    surveys
+        .iter()
+        .find(|survey| survey.session.node.role == Role::ControlPlane && agenda.is_member(&survey.session.node.name))
+        .ok_or_else(|| anyhow!("no control plane is part of the cluster"))
 }
 
 /// What is known of joining before anybody begins: the secrets of a new cluster, or what a running one tells.
@@ -307,10 +313,7 @@ async fn join_facts(life: &dyn Lifecycle, surveys: &[Survey], agenda: &Agenda) -
     if joining.is_empty() {
         return Ok(shared);
     }
-    let plane = surveys
-        .iter()
-        .find(|survey| survey.session.node.role == Role::ControlPlane && agenda.is_member(&survey.session.node.name))
-        .ok_or_else(|| anyhow!("no control plane is part of the cluster"))?;
+    let plane = member_plane(surveys, agenda)?;
     // A node that joins under an old name is refused while its old record says Ready, or while its dead member counts.
     let old = joining.iter().map(|node| (&node.name, node.address));
     plane

@@ -1,10 +1,10 @@
 //! Members that are not in the cluster file any more.
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bramble_kube::{Agenda, Leaver, Lifecycle};
-use bramble_spec::{Node, Role};
+use bramble_spec::Node;
 
-use crate::engine::Survey;
+use crate::engine::{Survey, member_plane};
 use crate::fleet::Fleet;
 use crate::node::NodeSession;
 use crate::output::Printer;
@@ -21,11 +21,7 @@ pub(crate) async fn all(
     printer: &Printer,
     progress: &Progress,
 ) -> anyhow::Result<Vec<String>> {
-    let plane = surveys
-        .iter()
-        .map(|survey| &survey.session)
-        .find(|session| session.node.role == Role::ControlPlane && agenda.is_member(&session.node.name))
-        .ok_or_else(|| anyhow!("no control plane is part of the cluster"))?;
+    let plane = &member_plane(surveys, agenda)?.session;
     let nodes: Vec<Node> = agenda
         .leavers
         .iter()

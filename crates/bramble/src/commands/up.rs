@@ -81,21 +81,17 @@ impl Course {
         // The others go on without a worker that is away.
         let losses = (fleet.lost.len(), fleet.losses());
         let mut surveys = fleet.nodes;
-        let mut agenda = engine::agenda(&cluster, &inputs, &surveys);
-        if self.restored.is_some() {
+        let agenda = match &self.restored {
             // How the cluster stood until now does not matter.
-            agenda = Agenda::default();
-        }
+            Some(restored) => engine::restoration(&cluster, &surveys, restored),
+            None => engine::agenda(&cluster, &inputs, &surveys),
+        };
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys, &agenda);
         if !obstacles.is_empty() {
             let list = lines(obstacles.iter().map(|(name, message)| (name.as_str(), message.clone())));
             bail!("nothing was changed, because of:{list}");
         }
-        let agenda = match &self.restored {
-            _ if self.prepare_only => Agenda::default(),
-            Some(restored) => engine::restoration(&cluster, &surveys, restored),
-            None => agenda,
-        };
+        let agenda = if self.prepare_only { Agenda::default() } else { agenda };
         let plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, self.restored.is_some());
         let smoked = surveys
             .iter()
