@@ -1,4 +1,4 @@
-# Shared by the scripts of all distributions; `kubectl_admin` is defined before.
+# Shared by the scripts of all distributions, which define `kubectl_admin` and `service`, the unit of the programs.
 
 # A file for this run only, in memory, that nobody else can read.
 private_file() { # path text
@@ -7,10 +7,13 @@ private_file() { # path text
     (umask 077; printf '%s' "$2" >"$1")
 }
 
-api_answers() { # seconds
+api_answers() { # seconds [kubectl's --server=…]
     n=0
-    until kubectl_admin get --raw /readyz >/dev/null 2>&1; do
-        [ "$n" -lt "$((2 * $1))" ] || { echo 'the API does not answer' >&2; return 1; }
+    until kubectl_admin ${2:+"$2"} get --raw /readyz >/dev/null 2>&1; do
+        if [ "$n" -ge "$((2 * $1))" ]; then
+            { echo 'the API does not answer'; unit_failed "$service"; } >&2
+            return 1
+        fi
         sleep 0.5; n=$((n + 1))
     done
 }

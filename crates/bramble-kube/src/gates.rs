@@ -104,8 +104,7 @@ pub fn smoke_script(cluster: &Cluster, inputs: &Inputs, life: &dyn Lifecycle) ->
             },
         ],
     });
-    let mut script = Script::new();
-    script.fixed("B=/var/lib/bramble").append(&life.kubectl());
+    let mut script = life.kubectl();
     script.call("private_file", ["/run/bramble/smoke.json", &manifest.to_string()]);
     script.set("nodes", &cluster.nodes.len().to_string());
     script.set("mark", &smoke_mark(cluster));
@@ -144,7 +143,7 @@ done </run/bramble/smoke.pods
 rm -f /run/bramble/smoke.*
 [ -z "$bad" ] || fail "the pod network does not work:$bad"
 clean true
-printf '%s\n' "$mark" >"$B/done/smoke"
+step_ends smoke "$mark"
 echo "@fact smoke $((count * count)) paths between pods, $count through the service""#,
     );
     script.as_str().to_owned()

@@ -1,7 +1,7 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
 use bramble_spec::{Arch, Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, TaintEffect, hex};
-use bramble_state::{Blob, BlobSource, Certificates, File, Image, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observation, Resource, Script, Step, Unit};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleFile};
@@ -267,8 +267,14 @@ impl Lifecycle for Kubeadm<'_> {
         // has no leader for some seconds. Watches of the API that was there may hang for ever after that (seen with
         // 1.20): services get no endpoints, kube-proxy hears nothing.
         let mut script = self.kubectl();
-        script.fixed("restart_static kube-apiserver\nsleep 2");
+        script.fixed("restart_system kube-apiserver\nsleep 2");
         (self.exact().minor < 29).then_some(script)
+    }
+
+    fn refresh(&self) -> Script {
+        let mut script = self.kubectl();
+        script.fixed("mkdir -p /run/bramble\nsystemctl restart kubelet\nrestart_system");
+        script
     }
 
     fn upgrade(&self, node: &Node, first: bool) -> Step {
@@ -286,8 +292,8 @@ impl Lifecycle for Kubeadm<'_> {
 
     fn kubectl(&self) -> Script {
         let mut script = Script::new();
-        script.set("minor", &self.config.version.minor.to_string());
-        script.fixed(include_str!("cluster.sh")).fixed(include_str!("kubeadm.sh"));
+        script.set("minor", &self.config.version.minor.to_string()).set("service", "kubelet");
+        script.fixed(ENDS).fixed(include_str!("cluster.sh")).fixed(include_str!("kubeadm.sh"));
         script
     }
 

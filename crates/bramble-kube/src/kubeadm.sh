@@ -163,11 +163,12 @@ kubeadm_upgrade() { # apply|node version
     systemctl restart kubelet || unit_failed kubelet
 }
 
-# Ends these programs of the control plane on this node; the kubelet starts them again.
-restart_static() { # container…
-    ctr -n k8s.io containers ls -q 'labels."io.kubernetes.pod.namespace"==kube-system' | while read -r c; do
+# Ends these containers of the system on this node, or all of them; the kubelet starts them again.
+restart_system() { # [container…]
+    ctr -n k8s.io containers ls -q \
+        'labels."io.kubernetes.pod.namespace"~="^(kube|calico|tigera)-",labels."io.cri-containerd.kind"==container' | while read -r c; do
         n=$(ctr -n k8s.io containers info "$c" | sed -n 's/.*"io.kubernetes.container.name": "\([^"]*\)".*/\1/p' | head -n 1)
-        case " $* " in *" ${n:-none} "*) echo "$c" ;; esac
+        case " ${*:-$n} " in *" ${n:-none} "*) echo "$c" ;; esac
     done >/run/bramble/ending
     # An API server waits a minute for those who watch; five seconds are enough for a request.
     for s in TERM KILL; do
@@ -180,7 +181,7 @@ restart_static() { # container…
 renew_certificates() {
     kubeadm certs renew all >/dev/null
     # The programs read them when they start.
-    restart_static kube-apiserver kube-controller-manager kube-scheduler etcd
+    restart_system kube-apiserver kube-controller-manager kube-scheduler etcd
     sleep 2
     api_answers 120
 }

@@ -113,6 +113,10 @@ pub trait Lifecycle: Send + Sync {
     /// Run on each control plane, one after the other, when others have joined; nothing if they take that well.
     fn settle(&self) -> Option<Script>;
 
+    /// Run on each member that stays while the cluster's state goes back to a backup: the programs there that watch the API
+    /// wait for changes newer than any that it knows now, and begin again.
+    fn refresh(&self) -> Script;
+
     /// Takes a node to [`Lifecycle::version`], its programs being there already and its pods elsewhere. `first`: no
     /// other node runs it yet.
     fn upgrade(&self, node: &Node, first: bool) -> Step;

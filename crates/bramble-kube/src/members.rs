@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bramble_spec::{Cluster, Node, NodeName, Role};
-use bramble_state::{Observation, Script};
+use bramble_state::{ENDS, Observation, Script};
 
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, membership};
 
@@ -168,10 +168,7 @@ fn refusal(from: &str, to: &str) -> Option<String> {
 pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> String {
     let list: Vec<String> = members.into_iter().map(|(name, address)| format!("{name}={address}")).collect();
     let mut script = Script::new();
-    script.set("members", &list.join(" "));
-    script.fixed(
-        "f=/var/lib/bramble/done/members\nprintf '%s\\n' \"$members\" >\"$f.new\" && sync \"$f.new\" && mv -f \"$f.new\" \"$f\"",
-    );
+    script.fixed("set -e").fixed(ENDS).call("step_ends", [MEMBERS, &list.join(" ")]);
     script.as_str().to_owned()
 }
 
@@ -235,13 +232,6 @@ give_back "$name""#,
 /// Run on a control plane that was changed: waits until its own API answers.
 pub fn updated_script(life: &dyn Lifecycle, address: Ipv4Addr) -> String {
     let mut script = life.kubectl();
-    script.set("server", &format!("https://{address}:6443"));
-    script.fixed(
-        r#"n=0
-until kubectl_admin --server "$server" get --raw /readyz >/dev/null 2>&1; do
-    [ "$n" -lt 240 ] || { echo "the API at $server does not answer" >&2; exit 1; }
-    sleep 0.5; n=$((n + 1))
-done"#,
-    );
+    script.call_with("api_answers", ["120", &format!("--server=https://{address}:6443")], "|| exit 1");
     script.as_str().to_owned()
 }

@@ -89,7 +89,7 @@ impl Plan {
     /// The script that carries the changes out, in one go. It says `@start N`, `@ok N` or `@fail N CODE` for each.
     pub fn script(&self) -> String {
         let mut script = Script::new();
-        script.fixed(include_str!("prelude.sh"));
+        script.fixed(crate::ENDS).fixed(include_str!("prelude.sh"));
         for (index, change) in self.changes.iter().enumerate() {
             script.function(index, &change.script);
             script.call("run", [index.to_string()]);

@@ -1,7 +1,6 @@
 # What every script that changes a node begins with.
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umask 022
-B=/var/lib/bramble
 mkdir -p /run/bramble
 exec 9>/run/bramble/lock
 if ! flock -n 9; then
@@ -249,13 +248,6 @@ reboot_later() {
     sync "$B/pending/reboot"
 }
 
-unit_failed() {
-    echo "the last lines of $1:"
-    # What a program said of its death stands before the stacks of its threads.
-    journalctl -q --no-pager -n 300 -o cat -u "$1" | grep -v '^goroutine\|^created by\|^\t\|^$\|(0x\|\.go:\|(\.\.\.)' | uniq | tail -n 12 || :
-    return 1
-}
-
 unit_do() { systemctl "$1" "$2" || unit_failed "$2"; } # verb unit
 
 # What was verified while it was written need not be read again by the next look.
@@ -309,12 +301,4 @@ step_begins() { # hash id title undo
     if [ -e "$B/pending/step.$2" ]; then again=yes; else again=no; fi
     : >"$B/pending/step.$2"
     sync "$B/pending/step.$2"
-}
-
-step_ends() { # id version
-    printf '%s\n' "$2" >"$B/done/.$1"
-    sync "$B/done/.$1"
-    mv -f "$B/done/.$1" "$B/done/$1"
-    rm -f "$B/pending/step.$1"
-    sync "$B/done"
 }

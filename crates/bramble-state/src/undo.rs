@@ -6,7 +6,7 @@ use crate::script::Script;
 /// traces. It can be cut off anywhere and run again. It says `@title …`, `@start N`, `@ok N` or `@fail N CODE`.
 pub fn undo_script() -> String {
     let mut script = Script::new();
-    script.fixed(include_str!("prelude.sh")).fixed(
+    script.fixed(crate::ENDS).fixed(include_str!("prelude.sh")).fixed(
         r#"undo_one() { (set -e; E=$1; . "$1/undo") </dev/null 9>&- 2>&1; }
 n=0
 for e in $(ls -r "$B/ledger"); do

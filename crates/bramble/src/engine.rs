@@ -363,7 +363,12 @@ impl NodeTask {
             return Ok(session.converge(&wish, Some((plan, seen))).await?.1);
         };
         if self.member {
-            return self.update(session, &*life, plan, seen).await;
+            let changes = self.update(session, &*life, plan, seen).await?;
+            if self.restored.is_some() {
+                self.wait_until_joinable(session).await?;
+                session.ask(life.refresh().as_str(), |_, _| {}).await?;
+            }
+            return Ok(changes);
         }
         let (mut seen, changes) = session.converge(&wish, Some((plan, seen))).await?;
         // It may have been a member of what was there before.

@@ -32,6 +32,15 @@ impl Fleet {
         Fleet::visit(project, &project.cluster.nodes, printer, progress, async |session| Ok(session)).await
     }
 
+    /// Connects to the control planes, for commands that need one of them.
+    pub(crate) async fn control_planes(project: &Project, printer: &Printer) -> anyhow::Result<Fleet> {
+        let planes: Vec<Node> = project.cluster.control_planes().cloned().collect();
+        let progress = Progress::new(printer, planes.iter().map(|node| node.name.as_str()));
+        let fleet = Fleet::visit(project, &planes, printer, &progress, async |session| Ok(session)).await;
+        progress.end();
+        fleet
+    }
+
     /// The session of the first control plane that answers.
     pub(crate) fn control_plane(nodes: &[NodeSession]) -> Option<&NodeSession> {
         nodes.iter().find(|session| session.node.role == bramble_spec::Role::ControlPlane)

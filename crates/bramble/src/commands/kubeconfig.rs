@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::fleet::Fleet;
 use crate::output::Printer;
 use crate::pins::replace;
-use crate::progress::Progress;
 use crate::project::Project;
 use crate::{Common, Done};
 
@@ -26,12 +25,8 @@ pub(crate) struct Kubeconfig {
 
 impl Kubeconfig {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = Project::open(common, printer)?;
-        project.cluster.nodes.retain(|node| node.role == bramble_spec::Role::ControlPlane);
-        let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
-        let fleet = Fleet::connect(&project, printer, &progress).await;
-        progress.end();
-        let fleet = fleet?;
+        let project = Project::open(common, printer)?;
+        let fleet = Fleet::control_planes(&project, printer).await?;
         let Some(plane) = Fleet::control_plane(&fleet.nodes) else {
             fleet.complete()?;
             bail!("{} has no control plane", project.cluster.name);

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
 use bramble_kube::lifecycle;
-use bramble_spec::Role;
 use bramble_state::Upload;
 
 use crate::archive::{self, BackupKey};
@@ -14,7 +13,6 @@ use crate::commands::backup::{objects, tempfile};
 use crate::commands::up::{Course, Restored};
 use crate::fleet::Fleet;
 use crate::output::{Printer, Style};
-use crate::progress::Progress;
 use crate::project::{Project, file_digest};
 use crate::{Common, Done};
 
@@ -33,7 +31,7 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = Project::open(common, printer)?;
+        let project = Project::open(common, printer)?;
         let _lock = project.lock()?;
         let key = BackupKey::open(&self.key.map_or_else(|| project.backup_key(), Ok)?, false)?;
         let state = tempfile(&project)?;
@@ -76,11 +74,7 @@ impl Restore {
         };
         let restored = Restored { ca: manifest.ca.clone(), moved: manifest.api != cluster.network.api, state: upload };
         let done = Course { yes: true, prepare_only: false, restored: Some(restored) }.run(&project, printer).await?;
-        project.cluster.nodes.retain(|node| node.role == Role::ControlPlane);
-        let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
-        let fleet = Fleet::connect(&project, printer, &progress).await;
-        progress.end();
-        let fleet = fleet?;
+        let fleet = Fleet::control_planes(&project, printer).await?;
         let plane = Fleet::control_plane(&fleet.nodes).ok_or_else(|| anyhow!("no control plane answers"))?;
         let there: BTreeSet<String> = objects(plane, &*life).await?.into_iter().collect();
         let missing: Vec<&str> =
