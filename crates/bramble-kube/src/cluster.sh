@@ -1,4 +1,5 @@
-# Shared by the scripts of all distributions, which define `kubectl_admin` and `service`, the unit of the programs.
+# Shared by the scripts of all distributions, which define `kubectl_admin`, `was_member`, `reset_kubernetes`, and
+# `service`, the unit of the programs.
 
 # A file for this run only, in memory, that nobody else can read.
 private_file() { # path text
@@ -16,6 +17,14 @@ api_answers() { # seconds [kubectl's --server=…]
         fi
         sleep 0.5; n=$((n + 1))
     done
+}
+
+# Begins with a node that is in no cluster.
+leave_old() {
+    if [ "$again" = yes ]; then echo 'an earlier attempt was cut off: starting over'
+    elif was_member; then echo 'the node leaves the cluster that it was in'
+    else return 0; fi
+    reset_kubernetes
 }
 
 # Moves the pods off a node. Evictions honour disruption budgets; whom the user cordoned stays cordoned later.
@@ -49,7 +58,7 @@ remove_pods_network() {
     ip -o link show type veth 2>/dev/null | awk -F': ' '$2 ~ /^veth|^cali/ { sub(/@.*/, "", $2); print $2 }' | while read -r l; do ip link del "$l" 2>/dev/null || :; done
     for t in iptables ip6tables; do
         if command -v "$t-save" >/dev/null; then
-            "$t-save" 2>/dev/null | grep -v 'KUBE-\|CNI-\|cali-\|FLANNEL-' | "$t-restore" 2>/dev/null || :
+            "$t-save" 2>/dev/null | grep -v 'KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld' | "$t-restore" 2>/dev/null || :
         fi
     done
     # On cgroup v1 the groups of the pods stay when the kubelet goes.

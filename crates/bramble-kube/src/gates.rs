@@ -6,7 +6,6 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::lifecycle::Lifecycle;
-use crate::prepare::Inputs;
 
 /// Waits until every node of the cluster is Ready and every pod of the system runs. Fails with what is not.
 pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
@@ -18,10 +17,16 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
     script.call("kubectl_admin wait --for=condition=Ready --timeout=180s node", &names);
     script.fixed(
         r#"echo '@fact gate nodes-ready'
-if ! kubectl_admin -n kube-system wait --for=condition=Ready --timeout=180s pod --all; then
-    kubectl_admin -n kube-system get pods -o wide >&2
-    exit 1
-fi
+# Those whose work is over are never ready.
+waiting() {
+    kubectl_admin -n kube-system get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' |
+        awk 'NF && $2 != "Succeeded" && $2 != "Failed" && $3 != "True"'
+}
+n=0
+until w=$(waiting) && [ -z "$w" ]; do
+    [ "$n" -lt 180 ] || { kubectl_admin -n kube-system get pods -o wide >&2; exit 1; }
+    sleep 1; n=$((n + 1))
+done
 echo '@fact gate system-ready'"#,
     );
     script.as_str().to_owned()
@@ -63,11 +68,8 @@ pub fn smoke_mark(cluster: &Cluster) -> String {
 }
 
 /// A pod on every node answers every other node's pod, and through a service; then all of it is removed.
-pub fn smoke_script(cluster: &Cluster, inputs: &Inputs, life: &dyn Lifecycle) -> String {
-    let image = match &inputs.bundle {
-        Some(bundle) => bundle.manifest.smoke_image.clone(),
-        None => "docker.io/library/busybox:1.36".to_owned(),
-    };
+pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
+    let image = life.smoke_image();
     let labels = json!({ "app": "bramble-smoke" });
     let manifest = json!({
         "apiVersion": "v1", "kind": "List",

@@ -1,6 +1,6 @@
 //! An address of the API that moves between control planes: keepalived, VRRP over unicast (RFC 5798).
 
-use bramble_spec::{Cluster, Node};
+use bramble_spec::{Cluster, Node, Role};
 use bramble_state::{File, Observation, Resource, Unit};
 
 const CONFIG: &str = "/etc/keepalived/keepalived.conf";
@@ -16,9 +16,15 @@ pub(crate) fn wanted(cluster: &Cluster) -> bool {
     cluster.nodes.iter().all(|node| node.address != cluster.network.api)
 }
 
+/// Whether this node may hold the address.
+pub(crate) fn holds(cluster: &Cluster, node: &Node) -> bool {
+    node.role == Role::ControlPlane && wanted(cluster)
+}
+
 /// What a control plane has so that the address is where the API answers. All have the same priority, and more while
-/// their API answers: the address stays where it is until it must go, and does not come back by itself.
-pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation) -> Vec<Resource> {
+/// their API answers (`probe`: what curl needs to be told so): the address stays where it is until it must go, and does
+/// not come back by itself.
+pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, probe: &str) -> Vec<Resource> {
     let here = node.address.to_string();
     let interface =
         seen.facts.addresses.iter().find(|(address, _)| *address == here).map_or("eth0", |(_, interface)| interface);
@@ -38,8 +44,10 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation) -> V
          virtual_ipaddress {{\n        {api}/32\n    }}\n    track_script {{\n        api_answers\n    }}\n}}\n",
         name = node.name,
     );
-    let check = "#!/bin/sh\n# Written by bramble: does the API of this control plane answer?\n\
-                 exec curl -sfk --max-time 2 -o /dev/null https://127.0.0.1:6443/readyz\n";
+    let check = format!(
+        "#!/bin/sh\n# Written by bramble: does the API of this control plane answer?\n\
+         exec curl -sfk --max-time 2{probe} -o /dev/null https://127.0.0.1:6443/readyz\n"
+    );
     vec![
         Resource::File(File { mode: "755".into(), ..File::new(CHECK, check) }),
         Resource::File(File::new(CONFIG, text)),

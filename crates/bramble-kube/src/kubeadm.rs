@@ -74,7 +74,7 @@ impl Lifecycle for Kubeadm<'_> {
         packages.install.extend(
             [containerd, "conntrack", "ethtool", "iptables", "nftables", "openssl", "socat"].map(str::to_owned),
         );
-        if self.moves(node) {
+        if keepalived::holds(self.cluster, node) {
             packages.install.extend(keepalived::PACKAGES.map(str::to_owned));
         }
         match &self.config.source {
@@ -134,8 +134,8 @@ impl Lifecycle for Kubeadm<'_> {
         if self.cluster.network.cni == Cni::Routed {
             all.extend(routed::resources(self.cluster, node));
         }
-        if self.moves(node) {
-            all.extend(keepalived::resources(self.cluster, node, seen));
+        if keepalived::holds(self.cluster, node) {
+            all.extend(keepalived::resources(self.cluster, node, seen, self.api_probe()));
         }
         all.push(Resource::Certificates(self.certificates(node)));
         all
@@ -271,7 +271,7 @@ impl Lifecycle for Kubeadm<'_> {
         (self.exact().minor < 29).then_some(script)
     }
 
-    fn refresh(&self) -> Script {
+    fn refresh(&self, _: &Node) -> Script {
         let mut script = self.kubectl();
         script.fixed("mkdir -p /run/bramble\nsystemctl restart kubelet\nrestart_system");
         script
@@ -299,6 +299,17 @@ impl Lifecycle for Kubeadm<'_> {
 
     fn admin_config(&self) -> &'static str {
         "/etc/kubernetes/admin.conf"
+    }
+
+    fn api_probe(&self) -> &'static str {
+        ""
+    }
+
+    fn smoke_image(&self) -> String {
+        match &self.inputs.bundle {
+            Some(bundle) => bundle.manifest.smoke_image.clone(),
+            None => "docker.io/library/busybox:1.36".to_owned(),
+        }
     }
 
     fn certificates(&self, node: &Node) -> Certificates {
@@ -338,11 +349,6 @@ impl Kubeadm<'_> {
 
     fn several(&self) -> bool {
         self.cluster.control_planes().count() > 1
-    }
-
-    /// Whether this node may hold an address of the API that moves.
-    fn moves(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && keepalived::wanted(self.cluster)
     }
 
     fn undo(&self) -> Script {

@@ -39,13 +39,7 @@ reset_kubernetes() {
     rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
 }
 
-# Begins with a node that is in no cluster.
-leave_old() {
-    if [ "$again" = yes ]; then echo 'an earlier attempt was cut off: starting over'
-    elif [ -e /etc/kubernetes/kubelet.conf ]; then echo 'the node leaves the cluster that it was in'
-    else return 0; fi
-    reset_kubernetes
-}
+was_member() { [ -e /etc/kubernetes/kubelet.conf ]; }
 
 # Makes etcd's folder out of a backup, beside its place: until that has worked nothing of the old state is touched.
 unpack_state() { # archive address

@@ -5,17 +5,20 @@
 mod bundle;
 mod containerd;
 mod gates;
+mod k3s;
 mod keepalived;
 mod kubeadm;
 mod lifecycle;
 mod members;
 mod preflight;
 mod prepare;
+mod release;
 mod routed;
 mod status;
 
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
+pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
 pub use members::{
     Agenda, Leaver, Task, agenda, backup_script, ca, forget_script, give_back_script, members_script, objects_script,
@@ -23,6 +26,7 @@ pub use members::{
 };
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, LocalFile, prepare};
+pub use release::{Release, Upstream};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
     watched,

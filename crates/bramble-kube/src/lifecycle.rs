@@ -6,6 +6,7 @@ use std::fmt;
 use bramble_spec::{Cluster, Distribution, Node};
 use bramble_state::{Certificates, File, Observation, Resource, Script, Step};
 
+use crate::k3s::K3s;
 use crate::kubeadm::Kubeadm;
 use crate::prepare::Inputs;
 
@@ -115,7 +116,7 @@ pub trait Lifecycle: Send + Sync {
 
     /// Run on each member that stays while the cluster's state goes back to a backup: the programs there that watch the API
     /// wait for changes newer than any that it knows now, and begin again.
-    fn refresh(&self) -> Script;
+    fn refresh(&self, node: &Node) -> Script;
 
     /// Takes a node to [`Lifecycle::version`], its programs being there already and its pods elsewhere. `first`: no
     /// other node runs it yet.
@@ -131,6 +132,13 @@ pub trait Lifecycle: Send + Sync {
     /// The administrator's kubeconfig on a control plane.
     fn admin_config(&self) -> &'static str;
 
+    /// What curl needs besides the address to be told by the API of its own node that it is ready: arguments, each with
+    /// a space before it.
+    fn api_probe(&self) -> &'static str;
+
+    /// The whole name of an image with a small HTTP server and client, for the smoke test.
+    fn smoke_image(&self) -> String;
+
     /// The certificates whose end is watched on a node.
     fn certificates(&self, node: &Node) -> Certificates;
 }
@@ -139,6 +147,7 @@ pub trait Lifecycle: Send + Sync {
 pub fn lifecycle<'a>(cluster: &'a Cluster, inputs: &'a Inputs) -> Option<Box<dyn Lifecycle + 'a>> {
     match &cluster.distribution {
         Distribution::Kubeadm(config) => Some(Box::new(Kubeadm { cluster, config, inputs })),
+        Distribution::K3s(config) => Some(Box::new(K3s { cluster, config, inputs })),
         Distribution::None => None,
     }
 }

@@ -8,6 +8,7 @@ use bramble_state::{Blob, BlobSource, Check, File, Observation, Resource, Unit};
 
 use crate::bundle::Bundle;
 use crate::lifecycle::lifecycle;
+use crate::release::Release;
 
 /// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +17,10 @@ pub struct Inputs {
     pub bundle: Option<Bundle>,
     /// The version of Kubernetes with its patch, if programs come from an apt repository.
     pub kubernetes: Option<KubeVersion>,
+    /// The release, if the distribution has releases of its own.
+    pub release: Option<Release>,
+    /// The text of the file that says where images come from, if one is named.
+    pub registries: Option<String>,
     /// The signing key of the apt repository, if programs come from one (armoured).
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.

@@ -4,14 +4,17 @@
 
 use std::path::Path;
 
-use bramble_kube::{Inputs, JoinFacts, lifecycle, prepare};
+use bramble_kube::{Inputs, JoinFacts, LocalFile, Release, lifecycle, prepare};
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource};
 
 fn cluster(version: &str, planes: usize) -> Cluster {
-    let mut text = format!(
-        "cluster: shelf\nnetwork: {{ subnet: 10.0.0.0/24 }}\ndistribution:\n  kubeadm: {{ version: \"{version}\" }}\nnodes:\n"
-    );
+    of(&format!("kubeadm: {{ version: \"{version}\" }}"), planes)
+}
+
+fn of(distribution: &str, planes: usize) -> Cluster {
+    let mut text =
+        format!("cluster: shelf\nnetwork: {{ subnet: 10.0.0.0/24 }}\ndistribution:\n  {distribution}\nnodes:\n");
     for n in 0..planes {
         text.push_str(&format!(
             "  - {{ name: kube{n}, role: control-plane, board: rpi-5-8gb, address: 10.0.0.5{n} }}\n"
@@ -34,7 +37,8 @@ fn seen(containerd: &str) -> Observation {
 
 /// What stands behind the functions of the scripts.
 fn calls(script: &str) -> &str {
-    &script[script.find("\nprivate_file /run").unwrap()..]
+    let functions = script.find("\nprivate_file /run").or_else(|| script.rfind("\n}\n").map(|at| at + 2));
+    &script[functions.unwrap()..]
 }
 
 fn init(version: &str, planes: usize) -> String {
@@ -118,4 +122,94 @@ fn secrets_have_the_form_that_kubeadm_takes_and_are_never_shown() {
     assert!(key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit()), "{key}");
     let shown = format!("{secrets:?}");
     assert!(!shown.contains(token) && !shown.contains(key), "{shown}");
+}
+
+/// What k3s publishes of a release.
+fn k3s_release() -> Inputs {
+    let file = |name: &str| {
+        let path = Path::new("/cache").join(name);
+        (name.to_owned(), LocalFile { path, sha256: "ab".repeat(32).parse().unwrap() })
+    };
+    let names = ["k3s", "k3s-arm64", "k3s-armhf"].into_iter().map(str::to_owned);
+    let archives = ["amd64", "arm64", "arm"].map(|arch| format!("k3s-airgap-images-{arch}.tar.zst"));
+    let release = Release {
+        version: "1.36.3+k3s1".into(),
+        files: names.chain(archives).map(|name| file(&name)).collect(),
+        images: vec!["docker.io/rancher/mirrored-library-busybox:1.37.0".into()],
+        offline: false,
+    };
+    Inputs { release: Some(release), ..Inputs::default() }
+}
+
+/// Everything of k3s that a node gets, in words.
+fn k3s_given(cluster: &Cluster, node: usize, seen: &Observation) -> String {
+    let inputs = k3s_release();
+    let life = lifecycle(cluster, &inputs).unwrap();
+    let mut text = String::new();
+    for resource in life.resources(&cluster.nodes[node], seen) {
+        match resource {
+            Resource::File(file) => text.push_str(&format!("--- {} {}\n{}", file.path, file.mode, file.content)),
+            Resource::Blob(blob) => text.push_str(&format!("--- {} {} from {:?}\n", blob.path, blob.mode, blob.source)),
+            Resource::Unit(unit) => {
+                text.push_str(&format!("--- {} runs: {}, reads {:?}\n", unit.name, unit.running, unit.reads))
+            }
+            Resource::Certificates(certificates) => {
+                text.push_str(&format!("--- certificates {:?}\n", certificates.files))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    text
+}
+
+#[test]
+fn k3s_servers_and_agents_are_given_their_files() {
+    let mut cluster = of(
+        "k3s: { version: stable, disable: [traefik], images: upload, server: { etcd-expose-metrics: true, kubelet-arg: [max-pods=50] }, agent: { kubelet-arg: max-pods=30 } }",
+        3,
+    );
+    cluster.network.api = "10.0.0.9".parse().unwrap();
+    let pi = seen("1.6.20");
+    insta::assert_snapshot!("k3s_server", k3s_given(&cluster, 1, &pi));
+    insta::assert_snapshot!("k3s_agent", k3s_given(&cluster, 3, &pi));
+    // A PC in a container, with the old cgroups, among the boards.
+    let output = "bramble 1\nfact cgroup 1\nfact container yes\nfact os debian 13 trixie\nfact arch amd64\nend\n";
+    let pc = Observation::parse(output, &[]).unwrap();
+    let given = k3s_given(&cluster, 3, &pc);
+    for part in ["fail-cgroupv1=false", "conntrack-max-per-core=0", "\"/cache/k3s\"", "k3s-airgap-images-amd64.tar.zst"]
+    {
+        assert!(given.contains(part), "{part} is missing:\n{given}");
+    }
+    for node in 0..4 {
+        assert!(cluster.nodes[node].pods.is_none(), "k3s gives nodes their ranges itself");
+    }
+}
+
+#[test]
+fn k3s_is_told_how_it_begins() {
+    let inputs = k3s_release();
+    let mut all = String::new();
+    for (cluster, restored) in [
+        (of("k3s: { version: stable }", 1), None),
+        (of("k3s: { version: stable, disable: [coredns] }", 3), Some("/var/lib/bramble/blobs/state")),
+    ] {
+        let life = lifecycle(&cluster, &inputs).unwrap();
+        assert_eq!(life.version(), "1.36.3+k3s1");
+        let step = life.init(&cluster.nodes[0], &seen(""), &life.secrets([0; 64]), restored).unwrap();
+        all.push_str(calls(step.apply.as_str()));
+        let mut facts = life.secrets([7; 64]);
+        facts.set(JoinFacts::CA, &"cd".repeat(32));
+        assert!(
+            life.join(cluster.nodes.last().unwrap(), &seen(""), &facts).unwrap_err().to_string().contains("server")
+        );
+        facts.set("server", "https://10.0.0.50:6443");
+        for node in cluster.nodes.iter().skip(1) {
+            all.push_str(calls(life.join(node, &seen(""), &facts).unwrap().apply.as_str()));
+        }
+        for first in [true, false] {
+            let step = life.upgrade(&cluster.nodes[0], first);
+            assert_eq!(step.title, "upgrade kube0 to k3s 1.36.3+k3s1 (restart k3s)");
+        }
+    }
+    insta::assert_snapshot!(all);
 }

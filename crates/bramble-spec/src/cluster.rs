@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::boards::Board;
-use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest};
+use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest};
 
 /// A cluster without open questions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -134,6 +134,8 @@ pub struct Network {
 pub enum Distribution {
     /// Upstream, installed by kubeadm.
     Kubeadm(Kubeadm),
+    /// k3s.
+    K3s(K3s),
     /// None: the nodes are only prepared.
     None,
 }
@@ -145,6 +147,98 @@ pub struct Kubeadm {
     pub version: KubeVersion,
     /// Where programs and images come from.
     pub source: KubeadmSource,
+}
+
+/// k3s.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct K3s {
+    /// Its release.
+    pub version: Release,
+    /// Where releases come from, without a `/` at its end, if not from upstream.
+    pub mirror: Option<String>,
+    /// How its images reach the nodes.
+    pub images: Images,
+    /// Where the cluster's state is kept.
+    pub datastore: Datastore,
+    /// Packaged components that are not wanted.
+    pub disable: Vec<String>,
+    /// A file in the form of k3s' registries.yaml, as written.
+    pub registries: Option<String>,
+    /// Further settings of servers, by the name of their flag.
+    pub server: BTreeMap<String, Setting>,
+    /// Further settings of agents.
+    pub agent: BTreeMap<String, Setting>,
+}
+
+/// How a distribution's images reach the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Images {
+    /// Each node pulls what it runs from the registries.
+    #[default]
+    Pull,
+    /// The release's image archive is fetched once and passed from node to node.
+    Upload,
+}
+
+/// Where the state of a cluster is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Datastore {
+    /// A file on the only control plane.
+    Sqlite,
+    /// etcd, on every control plane.
+    Etcd,
+}
+
+/// The value of a setting that a distribution's own configuration file knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub enum Setting {
+    /// One value; numbers and `true` are texts too.
+    One(String),
+    /// Several values.
+    Many(Vec<String>),
+}
+
+/// A setting as it can be written.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Written {
+    Flag(bool),
+    Number(i64),
+    Text(String),
+    List(Vec<String>),
+}
+
+impl From<Written> for Setting {
+    fn from(written: Written) -> Setting {
+        match written {
+            Written::Flag(flag) => Setting::One(flag.to_string()),
+            Written::Number(number) => Setting::One(number.to_string()),
+            Written::Text(text) => Setting::One(text),
+            Written::List(list) => Setting::Many(list),
+        }
+    }
+}
+
+impl From<Setting> for Written {
+    fn from(setting: Setting) -> Written {
+        match setting {
+            Setting::One(text) => Written::Text(text),
+            Setting::Many(list) => Written::List(list),
+        }
+    }
+}
+
+impl JsonSchema for Setting {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Setting".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Written::json_schema(generator)
+    }
 }
 
 /// Where programs and images come from.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::cluster::{Cni, Role, Sudo, Swap};
+use crate::cluster::{Cni, Datastore, Images, Role, Setting, Sudo, Swap};
 use crate::de::{HELP, Spanned};
-use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest};
+use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest};
 
 /// One cluster. A file may hold several, separated by lines of `---`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -75,8 +75,7 @@ pub(crate) struct NetworkSection {
     /// The range of service addresses; 10.96.0.0/12 if not given.
     pub(crate) services: Option<Spanned<String>>,
     /// How pods reach each other; `routed` if not given.
-    #[serde(default)]
-    pub(crate) cni: Cni,
+    pub(crate) cni: Option<Spanned<Cni>>,
     /// The manifest of the CNI, a URL or a file, instead of the one its project publishes.
     pub(crate) cni_manifest: Option<Spanned<String>>,
     /// The address of the Kubernetes API if it is not that of the first control plane: a free one of the subnet moves
@@ -94,8 +93,8 @@ pub(crate) enum DistributionSection {
     None,
     #[schemars(skip)]
     OpenShift(OpenShift),
-    #[schemars(skip)]
-    K3s(NotYet),
+    /// k3s: one small program.
+    K3s(K3sSection),
     #[schemars(skip)]
     K0s(NotYet),
     #[schemars(skip)]
@@ -111,6 +110,37 @@ pub(crate) struct KubeadmSection {
     pub(crate) version: Option<Spanned<KubeVersion>>,
     /// Where programs and images come from; `apt` if not given.
     pub(crate) source: Option<Spanned<SourceSection>>,
+}
+
+/// k3s.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct K3sSection {
+    /// Its release: `stable`, `latest`, a minor such as 1.34 (one of these is taken once and then kept), or a release by
+    /// its own name, such as v1.34.6+k3s1.
+    #[schemars(required)]
+    pub(crate) version: Option<Spanned<Release>>,
+    /// A web server that has the releases as `<mirror>/<release>/<file>`, and in `<mirror>/channels/<channel>` the release
+    /// of a channel.
+    pub(crate) mirror: Option<Spanned<String>>,
+    /// Whether each node pulls its images (`pull`), or the release's archive is passed from node to node (`upload`);
+    /// `pull` if not given.
+    #[serde(default)]
+    pub(crate) images: Images,
+    /// Where the cluster's state is kept: `sqlite` if there is one control plane, else `etcd`. One with `etcd` can become
+    /// three.
+    pub(crate) datastore: Option<Spanned<Datastore>>,
+    /// Packaged components that are not wanted, such as `traefik` or `servicelb`.
+    #[serde(default)]
+    pub(crate) disable: Vec<Spanned<String>>,
+    /// A file in the form of k3s' own registries.yaml.
+    pub(crate) registries: Option<Spanned<String>>,
+    /// Further settings of servers, by the names of k3s' own flags, such as `etcd-expose-metrics: true`.
+    #[serde(default)]
+    pub(crate) server: BTreeMap<String, Spanned<Setting>>,
+    /// Further settings of agents.
+    #[serde(default)]
+    pub(crate) agent: BTreeMap<String, Spanned<Setting>>,
 }
 
 /// Where programs and images come from.

@@ -9,6 +9,7 @@ mod cluster;
 mod de;
 mod diagnostic;
 mod document;
+mod k3s_flags;
 mod names;
 mod resolve;
 mod shell;
@@ -16,13 +17,14 @@ mod yaml;
 
 pub use boards::{Arch, Board, catalogue};
 pub use cluster::{
-    Access, AptRepository, BootSettings, Cluster, Cni, Distribution, Download, HeldFile, Jump, Kubeadm, KubeadmSource,
-    Network, Node, Preparation, Role, Sudo, Swap, Taint, TaintEffect,
+    Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, HeldFile, Images, Jump, K3s,
+    Kubeadm, KubeadmSource, Network, Node, Preparation, Role, Setting, Sudo, Swap, Taint, TaintEffect,
 };
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};
 pub use document::ClusterDocument;
-pub use names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest, hex};
+pub use k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
+pub use names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest, hex};
 pub use resolve::{Loaded, load};
 pub use shell::shell_word;
 

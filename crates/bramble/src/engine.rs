@@ -366,7 +366,7 @@ impl NodeTask {
             let changes = self.update(session, &*life, plan, seen).await?;
             if self.restored.is_some() {
                 self.wait_until_joinable(session).await?;
-                session.ask(life.refresh().as_str(), |_, _| {}).await?;
+                session.ask(life.refresh(&session.node).as_str(), |_, _| {}).await?;
             }
             return Ok(changes);
         }
@@ -487,7 +487,7 @@ pub(crate) async fn gates(
     plane.say(Event::Waiting("the smoke test: pods on every node talk to each other".into()));
     let mut result = None;
     plane
-        .ask(&bramble_kube::smoke_script(cluster, inputs, &*life), |name, value| {
+        .ask(&bramble_kube::smoke_script(cluster, &*life), |name, value| {
             if name == "smoke" {
                 result = Some(value.to_owned());
             }

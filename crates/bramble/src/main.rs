@@ -11,6 +11,7 @@ mod output;
 mod pins;
 mod progress;
 mod project;
+mod releases;
 mod show;
 mod turns;
 
@@ -45,6 +46,9 @@ pub(crate) struct Common {
     /// The cluster, if the file holds several
     #[arg(short, long, global = true, value_name = "NAME")]
     cluster: Option<String>,
+    /// Take programs and images from this bundle, and nothing from the network
+    #[arg(long, global = true, value_name = "FOLDER")]
+    bundle: Option<PathBuf>,
     /// For people or for machines
     #[arg(short, long, global = true, value_enum, default_value = "text")]
     output: Format,
@@ -74,6 +78,8 @@ enum Command {
     Backup(commands::backup::Backup),
     /// Bring a cluster back from a backup
     Restore(commands::restore::Restore),
+    /// Bundles: releases for machines without a network
+    Bundle(commands::bundle::Bundle),
     /// Undo everything that bramble did on the nodes
     Down(commands::down::Down),
     /// A virtual rack of boards on this machine
@@ -98,6 +104,7 @@ fn main() -> ExitCode {
         Command::Kubeconfig(command) => block_on(command.run(common, &printer)),
         Command::Backup(command) => block_on(command.run(common, &printer)),
         Command::Restore(command) => block_on(command.run(common, &printer)),
+        Command::Bundle(command) => command.run(common, &printer),
         Command::Down(command) => block_on(command.run(common, &printer)),
         Command::Lab(command) => command.run(common, &printer),
         Command::Boards => commands::boards(&printer),

@@ -76,8 +76,33 @@ impl Pins {
         replace(&self.path, format!("{:#}\n", serde_json::to_value(&self.lock)?).as_bytes(), 0o644)
     }
 
+    /// The release that a channel offers: looked up once, then kept.
+    pub(crate) fn release(
+        &mut self,
+        channel: &str,
+        look_up: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
+        if let Some(pinned) = self.lock.versions.get(channel) {
+            return Ok(pinned.clone());
+        }
+        let release = look_up()?;
+        self.lock.versions.insert(channel.to_owned(), release.clone());
+        self.save()?;
+        Ok(release)
+    }
+
     /// The text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.
     pub(crate) fn fetch(&mut self, purpose: &str, url: &str, printer: &Printer) -> anyhow::Result<String> {
+        self.text(purpose, url, || get(url, printer))
+    }
+
+    /// The same, with the text from where `get` has it: the URL is only its name.
+    pub(crate) fn text(
+        &mut self,
+        purpose: &str,
+        url: &str,
+        get: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
         let pinned = self.lock.files.get(url).cloned();
         if let Some(pin) = &pinned
             && let Ok(text) = fs::read_to_string(self.cache.join(&pin.sha256))
@@ -85,7 +110,7 @@ impl Pins {
         {
             return Ok(text);
         }
-        let text = get(url, printer)?;
+        let text = get()?;
         let sha256 = digest(&text);
         if let Some(pin) = pinned {
             if pin.sha256 != sha256 {
@@ -105,7 +130,7 @@ impl Pins {
     }
 }
 
-fn get(url: &str, printer: &Printer) -> anyhow::Result<String> {
+pub(crate) fn get(url: &str, printer: &Printer) -> anyhow::Result<String> {
     printer.info(format!("fetching {url}"));
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
     let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bramble_kube::{Bundle, Inputs, LocalFile};
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Severity, Sha256Digest, hex};
+use bramble_spec::{Cluster, Cni, Distribution, K3s, KubeadmSource, Release, Severity, Sha256Digest, hex};
 use sha2::{Digest, Sha256};
 
 use crate::Common;
 use crate::output::{Printer, Style};
 use crate::pins::Pins;
+use crate::releases::Releases;
 
 /// The cluster file is not valid; everything was said already.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub(crate) struct Project {
     pub(crate) dir: PathBuf,
     /// The user's home folder, for `~`.
     pub(crate) home: Option<PathBuf>,
+    /// The bundle that takes the place of the network.
+    bundle: Option<PathBuf>,
 }
 
 impl Project {
@@ -62,7 +65,7 @@ impl Project {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Project { cluster, dir, home: std::env::home_dir() })
+        Ok(Project { cluster, dir, home: std::env::home_dir(), bundle: common.bundle.clone() })
     }
 
     /// A path as written in the cluster file: `~` is the home folder, anything relative starts at the file.
@@ -123,11 +126,24 @@ impl Project {
             let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
             inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
         }
+        if let (Some(releases), Some(wanted)) = (self.releases()?, self.wanted()) {
+            let mut pins = self.pins()?;
+            let version = releases.version(wanted, &mut pins, printer)?;
+            inputs.release = Some(releases.release(&version, &self.arches(), &mut pins, printer)?);
+        }
+        if let Distribution::K3s(K3s { registries: Some(written), .. }) = &self.cluster.distribution {
+            inputs.registries = Some(read(&self.path(written))?);
+        }
         let Distribution::Kubeadm(config) = &self.cluster.distribution else { return Ok(inputs) };
-        let mut pins = Pins::open(&self.dir.join("bramble.lock"), self.private_dir()?.join("cache"))?;
-        match &config.source {
+        let mut pins = self.pins()?;
+        let source = match &self.bundle {
+            Some(bundle) => &KubeadmSource::Bundle(bundle.display().to_string()),
+            None => &config.source,
+        };
+        match source {
             KubeadmSource::Bundle(written) => {
-                let bundle = Bundle::open(&self.path(written))?;
+                let written = if self.bundle.is_some() { PathBuf::from(written) } else { self.path(written) };
+                let bundle = Bundle::open(&written)?;
                 let has = bundle.manifest.kubernetes;
                 let wanted = config.version;
                 if has.minor != wanted.minor || wanted.patch.is_some_and(|patch| has.patch != Some(patch)) {
@@ -171,9 +187,50 @@ impl Project {
         Ok(inputs)
     }
 
+    pub(crate) fn pins(&self) -> anyhow::Result<Pins> {
+        Pins::open(&self.dir.join("bramble.lock"), self.private_dir()?.join("cache"))
+    }
+
+    /// The release that the cluster file wants.
+    pub(crate) fn wanted(&self) -> Option<&Release> {
+        match &self.cluster.distribution {
+            Distribution::K3s(config) => Some(&config.version),
+            Distribution::Kubeadm(_) | Distribution::None => None,
+        }
+    }
+
+    /// Where releases of the cluster's distribution come from.
+    pub(crate) fn releases(&self) -> anyhow::Result<Option<Releases>> {
+        let (upstream, mirror) = match &self.cluster.distribution {
+            Distribution::K3s(config) => (&bramble_kube::K3S, config.mirror.as_deref()),
+            Distribution::Kubeadm(_) | Distribution::None => return Ok(None),
+        };
+        Ok(Some(Releases::new(upstream, mirror, self.bundle.as_deref(), &self.release_cache()?)))
+    }
+
+    /// Where releases are kept that were fetched: for all projects of this user.
+    pub(crate) fn release_cache(&self) -> anyhow::Result<PathBuf> {
+        let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let user = user.or_else(|| self.home.as_ref().map(|home| home.join(".cache")));
+        Ok(match user {
+            Some(cache) => cache.join("bramble/releases"),
+            None => self.private_dir()?.join("releases"),
+        })
+    }
+
+    /// The architectures that the boards' systems may have, as Debian calls them.
+    pub(crate) fn arches(&self) -> Vec<&'static str> {
+        let mut arches: Vec<_> =
+            self.cluster.nodes.iter().flat_map(|node| crate::releases::arches(node.board.arch)).copied().collect();
+        arches.sort_unstable();
+        arches.dedup();
+        arches
+    }
+
     pub(crate) fn title(&self, printer: &Printer) -> String {
         let kubernetes = match &self.cluster.distribution {
             Distribution::Kubeadm(config) => format!("kubeadm {}", config.version),
+            Distribution::K3s(config) => format!("k3s {}", config.version),
             Distribution::None => "no Kubernetes".to_owned(),
         };
         let name = printer.style(Style::Bold, self.cluster.name.as_str());

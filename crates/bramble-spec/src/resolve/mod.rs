@@ -1,5 +1,6 @@
 //! From what was written to what it means, with everything that is wrong found in one go.
 
+mod k3s;
 mod preparation;
 
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ pub struct Loaded {
 pub fn load(path: &Path, text: &str) -> Loaded {
     let (trees, diagnostics) = yaml::parse(text);
     let broken = !diagnostics.is_empty();
-    let mut resolver = Resolver { found: diagnostics, skipped: Vec::new() };
+    let mut resolver = Resolver { found: diagnostics, skipped: Vec::new(), datastore: None };
     if trees.is_empty() && !broken {
         resolver.found.push(
             Diagnostic::error("this file holds no cluster", Span::default()).help("`bramble init` writes a first one"),
@@ -68,12 +69,16 @@ struct Resolver {
     found: Vec<Diagnostic>,
     /// Places whose value could not be read and was reported: nothing there is "missing".
     skipped: Vec<Span>,
+    /// The datastore that was asked for: whether it fits is known with the nodes.
+    datastore: Option<Spanned<Datastore>>,
 }
 
 const DEFAULT_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
 const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 /// kubeadm's own preflight asks for 1700 MB on a control plane.
 const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
+/// What an agent needs at least (docs.k3s.io, "Requirements").
+const K3S_MIB: u32 = 512;
 /// Where the Kubernetes project publishes Debian packages (kubernetes.io, "Installing kubeadm").
 const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
 /// The range of minors whose kubeadm configuration bramble knows.
@@ -139,6 +144,7 @@ impl Resolver {
                 (None, Some(node)) => node.address,
                 (None, None) => nodes.first().map_or(Ipv4Addr::UNSPECIFIED, |node| node.address),
             };
+            let mut distribution = distribution;
             if distribution != Distribution::None {
                 let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
                 if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
@@ -147,6 +153,21 @@ impl Resolver {
                         Span { end: nodes_span.start, ..nodes_span },
                         "give one node `role: control-plane`",
                     );
+                }
+                if let Distribution::K3s(k3s) = &mut distribution {
+                    let fits = if count == 1 { Datastore::Sqlite } else { Datastore::Etcd };
+                    k3s.datastore = match self.datastore.take() {
+                        Some(Spanned { value: Datastore::Sqlite, span }) if count > 1 => {
+                            self.error(
+                                format!("SQLite cannot be shared by {count} control planes"),
+                                span,
+                                "use `etcd`, or remove `datastore`",
+                            );
+                            fits
+                        }
+                        Some(asked) => asked.value,
+                        None => fits,
+                    };
                 }
                 if count > 1 && network.api.is_none() {
                     self.found.push(
@@ -232,12 +253,12 @@ impl Resolver {
     fn distribution(&mut self, section: Spanned<DistributionSection>) -> Option<Distribution> {
         let kubeadm = match section.value {
             DistributionSection::Kubeadm(kubeadm) => kubeadm,
+            DistributionSection::K3s(k3s) => return self.k3s(k3s, section.span),
             DistributionSection::None => return Some(Distribution::None),
             // These never come out of the parser: reading them is the error.
-            DistributionSection::OpenShift(_)
-            | DistributionSection::K3s(_)
-            | DistributionSection::K0s(_)
-            | DistributionSection::MicroK8s(_) => return None,
+            DistributionSection::OpenShift(_) | DistributionSection::K0s(_) | DistributionSection::MicroK8s(_) => {
+                return None;
+            }
         };
         let Some(version) = kubeadm.version else {
             self.missing("version", section.span, section.span, "add `version: \"1.36\"`");
@@ -325,8 +346,14 @@ impl Resolver {
                 }
             }
         }
+        let cni = section.cni.as_ref().map_or(Cni::Routed, |cni| cni.value);
+        if let (Some(Distribution::K3s(_)), Some(span), Cni::Calico) =
+            (distribution, section.cni.map(|cni| cni.span), cni)
+        {
+            self.error("k3s brings its own network", span, "use `routed` (its host-gw) or `flannel` (its vxlan)");
+        }
         // A node's number within the subnet chooses its /24 of the pods' range.
-        let routed = section.cni == Cni::Routed && !matches!(distribution, Some(Distribution::None));
+        let routed = cni == Cni::Routed && matches!(distribution, Some(Distribution::Kubeadm(_)));
         if routed && pods.prefix_len() + (32 - subnet.prefix_len()) > 24 {
             self.error(
                 format!("the pods' range {pods} is too small for a /24 for each address of {subnet}"),
@@ -337,13 +364,13 @@ impl Resolver {
                 ),
             );
         }
-        if section.cni == Cni::Routed
+        if (cni == Cni::Routed || !matches!(distribution, Some(Distribution::Kubeadm(_)) | None))
             && let Some(manifest) = &section.cni_manifest
         {
             self.error(
-                "cni `routed` has no manifest",
+                "this network has no manifest",
                 manifest.span,
-                "remove `cni_manifest`, or choose `flannel` or `calico`",
+                "remove `cni_manifest`; it goes with `kubeadm` and the cni `flannel` or `calico`",
             );
         }
         let api = section.api.as_ref().and_then(|text| match text.value.parse::<Ipv4Addr>() {
@@ -362,7 +389,7 @@ impl Resolver {
             }
         });
         let cni_manifest = section.cni_manifest.map(|m| m.value);
-        Some(NetworkRanges { subnet, pods, services, cni: section.cni, cni_manifest, api })
+        Some(NetworkRanges { subnet, pods, services, cni, cni_manifest, api })
     }
 
     fn nodes(
@@ -430,7 +457,8 @@ impl Resolver {
             let (Some(name), Some(role), Some(board), Some(address)) = (node.name, node.role, board, address) else {
                 continue;
             };
-            let pods = network.filter(|n| n.cni == Cni::Routed).and_then(|n| pod_range(n, address));
+            let ours = !matches!(distribution, Some(Distribution::K3s(_)));
+            let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| pod_range(n, address));
             nodes.push(Node {
                 name: name.value,
                 role: role.value,
@@ -510,7 +538,7 @@ impl Resolver {
     ) {
         match (distribution, role.value) {
             (_, Role::Gateway) => self.error(
-                format!("{node}: kubeadm has no role `gateway`"),
+                format!("{node}: there is no role `gateway` yet"),
                 role.span,
                 "use `control-plane` or `worker`",
             ),
@@ -537,6 +565,17 @@ impl Resolver {
                             .help("1 GB is the least that is useful"),
                         );
                     }
+                }
+            }
+            (Distribution::K3s(_), _) => {
+                if let Some((board, memory)) = board.and_then(|board| board.memory.map(|memory| (board, memory)))
+                    && memory < K3S_MIB
+                {
+                    self.error(
+                        format!("{node}: a {} has {memory} MiB, too little for k3s", board.name),
+                        at.unwrap_or_default(),
+                        format!("it needs {K3S_MIB} MiB"),
+                    );
                 }
             }
             (Distribution::None, Role::Worker) => {}

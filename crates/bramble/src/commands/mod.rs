@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod backup;
+pub(crate) mod bundle;
 pub(crate) mod down;
 pub(crate) mod init;
 pub(crate) mod kubeconfig;

@@ -1,11 +1,12 @@
 //! `bramble up`.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
-use bramble_kube::{Agenda, lifecycle, smoke_mark};
+use bramble_kube::{Agenda, Inputs, lifecycle, smoke_mark};
 use bramble_remote::HostKeys;
 use bramble_spec::{Cluster, Distribution, Role};
 use bramble_state::Upload;
@@ -117,6 +118,7 @@ impl Course {
         if !self.yes && !std::io::stdin().is_terminal() && !leaving.is_empty() {
             bail!("this takes {} out of the cluster: say --yes if that is meant", leaving.join(", "));
         }
+        bring_releases(project, &inputs, &surveys, printer)?;
         let progress = Progress::new(printer, names.iter().chain(&leaving).copied());
         for survey in &mut surveys {
             survey.session.progress = progress.clone();
@@ -155,6 +157,19 @@ impl Course {
         report(printer, &project.cluster, outcome.sessions.len(), outcome.changes + leaving.len(), smoke, started);
         without(&losses)
     }
+}
+
+/// Fetches what the plans send to nodes of a release and is not here yet.
+fn bring_releases(
+    project: &Project,
+    inputs: &Inputs,
+    surveys: &[engine::Survey],
+    printer: &Printer,
+) -> anyhow::Result<()> {
+    let (Some(releases), Some(release)) = (project.releases()?, &inputs.release) else { return Ok(()) };
+    let changes = surveys.iter().flat_map(|survey| &survey.plan.changes);
+    let wanted: BTreeSet<_> = changes.flat_map(|change| &change.uploads).map(|upload| &upload.from).collect();
+    wanted.into_iter().try_for_each(|path| releases.bring(release, path, printer))
 }
 
 /// How a run ends that had to go on without some nodes.

@@ -1,0 +1,386 @@
+//! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
+
+use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting, TaintEffect};
+use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Script, Step, Unit};
+
+use crate::keepalived;
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
+use crate::prepare::Inputs;
+use crate::release::{Release, Upstream};
+
+/// k3s' part of a cluster's life.
+pub(crate) struct K3s<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) config: &'a Config,
+    pub(crate) inputs: &'a Inputs,
+}
+
+/// Where k3s is published (docs.k3s.io, "Air-Gap Install"; channels: k3s, install.sh).
+pub const K3S: Upstream = Upstream {
+    name: "k3s",
+    downloads: "https://github.com/k3s-io/k3s/releases/download",
+    channels: "https://update.k3s.io/v1-release/channels",
+    digests: |arch| match arch {
+        "amd64" => "sha256sum-amd64.txt",
+        "arm64" => "sha256sum-arm64.txt",
+        _ => "sha256sum-arm.txt",
+    },
+    images: "k3s-images.txt",
+    program: |_, arch| match arch {
+        "amd64" => "k3s".to_owned(),
+        arch => format!("k3s-{arch}"),
+    },
+    archive: |_, arch| format!("k3s-airgap-images-{}.tar.zst", if arch == "armhf" { "arm" } else { arch }),
+};
+
+/// The name of the fact that lets servers in.
+const TOKEN: &str = "token";
+/// The name of the fact that lets agents in.
+const AGENT_TOKEN: &str = "agent-token";
+/// The name of the fact that says where a node that joins finds the cluster.
+const SERVER: &str = "server";
+
+const PROGRAM: &str = "/usr/local/bin/k3s";
+const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
+const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+const ADMIN: &str = "/etc/rancher/k3s/k3s.yaml";
+/// k3s makes its certificates for a year and renews them when it starts with less than 120 days left.
+const RENEWAL: i64 = 30 * 24 * 3600;
+
+impl Lifecycle for K3s<'_> {
+    fn name(&self) -> &'static str {
+        "k3s"
+    }
+
+    fn version(&self) -> String {
+        self.inputs.release.as_ref().map_or_else(|| self.config.version.to_string(), |release| release.version.clone())
+    }
+
+    fn folders(&self) -> &'static [&'static str] {
+        &[
+            "/etc/rancher",
+            "/var/lib/rancher",
+            "/var/lib/kubelet",
+            "/var/lib/cni",
+            "/etc/cni",
+            "/etc/bramble",
+            keepalived::FOLDER,
+            "/var/log/pods",
+            "/var/log/containers",
+            "/run/k3s",
+            "/run/flannel",
+            "/run/bramble",
+            "/usr/libexec/kubernetes",
+        ]
+    }
+
+    fn packages(&self, node: &Node, _: &Observation) -> Packages {
+        let mut packages = Packages::default();
+        if keepalived::holds(self.cluster, node) {
+            packages.install.extend(keepalived::PACKAGES.map(str::to_owned));
+        }
+        packages
+    }
+
+    fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
+        let mut all = Vec::new();
+        if let Some(release) = &self.inputs.release {
+            let arch = seen.facts.arch.as_str();
+            all.extend(blob(release, &(K3S.program)(&release.version, arch), PROGRAM.into(), "755"));
+            if self.config.images == Images::Upload || release.offline {
+                let name = (K3S.archive)(&release.version, arch);
+                all.extend(blob(release, &name, format!("{IMAGES}/{name}"), "644"));
+            }
+        }
+        let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
+        all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
+        let mut reads = vec![CONFIG.to_owned()];
+        if let Some(text) = &self.inputs.registries {
+            all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text.clone()) }));
+            reads.push(REGISTRIES.into());
+        }
+        if node.role == Role::ControlPlane {
+            let text = "#!/bin/sh\n# Written by bramble.\nexec k3s kubectl \"$@\"\n";
+            all.push(Resource::File(File { mode: "755".into(), ..File::new("/usr/local/bin/kubectl", text) }));
+        }
+        let service = service(node);
+        let unit = format!("/etc/systemd/system/{service}.service");
+        all.push(Resource::File(File::new(&unit, unit_text(node))));
+        reads.push(unit);
+        // Before it is a member there is nobody that it could run with.
+        let running = seen.done(MEMBER).is_some();
+        all.push(Resource::Unit(Unit { running, ..Unit::new(service, reads) }));
+        if keepalived::holds(self.cluster, node) {
+            all.extend(keepalived::resources(self.cluster, node, seen, self.api_probe()));
+        }
+        all.push(Resource::Certificates(self.certificates(node)));
+        all
+    }
+
+    fn is_program(&self, resource: &Resource) -> bool {
+        matches!(resource, Resource::Blob(blob) if blob.path == PROGRAM)
+    }
+
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+        let mut found = Vec::new();
+        let arch = seen.facts.arch.as_str();
+        if !["arm64", "amd64", "armhf"].contains(&arch) {
+            found.push(format!("its system is {arch}, and there is no k3s for it"));
+        } else if let Some(release) = &self.inputs.release
+            && let program = (K3S.program)(&release.version, arch)
+            && !release.files.contains_key(&program)
+        {
+            found.push(format!(
+                "its system is {arch}, and the release {} has no {program}; a {} takes another system",
+                release.version, node.board.name
+            ));
+        }
+        found
+    }
+
+    fn secrets(&self, random: [u8; 64]) -> JoinFacts {
+        let mut secrets = JoinFacts::default();
+        secrets.set(TOKEN, &bramble_spec::hex(&random[..24]));
+        secrets.set(AGENT_TOKEN, &bramble_spec::hex(&random[32..56]));
+        secrets
+    }
+
+    fn init(
+        &self,
+        node: &Node,
+        _: &Observation,
+        secrets: &JoinFacts,
+        restored: Option<&str>,
+    ) -> Result<Step, MissingFact> {
+        let begin = if self.config.datastore == Datastore::Etcd { "cluster-init: true\n" } else { "" };
+        let dns = if self.config.disable.iter().any(|component| component == "coredns") { "" } else { "coredns" };
+        let address = node.address.to_string();
+        let mut apply = self.on(node);
+        apply.call(
+            "k3s_init",
+            [secrets.get(TOKEN)?, secrets.get(AGENT_TOKEN)?, begin, &address, restored.unwrap_or_default(), dns],
+        );
+        apply.call("step_ends", [VERSION, &self.version()]);
+        Ok(Step {
+            id: MEMBER,
+            title: format!("make the cluster {} (k3s server)", self.cluster.name),
+            version: node.role.to_string(),
+            apply,
+            undo: Some(self.undo(node)),
+        })
+    }
+
+    fn join(&self, node: &Node, _: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
+        let ca = facts.get(JoinFacts::CA)?;
+        let moving = format!("https://{}:6443", self.cluster.network.api);
+        let server = if keepalived::wanted(self.cluster) { &moving } else { facts.get(SERVER)? };
+        let begin = format!("server: {server}\n");
+        // The digest of the CA in a token is what the cluster is known by.
+        let (token, agent_token) = match node.role {
+            Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
+            _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
+        };
+        let mut apply = self.on(node);
+        apply.call("k3s_join", [&token, agent_token, &begin]);
+        apply.call("step_ends", [VERSION, &self.version()]);
+        Ok(Step {
+            id: MEMBER,
+            title: format!("join the cluster {} (k3s {})", self.cluster.name, kind(node)),
+            version: membership(node, ca),
+            apply,
+            undo: Some(self.undo(node)),
+        })
+    }
+
+    fn join_facts(&self, plane: &Node, _: &Observation, _: &[&Node], _: &JoinFacts) -> Result<Script, MissingFact> {
+        let mut script = Script::new();
+        script.call("tell_how_to_join", [plane.address.to_string()]);
+        Ok(script)
+    }
+
+    fn settle(&self) -> Option<Script> {
+        // Its members begin as learners.
+        None
+    }
+
+    fn refresh(&self, node: &Node) -> Script {
+        let mut script = self.on(node);
+        script.fixed("service_runs restart");
+        script
+    }
+
+    fn upgrade(&self, node: &Node, _: bool) -> Step {
+        let mut apply = self.on(node);
+        apply.fixed("service_runs restart");
+        Step {
+            id: VERSION,
+            title: format!("upgrade {} to k3s {} (restart {})", node.name, self.version(), service(node)),
+            version: self.version(),
+            apply,
+            undo: None,
+        }
+    }
+
+    fn kubectl(&self) -> Script {
+        self.script("k3s")
+    }
+
+    fn admin_config(&self) -> &'static str {
+        ADMIN
+    }
+
+    fn api_probe(&self) -> &'static str {
+        // Nobody is let in without a certificate.
+        " --cert /var/lib/rancher/k3s/server/tls/client-admin.crt --key /var/lib/rancher/k3s/server/tls/client-admin.key"
+    }
+
+    fn smoke_image(&self) -> String {
+        let release = self.inputs.release.as_ref();
+        release
+            .and_then(|release| release.images.iter().find(|image| image.contains("busybox")))
+            .map_or_else(|| "docker.io/library/busybox:1.36".to_owned(), String::to_owned)
+    }
+
+    fn certificates(&self, node: &Node) -> Certificates {
+        let mut renew = self.on(node);
+        renew.fixed("service_runs restart");
+        Certificates {
+            files: match node.role {
+                Role::ControlPlane => &[
+                    "/var/lib/rancher/k3s/server/tls/client-*.crt",
+                    "/var/lib/rancher/k3s/server/tls/serving-*.crt",
+                    "/var/lib/rancher/k3s/server/tls/etcd/*client*.crt",
+                ],
+                _ => &["/var/lib/rancher/k3s/agent/*kubelet.crt"],
+            },
+            before: RENEWAL,
+            renew,
+        }
+    }
+}
+
+impl K3s<'_> {
+    fn script(&self, service: &str) -> Script {
+        let mut script = Script::new();
+        script.set("service", service);
+        script.fixed(ENDS).fixed(include_str!("cluster.sh")).fixed(include_str!("k3s.sh"));
+        script
+    }
+
+    /// What scripts on this node begin with.
+    fn on(&self, node: &Node) -> Script {
+        self.script(service(node))
+    }
+
+    fn undo(&self, node: &Node) -> Script {
+        let mut undo = self.on(node);
+        undo.fixed("reset_kubernetes");
+        undo
+    }
+
+    /// The text of config.yaml: for servers what must be the same on all of them, for each what is its own.
+    fn settings(&self, node: &Node, seen: &Observation) -> String {
+        let (cluster, config) = (self.cluster, self.config);
+        let minor = self.version().split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX);
+        let mut text = "# Written by bramble. The keys are the flags of `k3s server` and `k3s agent`.\n".to_owned();
+        let mut one = |key: &str, value: &str| text.push_str(&format!("{key}: {}\n", quoted(value)));
+        one("node-name", node.name.as_str());
+        one("node-ip", &node.address.to_string());
+        one("token-file", "/etc/rancher/k3s/token");
+        if seen.facts.resolved {
+            // Its own /etc/resolv.conf points to the node itself, and k3s would put public servers in its place.
+            one("resolv-conf", "/run/systemd/resolve/resolv.conf");
+        }
+        let server = node.role == Role::ControlPlane;
+        if server {
+            one("agent-token-file", "/etc/rancher/k3s/agent-token");
+            one("cluster-cidr", &cluster.network.pods.to_string());
+            one("service-cidr", &cluster.network.services.to_string());
+            one("cluster-dns", &dns_address(cluster));
+            one(
+                "flannel-backend",
+                match cluster.network.cni {
+                    Cni::Routed => "host-gw",
+                    Cni::Flannel | Cni::Calico => "vxlan",
+                },
+            );
+        }
+        let mut kubelet = Vec::new();
+        if seen.facts.cgroup == 1 && minor >= 35 {
+            kubelet.push("fail-cgroupv1=false".to_owned());
+        }
+        let mut proxy = Vec::new();
+        if seen.facts.container {
+            // The connection table belongs to the machine below.
+            proxy.push("conntrack-max-per-core=0".to_owned());
+        }
+        let mut lists = vec![("kubelet-arg", kubelet), ("kube-proxy-arg", proxy)];
+        lists.push(("node-label", node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()));
+        let taints = node.taints.iter().flatten().map(|taint| {
+            let effect = match taint.effect {
+                TaintEffect::NoSchedule => "NoSchedule",
+                TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+                TaintEffect::NoExecute => "NoExecute",
+            };
+            format!("{}={}:{effect}", taint.key, taint.value)
+        });
+        lists.push(("node-taint", taints.collect()));
+        if server {
+            lists.push(("disable", config.disable.clone()));
+            let moving = keepalived::wanted(cluster).then(|| cluster.network.api.to_string());
+            lists.push(("tls-san", moving.into_iter().collect()));
+        }
+        let further = if server { &config.server } else { &config.agent };
+        for (key, setting) in further {
+            match (setting, lists.iter_mut().find(|(known, _)| known == key)) {
+                (Setting::One(value), Some((_, list))) => list.push(value.clone()),
+                (Setting::Many(values), Some((_, list))) => list.extend(values.iter().cloned()),
+                (Setting::One(value), None) => text.push_str(&format!("{key}: {}\n", quoted(value))),
+                (Setting::Many(values), None) => lists.push((key, values.clone())),
+            }
+        }
+        for (key, values) in lists.iter().filter(|(_, values)| !values.is_empty()) {
+            text.push_str(&format!("{key}:\n"));
+            values.iter().for_each(|value| text.push_str(&format!("  - {}\n", quoted(value))));
+        }
+        text
+    }
+}
+
+/// A text of YAML. JSON's are.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The tenth address of the services' range, as k3s would choose.
+fn dns_address(cluster: &Cluster) -> String {
+    std::net::Ipv4Addr::from(u32::from(cluster.network.services.network()) + 10).to_string()
+}
+
+fn kind(node: &Node) -> &'static str {
+    if node.role == Role::ControlPlane { "server" } else { "agent" }
+}
+
+fn service(node: &Node) -> &'static str {
+    if node.role == Role::ControlPlane { "k3s" } else { "k3s-agent" }
+}
+
+fn blob(release: &Release, name: &str, path: String, mode: &str) -> Option<Resource> {
+    let file = release.files.get(name)?;
+    let source = BlobSource::Upload(file.path.clone());
+    Some(Resource::Blob(Blob { path, sha256: file.sha256.clone(), mode: mode.into(), source }))
+}
+
+/// As k3s' own installer writes it (k3s, install.sh, `create_systemd_service_file`), but for the end of patience.
+fn unit_text(node: &Node) -> String {
+    let kind = kind(node);
+    format!(
+        "# Written by bramble.\n[Unit]\nDescription=Lightweight Kubernetes ({kind})\nDocumentation=https://k3s.io\n\
+         Wants=network-online.target\nAfter=network-online.target\n\n\
+         [Service]\nType=notify\nEnvironmentFile=-/etc/default/%N\nKillMode=process\nDelegate=yes\nLimitNOFILE=1048576\n\
+         LimitNPROC=infinity\nLimitCORE=infinity\nTasksMax=infinity\nTimeoutStartSec=15min\nRestart=always\nRestartSec=5s\n\
+         ExecStartPre=-/sbin/modprobe br_netfilter\nExecStartPre=-/sbin/modprobe overlay\nExecStart={PROGRAM} {kind}\n\n\
+         [Install]\nWantedBy=multi-user.target\n"
+    )
+}

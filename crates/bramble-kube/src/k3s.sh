@@ -1,0 +1,151 @@
+# What k3s needs.
+K=/var/lib/rancher/k3s
+kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; }
+
+# k3s takes the member of a deleted node out of etcd itself. Its password would keep a new board of this name out.
+forget_node() { # name address
+    kubectl_admin delete node "$1" --ignore-not-found --timeout=120s >/dev/null
+    kubectl_admin -n kube-system delete secret "$1.node-password.k3s" --ignore-not-found >/dev/null
+}
+
+# The processes with these numbers and all that they started.
+descendants() { # pid…
+    sed 's/(.*) //' /proc/[0-9]*/stat 2>/dev/null | awk -v roots="$*" '
+        BEGIN { n = split(roots, r, " "); for (i = 1; i <= n; i++) want[r[i]] = 1 }
+        { parent[$1] = $3 }
+        END {
+            do { more = 0; for (p in parent) if ((parent[p] in want) && !(p in want)) { want[p] = 1; more = 1 } } while (more)
+            for (p in want) print p
+        }'
+}
+
+# Kubernetes leaves the node, whatever state it was in. Volumes of pods and images that were sent stay.
+reset_kubernetes() {
+    systemctl stop k3s k3s-agent 2>/dev/null || :
+    # Pods outlive the unit; without their shims nothing starts them again.
+    s=
+    for p in /proc/[0-9]*; do
+        case $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null) in "$K"/data/*/bin/containerd-shim*) s="$s ${p#/proc/}" ;; esac
+    done
+    # shellcheck disable=SC2046,SC2086
+    [ -z "$s" ] || kill -9 $(descendants $s) 2>/dev/null || :
+    awk '$2 ~ "^/run/k3s/" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+    PATH=$PATH:$K/data/current/bin/aux remove_pods_network
+    rm -rf /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
+        /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d
+    [ ! -d "$K/agent" ] || find "$K/agent" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
+    rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
+}
+
+was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; }
+
+# What this node lets others in with. Files of tokens hold them with or without the digest of the CA.
+tell_how_to_join() { # address
+    t=$(cat "$K/server/token")
+    h=${t#K10}
+    echo "@fact ca-hash ${h%%::*}"
+    echo "@fact server https://$1:6443"
+    for t in token agent-token; do
+        printf '@fact %s ' "$t"
+        sed 's/^K10[0-9a-f]*::[a-z]*://' "/etc/rancher/k3s/$t"
+        echo
+    done
+}
+
+# k3s is told how it begins: with whom, and by which token.
+begin() { # token agent-token settings
+    mkdir -p /etc/rancher/k3s/config.yaml.d
+    (
+        umask 077
+        printf '%s' "$1" >/etc/rancher/k3s/token
+        [ -z "$2" ] || printf '%s' "$2" >/etc/rancher/k3s/agent-token
+        printf '%s' "$3" >/etc/rancher/k3s/config.yaml.d/10-begin.yaml
+    )
+}
+
+# Starts the unit or starts it again, and waits until it says that it runs; a program that ends again and again has failed.
+service_runs() { # start|restart
+    systemctl daemon-reload
+    systemctl reset-failed "$service" 2>/dev/null || :
+    r=$(systemctl show -p NRestarts --value "$service")
+    systemctl --no-block "$1" "$service"
+    sleep 1
+    n=0
+    until [ "$(systemctl is-active "$service")" = active ]; do
+        if journalctl -q --no-pager -n 20 -o cat -u "$service" | grep -q 'Node password rejected'; then
+            echo "the cluster still has the password of another board with this node's name" >&2
+            unit_failed "$service"
+        fi
+        if [ "$n" -ge 600 ] || [ "$(($(systemctl show -p NRestarts --value "$service") - r))" -ge 5 ]; then
+            unit_failed "$service"
+        fi
+        sleep 1; n=$((n + 1))
+    done
+}
+
+k3s_init() { # token agent-token settings address backup component
+    leave_old
+    if [ -z "$5" ]; then begin "$1" "$2" "$3"; else k3s_restore "$5" "$3"; fi
+    service_runs start
+    tell_how_to_join "$4" >/run/bramble/facts
+    # The system's pods come a little later.
+    n=0
+    until [ -z "$6" ] || [ -n "$(kubectl_admin -n kube-system get deployment "$6" --ignore-not-found -o name 2>/dev/null)" ]; do
+        [ "$n" -lt 120 ] || { echo "k3s does not bring its $6" >&2; return 1; }
+        sleep 1; n=$((n + 1))
+    done
+    cat /run/bramble/facts
+    echo '@fact joinable yes'
+    step_ends ca-hash "$(sed -n 's/^@fact ca-hash //p' /run/bramble/facts)"
+    rm -f /run/bramble/facts
+}
+
+k3s_join() { # token agent-token settings
+    leave_old
+    begin "$1" "$2" "$3"
+    service_runs start
+    [ "$service" = k3s ] || return 0
+    api_answers 120
+    # It begins as a learner; the next one can come when this one votes.
+    n=0
+    until [ "$(kubectl_admin get node "$(hostname)" -o 'jsonpath={.status.conditions[?(@.type=="EtcdIsVoter")].status}' 2>/dev/null)" = True ]; do
+        [ "$n" -lt 300 ] || { echo 'its etcd does not catch up with the others' >&2; unit_failed k3s; }
+        sleep 1; n=$((n + 1))
+    done
+}
+
+# All that makes the cluster what it is: its data, in which its keys are, and the tokens that open them.
+snapshot_state() { # folder
+    cp -p /etc/rancher/k3s/token /etc/rancher/k3s/agent-token "$1/"
+    if [ -d "$K/server/db/etcd" ]; then
+        k3s etcd-snapshot save --name bramble --dir "$1/etcd" >/dev/null 2>/run/bramble/snapshot || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
+        mv "$1"/etcd/bramble-* "$1/etcd.db"
+        rm -rf "$1/etcd"
+    else
+        # What SQLite has on the disk at one moment is a database that it can go on with.
+        p=$(systemctl show -p MainPID --value k3s)
+        mkdir "$1/sqlite"
+        kill -STOP "$p"
+        cp -p "$K"/server/db/state.db "$K"/server/db/state.db-wal "$1/sqlite/" 2>/dev/null || :
+        kill -CONT "$p"
+        [ -s "$1/sqlite/state.db" ] || { echo 'there is no database of k3s' >&2; return 1; }
+    fi
+}
+
+k3s_restore() { # archive settings
+    d=/var/lib/bramble/restore
+    rm -rf "$d"
+    mkdir -m 700 "$d"
+    tar -C "$d" -xzf "$1"
+    begin "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/token")" "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/agent-token")" "$2"
+    if [ -e "$d/etcd.db" ]; then
+        # It ends with an error also when it has worked; its mark tells.
+        timeout 600 k3s server --cluster-reset --cluster-reset-restore-path="$d/etcd.db" >"$d/log" 2>&1 || :
+        [ -e "$K/server/db/reset-flag" ] || { tail -n 12 "$d/log" >&2; return 1; }
+    else
+        mkdir -p "$K/server/db"
+        chmod 700 "$K/server"
+        cp -p "$d"/sqlite/* "$K/server/db/"
+    fi
+    rm -rf "$d" "$1"
+}

@@ -1,0 +1,150 @@
+//! `bramble bundle`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail};
+use bramble_kube::Upstream;
+use bramble_spec::Release;
+use serde_json::json;
+
+use crate::output::{Format, Printer, Style};
+use crate::pins::Pins;
+use crate::project::Project;
+use crate::releases::Releases;
+use crate::{Common, Done};
+
+/// Releases for machines without a network.
+#[derive(clap::Args)]
+pub(crate) struct Bundle {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Make a bundle, or add to one, for `bramble --bundle FOLDER up`
+    Create(Create),
+}
+
+#[derive(clap::Args)]
+struct Create {
+    /// What goes in, as `k3s:stable` or `k3s:v1.34.6+k3s1`; otherwise what the cluster file wants
+    #[arg(value_name = "DISTRIBUTION:RELEASE")]
+    releases: Vec<String>,
+    /// For which systems; otherwise for those of the cluster file's boards, and without one for arm64 and amd64
+    #[arg(long, value_name = "ARCH", value_parser = ["arm64", "amd64", "armhf"], value_delimiter = ',')]
+    arch: Vec<String>,
+    /// The folder of the bundle
+    #[arg(long, value_name = "FOLDER", default_value = "bundle")]
+    to: PathBuf,
+    /// A web server with the same files as upstream's; otherwise the one of the cluster file
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+/// The distributions that have releases of their own.
+const UPSTREAMS: [&Upstream; 1] = [&bramble_kube::K3S];
+
+impl Bundle {
+    pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let Action::Create(create) = self.action;
+        // A bundle can be made without a cluster; with one its lock file says what was chosen.
+        let project = (create.releases.is_empty() || common.file.exists()).then(|| Project::open(common, printer));
+        create.run(project.transpose()?.as_ref(), printer)
+    }
+}
+
+impl Create {
+    fn run(self, project: Option<&Project>, printer: &Printer) -> anyhow::Result<Done> {
+        let mut made = Vec::new();
+        let mut total = 0;
+        for (upstream, wanted) in self.wanted(project)? {
+            let own = match project {
+                Some(project) => project.releases()?.filter(|releases| releases.is_of(upstream)),
+                None => None,
+            };
+            let cache = match project {
+                Some(project) => project.release_cache()?,
+                None => self.to.join(".fetched"),
+            };
+            let releases = match (&self.mirror, own) {
+                (None, Some(own)) => own,
+                (mirror, _) => Releases::new(upstream, mirror.as_deref(), None, &cache),
+            };
+            let mut pins = match project {
+                Some(project) => project.pins()?,
+                None => Pins::open(&self.to.join("bramble.lock"), self.to.join(".fetched"))?,
+            };
+            std::fs::create_dir_all(&self.to)
+                .map_err(|error| anyhow!("cannot create {}: {error}", self.to.display()))?;
+            let arches = self.arches(project);
+            let version = releases.version(&wanted, &mut pins, printer)?;
+            let release = releases.release(&version, &arches, &mut pins, printer)?;
+            // Where it was not asked for by name, an architecture that a release does not have is left out.
+            let has = |arch: &&&str| release.files.contains_key(&(upstream.program)(&version, arch));
+            let there: Vec<&str> = arches.iter().filter(has).copied().collect();
+            if let Some(missing) = self.arch.iter().find(|arch| !there.contains(&arch.as_str())) {
+                bail!("{} v{version} has no program for {missing}", upstream.name);
+            }
+            let files: Vec<String> = there
+                .iter()
+                .flat_map(|arch| [(upstream.program)(&version, arch), (upstream.archive)(&version, arch)])
+                .collect();
+            total += releases.bundle(&release, &files, &self.to, printer)?;
+            releases.describe(&wanted, &release, &there, &self.to, &mut pins, printer)?;
+            made.push((upstream.name, version, there.join(", ")));
+        }
+        std::fs::remove_dir_all(self.to.join(".fetched")).ok();
+        self.report(printer, &made, total);
+        Ok(Done::Good)
+    }
+
+    fn wanted(&self, project: Option<&Project>) -> anyhow::Result<Vec<(&'static Upstream, Release)>> {
+        if self.releases.is_empty() {
+            let wanted = project.and_then(|project| Some((project.wanted()?, project.releases().ok()??)));
+            let (wanted, releases) =
+                wanted.ok_or_else(|| anyhow!("name what the bundle is for, such as `k3s:stable`: the cluster's distribution has no releases of its own"))?;
+            return Ok(vec![(releases.upstream(), wanted.clone())]);
+        }
+        let parse = |text: &String| {
+            let (name, release) = text.split_once(':').unwrap_or((text, "stable"));
+            let upstream = UPSTREAMS.into_iter().find(|upstream| upstream.name == name).ok_or_else(|| {
+                let known: Vec<&str> = UPSTREAMS.iter().map(|upstream| upstream.name).collect();
+                anyhow!("`{name}` has no releases that can be bundled; those that have: {}", known.join(", "))
+            })?;
+            let release =
+                release.parse::<Release>().map_err(|error| anyhow!("{}", error.to_string().replace('\u{1f}', "; ")))?;
+            Ok((upstream, release))
+        };
+        self.releases.iter().map(parse).collect()
+    }
+
+    fn arches<'a>(&'a self, project: Option<&Project>) -> Vec<&'a str> {
+        match (self.arch.is_empty(), project) {
+            (false, _) => self.arch.iter().map(String::as_str).collect(),
+            (true, Some(project)) => project.arches(),
+            (true, None) => vec!["arm64", "amd64"],
+        }
+    }
+
+    fn report(&self, printer: &Printer, made: &[(&str, String, String)], bytes: u64) {
+        let to: &Path = &self.to;
+        if printer.format == Format::Json {
+            let releases: Vec<_> = made
+                .iter()
+                .map(|(name, version, arches)| json!({ "distribution": name, "version": version, "arches": arches }))
+                .collect();
+            printer.json(&json!({ "folder": to, "bytes": bytes, "releases": releases }));
+            return;
+        }
+        for (name, version, arches) in made {
+            printer.result(format!("{} {name} v{version} for {arches}", printer.style(Style::Good, "✓")));
+        }
+        printer.result(format!(
+            "The bundle {} has {:.0} MB. Next: `bramble --bundle {} up`.",
+            to.display(),
+            bytes as f64 / 1e6,
+            to.display()
+        ));
+    }
+}
