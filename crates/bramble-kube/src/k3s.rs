@@ -1,12 +1,12 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
-use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting, TaintEffect};
-use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Script, Step, Unit};
+use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step, Unit};
 
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::{Release, Upstream};
+use crate::release::Upstream;
 
 /// k3s' part of a cluster's life.
 pub(crate) struct K3s<'a> {
@@ -19,13 +19,14 @@ pub(crate) struct K3s<'a> {
 pub const K3S: Upstream = Upstream {
     name: "k3s",
     downloads: "https://github.com/k3s-io/k3s/releases/download",
-    channels: "https://update.k3s.io/v1-release/channels",
+    channel: |channel| Some(format!("https://update.k3s.io/v1-release/channels/{channel}")),
     digests: |arch| match arch {
         "amd64" => "sha256sum-amd64.txt",
         "arm64" => "sha256sum-arm64.txt",
         _ => "sha256sum-arm.txt",
     },
-    images: "k3s-images.txt",
+    images: |_| "k3s-images.txt",
+    architectures: &["amd64", "arm64", "armhf"],
     program: |_, arch| match arch {
         "amd64" => "k3s".to_owned(),
         arch => format!("k3s-{arch}"),
@@ -87,10 +88,10 @@ impl Lifecycle for K3s<'_> {
         let mut all = Vec::new();
         if let Some(release) = &self.inputs.release {
             let arch = seen.facts.arch.as_str();
-            all.extend(blob(release, &(K3S.program)(&release.version, arch), PROGRAM.into(), "755"));
+            all.extend(release.blob(&(K3S.program)(&release.version, arch), PROGRAM, "755"));
             if self.config.images == Images::Upload || release.offline {
                 let name = (K3S.archive)(&release.version, arch);
-                all.extend(blob(release, &name, format!("{IMAGES}/{name}"), "644"));
+                all.extend(release.blob(&name, &format!("{IMAGES}/{name}"), "644"));
             }
         }
         let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
@@ -123,20 +124,7 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
-        let mut found = Vec::new();
-        let arch = seen.facts.arch.as_str();
-        if !["arm64", "amd64", "armhf"].contains(&arch) {
-            found.push(format!("its system is {arch}, and there is no k3s for it"));
-        } else if let Some(release) = &self.inputs.release
-            && let program = (K3S.program)(&release.version, arch)
-            && !release.files.contains_key(&program)
-        {
-            found.push(format!(
-                "its system is {arch}, and the release {} has no {program}; a {} takes another system",
-                release.version, node.board.name
-            ));
-        }
-        found
+        K3S.check(self.inputs.release.as_ref(), node, seen).into_iter().collect()
     }
 
     fn secrets(&self, random: [u8; 64]) -> JoinFacts {
@@ -264,7 +252,11 @@ impl K3s<'_> {
     fn script(&self, service: &str) -> Script {
         let mut script = Script::new();
         script.set("service", service);
-        script.fixed(ENDS).fixed(include_str!("cluster.sh")).fixed(include_str!("k3s.sh"));
+        script
+            .fixed(ENDS)
+            .fixed(include_str!("cluster.sh"))
+            .fixed(include_str!("own_runtime.sh"))
+            .fixed(include_str!("k3s.sh"));
         script
     }
 
@@ -317,14 +309,7 @@ impl K3s<'_> {
         }
         let mut lists = vec![("kubelet-arg", kubelet), ("kube-proxy-arg", proxy)];
         lists.push(("node-label", node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()));
-        let taints = node.taints.iter().flatten().map(|taint| {
-            let effect = match taint.effect {
-                TaintEffect::NoSchedule => "NoSchedule",
-                TaintEffect::PreferNoSchedule => "PreferNoSchedule",
-                TaintEffect::NoExecute => "NoExecute",
-            };
-            format!("{}={}:{effect}", taint.key, taint.value)
-        });
+        let taints = node.taints.iter().flatten().map(ToString::to_string);
         lists.push(("node-taint", taints.collect()));
         if server {
             lists.push(("disable", config.disable.clone()));
@@ -364,12 +349,6 @@ fn kind(node: &Node) -> &'static str {
 
 fn service(node: &Node) -> &'static str {
     if node.role == Role::ControlPlane { "k3s" } else { "k3s-agent" }
-}
-
-fn blob(release: &Release, name: &str, path: String, mode: &str) -> Option<Resource> {
-    let file = release.files.get(name)?;
-    let source = BlobSource::Upload(file.path.clone());
-    Some(Resource::Blob(Blob { path, sha256: file.sha256.clone(), mode: mode.into(), source }))
 }
 
 /// As k3s' own installer writes it (k3s, install.sh, `create_systemd_service_file`), but for the end of patience.

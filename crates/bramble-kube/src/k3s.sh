@@ -8,27 +8,10 @@ forget_node() { # name address
     kubectl_admin -n kube-system delete secret "$1.node-password.k3s" --ignore-not-found >/dev/null
 }
 
-# The processes with these numbers and all that they started.
-descendants() { # pid…
-    sed 's/(.*) //' /proc/[0-9]*/stat 2>/dev/null | awk -v roots="$*" '
-        BEGIN { n = split(roots, r, " "); for (i = 1; i <= n; i++) want[r[i]] = 1 }
-        { parent[$1] = $3 }
-        END {
-            do { more = 0; for (p in parent) if ((parent[p] in want) && !(p in want)) { want[p] = 1; more = 1 } } while (more)
-            for (p in want) print p
-        }'
-}
-
 # Kubernetes leaves the node, whatever state it was in. Volumes of pods and images that were sent stay.
 reset_kubernetes() {
     systemctl stop k3s k3s-agent 2>/dev/null || :
-    # Pods outlive the unit; without their shims nothing starts them again.
-    s=
-    for p in /proc/[0-9]*; do
-        case $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null) in "$K"/data/*/bin/containerd-shim*) s="$s ${p#/proc/}" ;; esac
-    done
-    # shellcheck disable=SC2046,SC2086
-    [ -z "$s" ] || kill -9 $(descendants $s) 2>/dev/null || :
+    end_pods "$K/data"
     awk '$2 ~ "^/run/k3s/" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
     PATH=$PATH:$K/data/current/bin/aux remove_pods_network
     rm -rf /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
@@ -36,6 +19,9 @@ reset_kubernetes() {
     [ ! -d "$K/agent" ] || find "$K/agent" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
     rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
 }
+
+runs() { [ "$(systemctl is-active "$service")" = active ]; }
+hopeless='Node password rejected'
 
 was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; }
 
@@ -61,26 +47,6 @@ begin() { # token agent-token settings
         [ -z "$2" ] || printf '%s' "$2" >/etc/rancher/k3s/agent-token
         printf '%s' "$3" >/etc/rancher/k3s/config.yaml.d/10-begin.yaml
     )
-}
-
-# Starts the unit or starts it again, and waits until it says that it runs; a program that ends again and again has failed.
-service_runs() { # start|restart
-    systemctl daemon-reload
-    systemctl reset-failed "$service" 2>/dev/null || :
-    r=$(systemctl show -p NRestarts --value "$service")
-    systemctl --no-block "$1" "$service"
-    sleep 1
-    n=0
-    until [ "$(systemctl is-active "$service")" = active ]; do
-        if journalctl -q --no-pager -n 20 -o cat -u "$service" | grep -q 'Node password rejected'; then
-            echo "the cluster still has the password of another board with this node's name" >&2
-            unit_failed "$service"
-        fi
-        if [ "$n" -ge 600 ] || [ "$(($(systemctl show -p NRestarts --value "$service") - r))" -ge 5 ]; then
-            unit_failed "$service"
-        fi
-        sleep 1; n=$((n + 1))
-    done
 }
 
 k3s_init() { # token agent-token settings address backup component

@@ -1,6 +1,6 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
-use bramble_spec::{Arch, Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, TaintEffect, hex};
+use bramble_spec::{Arch, Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, hex};
 use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observation, Resource, Script, Step, Unit};
 use serde_json::{Value, json};
 
@@ -438,14 +438,9 @@ impl Kubeadm<'_> {
             "kubeletExtraArgs": arguments(config.version, &kubelet),
         });
         if let Some(taints) = &node.taints {
-            let effect = |effect: TaintEffect| match effect {
-                TaintEffect::NoSchedule => "NoSchedule",
-                TaintEffect::PreferNoSchedule => "PreferNoSchedule",
-                TaintEffect::NoExecute => "NoExecute",
-            };
             value["taints"] = taints
                 .iter()
-                .map(|taint| json!({ "key": taint.key, "value": taint.value, "effect": effect(taint.effect) }))
+                .map(|taint| json!({ "key": taint.key, "value": taint.value, "effect": taint.effect.to_string() }))
                 .collect();
         }
         let mut ignored = Vec::new();

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bramble_spec::Node;
+use bramble_state::{Blob, BlobSource, Observation, Resource};
+
 use crate::prepare::LocalFile;
 
 /// Where a distribution publishes its releases. A mirror has the same files below an address of its own.
@@ -11,12 +14,14 @@ pub struct Upstream {
     pub name: &'static str,
     /// Files are at `<downloads>/v<version>/<file>`.
     pub downloads: &'static str,
-    /// What `<channels>/<channel>` leads to ends with the name of a release.
-    pub channels: &'static str,
+    /// What this leads to, or has in it, ends with the name of a channel's release; `None` if there is no such channel.
+    pub channel: fn(channel: &str) -> Option<String>,
     /// The file with the digests of a release's files for an architecture (as Debian calls it).
     pub digests: fn(arch: &str) -> &'static str,
-    /// The file with the names of a release's images.
-    pub images: &'static str,
+    /// The file with the names of a release's images for an architecture.
+    pub images: fn(arch: &str) -> &'static str,
+    /// The architectures that it has programs for.
+    pub architectures: &'static [&'static str],
     /// The program of a version for an architecture.
     pub program: fn(version: &str, arch: &str) -> String,
     /// The archive of its images.
@@ -34,4 +39,31 @@ pub struct Release {
     pub images: Vec<String>,
     /// Whether nodes have to do without the network.
     pub offline: bool,
+}
+
+impl Upstream {
+    /// What stands against a node whose system no program of the release runs on.
+    pub(crate) fn check(&self, release: Option<&Release>, node: &Node, seen: &Observation) -> Option<String> {
+        let arch = seen.facts.arch.as_str();
+        if !self.architectures.contains(&arch) {
+            return Some(format!("its system is {arch}, and there is no {} for it", self.name));
+        }
+        let release = release?;
+        let program = (self.program)(&release.version, arch);
+        (!release.files.contains_key(&program)).then(|| {
+            format!(
+                "its system is {arch}, and the release {} has no {program}; a {} takes another system",
+                release.version, node.board.name
+            )
+        })
+    }
+}
+
+impl Release {
+    /// A file of the release at its place on a node.
+    pub(crate) fn blob(&self, name: &str, path: &str, mode: &str) -> Option<Resource> {
+        let file = self.files.get(name)?;
+        let source = BlobSource::Upload(file.path.clone());
+        Some(Resource::Blob(Blob { path: path.into(), sha256: file.sha256.clone(), mode: mode.into(), source }))
+    }
 }

@@ -65,6 +65,17 @@ VERSION
     for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
         ln -s xtables-nft-multi "$proxy/usr/sbin/$name"
     done
+    # What the stand-ins for other distributions start, under versions with the builds of their releases.
+    programs=$2/standin/bin
+    mkdir -p "$programs"
+    for program in kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
+        cp "$out/$program" "$programs/"
+    done
+    for build in k3s1 k0s.0; do
+        sed -i "s/^KUBE_GIT_VERSION=.*/KUBE_GIT_VERSION='v$1+$build'/" /build/version
+        make all GOLDFLAGS='-s -w' WHAT=cmd/kubelet
+        cp "$out/kubelet" "$2/standin/kubelet+$build"
+    done
     echo "$1" >"$2/kubernetes-version"
     # The tag that this kubeadm asks for.
     "$out/kubeadm" config images list --kubernetes-version "v$1" 2>/dev/null | sed -n 's/.*pause://p' >"$2/pause-version"
@@ -103,5 +114,21 @@ for applet in $(/bin/busybox --list); do
 done
 printf 'root:x:0:0:root:/:/bin/sh\n' >busybox/etc/passwd
 cp -a etcd pause busybox /build/next/images/
+# The programs beside Kubernetes, with the libraries that not every Debian has.
+tools=/build/out/standin
+mkdir -p "$tools/lib/xtables" "$tools/cni"
+for program in /usr/bin/etcd /usr/bin/etcdctl /usr/bin/containerd /usr/bin/containerd-shim-runc-v2 /usr/bin/ctr \
+    /usr/sbin/runc /usr/sbin/conntrack /usr/sbin/xtables-nft-multi /usr/bin/zstd; do
+    cp -L "$program" "$tools/bin/"
+    { ldd "$program" || true; } | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -v '/lib\(c\|m\|dl\|rt\|pthread\|resolv\)\.so' |
+        while read -r library; do cp -L "$library" "$tools/lib/"; done
+done
+for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+    ln -s xtables-nft-multi "$tools/bin/$name"
+done
+cp /usr/lib/*/xtables/*.so "$tools/lib/xtables/"
+cp -L /usr/lib/cni/* "$tools/cni/"
+cp -a "$tools/lib" "$tools/cni" /build/next/standin/
+cp -an "$tools/bin/." /build/next/standin/bin/
 cp ../etcd-version /build/next/
 echo "== done"

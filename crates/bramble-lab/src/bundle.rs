@@ -34,6 +34,9 @@ pub enum Release {
     Next,
 }
 
+/// The programs that stand-ins start: a tar archive in the bundle's folder.
+pub(crate) const STANDIN: &str = "standin.tar";
+
 const BUILDER: &str = include_str!("builder.sh");
 const CRICTL: &str = include_str!("crictl.sh");
 const BUILDER_PACKAGES: &[&str] = &[
@@ -41,6 +44,8 @@ const BUILDER_PACKAGES: &[&str] = &[
     "busybox-static",
     "ca-certificates",
     "conntrack",
+    "containerd",
+    "containernetworking-plugins",
     "dpkg-dev",
     "etcd-client",
     "etcd-server",
@@ -49,6 +54,8 @@ const BUILDER_PACKAGES: &[&str] = &[
     "golang-github-modern-go-reflect2-dev",
     "iptables",
     "rsync",
+    "runc",
+    "zstd",
 ];
 
 impl DebianBundle {
@@ -165,6 +172,11 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         write(&dir.join(&path), fs::read(&from).at("read", &from)?, 0o755)?;
         programs.push(describe(dir, name.to_owned(), path, false)?);
     }
+    let standin = dir.join(STANDIN);
+    let file = fs::File::create(&standin).at("create", &standin)?;
+    let mut programs_tar = tar::Builder::new(io::BufWriter::new(file));
+    append_tree(&mut programs_tar, &out.join("standin"), Path::new("")).at("pack", &standin)?;
+    programs_tar.into_inner().and_then(|mut writer| writer.flush()).at("write", &standin)?;
     let manifest = BundleManifest {
         kubernetes,
         arch: if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 },
@@ -264,7 +276,7 @@ fn archive(tree: &Path, name: &str, entry: &[&str], to: &Path) -> Result<(), Err
     fs::remove_file(&layer_path).at("remove", &layer_path)
 }
 
-fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
+pub(crate) fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(size);

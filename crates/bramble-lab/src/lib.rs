@@ -11,8 +11,10 @@ mod network;
 mod node;
 mod rack;
 mod root;
+mod standin;
 
 pub use bundle::{DebianBundle, Release};
 pub use host::{Error, Event, Events};
 pub use node::{NodeState, keep};
 pub use rack::{Lab, Rack, RackNode, RackRequest};
+pub use standin::releases;

@@ -25,7 +25,8 @@ pub(crate) struct Releases {
 enum Origin {
     Web {
         downloads: String,
-        channels: String,
+        /// Whether it is a mirror: then its channels are below its own address.
+        mirror: bool,
     },
     /// A bundle, with `<version>/<file>` and `channels/<channel>` in it.
     Folder(PathBuf),
@@ -54,12 +55,8 @@ impl Releases {
     ) -> Releases {
         let origin = match (bundle, mirror) {
             (Some(bundle), _) => Origin::Folder(bundle.join(upstream.name)),
-            (None, Some(mirror)) => {
-                Origin::Web { downloads: mirror.to_owned(), channels: format!("{mirror}/channels") }
-            }
-            (None, None) => {
-                Origin::Web { downloads: upstream.downloads.to_owned(), channels: upstream.channels.to_owned() }
-            }
+            (None, Some(mirror)) => Origin::Web { downloads: mirror.to_owned(), mirror: true },
+            (None, None) => Origin::Web { downloads: upstream.downloads.to_owned(), mirror: false },
         };
         Releases { upstream, origin, cache: cache.join(upstream.name) }
     }
@@ -86,10 +83,16 @@ impl Releases {
             return Ok(wanted.to_string());
         }
         let channel = Self::channel(wanted);
-        pins.release(&format!("{}/{channel}", self.upstream.channels), || {
+        pins.release(&format!("{} {channel}", self.upstream.name), || {
             let (place, name) = match &self.origin {
-                Origin::Web { channels, .. } => {
-                    let url = format!("{channels}/{channel}");
+                Origin::Web { downloads, mirror } => {
+                    let url = match mirror {
+                        true => Some(format!("{downloads}/channels/{channel}")),
+                        false => (self.upstream.channel)(&channel),
+                    };
+                    let url = url.ok_or_else(|| {
+                        anyhow!("{} has no channel for {channel}: name a release", self.upstream.name)
+                    })?;
                     (url.clone(), led_to(&url, printer)?)
                 }
                 Origin::Folder(dir) => {
@@ -145,8 +148,14 @@ impl Releases {
                 arches.join(", ")
             );
         }
-        let images = self.list(version, self.upstream.images, pins, printer)?;
-        release.images = images.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+        let mut lists: Vec<&str> = arches.iter().map(|arch| (self.upstream.images)(arch)).collect();
+        lists.dedup();
+        for list in lists {
+            let images = self.list(version, list, pins, printer)?;
+            release.images.extend(images.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()));
+        }
+        release.images.sort();
+        release.images.dedup();
         Ok(release)
     }
 
@@ -254,8 +263,10 @@ impl Releases {
         printer: &Printer,
     ) -> anyhow::Result<()> {
         let place = self.bundled(release, to);
-        let mut lists: Vec<&str> = arches.iter().map(|arch| (self.upstream.digests)(arch)).collect();
-        lists.push(self.upstream.images);
+        let mut lists: Vec<&str> =
+            arches.iter().flat_map(|arch| [(self.upstream.digests)(arch), (self.upstream.images)(arch)]).collect();
+        lists.sort_unstable();
+        lists.dedup();
         for name in lists {
             fs::write(place.join(name), self.list(&release.version, name, pins, printer)?)?;
         }

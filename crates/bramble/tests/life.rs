@@ -8,53 +8,16 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Rack, assert_code, differences, read, text};
-use serde_json::Value;
+use common::{Rack, WORK, assert_code, differences, read, text, wait_for, without};
 
 const API: &str = "10.78.10.9";
-
-/// kubectl as the administrator, on node `n`.
-fn kubectl(rack: &Rack, n: usize, arguments: &str) -> String {
-    let command = format!("kubectl --cache-dir /tmp/kc --kubeconfig /etc/kubernetes/admin.conf {arguments} 2>&1");
-    rack.shell(&rack.node(n), &command)
-}
 
 /// Whether the API answers at the address that moves.
 fn api_answers(rack: &Rack, from: usize) -> bool {
     let ask = format!("curl -sfk --max-time 2 https://{API}:6443/readyz");
     rack.shell(&rack.node(from), &ask) == "ok"
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(240), "{what} does not come");
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    started.elapsed()
-}
-
-fn well(rack: &Rack) -> Value {
-    let output = rack.run(&["status", "-o", "json"]);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))
-}
-
-fn assert_well(rack: &Rack) {
-    wait_for("a cluster that is well", || well(rack)["well"] == true);
-    assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
-}
-
-fn up(rack: &Rack) -> String {
-    let output = rack.run(&["up", "--yes"]);
-    assert_code(&output, 0);
-    text(&output)
-}
-
-/// The lines of the cluster file that name nodes.
-fn without(file: &str, node: &str) -> String {
-    file.lines().filter(|line| !line.contains(&format!("name: {node},"))).map(|line| format!("{line}\n")).collect()
 }
 
 fn etcd_members(rack: &Rack, n: usize) -> BTreeSet<String> {
@@ -63,38 +26,7 @@ fn etcd_members(rack: &Rack, n: usize) -> BTreeSet<String> {
          --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key member list",
         rack.node(n)
     );
-    kubectl(rack, n, &command).lines().filter_map(|line| line.split(", ").nth(2)).map(str::to_owned).collect()
-}
-
-fn uid(rack: &Rack, n: usize, object: &str) -> String {
-    kubectl(rack, n, &format!("get {object} -o jsonpath={{.metadata.uid}}"))
-}
-
-/// A workload that may never have fewer than three pods ready.
-const WORK: &str = r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: work }
-spec:
-  replicas: 4
-  selector: { matchLabels: { app: work } }
-  template:
-    metadata: { labels: { app: work } }
-    spec:
-      tolerations: [{ operator: Exists, key: node-role.kubernetes.io/master }]
-      terminationGracePeriodSeconds: 0
-      automountServiceAccountToken: false
-      containers:
-        - { name: work, image: "bundle.bramble/busybox:1", command: [sleep, "100000"] }
----
-apiVersion: policy/v1beta1
-kind: PodDisruptionBudget
-metadata: { name: work }
-spec: { minAvailable: 3, selector: { matchLabels: { app: work } } }
-"#;
-
-fn ready_pods(rack: &Rack, n: usize) -> Option<u32> {
-    kubectl(rack, n, "get deployment work -o jsonpath={.status.readyReplicas}").parse().ok()
+    rack.kubectl(n, &command).lines().filter_map(|line| line.split(", ").nth(2)).map(str::to_owned).collect()
 }
 
 #[test]
@@ -105,9 +37,9 @@ fn a_highly_available_cluster_through_its_whole_life() {
     // sudo leaves a file of its own in the home folder.
     assert_code(&rack.run(&["run", "sudo true"]), 0);
     let before = rack.listing(&rack.node(5));
-    let said = up(&rack);
+    let said = rack.go_up();
     assert!(said.contains("Smoke test passed: 25 paths between pods"), "{said}");
-    assert_well(&rack);
+    rack.assert_well();
     let names = |numbers: &[usize]| numbers.iter().map(|n| rack.node(*n)).collect::<BTreeSet<_>>();
     assert_eq!(etcd_members(&rack, 2), names(&[1, 2, 3]));
 
@@ -117,10 +49,10 @@ fn a_highly_available_cluster_through_its_whole_life() {
     assert!(rack.lab(&["cut", &format!("t-life/{}", rack.node(holder))]).status.success());
     let took = wait_for("the API, elsewhere", || api_answers(&rack, holder % 3 + 1));
     assert!(took > Duration::ZERO);
-    let status = well(&rack);
+    let status = rack.well();
     assert_eq!(status["conditions"][0]["state"], "good", "{status:#}");
     assert!(rack.lab(&["start", &format!("t-life/{}", rack.node(holder))]).status.success());
-    assert_well(&rack);
+    rack.assert_well();
 
     // A worker is taken out of the file: it leaves, and is the board that it was.
     fs::write(rack.file(), without(&file, &rack.node(5))).unwrap();
@@ -130,22 +62,22 @@ fn a_highly_available_cluster_through_its_whole_life() {
     let unasked = rack.run(&["up"]);
     assert_code(&unasked, 1);
     assert!(text(&unasked).contains("say --yes"), "{}", text(&unasked));
-    up(&rack);
-    assert!(!kubectl(&rack, 1, "get nodes").contains(&rack.node(5)));
+    rack.go_up();
+    assert!(!rack.kubectl(1, "get nodes").contains(&rack.node(5)));
     assert_eq!(differences(&before, &rack.listing(&rack.node(5))), [] as [String; 0]);
-    assert_well(&rack);
+    rack.assert_well();
 
     // It comes back, as a new board with an empty disk and other host keys.
     fs::write(rack.file(), &file).unwrap();
     let dir = rack.dir.path().to_str().unwrap();
     assert!(rack.lab(&["replace", &format!("t-life/{}", rack.node(5)), "--dir", dir]).status.success());
-    up(&rack);
-    assert_well(&rack);
+    rack.go_up();
+    rack.assert_well();
 
     // A worker and a control plane are replaced while they are members. A host key is never taken for granted.
     let known = rack.dir.path().join(".bramble/known_hosts");
     let old_keys = read(&known);
-    let old = [4, 2].map(|n| uid(&rack, 1, &format!("node {}", rack.node(n))));
+    let old = [4, 2].map(|n| rack.uid(1, &format!("node {}", rack.node(n))));
     for n in [4, 2] {
         assert!(rack.lab(&["replace", &format!("t-life/{}", rack.node(n)), "--dir", dir]).status.success());
     }
@@ -160,23 +92,23 @@ fn a_highly_available_cluster_through_its_whole_life() {
     fs::write(&known, &new_keys).unwrap();
     let plan = rack.run(&["plan"]);
     assert!(text(&plan).contains("in the place of the board that had this name"), "{}", text(&plan));
-    up(&rack);
-    assert_well(&rack);
+    rack.go_up();
+    rack.assert_well();
     assert_eq!(etcd_members(&rack, 2), names(&[1, 2, 3]));
     for (n, old) in [4, 2].into_iter().zip(&old) {
-        assert_ne!(uid(&rack, 1, &format!("node {}", rack.node(n))), *old, "node {n} has its old record");
+        assert_ne!(rack.uid(1, &format!("node {}", rack.node(n))), *old, "node {n} has its old record");
     }
 
     // A backup; then the data of all control planes are lost, and one board with them.
     fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), WORK).unwrap();
-    kubectl(&rack, 1, "apply -f /root/work.yaml");
-    wait_for("the workload", || ready_pods(&rack, 1) == Some(4));
-    let work = uid(&rack, 1, "deployment work");
+    rack.kubectl(1, "apply -f /root/work.yaml");
+    wait_for("the workload", || rack.ready_pods(1) == Some(4));
+    let work = rack.uid(1, "deployment work");
     let backup = rack.dir.path().join("backup");
     assert_code(&rack.run(&["backup", "--to", backup.to_str().unwrap()]), 0);
     let left = rack.shell(&rack.node(1), "ls -d /var/lib/bramble/backup /var/lib/etcd/bramble.db 2>/dev/null");
     assert_eq!(left, "", "the state was left on the node");
-    kubectl(&rack, 1, "delete deployment work");
+    rack.kubectl(1, "delete deployment work");
     for n in 1..=3 {
         assert!(rack.lab(&["cut", &format!("t-life/{}", rack.node(n))]).status.success());
         fs::remove_dir_all(rack.disk(&rack.node(n)).join("var/lib/etcd/member")).unwrap();
@@ -188,22 +120,22 @@ fn a_highly_available_cluster_through_its_whole_life() {
     let restored = rack.run(&["restore", backup.to_str().unwrap(), "--yes"]);
     assert_code(&restored, 0);
     assert!(text(&restored).contains("objects of the backup are there, with their UIDs"), "{}", text(&restored));
-    assert_eq!(uid(&rack, 1, "deployment work"), work);
+    assert_eq!(rack.uid(1, "deployment work"), work);
     assert_eq!(etcd_members(&rack, 1), names(&[1, 2, 3]));
-    assert_well(&rack);
+    rack.assert_well();
     assert_code(&rack.run(&["down", "--yes"]), 0);
 }
 
 #[test]
 fn kubernetes_is_upgraded_under_a_workload() {
     let rack = Rack::up("t-upgrade", &["--control-planes", "3", "--workers", "2", "--subnet", "10.78.11.0/24"]);
-    up(&rack);
+    rack.go_up();
     fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), WORK).unwrap();
-    kubectl(&rack, 1, "apply -f /root/work.yaml");
+    rack.kubectl(1, "apply -f /root/work.yaml");
 
     // The budget of the workload is kept, and whom the user cordoned stays cordoned.
-    wait_for("the workload", || ready_pods(&rack, 1) == Some(4));
-    kubectl(&rack, 1, &format!("cordon {}", rack.node(5)));
+    wait_for("the workload", || rack.ready_pods(1) == Some(4));
+    rack.kubectl(1, &format!("cordon {}", rack.node(5)));
     let bundle = |next: &[&str]| {
         let output = rack.lab(&[&["bundle"], next].concat());
         let said = String::from_utf8(output.stdout).unwrap();
@@ -223,7 +155,7 @@ fn kubernetes_is_upgraded_under_a_workload() {
             let mut fewest = 4;
             while running.load(Ordering::Relaxed) {
                 // While a control plane is exchanged there may be no answer.
-                fewest = ready_pods(&rack, 3).or(ready_pods(&rack, 1)).unwrap_or(fewest).min(fewest);
+                fewest = rack.ready_pods(3).or(rack.ready_pods(1)).unwrap_or(fewest).min(fewest);
                 std::thread::sleep(Duration::from_millis(500));
             }
             fewest
@@ -235,14 +167,14 @@ fn kubernetes_is_upgraded_under_a_workload() {
         fewest
     });
     assert!(fewest >= 3, "only {fewest} pods of the workload were ready");
-    let versions = kubectl(&rack, 1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
+    let versions = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
     assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v{}", next.0); 5]);
-    let server = kubectl(&rack, 1, "get --raw /version");
+    let server = rack.kubectl(1, "get --raw /version");
     assert!(server.contains(&format!("v{}", next.0)), "{server}");
     let cordoned =
-        |n: usize| kubectl(&rack, 1, &format!("get node {} -o jsonpath={{.spec.unschedulable}}", rack.node(n)));
+        |n: usize| rack.kubectl(1, &format!("get node {} -o jsonpath={{.spec.unschedulable}}", rack.node(n)));
     assert_eq!([cordoned(1), cordoned(4), cordoned(5)], ["", "", "true"]);
-    kubectl(&rack, 1, &format!("uncordon {}", rack.node(5)));
-    assert_well(&rack);
+    rack.kubectl(1, &format!("uncordon {}", rack.node(5)));
+    rack.assert_well();
     assert_code(&rack.run(&["down", "--yes"]), 0);
 }

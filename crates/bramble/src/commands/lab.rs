@@ -79,6 +79,13 @@ enum LabCommand {
         #[arg(long)]
         next: bool,
     },
+    /// Make a bundle with stand-ins for the releases of k3s, for `bramble --bundle`: their interfaces, in front of the
+    /// Kubernetes from Debian's source package
+    Standins {
+        /// Of the next patch version, to try upgrades with
+        #[arg(long)]
+        next: bool,
+    },
     /// Keeps a node on (used by `lab up`)
     #[command(hide = true)]
     Keep { rack: PathBuf, node: String },
@@ -102,8 +109,11 @@ struct LabUp {
     #[arg(long, default_value = "lab", value_name = "DIR")]
     dir: PathBuf,
     /// Without Kubernetes: boards only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "distribution")]
     bare: bool,
+    /// Which Kubernetes; others than kubeadm by a stand-in
+    #[arg(long, value_parser = ["kubeadm", "k3s"], default_value = "kubeadm", value_name = "NAME")]
+    distribution: String,
     /// Nodes whose sudo asks for the password `raspberry`
     #[arg(long)]
     sudo_password: bool,
@@ -147,6 +157,10 @@ impl Lab {
             LabCommand::Bundle { again, next } => {
                 let bundle = bundle(&racks, again, if next { Release::Next } else { Release::Own }, printer)?;
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
+            }
+            LabCommand::Standins { next } => {
+                let dir = standins(&racks, if next { Release::Next } else { Release::Own }, printer)?;
+                printer.result(format!("Stand-ins are in {}", dir.display()));
             }
             LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
         }
@@ -225,12 +239,31 @@ fn bundle(racks: &Racks, again: bool, release: Release, printer: &Printer) -> an
     Ok(bundle)
 }
 
+fn standins(racks: &Racks, release: Release, printer: &Printer) -> anyhow::Result<PathBuf> {
+    let watch = Watch::new(printer);
+    let dir = bramble_lab::releases(racks, release, &|event| watch.event(event))?;
+    watch.end();
+    Ok(dir)
+}
+
 impl LabUp {
     fn run(self, racks: &Racks, printer: &Printer) -> anyhow::Result<()> {
         let planes = usize::from(self.control_planes);
         let total = planes + usize::from(self.workers);
         let nodes: Vec<String> = (1..=total).map(|n| format!("{}-{n}", self.name)).collect();
-        let bundle = if self.bare { None } else { Some(bundle(racks, false, Release::Own, printer)?) };
+        let (mut distribution, mut standins) = ("  none\n".to_owned(), None);
+        if self.distribution != "kubeadm" {
+            standins = Some(self::standins(racks, Release::Own, printer)?);
+            // There is no image of a cluster DNS.
+            distribution = format!("  {}:\n    version: stable\n    disable: [coredns]\n", self.distribution);
+        } else if !self.bare {
+            let bundle = bundle(racks, false, Release::Own, printer)?;
+            distribution = format!(
+                "  kubeadm:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
+                bundle.manifest.kubernetes,
+                bundle.dir.display()
+            );
+        }
         let request =
             RackRequest { name: self.name.clone(), nodes, subnet: self.subnet, sudo_password: self.sudo_password };
         let watch = Watch::new(printer);
@@ -241,14 +274,16 @@ impl LabUp {
         if file.exists() {
             printer.info(format!("{} stays as it is", file.display()));
         } else {
-            let text = cluster_file(&rack, planes, bundle.as_ref(), self.sudo_password);
+            let planes = if self.bare { 0 } else { planes };
+            let text = cluster_file(&rack, planes, &distribution, self.sudo_password);
             crate::pins::replace(&file, text.as_bytes(), 0o644)?;
         }
         printer.result(format!(
-            "Rack {} has {} nodes on {}. Next: bramble -f {} up",
+            "Rack {} has {} nodes on {}. Next: bramble{} -f {} up",
             rack.name,
             rack.nodes.len(),
             rack.subnet,
+            standins.map_or_else(String::new, |dir| format!(" --bundle {}", dir.display())),
             file.display()
         ));
         Ok(())
@@ -269,18 +304,10 @@ fn set_private(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot protect {}", dir.display()))
 }
 
-fn cluster_file(rack: &Rack, planes: usize, bundle: Option<&Bundle>, sudo_password: bool) -> String {
+fn cluster_file(rack: &Rack, planes: usize, distribution: &str, sudo_password: bool) -> String {
     let board = match std::env::consts::ARCH {
         "aarch64" => "generic-arm64",
         _ => "generic-amd64",
-    };
-    let distribution = match bundle {
-        Some(bundle) => format!(
-            "  kubeadm:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
-            bundle.manifest.kubernetes,
-            bundle.dir.display()
-        ),
-        None => "  none\n".to_owned(),
     };
     let mut text = format!(
         "# The virtual rack `{}`. For real boards, change board, address and mac.\ncluster: {}\naccess:\n  user: pi\n  keys: [{}]\n{}\
@@ -292,7 +319,7 @@ fn cluster_file(rack: &Rack, planes: usize, bundle: Option<&Bundle>, sudo_passwo
         rack.subnet,
     );
     for (index, node) in rack.nodes.iter().enumerate() {
-        let role = if bundle.is_some() && index < planes { "control-plane" } else { "worker" };
+        let role = if index < planes { "control-plane" } else { "worker" };
         text.push_str(&format!(
             "  - {{ name: {}, role: {role}, board: {board}, address: {}, mac: \"{}\" }}\n",
             node.name, node.address, node.mac

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub struct Rack {
     pub name: String,
     pub dir: tempfile::TempDir,
+    /// The bundle that commands are told to use.
+    pub bundle: Option<String>,
     state: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
@@ -43,6 +46,44 @@ pub fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{}", text(output));
 }
 
+/// Waits, and tells how long it took.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(240), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    started.elapsed()
+}
+
+/// A cluster file without the line that names this node.
+pub fn without(file: &str, node: &str) -> String {
+    file.lines().filter(|line| !line.contains(&format!("name: {node},"))).map(|line| format!("{line}\n")).collect()
+}
+
+/// A workload that may never have fewer than three pods ready.
+pub const WORK: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: work }
+spec:
+  replicas: 4
+  selector: { matchLabels: { app: work } }
+  template:
+    metadata: { labels: { app: work } }
+    spec:
+      tolerations: [{ operator: Exists, key: node-role.kubernetes.io/master }]
+      terminationGracePeriodSeconds: 0
+      automountServiceAccountToken: false
+      containers:
+        - { name: work, image: "bundle.bramble/busybox:1", command: [sleep, "100000"] }
+---
+apiVersion: policy/v1beta1
+kind: PodDisruptionBudget
+metadata: { name: work }
+spec: { minAvailable: 3, selector: { matchLabels: { app: work } } }
+"#;
+
 impl Rack {
     /// Raises a rack; `more` are further arguments of `bramble lab up`.
     pub fn up(name: &str, more: &[&str]) -> Rack {
@@ -50,7 +91,7 @@ impl Rack {
         let root = Command::new("id").arg("-u").output().unwrap();
         assert_eq!(root.stdout, b"0\n", "the tests on a rack need root: make test asks for it");
         let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
-        let rack = Rack { name: name.to_owned(), dir: tempfile::tempdir().unwrap(), state, _turn: turn };
+        let rack = Rack { name: name.to_owned(), dir: tempfile::tempdir().unwrap(), bundle: None, state, _turn: turn };
         // What an interrupted test left.
         rack.lab(&["down", name]);
         let dir = rack.dir.path().display().to_string();
@@ -78,6 +119,9 @@ impl Rack {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bramble();
         command.arg("-f").arg(self.file()).args(args);
+        if let Some(bundle) = &self.bundle {
+            command.arg("--bundle").arg(bundle);
+        }
         command
     }
 
@@ -89,6 +133,40 @@ impl Rack {
     pub fn shell(&self, node: &str, script: &str) -> String {
         let output = self.lab(&["shell", &format!("{}/{node}", self.name), "sh", "-c", script]);
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// kubectl as the administrator, on node `n`.
+    pub fn kubectl(&self, n: usize, arguments: &str) -> String {
+        let command = format!(
+            "c=/etc/kubernetes/admin.conf; [ ! -e $c ] || export KUBECONFIG=$c; kubectl --cache-dir /tmp/kc {arguments} 2>&1"
+        );
+        self.shell(&self.node(n), &command)
+    }
+
+    pub fn uid(&self, n: usize, object: &str) -> String {
+        self.kubectl(n, &format!("get {object} -o jsonpath={{.metadata.uid}}"))
+    }
+
+    /// How many pods of [`WORK`] are ready, if the API of node `n` tells.
+    pub fn ready_pods(&self, n: usize) -> Option<u32> {
+        self.kubectl(n, "get deployment work -o jsonpath={.status.readyReplicas}").parse().ok()
+    }
+
+    pub fn well(&self) -> Value {
+        let output = self.run(&["status", "-o", "json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))
+    }
+
+    pub fn assert_well(&self) {
+        wait_for("a cluster that is well", || self.well()["well"] == true);
+        assert_eq!(self.plan().0, 0, "{:?}", self.titles());
+    }
+
+    /// `bramble up`, which must succeed, and what it said.
+    pub fn go_up(&self) -> String {
+        let output = self.run(&["up", "--yes"]);
+        assert_code(&output, 0);
+        text(&output)
     }
 
     pub fn node(&self, n: usize) -> String {

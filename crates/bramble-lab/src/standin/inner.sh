@@ -1,0 +1,232 @@
+# What the stand-ins have in common: the programs of a real Kubernetes, started as processes beside each other. The front
+# that comes before this says where things are:
+# BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
+# DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION.
+export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
+
+say() { echo "$(date +%H:%M:%S) $*"; }
+
+# The address by which the world is reached, if none was given.
+own_address() { ip -4 route get 1.1.1.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p'; }
+
+inner_config() {
+    mkdir -p "$RUN"
+    cat >"$RUN/kubeadm.json" <<CONFIG
+{ "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "InitConfiguration",
+  "localAPIEndpoint": { "advertiseAddress": "$IP", "bindPort": 6443 }, "nodeRegistration": { "name": "$NODE" } }
+---
+{ "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "ClusterConfiguration", "kubernetesVersion": "$VERSION",
+  "certificatesDir": "$P", "controlPlaneEndpoint": "127.0.0.1:6443",
+  "apiServer": { "certSANs": [$(printf '"%s",' $SANS)"127.0.0.1", "localhost"] },
+  "networking": { "serviceSubnet": "$SERVICE_RANGE", "podSubnet": "$POD_RANGE" } }
+CONFIG
+}
+
+# Keys and certificates of this server; the authorities are made if there are none.
+inner_keys() {
+    inner_config
+    kubeadm init phase certs all --config "$RUN/kubeadm.json" >/dev/null 2>&1
+    for k in admin kubelet controller-manager scheduler; do
+        kubeadm init phase kubeconfig "$k" --config "$RUN/kubeadm.json" --kubeconfig-dir "$P/conf" >/dev/null 2>&1
+    done
+    # The controllers' own.
+    sed -i 's|server: .*|server: https://127.0.0.1:6443|' "$P"/conf/*.conf
+    admin=$P/conf/admin.conf
+    sed -n 's/.*client-certificate-data: //p' "$admin" | base64 -d >"$P/admin.crt"
+    (umask 077; sed -n 's/.*client-key-data: //p' "$admin" | base64 -d >"$P/admin.key")
+}
+
+admin() { kubectl --kubeconfig "$P/conf/admin.conf" "$@"; }
+
+etcd_ctl() { # endpoint …
+    e=$1
+    shift
+    ETCDCTL_API=3 etcdctl --endpoints="$e" --cacert="$P/etcd/ca.crt" --cert="$P/etcd/healthcheck-client.crt" --key="$P/etcd/healthcheck-client.key" "$@"
+}
+
+# A child of this one that ends with it. When one that is needed ends, the whole ends: systemd starts it again.
+children=
+child() {
+    "$@" &
+    children="$children $!"
+}
+
+start_etcd() { # name initial-cluster new|existing
+    child etcd --name "$1" --data-dir "$DB" --initial-cluster "$2" --initial-cluster-state "$3" \
+        --listen-client-urls "https://127.0.0.1:2379,https://$IP:2379" --advertise-client-urls "https://$IP:2379" \
+        --listen-peer-urls "https://$IP:2380" --initial-advertise-peer-urls "https://$IP:2380" \
+        --cert-file "$P/etcd/server.crt" --key-file "$P/etcd/server.key" --trusted-ca-file "$P/etcd/ca.crt" --client-cert-auth \
+        --peer-cert-file "$P/etcd/peer.crt" --peer-key-file "$P/etcd/peer.key" --peer-trusted-ca-file "$P/etcd/ca.crt" \
+        --peer-client-cert-auth --log-level warn --logger zap
+}
+
+start_control_plane() {
+    child kube-apiserver --advertise-address "$IP" --secure-port 6443 --insecure-port 0 --anonymous-auth=false \
+        --authorization-mode Node,RBAC --client-ca-file "$P/ca.crt" --enable-admission-plugins NodeRestriction \
+        --enable-bootstrap-token-auth --etcd-servers https://127.0.0.1:2379 --etcd-cafile "$P/etcd/ca.crt" \
+        --etcd-certfile "$P/apiserver-etcd-client.crt" --etcd-keyfile "$P/apiserver-etcd-client.key" \
+        --kubelet-client-certificate "$P/apiserver-kubelet-client.crt" --kubelet-client-key "$P/apiserver-kubelet-client.key" \
+        --kubelet-preferred-address-types InternalIP --requestheader-client-ca-file "$P/front-proxy-ca.crt" \
+        --requestheader-allowed-names front-proxy-client --requestheader-extra-headers-prefix X-Remote-Extra- \
+        --requestheader-group-headers X-Remote-Group --requestheader-username-headers X-Remote-User \
+        --proxy-client-cert-file "$P/front-proxy-client.crt" --proxy-client-key-file "$P/front-proxy-client.key" \
+        --service-account-issuer https://kubernetes.default.svc.cluster.local --service-account-key-file "$P/sa.pub" \
+        --service-account-signing-key-file "$P/sa.key" --service-cluster-ip-range "$SERVICE_RANGE" \
+        --tls-cert-file "$P/apiserver.crt" --tls-private-key-file "$P/apiserver.key" --event-ttl 10m
+    n=0
+    until admin get --raw /readyz >/dev/null 2>&1; do
+        [ "$n" -lt 240 ] || { say 'the API does not answer'; exit 1; }
+        sleep 0.5; n=$((n + 1))
+    done
+    child kube-controller-manager --kubeconfig "$P/conf/controller-manager.conf" --bind-address 127.0.0.1 \
+        --cluster-signing-cert-file "$P/ca.crt" --cluster-signing-key-file "$P/ca.key" --root-ca-file "$P/ca.crt" \
+        --service-account-private-key-file "$P/sa.key" --use-service-account-credentials --allocate-node-cidrs \
+        --controllers '*,bootstrapsigner,tokencleaner' --cluster-cidr "$POD_RANGE" --service-cluster-ip-range "$SERVICE_RANGE"
+    child kube-scheduler --kubeconfig "$P/conf/scheduler.conf" --bind-address 127.0.0.1
+}
+
+# What every node may do, and those that only have a token.
+grant() {
+    admin apply -f - >/dev/null <<'RULES'
+apiVersion: v1
+kind: List
+items:
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: ClusterRoleBinding
+    metadata: { name: standin-bootstrap }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-bootstrapper" }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers" }]
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: ClusterRoleBinding
+    metadata: { name: standin-approve }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:certificates.k8s.io:certificatesigningrequests:nodeclient" }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers" }]
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: ClusterRoleBinding
+    metadata: { name: standin-renew }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient" }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes" }]
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: ClusterRoleBinding
+    metadata: { name: standin-proxy }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-proxier" }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes" }]
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: Role
+    metadata: { name: standin, namespace: kube-system }
+    rules:
+      - { apiGroups: [""], resources: [configmaps], resourceNames: [standin], verbs: [get] }
+      - { apiGroups: [""], resources: [secrets], verbs: [get, create] }
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: RoleBinding
+    metadata: { name: standin, namespace: kube-system }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: Role, name: standin }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers" }]
+RULES
+}
+
+# A token of Kubernetes out of a secret of another form.
+token_of() {
+    h=$(printf %s "$1" | sha256sum)
+    printf '%s.%s' "$(echo "$h" | cut -c1-6)" "$(echo "$h" | cut -c7-22)"
+}
+
+let_in() { # secret
+    t=$(token_of "$1")
+    admin -n kube-system create secret generic "bootstrap-token-${t%.*}" --type bootstrap.kubernetes.io/token \
+        --from-literal "token-id=${t%.*}" --from-literal "token-secret=${t#*.}" --from-literal usage-bootstrap-authentication=true \
+        --dry-run=client -o json | admin apply -f - >/dev/null
+}
+
+# kubectl for one who has only such a token, and does not know the CA yet.
+stranger() { # server token …
+    s=$1 t=$2
+    shift 2
+    kubectl --server "$s" --token "$t" --insecure-skip-tls-verify --kubeconfig /dev/null "$@"
+}
+
+import() { # archive
+    case $1 in
+    *.tar.zst) zstd -dc "$1" ;;
+    *.tar) cat "$1" ;;
+    *) say "this stand-in cannot read $1"; exit 1 ;;
+    esac | ctr -a "$RUN/containerd/containerd.sock" -n k8s.io images import --digests - >/dev/null
+}
+
+# containerd, kubelet, kube-proxy, and the routes to the pods of the others. The CA is in $AGENT/ca.crt, and
+# $AGENT/kubelet.conf or $AGENT/bootstrap.conf lets it in.
+start_node() { # labels taints
+    mkdir -p "$AGENT/etc" "$RUN/containerd" /var/lib/kubelet
+    cat >"$AGENT/etc/containerd.toml" <<CONFIG
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "$PAUSE"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "$BIN/../cni"
+    conf_dir = "$AGENT/etc/cni"
+CONFIG
+    child containerd --config "$AGENT/etc/containerd.toml" --address "$RUN/containerd/containerd.sock" \
+        --root "$AGENT/containerd" --state "$RUN/containerd" --log-level warn
+    n=0
+    until ctr -a "$RUN/containerd/containerd.sock" version >/dev/null 2>&1; do
+        [ "$n" -lt 100 ] || { say 'containerd does not start'; exit 1; }
+        sleep 0.2; n=$((n + 1))
+    done
+    for i in "$IMAGES"/*.tar*; do [ ! -e "$i" ] || import "$i"; done
+    cat >"$AGENT/etc/kubelet.json" <<CONFIG
+{ "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
+  "authentication": { "anonymous": { "enabled": false }, "webhook": { "enabled": true }, "x509": { "clientCAFile": "$AGENT/ca.crt" } },
+  "authorization": { "mode": "Webhook" }, "clusterDNS": ["$DNS"], "clusterDomain": "cluster.local", "failSwapOn": false,
+  "rotateCertificates": true, "syncFrequency": "5s", "evictionHard": { "imagefs.available": "1%", "nodefs.available": "1%" } }
+CONFIG
+    child kubelet --config "$AGENT/etc/kubelet.json" --kubeconfig "$AGENT/kubelet.conf" \
+        ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --hostname-override "$NODE" \
+        --node-ip "$IP" --container-runtime remote --container-runtime-endpoint "unix://$RUN/containerd/containerd.sock" \
+        ${1:+--node-labels "$1"} ${2:+--register-with-taints "$2"}
+    n=0
+    until [ -s "$AGENT/kubelet.conf" ] && kubectl --kubeconfig "$AGENT/kubelet.conf" get node "$NODE" >/dev/null 2>&1; do
+        [ "$n" -lt 600 ] || { say 'this node does not register'; exit 1; }
+        sleep 0.5; n=$((n + 1))
+    done
+    child kube-proxy --kubeconfig "$AGENT/kubelet.conf" --hostname-override "$NODE" --proxy-mode iptables \
+        --cluster-cidr "$POD_RANGE" --conntrack-max-per-core 0
+    child routes
+}
+
+routes() {
+    while sleep 1; do
+        kubectl --kubeconfig "$AGENT/kubelet.conf" get nodes -o \
+            'jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}' \
+            2>/dev/null | while read -r name range address; do
+            [ -n "$address" ] || continue
+            if [ "$name" != "$NODE" ]; then
+                ip route replace "$range" via "$address" proto 143
+            elif [ ! -e "$AGENT/etc/cni/10-flannel.conflist" ]; then
+                mkdir -p "$AGENT/etc/cni"
+                cat >"$AGENT/etc/cni/.new" <<CONFIG
+{ "cniVersion": "0.4.0", "name": "cbr0", "plugins": [
+  { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+    "ipam": { "type": "host-local", "ranges": [[{ "subnet": "$range" }]], "routes": [{ "dst": "0.0.0.0/0" }] } },
+  { "type": "portmap", "capabilities": { "portMappings": true } } ] }
+CONFIG
+                mv "$AGENT/etc/cni/.new" "$AGENT/etc/cni/10-flannel.conflist"
+            fi
+        done
+    done
+}
+
+# Tells systemd, and ends when one of the children does. Containers go on, as KillMode=process means.
+serve() {
+    systemd-notify --ready "--status=up" 2>/dev/null || :
+    # shellcheck disable=SC2086
+    trap 'kill $children 2>/dev/null; wait; exit 0' TERM INT
+    while :; do
+        for c in $children; do
+            kill -0 "$c" 2>/dev/null || { say "a child ended"; kill $children 2>/dev/null; wait; exit 1; }
+        done
+        sleep 1 &
+        wait $!
+    done
+}
