@@ -67,9 +67,8 @@ pub fn smoke_mark(cluster: &Cluster) -> String {
     hex(&Sha256::digest(names.join(" ").as_bytes())[..8])
 }
 
-/// A pod on every node answers every other node's pod, and through a service; then all of it is removed.
-pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
-    let image = life.smoke_image();
+/// A pod of `image` on every node answers every other node's pod, and through a service; then all of it is removed.
+pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle, image: &str) -> String {
     let labels = json!({ "app": "bramble-smoke" });
     let manifest = json!({
         "apiVersion": "v1", "kind": "List",

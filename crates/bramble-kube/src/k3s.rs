@@ -6,7 +6,7 @@ use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Ste
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::Upstream;
+use crate::release::{Release, Upstream};
 
 /// k3s' part of a cluster's life.
 pub(crate) struct K3s<'a> {
@@ -223,11 +223,8 @@ impl Lifecycle for K3s<'_> {
         " --cert /var/lib/rancher/k3s/server/tls/client-admin.crt --key /var/lib/rancher/k3s/server/tls/client-admin.key"
     }
 
-    fn smoke_image(&self) -> String {
-        let release = self.inputs.release.as_ref();
-        release
-            .and_then(|release| release.images.iter().find(|image| image.contains("busybox")))
-            .map_or_else(|| "docker.io/library/busybox:1.36".to_owned(), String::to_owned)
+    fn smoke_image(&self) -> Option<String> {
+        self.inputs.release.as_ref().and_then(Release::small_image)
     }
 
     fn certificates(&self, node: &Node) -> Certificates {

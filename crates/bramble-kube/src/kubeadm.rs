@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::bundle::{Bundle, BundleFile};
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
+use crate::release::BUSYBOX;
 use crate::{containerd, keepalived, routed};
 
 /// kubeadm's part of a cluster's life.
@@ -305,11 +306,11 @@ impl Lifecycle for Kubeadm<'_> {
         ""
     }
 
-    fn smoke_image(&self) -> String {
-        match &self.inputs.bundle {
+    fn smoke_image(&self) -> Option<String> {
+        Some(match &self.inputs.bundle {
             Some(bundle) => bundle.manifest.smoke_image.clone(),
-            None => "docker.io/library/busybox:1.36".to_owned(),
-        }
+            None => BUSYBOX.to_owned(),
+        })
     }
 
     fn certificates(&self, node: &Node) -> Certificates {

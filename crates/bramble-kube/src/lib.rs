@@ -5,6 +5,7 @@
 mod bundle;
 mod containerd;
 mod gates;
+mod k0s;
 mod k3s;
 mod keepalived;
 mod kubeadm;
@@ -18,6 +19,7 @@ mod status;
 
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
+pub use k0s::K0S;
 pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
 pub use members::{

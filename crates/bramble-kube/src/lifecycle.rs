@@ -6,6 +6,7 @@ use std::fmt;
 use bramble_spec::{Cluster, Distribution, Node};
 use bramble_state::{Certificates, File, Observation, Resource, Script, Step};
 
+use crate::k0s::K0s;
 use crate::k3s::K3s;
 use crate::kubeadm::Kubeadm;
 use crate::prepare::Inputs;
@@ -70,6 +71,11 @@ pub trait Lifecycle: Send + Sync {
 
     /// The exact version that every node is to run, such as `1.36.4`.
     fn version(&self) -> String;
+
+    /// What the kubelet of this version says that it is.
+    fn kubelet_version(&self) -> String {
+        self.version()
+    }
 
     /// Folders that belong to the distribution's programs.
     fn folders(&self) -> &'static [&'static str];
@@ -136,8 +142,9 @@ pub trait Lifecycle: Send + Sync {
     /// a space before it.
     fn api_probe(&self) -> &'static str;
 
-    /// The whole name of an image with a small HTTP server and client, for the smoke test.
-    fn smoke_image(&self) -> String;
+    /// The whole name of an image with a small HTTP server and client, for the smoke test; `None` if nodes that have to do
+    /// without the network have none.
+    fn smoke_image(&self) -> Option<String>;
 
     /// The certificates whose end is watched on a node.
     fn certificates(&self, node: &Node) -> Certificates;
@@ -148,6 +155,7 @@ pub fn lifecycle<'a>(cluster: &'a Cluster, inputs: &'a Inputs) -> Option<Box<dyn
     match &cluster.distribution {
         Distribution::Kubeadm(config) => Some(Box::new(Kubeadm { cluster, config, inputs })),
         Distribution::K3s(config) => Some(Box::new(K3s { cluster, config, inputs })),
+        Distribution::K0s(config) => Some(Box::new(K0s { cluster, config, inputs })),
         Distribution::None => None,
     }
 }

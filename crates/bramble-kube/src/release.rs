@@ -7,6 +7,9 @@ use bramble_state::{Blob, BlobSource, Observation, Resource};
 
 use crate::prepare::LocalFile;
 
+/// An image with a small HTTP server and client, from where everybody can pull it.
+pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.36";
+
 /// Where a distribution publishes its releases. A mirror has the same files below an address of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Upstream {
@@ -60,6 +63,12 @@ impl Upstream {
 }
 
 impl Release {
+    /// An image of the release with a small HTTP server and client; where the network can be reached, any one will do.
+    pub(crate) fn small_image(&self) -> Option<String> {
+        let own = self.images.iter().find(|image| image.contains("busybox")).cloned();
+        own.or_else(|| (!self.offline).then(|| BUSYBOX.to_owned()))
+    }
+
     /// A file of the release at its place on a node.
     pub(crate) fn blob(&self, name: &str, path: &str, mode: &str) -> Option<Resource> {
         let file = self.files.get(name)?;

@@ -124,6 +124,58 @@ fn secrets_have_the_form_that_kubeadm_takes_and_are_never_shown() {
     assert!(!shown.contains(token) && !shown.contains(key), "{shown}");
 }
 
+/// What k0s publishes of a release.
+fn k0s_release(version: &str) -> Inputs {
+    let names = ["amd64", "arm64", "arm"].map(|arch| format!("k0s-v{version}-{arch}"));
+    let bundles = ["amd64", "arm64", "arm"].map(|arch| format!("k0s-airgap-bundle-v{version}-linux-{arch}.tar"));
+    let mut inputs = k3s_release();
+    let release = inputs.release.as_mut().unwrap();
+    let file = release.files["k3s"].clone();
+    release.version = version.to_owned();
+    release.files = names.into_iter().chain(bundles).map(|name| (name, file.clone())).collect();
+    inputs
+}
+
+#[test]
+fn k0s_controllers_and_workers_are_given_their_files() {
+    let inputs = k0s_release("1.36.3+k0s.2");
+    let pi = seen("1.6.20");
+    let mut all = String::new();
+    for moving in [true, false] {
+        let mut cluster = of("k0s: { version: v1.36.3+k0s.2, images: upload }", 3);
+        if moving {
+            cluster.network.api = "10.0.0.9".parse().unwrap();
+        }
+        let life = lifecycle(&cluster, &inputs).unwrap();
+        assert_eq!(life.kubelet_version(), "1.36.3+k0s");
+        for node in [1, 3] {
+            all.push_str(&format!("=== {}, the API's address moves: {moving}\n", cluster.nodes[node].name));
+            all.push_str(&given(&cluster, &inputs, node, &pi));
+        }
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn k0s_is_told_how_it_begins() {
+    let inputs = k0s_release("1.36.3+k0s.2");
+    let cluster = of("k0s: { version: stable }", 3);
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    let mut facts = life.secrets([7; 64]);
+    let step = life.init(&cluster.nodes[0], &seen(""), &facts, Some("/var/lib/bramble/blobs/state")).unwrap();
+    let mut all = calls(step.apply.as_str()).to_owned();
+    let joining: Vec<_> = cluster.nodes.iter().skip(3).collect();
+    all.push_str(life.join_facts(&cluster.nodes[0], &seen(""), &joining, &facts).unwrap().as_str());
+    facts.set(JoinFacts::CA, &"cd".repeat(32));
+    assert!(life.join(&cluster.nodes[3], &seen(""), &facts).unwrap_err().to_string().contains("worker-token"));
+    facts.set("worker-token", "WORKERS");
+    facts.set("controller-token", "CONTROLLERS");
+    for node in &cluster.nodes[1..] {
+        all.push_str(calls(life.join(node, &seen(""), &facts).unwrap().apply.as_str()));
+    }
+    insta::assert_snapshot!(all);
+}
+
 /// What k3s publishes of a release.
 fn k3s_release() -> Inputs {
     let file = |name: &str| {
@@ -141,10 +193,9 @@ fn k3s_release() -> Inputs {
     Inputs { release: Some(release), ..Inputs::default() }
 }
 
-/// Everything of k3s that a node gets, in words.
-fn k3s_given(cluster: &Cluster, node: usize, seen: &Observation) -> String {
-    let inputs = k3s_release();
-    let life = lifecycle(cluster, &inputs).unwrap();
+/// Everything of a distribution that a node gets, in words.
+fn given(cluster: &Cluster, inputs: &Inputs, node: usize, seen: &Observation) -> String {
+    let life = lifecycle(cluster, inputs).unwrap();
     let mut text = String::new();
     for resource in life.resources(&cluster.nodes[node], seen) {
         match resource {
@@ -170,12 +221,12 @@ fn k3s_servers_and_agents_are_given_their_files() {
     );
     cluster.network.api = "10.0.0.9".parse().unwrap();
     let pi = seen("1.6.20");
-    insta::assert_snapshot!("k3s_server", k3s_given(&cluster, 1, &pi));
-    insta::assert_snapshot!("k3s_agent", k3s_given(&cluster, 3, &pi));
+    insta::assert_snapshot!("k3s_server", given(&cluster, &k3s_release(), 1, &pi));
+    insta::assert_snapshot!("k3s_agent", given(&cluster, &k3s_release(), 3, &pi));
     // A PC in a container, with the old cgroups, among the boards.
     let output = "bramble 1\nfact cgroup 1\nfact container yes\nfact os debian 13 trixie\nfact arch amd64\nend\n";
     let pc = Observation::parse(output, &[]).unwrap();
-    let given = k3s_given(&cluster, 3, &pc);
+    let given = given(&cluster, &k3s_release(), 3, &pc);
     for part in ["fail-cgroupv1=false", "conntrack-max-per-core=0", "\"/cache/k3s\"", "k3s-airgap-images-amd64.tar.zst"]
     {
         assert!(given.contains(part), "{part} is missing:\n{given}");

@@ -71,7 +71,7 @@ VERSION
     for program in kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
         cp "$out/$program" "$programs/"
     done
-    for build in k3s1 k0s.0; do
+    for build in k3s1 k0s; do
         sed -i "s/^KUBE_GIT_VERSION=.*/KUBE_GIT_VERSION='v$1+$build'/" /build/version
         make all GOLDFLAGS='-s -w' WHAT=cmd/kubelet
         cp "$out/kubelet" "$2/standin/kubelet+$build"

@@ -136,6 +136,8 @@ pub enum Distribution {
     Kubeadm(Kubeadm),
     /// k3s.
     K3s(K3s),
+    /// k0s.
+    K0s(K0s),
     /// None: the nodes are only prepared.
     None,
 }
@@ -168,6 +170,17 @@ pub struct K3s {
     pub server: BTreeMap<String, Setting>,
     /// Further settings of agents.
     pub agent: BTreeMap<String, Setting>,
+}
+
+/// k0s.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct K0s {
+    /// Its release.
+    pub version: Release,
+    /// Where releases come from, without a `/` at its end, if not from upstream.
+    pub mirror: Option<String>,
+    /// How its images reach the nodes.
+    pub images: Images,
 }
 
 /// How a distribution's images reach the nodes.

@@ -95,8 +95,8 @@ pub(crate) enum DistributionSection {
     OpenShift(OpenShift),
     /// k3s: one small program.
     K3s(K3sSection),
-    #[schemars(skip)]
-    K0s(NotYet),
+    /// k0s: one program with everything in it.
+    K0s(K0sSection),
     #[schemars(skip)]
     MicroK8s(NotYet),
 }
@@ -141,6 +141,23 @@ pub(crate) struct K3sSection {
     /// Further settings of agents.
     #[serde(default)]
     pub(crate) agent: BTreeMap<String, Spanned<Setting>>,
+}
+
+/// k0s.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct K0sSection {
+    /// Its release: `stable` or `latest` (taken once and then kept), or a release by its own name, such as
+    /// v1.36.3+k0s.2.
+    #[schemars(required)]
+    pub(crate) version: Option<Spanned<Release>>,
+    /// A web server that has the releases as `<mirror>/<release>/<file>`, and in `<mirror>/channels/<channel>` the release
+    /// of a channel.
+    pub(crate) mirror: Option<Spanned<String>>,
+    /// Whether each node pulls its images (`pull`), or the release's bundle is passed from node to node (`upload`); `pull`
+    /// if not given.
+    #[serde(default)]
+    pub(crate) images: Images,
 }
 
 /// Where programs and images come from.

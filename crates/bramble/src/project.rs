@@ -195,6 +195,7 @@ impl Project {
     pub(crate) fn wanted(&self) -> Option<&Release> {
         match &self.cluster.distribution {
             Distribution::K3s(config) => Some(&config.version),
+            Distribution::K0s(config) => Some(&config.version),
             Distribution::Kubeadm(_) | Distribution::None => None,
         }
     }
@@ -203,6 +204,7 @@ impl Project {
     pub(crate) fn releases(&self) -> anyhow::Result<Option<Releases>> {
         let (upstream, mirror) = match &self.cluster.distribution {
             Distribution::K3s(config) => (&bramble_kube::K3S, config.mirror.as_deref()),
+            Distribution::K0s(config) => (&bramble_kube::K0S, config.mirror.as_deref()),
             Distribution::Kubeadm(_) | Distribution::None => return Ok(None),
         };
         Ok(Some(Releases::new(upstream, mirror, self.bundle.as_deref(), &self.release_cache()?)))
@@ -231,6 +233,7 @@ impl Project {
         let kubernetes = match &self.cluster.distribution {
             Distribution::Kubeadm(config) => format!("kubeadm {}", config.version),
             Distribution::K3s(config) => format!("k3s {}", config.version),
+            Distribution::K0s(config) => format!("k0s {}", config.version),
             Distribution::None => "no Kubernetes".to_owned(),
         };
         let name = printer.style(Style::Bold, self.cluster.name.as_str());

@@ -113,7 +113,7 @@ async fn turn(
     if plane.is_none() {
         session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await?;
     }
-    let give_back = bramble_kube::give_back_script(life, &node.name, &life.version());
+    let give_back = bramble_kube::give_back_script(life, &node.name, &life.kubelet_version());
     plane.unwrap_or(session).ask(&give_back, |_, _| {}).await?;
     Ok(changes)
 }

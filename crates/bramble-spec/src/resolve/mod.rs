@@ -1,7 +1,7 @@
 //! From what was written to what it means, with everything that is wrong found in one go.
 
-mod k3s;
 mod preparation;
+mod releases;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -77,8 +77,9 @@ const DEFAULT_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 
 const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 /// kubeadm's own preflight asks for 1700 MB on a control plane.
 const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
-/// What an agent needs at least (docs.k3s.io, "Requirements").
-const K3S_MIB: u32 = 512;
+/// What an agent of k3s and a worker of k0s need at least; a controller of k0s needs twice as much (docs.k3s.io,
+/// "Requirements"; docs.k0sproject.io, "System requirements").
+const SMALL_MIB: u32 = 512;
 /// Where the Kubernetes project publishes Debian packages (kubernetes.io, "Installing kubeadm").
 const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
 /// The range of minors whose kubeadm configuration bramble knows.
@@ -254,9 +255,10 @@ impl Resolver {
         let kubeadm = match section.value {
             DistributionSection::Kubeadm(kubeadm) => kubeadm,
             DistributionSection::K3s(k3s) => return self.k3s(k3s, section.span),
+            DistributionSection::K0s(k0s) => return self.k0s(k0s, section.span),
             DistributionSection::None => return Some(Distribution::None),
             // These never come out of the parser: reading them is the error.
-            DistributionSection::OpenShift(_) | DistributionSection::K0s(_) | DistributionSection::MicroK8s(_) => {
+            DistributionSection::OpenShift(_) | DistributionSection::MicroK8s(_) => {
                 return None;
             }
         };
@@ -347,10 +349,14 @@ impl Resolver {
             }
         }
         let cni = section.cni.as_ref().map_or(Cni::Routed, |cni| cni.value);
-        if let (Some(Distribution::K3s(_)), Some(span), Cni::Calico) =
-            (distribution, section.cni.map(|cni| cni.span), cni)
-        {
-            self.error("k3s brings its own network", span, "use `routed` (its host-gw) or `flannel` (its vxlan)");
+        match (distribution, cni, section.cni.map(|cni| cni.span)) {
+            (Some(Distribution::K3s(_)), Cni::Calico, Some(span)) => {
+                self.error("k3s brings its own network", span, "use `routed` (its host-gw) or `flannel` (its vxlan)");
+            }
+            (Some(Distribution::K0s(_)), Cni::Flannel, Some(span)) => {
+                self.error("k0s has no flannel", span, "use `routed` (its kube-router) or `calico`");
+            }
+            _ => {}
         }
         // A node's number within the subnet chooses its /24 of the pods' range.
         let routed = cni == Cni::Routed && matches!(distribution, Some(Distribution::Kubeadm(_)));
@@ -457,7 +463,7 @@ impl Resolver {
             let (Some(name), Some(role), Some(board), Some(address)) = (node.name, node.role, board, address) else {
                 continue;
             };
-            let ours = !matches!(distribution, Some(Distribution::K3s(_)));
+            let ours = !matches!(distribution, Some(Distribution::K3s(_) | Distribution::K0s(_)));
             let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| pod_range(n, address));
             nodes.push(Node {
                 name: name.value,
@@ -567,14 +573,19 @@ impl Resolver {
                     }
                 }
             }
-            (Distribution::K3s(_), _) => {
+            (Distribution::K3s(_) | Distribution::K0s(_), role) => {
+                let (name, least) = match (distribution, role) {
+                    (Distribution::K0s(_), Role::ControlPlane) => ("a controller of k0s", 2 * SMALL_MIB),
+                    (Distribution::K0s(_), _) => ("k0s", SMALL_MIB),
+                    _ => ("k3s", SMALL_MIB),
+                };
                 if let Some((board, memory)) = board.and_then(|board| board.memory.map(|memory| (board, memory)))
-                    && memory < K3S_MIB
+                    && memory < least
                 {
                     self.error(
-                        format!("{node}: a {} has {memory} MiB, too little for k3s", board.name),
+                        format!("{node}: a {} has {memory} MiB, too little for {name}", board.name),
                         at.unwrap_or_default(),
-                        format!("it needs {K3S_MIB} MiB"),
+                        format!("it needs {least} MiB"),
                     );
                 }
             }

@@ -43,7 +43,7 @@ struct Create {
 }
 
 /// The distributions that have releases of their own.
-const UPSTREAMS: [&Upstream; 1] = [&bramble_kube::K3S];
+const UPSTREAMS: [&Upstream; 2] = [&bramble_kube::K3S, &bramble_kube::K0S];
 
 impl Bundle {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {

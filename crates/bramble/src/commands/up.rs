@@ -213,7 +213,7 @@ fn report(printer: &Printer, cluster: &Cluster, nodes: usize, changes: usize, sm
         return;
     }
     if let Some(smoke) = smoke {
-        printer.result(format!("Smoke test passed: {smoke}."));
+        printer.result(format!("Smoke test {smoke}."));
     }
     printer.result(format!(
         "{} {} is up: {changes} changes in {seconds:.1} s.",

@@ -1,4 +1,4 @@
-//! The distribution `k3s`.
+//! The distributions that have releases of their own: `k3s` and `k0s`.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,14 @@ use super::{Resolver, is_http};
 use crate::cluster::*;
 use crate::de::{Spanned, nearest};
 use crate::diagnostic::Span;
-use crate::document::K3sSection;
+use crate::document::{K0sSection, K3sSection};
 use crate::k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 use crate::names::Release;
 
-/// The minors whose flags bramble knows.
+/// The minors whose flags of k3s bramble knows.
 const MINORS: std::ops::RangeInclusive<u32> = 20..=36;
+/// The minors whose k0s.yaml bramble knows, and 1.20 for the lab.
+const K0S_MINORS: std::ops::RangeInclusive<u32> = 20..=36;
 /// What can be switched off (k3s, pkg/cli/cmds/server.go, `disable`).
 const COMPONENTS: [&str; 6] = ["coredns", "local-storage", "metrics-server", "runtimes", "servicelb", "traefik"];
 /// Settings that follow from the cluster file, each with where they are said there.
@@ -53,16 +55,7 @@ impl Resolver {
             return None;
         };
         self.release(&version, "k3s", MINORS);
-        let mirror = section.mirror.map(|mirror| {
-            if !is_http(&mirror.value) {
-                self.error(
-                    format!("`{}` is not a URL", mirror.value),
-                    mirror.span,
-                    "it starts with https:// or http://",
-                );
-            }
-            mirror.value.trim_end_matches('/').to_owned()
-        });
+        let mirror = self.mirror(section.mirror);
         for component in &section.disable {
             if !COMPONENTS.contains(&component.value.as_str()) {
                 self.error(
@@ -89,6 +82,32 @@ impl Resolver {
             server,
             agent,
         }))
+    }
+
+    /// `whole` is the place of the section.
+    pub(super) fn k0s(&mut self, section: K0sSection, whole: Span) -> Option<Distribution> {
+        let Some(version) = section.version else {
+            self.missing("version", whole, whole, "add `version: stable`");
+            return None;
+        };
+        self.release(&version, "k0s", K0S_MINORS);
+        if version.value.build().is_none() && version.value.minor().is_some() {
+            self.error(
+                format!("k0s has no channel for {}", version.value),
+                version.span,
+                "use `stable`, `latest`, or a release by its own name, such as v1.36.3+k0s.2",
+            );
+        }
+        let mirror = self.mirror(section.mirror);
+        Some(Distribution::K0s(K0s { version: version.value, mirror, images: section.images }))
+    }
+
+    fn mirror(&mut self, mirror: Option<Spanned<String>>) -> Option<String> {
+        let mirror = mirror?;
+        if !is_http(&mirror.value) {
+            self.error(format!("`{}` is not a URL", mirror.value), mirror.span, "it starts with https:// or http://");
+        }
+        Some(mirror.value.trim_end_matches('/').to_owned())
     }
 
     /// Checks that a release is one of this distribution, and of a minor that is known.

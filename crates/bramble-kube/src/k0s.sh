@@ -1,0 +1,122 @@
+# What k0s needs.
+K=/var/lib/k0s
+kubectl_admin() { k0s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig "$K/pki/admin.conf" "$@"; }
+
+# Its service says nothing of how far it is; its status does.
+runs() {
+    case $service in
+    k0scontroller) k0s status >/dev/null 2>&1 && kubectl_admin get --raw /readyz >/dev/null 2>&1 ;;
+    *) k0s status -o json 2>/dev/null | tr -d ' \n' | grep -q '"WorkerToAPIConnectionStatus":{[^}]*"Success":true' ;;
+    esac
+}
+hopeless=
+
+was_member() { [ -e "$K/pki/ca.crt" ] || [ -e "$K/kubelet.conf" ]; }
+
+# A member of etcd is known by its address. k0s has a record of its own for each controller.
+forget_node() { # name address
+    if k0s etcd member-list 2>/dev/null | tr -d ' ' | grep -q "\"https://$2:2380\""; then
+        k0s etcd leave --peer-address "$2" >/run/bramble/etcd 2>&1 || { cat /run/bramble/etcd >&2; return 1; }
+    fi
+    kubectl_admin delete controlnodes.autopilot.k0sproject.io "$1" --ignore-not-found >/dev/null 2>&1 || :
+    kubectl_admin delete node "$1" --ignore-not-found --timeout=60s >/dev/null
+}
+
+# The users that its programs run as; without them all would run as root (k0s, pkg/install/users_linux.go).
+K0S_USERS='etcd kube-apiserver konnectivity-server kube-scheduler'
+make_users() {
+    for u in $K0S_USERS; do
+        id -u "$u" >/dev/null 2>&1 && continue
+        useradd --system --no-create-home --home-dir "$K" --shell /usr/sbin/nologin "$u"
+        mkdir -p "$B/k0s.users"
+        : >"$B/k0s.users/$u"
+    done
+}
+
+# Kubernetes leaves the node, whatever state it was in. Images that were sent stay.
+reset_kubernetes() {
+    systemctl stop k0scontroller k0sworker 2>/dev/null || :
+    end_pods "$K"
+    awk '$2 ~ "^/run/k0s/|^/var/lib/k0s/" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+    remove_pods_network
+    ip link del kube-bridge 2>/dev/null || :
+    rm -f /etc/cni/net.d/10-kuberouter.conflist /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig
+    rm -rf /run/k0s
+    [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
+    forget_token
+    rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
+}
+
+remove_users() {
+    for u in $K0S_USERS; do
+        [ ! -e "$B/k0s.users/$u" ] || userdel "$u" 2>/dev/null || :
+    done
+    rm -rf "$B/k0s.users"
+}
+
+# The token is given to this start alone: once a node has joined it is not asked for again, and a controller's gives the
+# keys of the cluster away.
+J=/run/systemd/system/$service.service.d
+with_token() { # token
+    private_file /run/bramble/k0s.token "$1"
+    mkdir -p "$J"
+    c=$(sed -n 's/^ExecStart=//p' "/etc/systemd/system/$service.service")
+    printf '[Service]\nExecStart=\nExecStart=%s --token-file=/run/bramble/k0s.token\n' "$c" >"$J/bramble.conf"
+}
+forget_token() {
+    rm -rf "$J" /run/bramble/k0s.token
+    systemctl daemon-reload
+}
+
+tell_ca() {
+    h=$(sha256sum <"$K/pki/ca.crt")
+    echo "@fact ca-hash ${h%% *}"
+}
+
+# What others join with, for half an hour.
+tell_tokens() { # role…
+    for r in "$@"; do
+        t=$(k0s token create --role "$r" --expiry 30m)
+        echo "@fact $r-token $t"
+    done
+}
+
+k0s_init() { # backup role…
+    leave_old
+    make_users
+    if [ -n "$1" ]; then
+        d=/var/lib/bramble/restore
+        rm -rf "$d"
+        mkdir -m 700 "$d"
+        tar -C "$d" -xzf "$1"
+        k0s restore "$d"/k0s_backup_* --config-out "$d/k0s.yaml" >"$d/log" 2>&1 || { tail -n 5 "$d/log" >&2; return 1; }
+        rm -rf "$d" "$1"
+    fi
+    shift
+    service_runs start
+    tell_ca >/run/bramble/facts
+    cat /run/bramble/facts
+    tell_tokens "$@"
+    echo '@fact joinable yes'
+    step_ends ca-hash "$(sed -n 's/^@fact ca-hash //p' /run/bramble/facts)"
+    rm -f /run/bramble/facts
+}
+
+k0s_join() { # token address
+    leave_old
+    [ "$service" != k0scontroller ] || make_users
+    with_token "$1"
+    service_runs start
+    forget_token
+    [ "$service" = k0scontroller ] || return 0
+    # The next one can come when this one is a member for good.
+    n=0
+    until k0s etcd member-list 2>/dev/null | tr -d ' ' | grep -q "\"https://$2:2380\""; do
+        [ "$n" -lt 300 ] || { echo 'its etcd does not become a member' >&2; unit_failed "$service"; }
+        sleep 1; n=$((n + 1))
+    done
+}
+
+snapshot_state() { # folder
+    k0s backup --save-path "$1" >/run/bramble/snapshot 2>&1 || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
+}
