@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use bramble_kube::{Bundle, K3S, Upstream};
+use bramble_kube::{Bundle, K0S, K3S, Upstream};
 use bramble_spec::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS, hex};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -24,17 +24,29 @@ struct Front {
     upstream: &'static Upstream,
     /// What stands behind the `+` of its releases.
     build: &'static str,
+    /// Its kubelet among the programs of the bundle.
+    kubelet: &'static str,
     script: &'static str,
     /// Texts beside the programs.
     texts: &'static [(&'static str, &'static [&'static str])],
 }
 
-const FRONTS: [Front; 1] = [Front {
-    upstream: &K3S,
-    build: "k3s1",
-    script: include_str!("standin/k3s.sh"),
-    texts: &[("flags.server", K3S_SERVER_FLAGS), ("flags.agent", K3S_AGENT_FLAGS)],
-}];
+const FRONTS: [Front; 2] = [
+    Front {
+        upstream: &K3S,
+        build: "k3s1",
+        kubelet: "kubelet+k3s1",
+        script: include_str!("standin/k3s.sh"),
+        texts: &[("flags.server", K3S_SERVER_FLAGS), ("flags.agent", K3S_AGENT_FLAGS)],
+    },
+    Front {
+        upstream: &K0S,
+        build: "k0s.0",
+        kubelet: "kubelet+k0s",
+        script: include_str!("standin/k0s.sh"),
+        texts: &[],
+    },
+];
 
 /// The folder of releases, for `bramble --bundle`: each distribution's only one is `stable`, and has the version of the
 /// bundle from Debian. Made once.
@@ -91,8 +103,12 @@ fn pack(front: &Front, bundle: &Bundle, to: &Path) -> Result<(), Error> {
         .filter(|image| image.name == bundle.manifest.pause_image || image.name == bundle.manifest.smoke_image)
         .collect();
     let archives: Vec<PathBuf> = images.iter().map(|image| bundle.dir.join(&image.path)).collect();
-    let mut archive = Vec::new();
-    compress(merge(&archives)?.as_slice(), &mut archive, CompressionLevel::Fastest);
+    let mut archive = merge(&archives)?;
+    if (front.upstream.archive)(&version, arch).ends_with(".zst") {
+        let mut smaller = Vec::new();
+        compress(archive.as_slice(), &mut smaller, CompressionLevel::Fastest);
+        archive = smaller;
+    }
     let names: String = images.iter().map(|image| format!("{}\n", image.name)).collect();
     let files =
         [((front.upstream.program)(&version, arch), program), ((front.upstream.archive)(&version, arch), archive)];
@@ -110,14 +126,13 @@ fn pack(front: &Front, bundle: &Bundle, to: &Path) -> Result<(), Error> {
 fn programs(front: &Front, from: &Path) -> Result<Vec<u8>, Error> {
     let file = fs::File::open(from).at("open", from)?;
     let mut out = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-    let kubelet = format!("kubelet+{}", front.build);
     let copy = || -> std::io::Result<()> {
         for entry in tar::Archive::new(file).entries()? {
             let mut entry = entry?;
             let path = entry.path()?.into_owned();
             let name = path.to_string_lossy().into_owned();
             let place = match name.as_str() {
-                own if own == kubelet => PathBuf::from("bin/kubelet"),
+                own if own == front.kubelet => PathBuf::from("bin/kubelet"),
                 other if other.starts_with("kubelet+") => continue,
                 _ => path,
             };

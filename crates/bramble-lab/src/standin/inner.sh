@@ -1,7 +1,7 @@
 # What the stand-ins have in common: the programs of a real Kubernetes, started as processes beside each other. The front
 # that comes before this says where things are:
 # BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
-# DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION.
+# DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's folder).
 export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
 
 say() { echo "$(date +%H:%M:%S) $*"; }
@@ -156,7 +156,7 @@ import() { # archive
 # containerd, kubelet, kube-proxy, and the routes to the pods of the others. The CA is in $AGENT/ca.crt, and
 # $AGENT/kubelet.conf or $AGENT/bootstrap.conf lets it in.
 start_node() { # labels taints
-    mkdir -p "$AGENT/etc" "$RUN/containerd" /var/lib/kubelet
+    mkdir -p "$AGENT/etc" "$RUN/containerd" "$KUBELET"
     cat >"$AGENT/etc/containerd.toml" <<CONFIG
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -182,7 +182,7 @@ CONFIG
   "rotateCertificates": true, "syncFrequency": "5s", "evictionHard": { "imagefs.available": "1%", "nodefs.available": "1%" } }
 CONFIG
     child kubelet --config "$AGENT/etc/kubelet.json" --kubeconfig "$AGENT/kubelet.conf" \
-        ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --hostname-override "$NODE" \
+        ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --root-dir "$KUBELET" --hostname-override "$NODE" \
         --node-ip "$IP" --container-runtime remote --container-runtime-endpoint "unix://$RUN/containerd/containerd.sock" \
         ${1:+--node-labels "$1"} ${2:+--register-with-taints "$2"}
     n=0
@@ -217,16 +217,73 @@ CONFIG
     done
 }
 
+# An API server waits a minute for those who watch it.
+end_children() {
+    # shellcheck disable=SC2086
+    kill $children 2>/dev/null || :
+    n=0
+    while [ "$n" -lt 20 ] && kill -0 $children 2>/dev/null; do sleep 0.2; n=$((n + 1)); done
+    kill -9 $children 2>/dev/null || :
+    children=
+}
+trap end_children EXIT
+
 # Tells systemd, and ends when one of the children does. Containers go on, as KillMode=process means.
 serve() {
     systemd-notify --ready "--status=up" 2>/dev/null || :
     # shellcheck disable=SC2086
-    trap 'kill $children 2>/dev/null; wait; exit 0' TERM INT
+    trap 'end_children; exit 0' TERM INT
     while :; do
         for c in $children; do
-            kill -0 "$c" 2>/dev/null || { say "a child ended"; kill $children 2>/dev/null; wait; exit 1; }
+            kill -0 "$c" 2>/dev/null || { say "a child ended"; exit 1; }
         done
         sleep 1 &
         wait $!
     done
+}
+
+# What the servers keep in the cluster for those that join.
+publish() { # key=value…
+    keys=$(tar -C "$P" -cz ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key | base64 -w0)
+    (umask 077; echo "$keys" | base64 -d >"$RUN/keys")
+    admin -n kube-system create secret generic standin-server --from-file "keys=$RUN/keys" --dry-run=client -o json | admin apply -f - >/dev/null
+    rm -f "$RUN/keys"
+    for f in "$@"; do
+        set -- "$@" --from-literal "$f"
+        shift
+    done
+    admin -n kube-system create configmap standin --from-file "ca=$P/ca.crt" "$@" --dry-run=client -o json | admin apply -f - >/dev/null
+}
+
+of_cluster() { # key
+    kubectl --kubeconfig /dev/null patch --local -f "$RUN/cluster.json" --type merge -p '{}' -o "jsonpath={.data.$1}"
+}
+
+# The keys of a cluster, for a server that joins it.
+fetch_keys() { # server token
+    mkdir -p "$P"
+    stranger "$1" "$2" -n kube-system get secret standin-server -o 'jsonpath={.data.keys}' | base64 -d | tar -xz -C "$P"
+}
+
+# Adds this server to the etcd of a cluster as a learner, and waits until it votes.
+join_etcd_as() { # endpoint name
+    until cluster=$(etcd_ctl "$1" member add "$2" --peer-urls "https://$IP:2380" --learner 2>"$RUN/error" | sed -n 's/^ETCD_INITIAL_CLUSTER="\(.*\)"/\1/p') && [ -n "$cluster" ]; do
+        say "cannot be added yet: $(tail -n 1 "$RUN/error")"
+        sleep 2
+    done
+    start_etcd "$2" "$cluster" existing
+    say 'joined etcd as a learner'
+    until [ -n "${id:=$(etcd_ctl "$1" member list | awk -F', ' -v p="https://$IP:2380" '$4 == p || $5 == p { print $1 }')}" ] &&
+        etcd_ctl "$1" member promote "$id" >/dev/null 2>&1; do sleep 1; done
+}
+
+bootstrap_config() { # server token
+    cat >"$AGENT/bootstrap.conf" <<CONFIG
+{ "apiVersion": "v1", "kind": "Config", "current-context": "join",
+  "clusters": [{ "name": "join", "cluster": { "server": "$1", "certificate-authority": "$AGENT/ca.crt" } }],
+  "users": [{ "name": "join", "user": { "token": "$2" } }],
+  "contexts": [{ "name": "join", "context": { "cluster": "join", "user": "join" } }] }
+CONFIG
+    chmod 600 "$AGENT/bootstrap.conf"
+    BOOTSTRAP=yes
 }

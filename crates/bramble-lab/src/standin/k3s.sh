@@ -17,6 +17,7 @@ P=$K/server/standin
 DB=$K/server/db/etcd
 AGENT=$K/agent
 IMAGES=$AGENT/images
+KUBELET=/var/lib/kubelet
 SANS= BOOTSTRAP=
 if [ ! -e "$D" ]; then
     mkdir -p "$D.$$"
@@ -97,10 +98,6 @@ authority() {
     [ -z "$known" ] || [ "$(sha256sum <"$RUN/ca.crt")" = "$known  -" ] ||
         fatal 'token CA hash does not match the Cluster CA certificate hash'
 }
-of_cluster() { # key
-    kubectl --kubeconfig /dev/null patch --local -f "$RUN/cluster.json" --type merge -p '{}' -o "jsonpath={.data.$1}"
-}
-
 # A node has a password that another board with its name does not know.
 introduce() { # kubectl of somebody who may
     h=$(sha256sum </etc/rancher/node/password)
@@ -125,22 +122,14 @@ join_etcd() {
         [ "$(of_cluster "$1")" = "$(get "$2")" ] ||
             fatal "critical configuration mismatched: $2: failed to validate server configuration: critical configuration value mismatch between servers"
     done
-    mkdir -p "$P"
-    stranger "$url" "$(token_of "$token")" -n kube-system get secret standin-server -o 'jsonpath={.data.keys}' | base64 -d | tar -xz -C "$P"
+    fetch_keys "$url" "$(token_of "$token")"
     inner_keys
     h=${url#https://}
     e=https://${h%:*}:2379
     [ -z "$(member_of "$e" "$NODE")" ] || fatal 'duplicate node name found, please use a unique name for this node'
     name=$NODE-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')
-    until cluster=$(etcd_ctl "$e" member add "$name" --peer-urls "https://$IP:2380" --learner 2>"$RUN/error" | sed -n 's/^ETCD_INITIAL_CLUSTER="\(.*\)"/\1/p') && [ -n "$cluster" ]; do
-        say "cannot be added yet: $(tail -n 1 "$RUN/error")"
-        sleep 2
-    done
-    start_etcd "$name" "$cluster" existing
     echo "$name" >"$K/server/db/name"
-    say 'joined etcd as a learner'
-    until [ -n "${id:=$(etcd_ctl "$e" member list | awk -F', ' -v p="https://$IP:2380" '$4 == p { print $1 }')}" ] &&
-        etcd_ctl "$e" member promote "$id" >/dev/null 2>&1; do sleep 1; done
+    join_etcd_as "$e" "$name"
 }
 
 server() {
@@ -177,12 +166,7 @@ server() {
     grant
     let_in "$token"
     let_in "$agent_token"
-    (umask 077; echo "$keys" | base64 -d >"$RUN/keys")
-    admin -n kube-system create secret generic standin-server --from-file "keys=$RUN/keys" --dry-run=client -o json | admin apply -f - >/dev/null
-    rm -f "$RUN/keys"
-    admin -n kube-system create configmap standin --from-file "ca=$P/ca.crt" --from-literal "pods=$POD_RANGE" \
-        --from-literal "services=$SERVICE_RANGE" --from-literal "dns=$DNS" --from-literal "flannel=$(get flannel-backend)" \
-        --dry-run=client -o json | admin apply -f - >/dev/null
+    publish "pods=$POD_RANGE" "services=$SERVICE_RANGE" "dns=$DNS" "flannel=$(get flannel-backend)"
     # As the real one has them.
     T=$K/server/tls
     cp "$P/ca.crt" "$T/server-ca.crt"
@@ -260,8 +244,7 @@ reset() {
     e=http://127.0.0.1:2399
     until ETCDCTL_API=3 etcdctl --endpoints "$e" endpoint health >/dev/null 2>&1; do sleep 0.2; done
     keys=$(ETCDCTL_API=3 etcdctl --endpoints "$e" get --print-value-only "$(bootstrap_key "$token")")
-    kill ${children# } 2>/dev/null
-    wait
+    end_children
     [ -n "$keys" ] || fatal 'bootstrap data already found and encrypted with different token'
     rm -rf "$P"
     mkdir -p "$P"
@@ -279,22 +262,13 @@ agent() {
     cp "$RUN/ca.crt" "$AGENT/ca.crt"
     POD_RANGE=$(of_cluster pods) DNS=$(of_cluster dns)
     introduce stranger "$url" "$(token_of "$token")"
-    BOOTSTRAP=yes
-    cat >"$AGENT/bootstrap.conf" <<CONFIG
-{ "apiVersion": "v1", "kind": "Config", "current-context": "k3s",
-  "clusters": [{ "name": "k3s", "cluster": { "server": "$url", "certificate-authority": "$AGENT/ca.crt" } }],
-  "users": [{ "name": "k3s", "user": { "token": "$(token_of "$token")" } }],
-  "contexts": [{ "name": "k3s", "context": { "cluster": "k3s", "user": "k3s" } }] }
-CONFIG
-    chmod 600 "$AGENT/bootstrap.conf"
+    bootstrap_config "$url" "$(token_of "$token")"
     start_node "$(joined node-label)" "$(joined node-taint)"
-    openssl=$(sed '/END CERTIFICATE/q' "$AGENT/pki/kubelet-client-current.pem")
-    echo "$openssl" >"$AGENT/client-kubelet.crt"
+    sed '/END CERTIFICATE/q' "$AGENT/pki/kubelet-client-current.pem" >"$AGENT/client-kubelet.crt"
     say 'k3s agent is up and running'
     serve
 }
 
-trap 'kill $children 2>/dev/null || :' EXIT
 case ${1:-} in
 server)
     shift

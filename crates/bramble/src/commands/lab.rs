@@ -79,7 +79,7 @@ enum LabCommand {
         #[arg(long)]
         next: bool,
     },
-    /// Make a bundle with stand-ins for the releases of k3s, for `bramble --bundle`: their interfaces, in front of the
+    /// Make a bundle with stand-ins for the releases of k3s and k0s, for `bramble --bundle`: their interfaces, in front of the
     /// Kubernetes from Debian's source package
     Standins {
         /// Of the next patch version, to try upgrades with
@@ -112,7 +112,7 @@ struct LabUp {
     #[arg(long, conflicts_with = "distribution")]
     bare: bool,
     /// Which Kubernetes; others than kubeadm by a stand-in
-    #[arg(long, value_parser = ["kubeadm", "k3s"], default_value = "kubeadm", value_name = "NAME")]
+    #[arg(long, value_parser = ["kubeadm", "k3s", "k0s"], default_value = "kubeadm", value_name = "NAME")]
     distribution: String,
     /// Nodes whose sudo asks for the password `raspberry`
     #[arg(long)]
@@ -255,7 +255,8 @@ impl LabUp {
         if self.distribution != "kubeadm" {
             standins = Some(self::standins(racks, Release::Own, printer)?);
             // There is no image of a cluster DNS.
-            distribution = format!("  {}:\n    version: stable\n    disable: [coredns]\n", self.distribution);
+            let dns = if self.distribution == "k3s" { "    disable: [coredns]\n" } else { "" };
+            distribution = format!("  {}:\n    version: stable\n{dns}", self.distribution);
         } else if !self.bare {
             let bundle = bundle(racks, false, Release::Own, printer)?;
             distribution = format!(
