@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::{Release, Upstream};
+use crate::release::{Release, Upstream, arch};
 
 /// k0s' part of a cluster's life.
 pub(crate) struct K0s<'a> {
@@ -92,7 +92,7 @@ impl Lifecycle for K0s<'_> {
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
         let mut all = Vec::new();
         if let Some(release) = &self.inputs.release {
-            let arch = seen.facts.arch.as_str();
+            let arch = arch(node, seen);
             all.extend(release.blob(&(K0S.program)(&release.version, arch), PROGRAM, "755"));
             if self.config.images == Images::Upload || release.offline {
                 // Archives of another release would be imported as well: their place has no version.

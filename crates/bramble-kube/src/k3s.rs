@@ -6,7 +6,7 @@ use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Ste
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::{Release, Upstream};
+use crate::release::{Release, Upstream, arch};
 
 /// k3s' part of a cluster's life.
 pub(crate) struct K3s<'a> {
@@ -87,7 +87,7 @@ impl Lifecycle for K3s<'_> {
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
         let mut all = Vec::new();
         if let Some(release) = &self.inputs.release {
-            let arch = seen.facts.arch.as_str();
+            let arch = arch(node, seen);
             all.extend(release.blob(&(K3S.program)(&release.version, arch), PROGRAM, "755"));
             if self.config.images == Images::Upload || release.offline {
                 let name = (K3S.archive)(&release.version, arch);

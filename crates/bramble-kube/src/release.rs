@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::Node;
+use bramble_spec::{Arch, Node};
 use bramble_state::{Blob, BlobSource, Observation, Resource};
 
 use crate::prepare::LocalFile;
@@ -59,6 +59,15 @@ impl Upstream {
                 release.version, node.board.name
             )
         })
+    }
+}
+
+/// The architecture of a node's system, or before it was looked at the one that its board usually has.
+pub(crate) fn arch<'a>(node: &Node, seen: &'a Observation) -> &'a str {
+    match (seen.facts.arch.as_str(), node.board.arch) {
+        ("", Arch::Arm64) => "arm64",
+        ("", Arch::Amd64) => "amd64",
+        (known, _) => known,
     }
 }
 

@@ -226,10 +226,16 @@ fn k3s_servers_and_agents_are_given_their_files() {
     // A PC in a container, with the old cgroups, among the boards.
     let output = "bramble 1\nfact cgroup 1\nfact container yes\nfact os debian 13 trixie\nfact arch amd64\nend\n";
     let pc = Observation::parse(output, &[]).unwrap();
-    let given = given(&cluster, &k3s_release(), 3, &pc);
+    let on_pc = given(&cluster, &k3s_release(), 3, &pc);
     for part in ["fail-cgroupv1=false", "conntrack-max-per-core=0", "\"/cache/k3s\"", "k3s-airgap-images-amd64.tar.zst"]
     {
-        assert!(given.contains(part), "{part} is missing:\n{given}");
+        assert!(on_pc.contains(part), "{part} is missing:\n{on_pc}");
+    }
+    // A 32-bit system on a 64-bit board.
+    let output = "bramble 1\nfact cgroup 2\nfact os debian 12 bookworm\nfact arch armhf\nend\n";
+    let on_arm = given(&cluster, &k3s_release(), 3, &Observation::parse(output, &[]).unwrap());
+    for part in ["\"/cache/k3s-armhf\"", "k3s-airgap-images-arm.tar.zst"] {
+        assert!(on_arm.contains(part), "{part} is missing:\n{on_arm}");
     }
     for node in 0..4 {
         assert!(cluster.nodes[node].pods.is_none(), "k3s gives nodes their ranges itself");

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::probe::package_name;
-use crate::resource::Resource;
+use crate::resource::{Blob, Resource};
 
 /// What a node is, whatever is asked of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -247,9 +247,12 @@ impl Observation {
         if complete { Ok(seen) } else { Err(ObservationError::CutOff { lines: output.lines().count() }) }
     }
 
-    /// Whether this look is enough to show what `resources` change: every text that differs was read.
-    pub fn suffices(&self, resources: &[Resource]) -> bool {
+    /// Whether this look, which asked about `asked`, is enough to show what `resources` change: every text that differs
+    /// was read, and every place of a blob was looked at.
+    pub fn suffices(&self, resources: &[Resource], asked: &[Resource]) -> bool {
+        let same_place = |blob: &Blob, other: &Resource| matches!(other, Resource::Blob(b) if b.path == blob.path);
         resources.iter().all(|resource| match resource {
+            Resource::Blob(blob) => asked.iter().any(|other| same_place(blob, other)),
             Resource::File(file) => {
                 file.secret
                     || !self.files.contains_key(&file.path)

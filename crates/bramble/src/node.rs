@@ -67,7 +67,7 @@ impl NodeSession {
         let seen = self.observe(&guess).await?;
         let resources = wish(&seen);
         // The first look asked about a node nobody knew; where that left a text unread, look again.
-        if resources != guess && !seen.suffices(&resources) {
+        if resources != guess && !seen.suffices(&resources, &guess) {
             let seen = self.observe(&resources).await?;
             return Ok((wish(&seen), seen));
         }

@@ -169,6 +169,13 @@ impl Rack {
         text(&output)
     }
 
+    /// The bundle with stand-ins for releases.
+    pub fn standins(&self, more: &[&str]) -> String {
+        let output = self.lab(&[&["standins"], more].concat());
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        said.trim().strip_prefix("Stand-ins are in ").unwrap_or_else(|| panic!("{}", text(&output))).to_owned()
+    }
+
     pub fn node(&self, n: usize) -> String {
         format!("{}-{n}", self.name)
     }

@@ -14,12 +14,6 @@ use common::{Rack, WORK, assert_code, differences, read, text, wait_for, without
 
 const API: &str = "10.78.12.9";
 
-fn standins(rack: &Rack, more: &[&str]) -> String {
-    let output = rack.lab(&[&["standins"], more].concat());
-    let said = String::from_utf8(output.stdout.clone()).unwrap();
-    said.trim().strip_prefix("Stand-ins are in ").unwrap_or_else(|| panic!("{}", text(&output))).to_owned()
-}
-
 /// The nodes that have a member of etcd.
 fn etcd_members(rack: &Rack, n: usize) -> BTreeSet<String> {
     let list = rack.shell(
@@ -37,7 +31,7 @@ fn etcd_members(rack: &Rack, n: usize) -> BTreeSet<String> {
 fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
     let arguments = ["--distribution", "k3s", "--control-planes", "3", "--workers", "2", "--subnet", "10.78.12.0/24"];
     let mut rack = Rack::up("t-k3s", &arguments);
-    rack.bundle = Some(standins(&rack, &[]));
+    rack.bundle = Some(rack.standins(&[]));
     let file = read(&rack.file()).replace("cni: routed }", &format!("cni: routed, api: {API} }}"));
     fs::write(rack.file(), &file).unwrap();
     // sudo leaves a file of its own in the home folder.
@@ -109,7 +103,7 @@ fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
     rack.assert_well();
 
     // Another release, whose channel is looked up anew because its pin is gone.
-    rack.bundle = Some(standins(&rack, &["--next"]));
+    rack.bundle = Some(rack.standins(&["--next"]));
     assert_eq!(rack.plan().0, 0, "a release that was chosen stays chosen: {:?}", rack.titles());
     fs::remove_file(rack.dir.path().join("bramble.lock")).unwrap();
     let plan = rack.run(&["plan"]);
