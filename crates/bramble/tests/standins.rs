@@ -1,6 +1,6 @@
-//! k3s through its life, with a stand-in in its place: its release cannot be had where the tests run. The stand-in has the
-//! flags, the files and the behaviour that k3s' source shows (docs/distributions/k3s.md), refuses everything else, and
-//! runs a real Kubernetes behind them.
+//! k3s and k0s through their lives, with stand-ins in their places: releases of them cannot be had where the tests run. A
+//! stand-in has the flags, the files and the behaviour that the source of the real one shows (docs/distributions/), refuses
+//! everything else, and runs a real Kubernetes behind them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,27 +12,74 @@ use std::time::Duration;
 
 use common::{Rack, WORK, assert_code, differences, read, text, wait_for, without};
 
-const API: &str = "10.78.12.9";
+/// What the lives of the distributions differ in.
+struct Life {
+    name: &'static str,
+    /// The third number of the rack's network.
+    network: u8,
+    /// What stands behind the version of a release, and behind that which its kubelets tell.
+    build: &'static str,
+    kubelet: &'static str,
+    /// Prints files with secrets that others can read.
+    open_secrets: &'static str,
+    /// What curl needs so that the API answers it.
+    probe: &'static str,
+    /// Prints the names of etcd's members.
+    members: &'static str,
+    /// The folder of etcd's data, without the first `/`.
+    data: &'static str,
+    /// What must be gone in the end.
+    places: &'static str,
+}
 
-/// The nodes that have a member of etcd.
-fn etcd_members(rack: &Rack, n: usize) -> BTreeSet<String> {
-    let list = rack.shell(
-        &rack.node(n),
-        "cd /var/lib/rancher/k3s/server/standin && ETCDCTL_API=3 /var/lib/rancher/k3s/data/current/bin/etcdctl \
-         --endpoints=https://127.0.0.1:2379 --cacert=etcd/ca.crt --cert=etcd/healthcheck-client.crt \
-         --key=etcd/healthcheck-client.key member list",
-    );
+const K3S: Life = Life {
+    name: "k3s",
+    network: 12,
+    build: "k3s1",
+    kubelet: "k3s1",
+    open_secrets: "stat -c '%a %n' /etc/rancher/k3s/* /etc/rancher/k3s/config.yaml.d/* | grep -v '^[67]00 \\|config.yaml.d$'",
+    probe: "--cert /var/lib/rancher/k3s/server/tls/client-admin.crt --key /var/lib/rancher/k3s/server/tls/client-admin.key",
     // Members are called after their node, with eight digits of their own behind it.
-    let name = |line: &str| line.split(", ").nth(2).and_then(|name| Some(name.rsplit_once('-')?.0.to_owned()));
-    list.lines().filter_map(name).collect()
+    members: "cd /var/lib/rancher/k3s/server/standin && ETCDCTL_API=3 /var/lib/rancher/k3s/data/current/bin/etcdctl \
+              --endpoints=https://127.0.0.1:2379 --cacert=etcd/ca.crt --cert=etcd/healthcheck-client.crt \
+              --key=etcd/healthcheck-client.key member list | cut -d, -f3 | sed 's/-[0-9a-f]*$//'",
+    data: "var/lib/rancher/k3s/server/db/etcd",
+    places: "/var/lib/rancher /etc/rancher /run/k3s /usr/local/bin/k3s",
+};
+
+const K0S: Life = Life {
+    name: "k0s",
+    network: 14,
+    build: "k0s.0",
+    kubelet: "k0s",
+    open_secrets: "stat -c '%a %n' /etc/k0s/* 2>/dev/null | grep -v '^600 '; ls /run/bramble/k0s.token /run/systemd/system/k0s* 2>/dev/null",
+    probe: "",
+    members: "k0s etcd member-list | grep -o '\"[a-z0-9-]*\":\"https' | cut -d'\"' -f2",
+    data: "var/lib/k0s/etcd",
+    places: "/var/lib/k0s /etc/k0s /run/k0s /usr/local/bin/k0s",
+};
+
+fn members(rack: &Rack, life: &Life, n: usize) -> BTreeSet<String> {
+    rack.shell(&rack.node(n), life.members).lines().map(|line| line.trim().to_owned()).collect()
 }
 
 #[test]
 fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
-    let arguments = ["--distribution", "k3s", "--control-planes", "3", "--workers", "2", "--subnet", "10.78.12.0/24"];
-    let mut rack = Rack::up("t-k3s", &arguments);
+    through(&K3S);
+}
+
+#[test]
+fn k0s_through_its_whole_life_with_a_stand_in_in_its_place() {
+    through(&K0S);
+}
+
+fn through(life: &Life) {
+    let name = format!("t-{}", life.name);
+    let (subnet, api) = (format!("10.78.{}.0/24", life.network), format!("10.78.{}.9", life.network));
+    let mut rack =
+        Rack::up(&name, &["--distribution", life.name, "--control-planes", "3", "--workers", "2", "--subnet", &subnet]);
     rack.bundle = Some(rack.standins(&[]));
-    let file = read(&rack.file()).replace("cni: routed }", &format!("cni: routed, api: {API} }}"));
+    let file = read(&rack.file()).replace("cni: routed }", &format!("cni: routed, api: {api} }}"));
     fs::write(rack.file(), &file).unwrap();
     // sudo leaves a file of its own in the home folder.
     assert_code(&rack.run(&["run", "sudo true"]), 0);
@@ -41,24 +88,21 @@ fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
     assert!(said.contains("Smoke test passed: 25 paths between pods"), "{said}");
     rack.assert_well();
     let names = |numbers: &[usize]| numbers.iter().map(|n| rack.node(*n)).collect::<BTreeSet<_>>();
-    assert_eq!(etcd_members(&rack, 2), names(&[1, 2, 3]));
+    assert_eq!(members(&rack, life, 2), names(&[1, 2, 3]));
     for n in [1, 5] {
-        let secrets = "stat -c '%a %n' /etc/rancher/k3s/* /etc/rancher/k3s/config.yaml.d/* | grep -v '^[67]00 '";
-        assert_eq!(rack.shell(&rack.node(n), secrets), "", "others can read files of node {n}");
-        let verified = rack.shell(&rack.node(n), "systemd-analyze verify /etc/systemd/system/k3s*.service 2>&1");
+        assert_eq!(rack.shell(&rack.node(n), life.open_secrets), "", "others can read files of node {n}");
+        let verified = rack
+            .shell(&rack.node(n), &format!("systemd-analyze verify /etc/systemd/system/{}*.service 2>&1", life.name));
         assert_eq!(verified, "", "the unit of node {n}");
     }
 
     // The server that holds the API's address loses its power: another one takes the address over.
-    let holder =
-        (1..=3).find(|n| rack.shell(&rack.node(*n), "ip -4 addr show").contains(&format!("{API}/32"))).unwrap();
-    assert!(rack.lab(&["cut", &format!("t-k3s/{}", rack.node(holder))]).status.success());
-    let ask = "curl -sk --max-time 2 --cert /var/lib/rancher/k3s/server/tls/client-admin.crt \
-               --key /var/lib/rancher/k3s/server/tls/client-admin.key";
-    let ask = format!("{ask} https://{API}:6443/readyz");
-    let took = wait_for("the API, elsewhere", || rack.shell(&rack.node(holder % 3 + 1), &ask) == "ok");
+    let holder = (1..=3).find(|n| rack.shell(&rack.node(*n), "ip -4 addr show").contains(&format!("{api}/"))).unwrap();
+    assert!(rack.lab(&["cut", &format!("{name}/{}", rack.node(holder))]).status.success());
+    let ask = format!("curl -sk --max-time 2 {} https://{api}:6443/version", life.probe);
+    let took = wait_for("the API, elsewhere", || !rack.shell(&rack.node(holder % 3 + 1), &ask).is_empty());
     assert!(took > Duration::ZERO);
-    assert!(rack.lab(&["start", &format!("t-k3s/{}", rack.node(holder))]).status.success());
+    assert!(rack.lab(&["start", &format!("{name}/{}", rack.node(holder))]).status.success());
     rack.assert_well();
 
     // A worker is taken out of the file: it leaves, and is the board that it was. Then it comes back as a new board, and a
@@ -71,11 +115,11 @@ fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
     let dir = rack.dir.path().to_str().unwrap();
     let old = rack.uid(1, &format!("node {}", rack.node(2)));
     for n in [5, 2] {
-        assert!(rack.lab(&["replace", &format!("t-k3s/{}", rack.node(n)), "--dir", dir]).status.success());
+        assert!(rack.lab(&["replace", &format!("{name}/{}", rack.node(n)), "--dir", dir]).status.success());
     }
     rack.go_up();
     rack.assert_well();
-    assert_eq!(etcd_members(&rack, 2), names(&[1, 2, 3]));
+    assert_eq!(members(&rack, life, 2), names(&[1, 2, 3]));
     assert_ne!(rack.uid(1, &format!("node {}", rack.node(2))), old);
 
     // A backup; then the data of all servers are lost, and one board with them.
@@ -88,18 +132,18 @@ fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
     assert_code(&rack.run(&["backup", "--to", backup.to_str().unwrap()]), 0);
     rack.kubectl(1, "delete deployment work");
     for n in 1..=3 {
-        assert!(rack.lab(&["cut", &format!("t-k3s/{}", rack.node(n))]).status.success());
-        fs::remove_dir_all(rack.disk(&rack.node(n)).join("var/lib/rancher/k3s/server/db/etcd")).unwrap();
+        assert!(rack.lab(&["cut", &format!("{name}/{}", rack.node(n))]).status.success());
+        fs::remove_dir_all(rack.disk(&rack.node(n)).join(life.data)).unwrap();
     }
-    assert!(rack.lab(&["replace", &format!("t-k3s/{}", rack.node(1)), "--dir", dir]).status.success());
+    assert!(rack.lab(&["replace", &format!("{name}/{}", rack.node(1)), "--dir", dir]).status.success());
     for n in 2..=3 {
-        assert!(rack.lab(&["start", &format!("t-k3s/{}", rack.node(n))]).status.success());
+        assert!(rack.lab(&["start", &format!("{name}/{}", rack.node(n))]).status.success());
     }
     let restored = rack.run(&["restore", backup.to_str().unwrap(), "--yes"]);
     assert_code(&restored, 0);
     assert!(text(&restored).contains("objects of the backup are there, with their UIDs"), "{}", text(&restored));
     assert_eq!(rack.uid(1, "deployment work"), work);
-    assert_eq!(etcd_members(&rack, 1), names(&[1, 2, 3]));
+    assert_eq!(members(&rack, life, 1), names(&[1, 2, 3]));
     rack.assert_well();
 
     // Another release, whose channel is looked up anew because its pin is gone.
@@ -108,14 +152,16 @@ fn k3s_through_its_whole_life_with_a_stand_in_in_its_place() {
     fs::remove_file(rack.dir.path().join("bramble.lock")).unwrap();
     let plan = rack.run(&["plan"]);
     assert_code(&plan, 3);
-    assert!(text(&plan).contains("upgrade Kubernetes from 1.20.2+k3s1 to 1.20.3+k3s1"), "{}", text(&plan));
+    assert!(
+        text(&plan).contains(&format!("upgrade Kubernetes from 1.20.2+{0} to 1.20.3+{0}", life.build)),
+        "{}",
+        text(&plan)
+    );
     rack.go_up();
     let versions = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
-    assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), ["v1.20.3+k3s1"; 5]);
+    assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v1.20.3+{}", life.kubelet); 5]);
     rack.assert_well();
     assert_code(&rack.run(&["down", "--yes"]), 0);
-    assert_eq!(
-        rack.shell(&rack.node(1), "ls -d /var/lib/rancher /etc/rancher /run/k3s /usr/local/bin/k3s 2>/dev/null"),
-        ""
-    );
+    let left = format!("ls -d {} 2>/dev/null", life.places);
+    assert_eq!(rack.shell(&rack.node(1), &left), "");
 }
