@@ -1,5 +1,5 @@
-# Shared by the scripts of all distributions, which define `kubectl_admin`, `was_member`, `reset_kubernetes`, and
-# `service`, the unit of the programs.
+# Shared by the scripts of all distributions, which define `kubectl_admin`, `was_member`,
+# `stop_kubernetes`, `reset_kubernetes`, and `service`, the unit of the programs.
 
 # A file for this run only, in memory, that nobody else can read.
 private_file() { # path text

@@ -6,9 +6,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::keepalived;
-use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::{Release, Upstream, arch};
+use crate::release::{self, Release, Upstream, arch};
 
 /// k0s' part of a cluster's life.
 pub(crate) struct K0s<'a> {
@@ -83,10 +83,6 @@ impl Lifecycle for K0s<'_> {
             "/run/bramble",
             "/usr/libexec/k0s",
         ]
-    }
-
-    fn packages(&self, _: &Node, _: &Observation) -> Packages {
-        Packages::default()
     }
 
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
@@ -170,26 +166,12 @@ impl Lifecycle for K0s<'_> {
         Ok(script)
     }
 
-    fn settle(&self) -> Option<Script> {
-        None
-    }
-
     fn refresh(&self, node: &Node) -> Script {
-        let mut script = self.on(node);
-        script.fixed("service_runs restart");
-        script
+        release::restart(self.on(node))
     }
 
     fn upgrade(&self, node: &Node, _: bool) -> Step {
-        let mut apply = self.on(node);
-        apply.fixed("service_runs restart");
-        Step {
-            id: VERSION,
-            title: format!("upgrade {} to k0s {} (restart {})", node.name, self.version(), service(node)),
-            version: self.version(),
-            apply,
-            undo: None,
-        }
+        release::upgrade(self, node, self.on(node))
     }
 
     fn kubectl(&self) -> Script {
@@ -200,17 +182,12 @@ impl Lifecycle for K0s<'_> {
         "/var/lib/k0s/pki/admin.conf"
     }
 
-    fn api_probe(&self) -> &'static str {
-        ""
-    }
-
     fn smoke_image(&self) -> Option<String> {
         self.inputs.release.as_ref().and_then(Release::small_image)
     }
 
     fn certificates(&self, node: &Node) -> Certificates {
-        let mut renew = self.on(node);
-        renew.fixed("service_runs restart");
+        let renew = release::restart(self.on(node));
         match node.role {
             Role::ControlPlane => Certificates {
                 files: &[
@@ -300,7 +277,8 @@ impl K0s<'_> {
         format!("{whole:#}\n")
     }
 
-    /// As `k0s install` writes it (k0s, pkg/install/systemd_linux.go).
+    /// As `k0s install` writes it (k0s, pkg/install/systemd_linux.go), but that a boot before it has joined does not let it
+    /// begin alone.
     fn unit(&self, node: &Node, seen: &Observation) -> String {
         let mut words = vec![PROGRAM.to_owned(), role(node).to_owned()];
         if node.role == Role::ControlPlane {
@@ -328,6 +306,7 @@ impl K0s<'_> {
         format!(
             "# Written by bramble.\n[Unit]\nDescription=k0s - Zero Friction Kubernetes ({})\n\
              Documentation=https://docs.k0sproject.io\nConditionFileIsExecutable={PROGRAM}\n\
+             ConditionPathExists=/etc/k0s/member\n\
              Wants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=5\nStartLimitBurst=10\n\n\
              [Service]\n{arm}ExecStart={}\nRestartSec=10\nDelegate=yes\nKillMode=process\nLimitCORE=infinity\n\
              TasksMax=infinity\nTimeoutStartSec=0\nLimitNOFILE=999999\nRestart=always\n\n[Install]\nWantedBy=multi-user.target\n",

@@ -33,6 +33,8 @@ make_users() {
     done
 }
 
+stop_kubernetes() { systemctl stop k0scontroller; }
+
 # Kubernetes leaves the node, whatever state it was in. Images that were sent stay.
 reset_kubernetes() {
     systemctl stop k0scontroller k0sworker 2>/dev/null || :
@@ -41,7 +43,7 @@ reset_kubernetes() {
     remove_pods_network
     ip link del kube-bridge 2>/dev/null || :
     rm -f /etc/cni/net.d/10-kuberouter.conflist /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig
-    rm -rf /run/k0s
+    rm -rf /run/k0s /etc/k0s/member
     [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
     forget_token
     rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
@@ -54,14 +56,14 @@ remove_users() {
     rm -rf "$B/k0s.users"
 }
 
-# The token is given to this start alone: once a node has joined it is not asked for again, and a controller's gives the
+# The token, and leave to start, are given to this start alone: once a node has joined it is not asked for again, and a controller's gives the
 # keys of the cluster away.
 J=/run/systemd/system/$service.service.d
 with_token() { # token
     private_file /run/bramble/k0s.token "$1"
     mkdir -p "$J"
     c=$(sed -n 's/^ExecStart=//p' "/etc/systemd/system/$service.service")
-    printf '[Service]\nExecStart=\nExecStart=%s --token-file=/run/bramble/k0s.token\n' "$c" >"$J/bramble.conf"
+    printf '[Unit]\nConditionPathExists=\n[Service]\nExecStart=\nExecStart=%s --token-file=/run/bramble/k0s.token\n' "$c" >"$J/bramble.conf"
 }
 forget_token() {
     rm -rf "$J" /run/bramble/k0s.token
@@ -93,6 +95,7 @@ k0s_init() { # backup role…
         rm -rf "$d" "$1"
     fi
     shift
+    : >/etc/k0s/member
     service_runs start
     tell_ca >/run/bramble/facts
     cat /run/bramble/facts
@@ -107,6 +110,8 @@ k0s_join() { # token address
     [ "$service" != k0scontroller ] || make_users
     with_token "$1"
     service_runs start
+    mkdir -p /etc/k0s
+    : >/etc/k0s/member
     forget_token
     [ "$service" = k0scontroller ] || return 0
     # The next one can come when this one is a member for good.

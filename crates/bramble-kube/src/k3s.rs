@@ -6,7 +6,7 @@ use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Ste
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::{Release, Upstream, arch};
+use crate::release::{self, Release, Upstream, arch};
 
 /// k3s' part of a cluster's life.
 pub(crate) struct K3s<'a> {
@@ -45,6 +45,7 @@ const PROGRAM: &str = "/usr/local/bin/k3s";
 const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+const TOKEN_FILE: &str = "/etc/rancher/k3s/token";
 const ADMIN: &str = "/etc/rancher/k3s/k3s.yaml";
 /// k3s makes its certificates for a year and renews them when it starts with less than 120 days left.
 const RENEWAL: i64 = 30 * 24 * 3600;
@@ -187,27 +188,12 @@ impl Lifecycle for K3s<'_> {
         Ok(script)
     }
 
-    fn settle(&self) -> Option<Script> {
-        // Its members begin as learners.
-        None
-    }
-
     fn refresh(&self, node: &Node) -> Script {
-        let mut script = self.on(node);
-        script.fixed("service_runs restart");
-        script
+        release::restart(self.on(node))
     }
 
     fn upgrade(&self, node: &Node, _: bool) -> Step {
-        let mut apply = self.on(node);
-        apply.fixed("service_runs restart");
-        Step {
-            id: VERSION,
-            title: format!("upgrade {} to k3s {} (restart {})", node.name, self.version(), service(node)),
-            version: self.version(),
-            apply,
-            undo: None,
-        }
+        release::upgrade(self, node, self.on(node))
     }
 
     fn kubectl(&self) -> Script {
@@ -228,8 +214,7 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn certificates(&self, node: &Node) -> Certificates {
-        let mut renew = self.on(node);
-        renew.fixed("service_runs restart");
+        let renew = release::restart(self.on(node));
         Certificates {
             files: match node.role {
                 Role::ControlPlane => &[
@@ -276,7 +261,7 @@ impl K3s<'_> {
         let mut one = |key: &str, value: &str| text.push_str(&format!("{key}: {}\n", quoted(value)));
         one("node-name", node.name.as_str());
         one("node-ip", &node.address.to_string());
-        one("token-file", "/etc/rancher/k3s/token");
+        one("token-file", TOKEN_FILE);
         if seen.facts.resolved {
             // Its own /etc/resolv.conf points to the node itself, and k3s would put public servers in its place.
             one("resolv-conf", "/run/systemd/resolve/resolv.conf");
@@ -348,12 +333,13 @@ fn service(node: &Node) -> &'static str {
     if node.role == Role::ControlPlane { "k3s" } else { "k3s-agent" }
 }
 
-/// As k3s' own installer writes it (k3s, install.sh, `create_systemd_service_file`), but for the end of patience.
+/// As k3s' own installer writes it (k3s, install.sh, `create_systemd_service_file`), but for the end of patience, and that
+/// a boot before it was told with whom to begin does not let it begin alone.
 fn unit_text(node: &Node) -> String {
     let kind = kind(node);
     format!(
         "# Written by bramble.\n[Unit]\nDescription=Lightweight Kubernetes ({kind})\nDocumentation=https://k3s.io\n\
-         Wants=network-online.target\nAfter=network-online.target\n\n\
+         Wants=network-online.target\nAfter=network-online.target\nConditionPathExists={TOKEN_FILE}\n\n\
          [Service]\nType=notify\nEnvironmentFile=-/etc/default/%N\nKillMode=process\nDelegate=yes\nLimitNOFILE=1048576\n\
          LimitNPROC=infinity\nLimitCORE=infinity\nTasksMax=infinity\nTimeoutStartSec=15min\nRestart=always\nRestartSec=5s\n\
          ExecStartPre=-/sbin/modprobe br_netfilter\nExecStartPre=-/sbin/modprobe overlay\nExecStart={PROGRAM} {kind}\n\n\

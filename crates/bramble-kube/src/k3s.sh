@@ -8,6 +8,8 @@ forget_node() { # name address
     kubectl_admin -n kube-system delete secret "$1.node-password.k3s" --ignore-not-found >/dev/null
 }
 
+stop_kubernetes() { systemctl stop k3s; }
+
 # Kubernetes leaves the node, whatever state it was in. Volumes of pods and images that were sent stay.
 reset_kubernetes() {
     systemctl stop k3s k3s-agent 2>/dev/null || :

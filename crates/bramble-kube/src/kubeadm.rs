@@ -302,10 +302,6 @@ impl Lifecycle for Kubeadm<'_> {
         "/etc/kubernetes/admin.conf"
     }
 
-    fn api_probe(&self) -> &'static str {
-        ""
-    }
-
     fn smoke_image(&self) -> Option<String> {
         Some(match &self.inputs.bundle {
             Some(bundle) => bundle.manifest.smoke_image.clone(),

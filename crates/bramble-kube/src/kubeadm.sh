@@ -157,19 +157,30 @@ kubeadm_upgrade() { # apply|node version
     systemctl restart kubelet || unit_failed kubelet
 }
 
-# Ends these containers of the system on this node, or all of them; the kubelet starts them again.
-restart_system() { # [container…]
+# The containers of the system on this node: these, or all.
+system_containers() { # [container…]
     ctr -n k8s.io containers ls -q \
         'labels."io.kubernetes.pod.namespace"~="^(kube|calico|tigera)-",labels."io.cri-containerd.kind"==container' | while read -r c; do
         n=$(ctr -n k8s.io containers info "$c" | sed -n 's/.*"io.kubernetes.container.name": "\([^"]*\)".*/\1/p' | head -n 1)
         case " ${*:-$n} " in *" ${n:-none} "*) echo "$c" ;; esac
-    done >/run/bramble/ending
+    done
+}
+
+# Ends them; the kubelet starts them again.
+restart_system() { # [container…]
+    system_containers "$@" >/run/bramble/ending
     # An API server waits a minute for those who watch; five seconds are enough for a request.
     for s in TERM KILL; do
         while read -r c; do ctr -n k8s.io tasks kill -s "$s" "$c" 2>/dev/null || :; done </run/bramble/ending
         [ "$s" = KILL ] || sleep 5
     done
     rm -f /run/bramble/ending
+}
+
+# Its programs end and stay so; its data stay.
+stop_kubernetes() {
+    systemctl stop kubelet
+    system_containers | while read -r c; do ctr -n k8s.io tasks kill -s KILL "$c" 2>/dev/null || :; done
 }
 
 renew_certificates() {

@@ -81,7 +81,9 @@ pub trait Lifecycle: Send + Sync {
     fn folders(&self) -> &'static [&'static str];
 
     /// Debian packages.
-    fn packages(&self, node: &Node, seen: &Observation) -> Packages;
+    fn packages(&self, _node: &Node, _seen: &Observation) -> Packages {
+        Packages::default()
+    }
 
     /// What a node has before it becomes a member: programs, images, configuration, units.
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource>;
@@ -118,7 +120,9 @@ pub trait Lifecycle: Send + Sync {
     ) -> Result<Script, MissingFact>;
 
     /// Run on each control plane, one after the other, when others have joined; nothing if they take that well.
-    fn settle(&self) -> Option<Script>;
+    fn settle(&self) -> Option<Script> {
+        None
+    }
 
     /// Run on each member that stays while the cluster's state goes back to a backup: the programs there that watch the API
     /// wait for changes newer than any that it knows now, and begin again.
@@ -140,7 +144,9 @@ pub trait Lifecycle: Send + Sync {
 
     /// What curl needs besides the address to be told by the API of its own node that it is ready: arguments, each with
     /// a space before it.
-    fn api_probe(&self) -> &'static str;
+    fn api_probe(&self) -> &'static str {
+        ""
+    }
 
     /// The whole name of an image with a small HTTP server and client, for the smoke test; `None` if nodes that have to do
     /// without the network have none.

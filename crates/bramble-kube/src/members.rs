@@ -202,6 +202,14 @@ pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (
     script.as_str().to_owned()
 }
 
+/// Run on the control planes that join again while the cluster comes back from a backup: what they hold is not true any
+/// more, and nobody shall hear it from them.
+pub fn stop_script(life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
+    script.fixed("! was_member || stop_kubernetes");
+    script.as_str().to_owned()
+}
+
 /// Run on a control plane: the pods of a node go elsewhere, within so many seconds, or it is given back.
 pub fn take_off_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> String {
     let mut script = life.kubectl();

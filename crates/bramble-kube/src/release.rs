@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use bramble_spec::{Arch, Node};
-use bramble_state::{Blob, BlobSource, Observation, Resource};
+use bramble_state::{Blob, BlobSource, Observation, Resource, Script, Step};
 
+use crate::lifecycle::{Lifecycle, VERSION};
 use crate::prepare::LocalFile;
 
 /// An image with a small HTTP server and client, from where everybody can pull it.
@@ -83,5 +84,23 @@ impl Release {
         let file = self.files.get(name)?;
         let source = BlobSource::Upload(file.path.clone());
         Some(Resource::Blob(Blob { path: path.into(), sha256: file.sha256.clone(), mode: mode.into(), source }))
+    }
+}
+
+/// For distributions that are one service: started again, it is what lies there now. `on`: what scripts on the node begin
+/// with.
+pub(crate) fn restart(mut on: Script) -> Script {
+    on.fixed("service_runs restart");
+    on
+}
+
+/// The same as the last step of an upgrade.
+pub(crate) fn upgrade(life: &dyn Lifecycle, node: &Node, on: Script) -> Step {
+    Step {
+        id: VERSION,
+        title: format!("upgrade {} to {} {} (restart its service)", node.name, life.name(), life.version()),
+        version: life.version(),
+        apply: restart(on),
+        undo: None,
     }
 }

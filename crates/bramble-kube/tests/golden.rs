@@ -265,7 +265,7 @@ fn k3s_is_told_how_it_begins() {
         }
         for first in [true, false] {
             let step = life.upgrade(&cluster.nodes[0], first);
-            assert_eq!(step.title, "upgrade kube0 to k3s 1.36.3+k3s1 (restart k3s)");
+            assert_eq!(step.title, "upgrade kube0 to k3s 1.36.3+k3s1 (restart its service)");
         }
     }
     insta::assert_snapshot!(all);

@@ -92,6 +92,8 @@ pub struct UnitSeen {
     pub load: String,
     /// `ActiveState`.
     pub active: String,
+    /// `SubState`.
+    pub sub: String,
     /// `UnitFileState`.
     pub enabled: String,
     /// `NeedDaemonReload`.
@@ -136,6 +138,13 @@ pub enum ObservationError {
     /// A line that this version does not know.
     #[error("the node's answer has a line that cannot be read: `{0}`")]
     Line(String),
+}
+
+impl UnitSeen {
+    /// Whether it runs, or is about to; one that starts again and again does not.
+    pub(crate) fn runs(&self) -> bool {
+        self.active == "active" || (self.active == "activating" && self.sub != "auto-restart")
+    }
 }
 
 impl Observation {
@@ -215,6 +224,7 @@ impl Observation {
                             match line.split_once('=') {
                                 Some(("LoadState", v)) => unit.load = v.to_owned(),
                                 Some(("ActiveState", v)) => unit.active = v.to_owned(),
+                                Some(("SubState", v)) => unit.sub = v.to_owned(),
                                 Some(("UnitFileState", v)) => unit.enabled = v.to_owned(),
                                 Some(("NeedDaemonReload", v)) => unit.stale = v == "yes",
                                 _ if line == "." => break,

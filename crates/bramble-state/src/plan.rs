@@ -512,7 +512,7 @@ impl Planner<'_> {
     fn unit(&mut self, unit: &Unit) {
         let seen = self.seen.units.get(&unit.name).cloned().unwrap_or_default();
         let enabled = matches!(seen.enabled.as_str(), "enabled" | "static" | "alias" | "indirect" | "generated");
-        let active = seen.active == "active" || !unit.running;
+        let active = seen.runs() || !unit.running;
         let pending = self.seen.pending.contains_key(&format!("restart.{}", unit.name));
         let restart = unit.running && (self.restart.contains(&unit.name) || pending);
         if enabled && active && !restart && !seen.stale {

@@ -184,7 +184,8 @@ pub fn observe_script(resources: &[Resource]) -> String {
     }
     if !wanted.units.is_empty() {
         script.fixed("echo units");
-        script.call("systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload --", &wanted.units);
+        script
+            .call("systemctl show -p LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload --", &wanted.units);
         script.fixed("echo .");
     }
     if !wanted.certificates.is_empty() {

@@ -200,6 +200,14 @@ pub(crate) async fn carry_out(
         let shared = join_facts(&*life, &surveys, agenda).await?;
         share.send_replace(shared);
     }
+    if let (Some(life), Some(_)) = (lifecycle(cluster, inputs), &restored) {
+        for session in surveys.iter().map(|survey| &survey.session).filter(|s| s.node.role == Role::ControlPlane) {
+            if agenda.tasks.get(&session.node.name) == Some(&Task::Join) {
+                session.say(Event::Waiting("its control plane to end".into()));
+                session.ask(&bramble_kube::stop_script(&*life), |_, _| {}).await?;
+            }
+        }
+    }
     let joining = agenda.tasks.iter().filter(|(_, task)| **task == Task::Join).map(|(name, _)| name.clone());
     let joining: Arc<BTreeSet<NodeName>> = Arc::new(joining.collect());
     let plane_turns = Arc::new(Semaphore::new(1));

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use bramble_kube::{Bundle, Inputs, LocalFile};
+use bramble_kube::{Bundle, Inputs, LocalFile, lifecycle};
 use bramble_spec::{Cluster, Cni, Distribution, K3s, KubeadmSource, Release, Severity, Sha256Digest, hex};
 use sha2::{Digest, Sha256};
 
@@ -229,12 +229,11 @@ impl Project {
         arches
     }
 
-    pub(crate) fn title(&self, printer: &Printer) -> String {
-        let kubernetes = match &self.cluster.distribution {
-            Distribution::Kubeadm(config) => format!("kubeadm {}", config.version),
-            Distribution::K3s(config) => format!("k3s {}", config.version),
-            Distribution::K0s(config) => format!("k0s {}", config.version),
-            Distribution::None => "no Kubernetes".to_owned(),
+    /// What the cluster is, in a line; with inputs it names the version that was chosen.
+    pub(crate) fn title(&self, inputs: &Inputs, printer: &Printer) -> String {
+        let kubernetes = match lifecycle(&self.cluster, inputs) {
+            Some(life) => format!("{} {}", life.name(), life.version()),
+            None => "no Kubernetes".to_owned(),
         };
         let name = printer.style(Style::Bold, self.cluster.name.as_str());
         format!("{name}: {kubernetes}, {} nodes", self.cluster.nodes.len())

@@ -99,6 +99,16 @@ fn a_highly_available_cluster_through_its_whole_life() {
         assert_ne!(rack.uid(1, &format!("node {}", rack.node(n))), *old, "node {n} has its old record");
     }
 
+    // A certificate that ends soon is renewed.
+    let resign = "cd /etc/kubernetes/pki && openssl x509 -in apiserver.crt -CA ca.crt -CAkey ca.key -CAserial /tmp/serial \
+                  -CAcreateserial -days 10 -out /tmp/short 2>/dev/null && cat /tmp/short >apiserver.crt && rm /tmp/short /tmp/serial";
+    rack.shell(&rack.node(3), resign);
+    let status = text(&rack.run(&["status"]));
+    assert!(status.contains("apiserver.crt ends in 9 days: run `bramble up`"), "{status}");
+    assert_eq!(rack.titles(), [format!("{}: renew the certificates", rack.node(3))]);
+    rack.go_up();
+    rack.assert_well();
+
     // A backup; then the data of all control planes are lost, and one board with them.
     fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), WORK).unwrap();
     rack.kubectl(1, "apply -f /root/work.yaml");

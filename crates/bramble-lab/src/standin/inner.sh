@@ -115,7 +115,7 @@ items:
     kind: Role
     metadata: { name: standin, namespace: kube-system }
     rules:
-      - { apiGroups: [""], resources: [configmaps], resourceNames: [standin], verbs: [get] }
+      - { apiGroups: [""], resources: [configmaps], resourceNames: [standin, standin-servers], verbs: [get] }
       - { apiGroups: [""], resources: [secrets], verbs: [get, create] }
   - apiVersion: rbac.authorization.k8s.io/v1
     kind: RoleBinding
@@ -253,6 +253,18 @@ publish() { # key=value…
         shift
     done
     admin -n kube-system create configmap standin --from-file "ca=$P/ca.crt" "$@" --dry-run=client -o json | admin apply -f - >/dev/null
+    admin -n kube-system create configmap standin-servers >/dev/null 2>&1 || :
+    admin -n kube-system patch configmap standin-servers --type merge -p "{ \"data\": { \"$NODE\": \"$IP\" } }" >/dev/null
+}
+
+# The address of a server that lives: etcd has no certificate for an address that moves.
+live_server() { # server token
+    for a in $(stranger "$1" "$2" -n kube-system get configmap standin-servers -o 'jsonpath={.data.*}'); do
+        if [ "$a" != "$IP" ] && curl -sk --max-time 2 -o /dev/null "https://$a:6443/"; then
+            echo "$a"
+            return
+        fi
+    done
 }
 
 of_cluster() { # key

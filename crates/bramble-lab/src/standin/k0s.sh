@@ -152,8 +152,7 @@ controller() {
         read_token "$TOKEN" controller
         fetch_keys "$server" "$token"
         inner_keys
-        h=${server#https://}
-        e=https://${h%:*}:2379
+        e=https://$(live_server "$server" "$token"):2379
         [ -z "$(etcd_ctl "$e" member list | awk -F', ' -v p="https://$IP:2380" '$4 == p')" ] || fatal 'etcdserver: Peer URLs already exists'
         join_etcd_as "$e" "$NODE"
     else

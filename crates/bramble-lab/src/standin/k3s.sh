@@ -124,8 +124,7 @@ join_etcd() {
     done
     fetch_keys "$url" "$(token_of "$token")"
     inner_keys
-    h=${url#https://}
-    e=https://${h%:*}:2379
+    e=https://$(live_server "$url" "$(token_of "$token")"):2379
     [ -z "$(member_of "$e" "$NODE")" ] || fatal 'duplicate node name found, please use a unique name for this node'
     name=$NODE-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')
     echo "$name" >"$K/server/db/name"

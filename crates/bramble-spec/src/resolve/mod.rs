@@ -176,7 +176,17 @@ impl Resolver {
                             format!("the API of {count} control planes answers only at the first one's address, {api}"),
                             places.control_planes.first().copied().unwrap_or(nodes_span),
                         )
-                        .help("give a free address of the subnet as `network: { api: … }`: it moves to a control plane that lives"),
+                        .help(match &distribution {
+                            // Agents of k3s and workers of k0s know all servers once they have joined.
+                            Distribution::K3s(_) | Distribution::K0s(_) => {
+                                "its nodes find the others by themselves, your kubectl does not; a free address of the \
+                                 subnet as `network: { api: … }` moves to a control plane that lives"
+                            }
+                            _ => {
+                                "give a free address of the subnet as `network: { api: … }`: it moves to a control \
+                                 plane that lives"
+                            }
+                        }),
                     );
                 }
                 if count > 1 && count.is_multiple_of(2) {

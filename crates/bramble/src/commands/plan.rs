@@ -34,7 +34,7 @@ impl Plan {
                 .collect();
             printer.json(&value);
         } else {
-            printer.result(project.title(printer));
+            printer.result(project.title(&inputs, printer));
             printer.result(show::plans(printer, &plans));
             for (name, message) in &obstacles {
                 printer.result(format!("{} {name}: {message}", printer.style(Style::Bad, "!")));

@@ -70,7 +70,7 @@ impl Status {
         if printer.format == Format::Json {
             printer.json(&json!({ "cluster": cluster.name, "well": !bad, "conditions": whole, "nodes": nodes }));
         } else {
-            printer.result(project.title(printer));
+            printer.result(project.title(&Inputs::default(), printer));
             let mut text = String::new();
             if !whole.is_empty() {
                 text.push_str(&lines(printer, "cluster", &whole));

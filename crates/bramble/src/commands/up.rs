@@ -108,7 +108,7 @@ impl Course {
             return without(&losses);
         }
         if printer.format == Format::Text && !printer.quiet {
-            printer.info(project.title(printer));
+            printer.info(project.title(&inputs, printer));
             printer.info(summary(printer, &plans));
         }
         if !self.yes && std::io::stdin().is_terminal() && changes > 0 && !printer.confirm("Make these changes?")? {

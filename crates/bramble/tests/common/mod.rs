@@ -118,10 +118,11 @@ impl Rack {
     /// A command of bramble on the rack's cluster file.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bramble();
-        command.arg("-f").arg(self.file()).args(args);
+        command.arg("-f").arg(self.file());
         if let Some(bundle) = &self.bundle {
             command.arg("--bundle").arg(bundle);
         }
+        command.args(args);
         command
     }
 
