@@ -23,8 +23,8 @@ pub use k0s::K0S;
 pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
 pub use members::{
-    Agenda, Leaver, Task, agenda, backup_script, ca, forget_script, give_back_script, members_script, objects_script,
-    restoration, stop_script, take_off_script, updated_script,
+    Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, forget_script, give_back_script, members_script,
+    objects_script, restoration, stop_script, take_off_script, updated_script,
 };
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, LocalFile, prepare};

@@ -195,10 +195,17 @@ pub fn objects_script(life: &dyn Lifecycle) -> String {
 /// Run on a control plane: no record of these nodes stays.
 pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> String {
     let mut script = Script::new();
-    script.fixed("set -e").append(&life.kubectl());
+    script.fixed("set -e").append(&life.kubectl()).fixed("api_answers 120");
     for (name, address) in nodes {
         script.call("forget_node", [name.as_str(), &address.to_string()]);
     }
+    script.as_str().to_owned()
+}
+
+/// Run on a control plane: whether its API answers now.
+pub fn answers_script(life: &dyn Lifecycle) -> String {
+    let mut script = life.kubectl();
+    script.fixed("kubectl_admin get --raw /readyz --request-timeout=5s >/dev/null");
     script.as_str().to_owned()
 }
 
@@ -213,6 +220,7 @@ pub fn stop_script(life: &dyn Lifecycle) -> String {
 /// Run on a control plane: the pods of a node go elsewhere, within so many seconds, or it is given back.
 pub fn take_off_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> String {
     let mut script = life.kubectl();
+    script.fixed("api_answers 120 || exit 1");
     script.call_with("take_off", [name.as_str(), &seconds.to_string()], "|| exit 1");
     script.as_str().to_owned()
 }

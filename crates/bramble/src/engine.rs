@@ -300,12 +300,24 @@ async fn write_members(cluster: &Cluster, agenda: &Agenda, outcome: &Outcome) ->
     Ok(())
 }
 
-/// A control plane of the cluster that runs: it speaks for the cluster.
-pub(crate) fn member_plane<'a>(surveys: &'a [Survey], agenda: &Agenda) -> anyhow::Result<&'a Survey> {
-    surveys
-        .iter()
-        .find(|survey| survey.session.node.role == Role::ControlPlane && agenda.is_member(&survey.session.node.name))
-        .ok_or_else(|| anyhow!("no control plane is part of the cluster"))
+/// A control plane of the cluster that runs: it speaks for the cluster. One whose API answers comes first.
+pub(crate) async fn member_plane<'a>(
+    life: &dyn Lifecycle,
+    surveys: &'a [Survey],
+    agenda: &Agenda,
+) -> anyhow::Result<&'a Survey> {
+    let member = |survey: &&Survey| {
+        survey.session.node.role == Role::ControlPlane && agenda.is_member(&survey.session.node.name)
+    };
+    let planes: Vec<&Survey> = surveys.iter().filter(member).collect();
+    if planes.len() > 1 {
+        for survey in &planes {
+            if survey.session.ask(&bramble_kube::answers_script(life), |_, _| {}).await.is_ok() {
+                return Ok(survey);
+            }
+        }
+    }
+    planes.first().copied().ok_or_else(|| anyhow!("no control plane is part of the cluster"))
 }
 
 /// What is known of joining before anybody begins: the secrets of a new cluster, or what a running one tells.
@@ -321,7 +333,7 @@ async fn join_facts(life: &dyn Lifecycle, surveys: &[Survey], agenda: &Agenda) -
     if joining.is_empty() {
         return Ok(shared);
     }
-    let plane = member_plane(surveys, agenda)?;
+    let plane = member_plane(life, surveys, agenda).await?;
     // A node that joins under an old name is refused while its old record says Ready, or while its dead member counts.
     let old = joining.iter().map(|node| (&node.name, node.address));
     plane

@@ -21,7 +21,7 @@ pub(crate) async fn all(
     printer: &Printer,
     progress: &Progress,
 ) -> anyhow::Result<Vec<String>> {
-    let plane = &member_plane(surveys, agenda)?.session;
+    let plane = &member_plane(life, surveys, agenda).await?.session;
     let nodes: Vec<Node> = agenda
         .leavers
         .iter()

@@ -52,7 +52,7 @@ const K0S: Life = Life {
     network: 14,
     build: "k0s.0",
     kubelet: "k0s",
-    open_secrets: "stat -c '%a %n' /etc/k0s/* 2>/dev/null | grep -v '^600 '; ls /run/bramble/k0s.token /run/systemd/system/k0s* 2>/dev/null",
+    open_secrets: "stat -c '%a %n' /etc/k0s/* 2>/dev/null | grep -v '^600 \\|/member$'; ls /run/bramble/k0s.token /run/systemd/system/k0s* 2>/dev/null",
     probe: "",
     members: "k0s etcd member-list | grep -o '\"[a-z0-9-]*\":\"https' | cut -d'\"' -f2",
     data: "var/lib/k0s/etcd",

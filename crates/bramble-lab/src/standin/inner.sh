@@ -2,6 +2,8 @@
 # that comes before this says where things are:
 # BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
 # DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's folder).
+# kubectl keeps what it knows of an API in the home folder.
+export HOME=$RUN
 export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
 
 say() { echo "$(date +%H:%M:%S) $*"; }
