@@ -76,6 +76,7 @@ impl Lifecycle for K0s<'_> {
             "/var/lib/cni",
             "/etc/cni",
             "/opt/cni",
+            "/opt/containerd",
             "/etc/bramble",
             "/var/log/pods",
             "/var/log/containers",

@@ -1,7 +1,8 @@
 # What the stand-ins have in common: the programs of a real Kubernetes, started as processes beside each other. The front
 # that comes before this says where things are:
 # BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
-# DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's folder).
+# DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's
+# folder), PLUGINS (that of its volume plugins), OPT (that of containerd's programs).
 # kubectl keeps what it knows of an API in the home folder.
 export HOME=$RUN
 export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
@@ -161,6 +162,8 @@ start_node() { # labels taints
     mkdir -p "$AGENT/etc" "$RUN/containerd" "$KUBELET"
     cat >"$AGENT/etc/containerd.toml" <<CONFIG
 version = 2
+[plugins."io.containerd.internal.v1.opt"]
+  path = "$OPT"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "$PAUSE"
   disable_apparmor = true
@@ -184,7 +187,7 @@ CONFIG
   "rotateCertificates": true, "syncFrequency": "5s", "evictionHard": { "imagefs.available": "1%", "nodefs.available": "1%" } }
 CONFIG
     child kubelet --config "$AGENT/etc/kubelet.json" --kubeconfig "$AGENT/kubelet.conf" \
-        ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --root-dir "$KUBELET" --hostname-override "$NODE" \
+        ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --root-dir "$KUBELET" --volume-plugin-dir "$PLUGINS" --hostname-override "$NODE" \
         --node-ip "$IP" --container-runtime remote --container-runtime-endpoint "unix://$RUN/containerd/containerd.sock" \
         ${1:+--node-labels "$1"} ${2:+--register-with-taints "$2"}
     n=0

@@ -16,6 +16,8 @@ DB=$K/etcd
 AGENT=$K/standin
 IMAGES=$K/images
 KUBELET=$K/kubelet
+PLUGINS=/usr/libexec/k0s/kubelet-plugins/volume/exec
+OPT=/opt/containerd
 SANS= BOOTSTRAP=
 if [ ! -e "$D" ]; then
     mkdir -p "$D.$$"

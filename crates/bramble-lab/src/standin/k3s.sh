@@ -18,6 +18,8 @@ DB=$K/server/db/etcd
 AGENT=$K/agent
 IMAGES=$AGENT/images
 KUBELET=/var/lib/kubelet
+PLUGINS=/usr/libexec/kubernetes/kubelet-plugins/volume/exec
+OPT=$AGENT/containerd
 SANS= BOOTSTRAP=
 if [ ! -e "$D" ]; then
     mkdir -p "$D.$$"

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bramble_kube::{ClusterReport, Condition, Inputs, State, lifecycle};
 use bramble_spec::{Cluster, Distribution, Node, Role};
@@ -28,11 +27,10 @@ impl Status {
         let cluster = &project.cluster;
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let kubernetes = cluster.distribution != Distribution::None;
-        let unasked = Arc::new(AtomicBool::new(kubernetes));
         let whole = Arc::new(cluster.clone());
         let work = move |session: NodeSession| {
-            // The first control plane that answers speaks for the cluster.
-            let asks = session.node.role == Role::ControlPlane && unasked.swap(false, Ordering::Relaxed);
+            // The first one whose API answers speaks for the cluster, but each has to answer.
+            let asks = kubernetes && session.node.role == Role::ControlPlane;
             let cluster = whole.clone();
             async move {
                 session.say(Event::Looking);
@@ -47,11 +45,23 @@ impl Status {
         let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
         progress.end();
         let mut fleet = fleet?;
-        let report = fleet.nodes.iter_mut().find_map(|(_, _, report)| report.take());
-        let report = report.unwrap_or_else(|| Err("no control plane can be reached".to_owned()));
+        let mut silent: BTreeMap<String, String> = BTreeMap::new();
+        let mut report = Err("no control plane can be reached".to_owned());
+        for (name, _, answer) in &mut fleet.nodes {
+            match answer.take() {
+                Some(Ok(known)) if report.is_err() => report = Ok(known),
+                Some(Err(why)) => {
+                    if report.is_err() {
+                        report = Err(why.clone());
+                    }
+                    silent.insert(name.to_string(), why);
+                }
+                _ => {}
+            }
+        }
         let mut nodes: BTreeMap<String, Vec<Condition>> = BTreeMap::new();
         for (name, seen, _) in fleet.nodes {
-            let conditions = match seen {
+            let mut conditions = match seen {
                 Ok(seen) => {
                     let known =
                         report.as_ref().ok().and_then(|r| r.nodes.iter().find(|node| node.name == name.as_str()));
@@ -59,6 +69,10 @@ impl Status {
                 }
                 Err(error) => vec![Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") }],
             };
+            // Where there is no other one the cluster's own condition says it.
+            if let (Some(why), true) = (silent.remove(name.as_str()), report.is_ok()) {
+                conditions.push(Condition { name: "ApiAnswers", state: State::Bad, reason: why });
+            }
             nodes.insert(name.to_string(), conditions);
         }
         for (node, error) in &fleet.lost {
