@@ -160,11 +160,9 @@ pub fn drain_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
     script.as_str().to_owned()
 }
 
-/// Forgets bootstrap tokens that bramble made: nothing needs them when all nodes have joined.
+/// Forgets tokens that bramble made: nothing needs them when all nodes have joined.
 pub fn forget_tokens_script(life: &dyn Lifecycle) -> String {
     let mut script = life.kubectl();
-    script.fixed(
-        "kubectl_admin -n kube-system delete secret --field-selector type=bootstrap.kubernetes.io/token >/dev/null",
-    );
+    script.fixed("forget_tokens");
     script.as_str().to_owned()
 }

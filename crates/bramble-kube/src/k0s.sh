@@ -79,8 +79,15 @@ tell_ca() {
 tell_tokens() { # role…
     for r in "$@"; do
         t=$(k0s token create --role "$r" --expiry 30m)
+        # It is a kubeconfig; the name of its token ends at the point.
+        echo "$t" | base64 -d | gzip -dc | grep -o '[a-z0-9]\{6\}\.[a-z0-9]\{16\}' | cut -d. -f1 >>/run/bramble/k0s.tokens
         echo "@fact $r-token $t"
     done
+}
+forget_tokens() {
+    [ -e /run/bramble/k0s.tokens ] || return 0
+    while read -r t; do k0s token invalidate "$t" >/dev/null; done </run/bramble/k0s.tokens
+    rm -f /run/bramble/k0s.tokens
 }
 
 k0s_init() { # backup role…

@@ -476,7 +476,8 @@ impl Kubeadm<'_> {
         let mut init = json!({
             "apiVersion": api, "kind": "InitConfiguration",
             "bootstrapTokens": [{
-                "token": secrets.get(TOKEN)?, "ttl": "1h0m0s", "usages": ["signing", "authentication"],
+                "token": secrets.get(TOKEN)?, "description": "bramble", "ttl": "1h0m0s",
+                "usages": ["signing", "authentication"],
                 "groups": ["system:bootstrappers:kubeadm:default-node-token"],
             }],
             "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },

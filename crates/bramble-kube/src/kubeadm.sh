@@ -139,6 +139,14 @@ kubeadm_join() {
     rm -f /run/bramble/kubeadm.yaml
 }
 
+# Those of others stay. With the second one goes what `kubeadm init --upload-certs` keeps for two hours.
+forget_tokens() {
+    for d in bramble 'Proxy for managing TTL for the kubeadm-certs secret'; do
+        kubectl_admin -n kube-system get secrets --field-selector type=bootstrap.kubernetes.io/token \
+            -o "jsonpath={range .items[?(@.data.description==\"$(printf %s "$d" | base64 -w0)\")]}{.metadata.name}{\"\n\"}{end}"
+    done | while read -r t; do kubectl_admin -n kube-system delete secret "$t" >/dev/null; done
+}
+
 # The certificates of the control planes, encrypted, for two hours.
 upload_certificates() {
     kubeadm init phase upload-certs --upload-certs --config /run/bramble/kubeadm.yaml >/dev/null

@@ -135,6 +135,7 @@ pub trait Lifecycle: Send + Sync {
     /// Shell functions for the scripts that run on a control plane:
     /// `kubectl_admin …`, kubectl as the cluster's administrator;
     /// `forget_node NAME ADDRESS`, after which no record of a node is left, nor its member of the datastore;
+    /// `forget_tokens`, after which those that this control plane made for nodes let nobody in any more;
     /// `snapshot_state FOLDER`, which puts all that makes the cluster what it is into a folder, and prints nothing;
     /// and those of `cluster.sh`.
     fn kubectl(&self) -> Script;

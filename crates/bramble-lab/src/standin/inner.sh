@@ -232,12 +232,12 @@ end_children() {
     children=
 }
 trap end_children EXIT
+trap 'exit 143' TERM INT
 
 # Tells systemd, and ends when one of the children does. Containers go on, as KillMode=process means.
 serve() {
     systemd-notify --ready "--status=up" 2>/dev/null || :
-    # shellcheck disable=SC2086
-    trap 'end_children; exit 0' TERM INT
+    trap 'exit 0' TERM INT
     while :; do
         for c in $children; do
             kill -0 "$c" 2>/dev/null || { say "a child ended"; exit 1; }

@@ -294,6 +294,10 @@ case "${1:-} ${2:-}" in
     shift 2
     token_create "$@"
     ;;
+'token invalidate')
+    admin -n kube-system delete secret "bootstrap-token-$3" --ignore-not-found >/dev/null
+    echo "token $3 deleted successfully"
+    ;;
 'etcd member-list')
     etcd_ctl https://127.0.0.1:2379 member list | awk -F', ' '
         { all = all (all == "" ? "" : ",") "\"" $3 "\":\"" $4 "\"" } END { print "{\"members\":{" all "}}" }'
