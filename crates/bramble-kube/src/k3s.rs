@@ -142,13 +142,12 @@ impl Lifecycle for K3s<'_> {
         secrets: &JoinFacts,
         restored: Option<&str>,
     ) -> Result<Step, MissingFact> {
-        let begin = if self.config.datastore == Datastore::Etcd { "cluster-init: true\n" } else { "" };
         let dns = if self.config.disable.iter().any(|component| component == "coredns") { "" } else { "coredns" };
         let address = node.address.to_string();
         let mut apply = self.on(node);
         apply.call(
             "k3s_init",
-            [secrets.get(TOKEN)?, secrets.get(AGENT_TOKEN)?, begin, &address, restored.unwrap_or_default(), dns],
+            [secrets.get(TOKEN)?, secrets.get(AGENT_TOKEN)?, &address, restored.unwrap_or_default(), dns],
         );
         apply.call("step_ends", [VERSION, &self.version()]);
         Ok(Step {
@@ -164,14 +163,13 @@ impl Lifecycle for K3s<'_> {
         let ca = facts.get(JoinFacts::CA)?;
         let moving = format!("https://{}:6443", self.cluster.network.api);
         let server = if keepalived::wanted(self.cluster) { &moving } else { facts.get(SERVER)? };
-        let begin = format!("server: {server}\n");
         // The digest of the CA in a token is what the cluster is known by.
         let (token, agent_token) = match node.role {
             Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
             _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
         };
         let mut apply = self.on(node);
-        apply.call("k3s_join", [&token, agent_token, &begin]);
+        apply.call("k3s_join", [token.as_str(), agent_token, server]);
         apply.call("step_ends", [VERSION, &self.version()]);
         Ok(Step {
             id: MEMBER,
@@ -269,6 +267,10 @@ impl K3s<'_> {
         let server = node.role == Role::ControlPlane;
         if server {
             one("agent-token-file", "/etc/rancher/k3s/agent-token");
+            if config.datastore == Datastore::Etcd {
+                // It says nothing to a server that was told with whom to begin, and takes SQLite's data along.
+                one("cluster-init", "true");
+            }
             one("cluster-cidr", &cluster.network.pods.to_string());
             one("service-cidr", &cluster.network.services.to_string());
             one("cluster-dns", &dns_address(cluster));

@@ -43,26 +43,26 @@ tell_how_to_join() { # address
 # The tokens are the cluster's own, and stay.
 forget_tokens() { :; }
 
-# k3s is told how it begins: with whom, and by which token.
-begin() { # token agent-token settings
+# k3s is told how it begins: with whom, if not alone, and by which token.
+begin() { # token agent-token server
     mkdir -p /etc/rancher/k3s/config.yaml.d
     (
         umask 077
         printf '%s' "$1" >/etc/rancher/k3s/token
         [ -z "$2" ] || printf '%s' "$2" >/etc/rancher/k3s/agent-token
-        printf '%s' "$3" >/etc/rancher/k3s/config.yaml.d/10-begin.yaml
+        [ -z "$3" ] || echo "server: $3" >/etc/rancher/k3s/config.yaml.d/10-begin.yaml
     )
 }
 
-k3s_init() { # token agent-token settings address backup component
+k3s_init() { # token agent-token address backup component
     leave_old
-    if [ -z "$5" ]; then begin "$1" "$2" "$3"; else k3s_restore "$5" "$3"; fi
+    if [ -z "$4" ]; then begin "$1" "$2" ''; else k3s_restore "$4"; fi
     service_runs start
-    tell_how_to_join "$4" >/run/bramble/facts
+    tell_how_to_join "$3" >/run/bramble/facts
     # The system's pods come a little later.
     n=0
-    until [ -z "$6" ] || [ -n "$(kubectl_admin -n kube-system get deployment "$6" --ignore-not-found -o name 2>/dev/null)" ]; do
-        [ "$n" -lt 120 ] || { echo "k3s does not bring its $6" >&2; return 1; }
+    until [ -z "$5" ] || [ -n "$(kubectl_admin -n kube-system get deployment "$5" --ignore-not-found -o name 2>/dev/null)" ]; do
+        [ "$n" -lt 120 ] || { echo "k3s does not bring its $5" >&2; return 1; }
         sleep 1; n=$((n + 1))
     done
     cat /run/bramble/facts
@@ -71,7 +71,7 @@ k3s_init() { # token agent-token settings address backup component
     rm -f /run/bramble/facts
 }
 
-k3s_join() { # token agent-token settings
+k3s_join() { # token agent-token server
     leave_old
     begin "$1" "$2" "$3"
     service_runs start
@@ -103,12 +103,12 @@ snapshot_state() { # folder
     fi
 }
 
-k3s_restore() { # archive settings
+k3s_restore() { # archive
     d=/var/lib/bramble/restore
     rm -rf "$d"
     mkdir -m 700 "$d"
     tar -C "$d" -xzf "$1"
-    begin "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/token")" "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/agent-token")" "$2"
+    begin "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/token")" "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/agent-token")" ''
     if [ -e "$d/etcd.db" ]; then
         # It ends with an error also when it has worked; its mark tells.
         timeout 600 k3s server --cluster-reset --cluster-reset-restore-path="$d/etcd.db" >"$d/log" 2>&1 || :

@@ -149,6 +149,8 @@ struct Shared {
     joinable: bool,
     /// The maker of the cluster gave up.
     broken: bool,
+    /// Control planes that are members and have yet to be what the cluster file says: others join after that.
+    unsettled: usize,
 }
 
 /// How a run ended.
@@ -208,6 +210,13 @@ pub(crate) async fn carry_out(
             }
         }
     }
+    let settling = |survey: &&Survey| {
+        let session = &survey.session;
+        let later = survey.plan.reboot.is_some();
+        session.node.role == Role::ControlPlane && agenda.is_member(&session.node.name) && !later
+    };
+    let unsettled = surveys.iter().filter(settling).count();
+    share.send_modify(|shared| shared.unsettled = unsettled);
     let joining = agenda.tasks.iter().filter(|(_, task)| **task == Task::Join).map(|(name, _)| name.clone());
     let joining: Arc<BTreeSet<NodeName>> = Arc::new(joining.collect());
     let plane_turns = Arc::new(Semaphore::new(1));
@@ -370,9 +379,12 @@ impl NodeTask {
     async fn run(self, survey: Survey) -> (NodeSession, Option<Task>, anyhow::Result<usize>) {
         let mut session = survey.session;
         let result = self.work(&mut session, survey.plan, survey.seen).await;
-        if result.is_err() && self.task == Some(Task::Init) {
-            self.share.send_modify(|shared| shared.broken = true);
-        }
+        let init = self.task == Some(Task::Init);
+        let settled = self.member && session.node.role == Role::ControlPlane;
+        self.share.send_modify(|shared| {
+            shared.broken |= init && result.is_err();
+            shared.unsettled -= usize::from(settled);
+        });
         (session, self.task, result)
     }
 
@@ -397,12 +409,12 @@ impl NodeTask {
             self.init(session, &*life, &seen).await?;
             return Ok(changes + 1);
         }
+        let facts = self.wait_until_joinable(session).await?;
         // Control planes join one after the other: etcd takes one new member at a time.
         let turn = match node.role {
             Role::ControlPlane => Some(self.plane_turns.acquire().await?),
             _ => None,
         };
-        let facts = self.wait_until_joinable(session).await?;
         let step = life.join(&node, &seen, &facts)?;
         session.apply(&bramble_state::plan(&[Resource::Step(step)], &seen), |_, _| {}).await?;
         drop(turn);
@@ -467,10 +479,11 @@ impl NodeTask {
 
     async fn wait_until_joinable(&self, session: &NodeSession) -> anyhow::Result<JoinFacts> {
         let mut receiver = self.share.subscribe();
-        if !receiver.borrow().joinable {
+        let ready = |shared: &Shared| shared.joinable && shared.unsettled == 0;
+        if !ready(&receiver.borrow()) {
             session.say(Event::Waiting("the control plane".into()));
         }
-        let shared = receiver.wait_for(|shared| shared.joinable || shared.broken).await?.clone();
+        let shared = receiver.wait_for(|shared| ready(shared) || shared.broken).await?.clone();
         if shared.broken {
             bail!("there is no control plane to join; it failed");
         }
