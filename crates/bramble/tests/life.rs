@@ -100,11 +100,13 @@ fn a_highly_available_cluster_through_its_whole_life() {
     }
 
     // A certificate that ends soon is renewed.
-    let resign = "cd /etc/kubernetes/pki && openssl x509 -in apiserver.crt -CA ca.crt -CAkey ca.key -CAserial /tmp/serial \
-                  -CAcreateserial -days 10 -out /tmp/short 2>/dev/null && cat /tmp/short >apiserver.crt && rm /tmp/short /tmp/serial";
+    let resign = "cd /etc/kubernetes/pki && c=apiserver-kubelet-client && exec 2>/dev/null && \
+                  openssl x509 -x509toreq -in $c.crt -signkey $c.key -out /tmp/csr && \
+                  openssl x509 -req -in /tmp/csr -CA ca.crt -CAkey ca.key -CAserial /tmp/serial -CAcreateserial -days 10 \
+                  -out /tmp/short && cat /tmp/short >$c.crt && rm /tmp/csr /tmp/short /tmp/serial";
     rack.shell(&rack.node(3), resign);
     let status = text(&rack.run(&["status"]));
-    assert!(status.contains("apiserver.crt ends in 9 days: run `bramble up`"), "{status}");
+    assert!(status.contains("apiserver-kubelet-client.crt ends in 9 days: run `bramble up`"), "{status}");
     assert_eq!(rack.titles(), [format!("{}: renew the certificates", rack.node(3))]);
     rack.go_up();
     rack.assert_well();
@@ -133,12 +135,16 @@ fn a_highly_available_cluster_through_its_whole_life() {
     assert_eq!(rack.uid(1, "deployment work"), work);
     assert_eq!(etcd_members(&rack, 1), names(&[1, 2, 3]));
     rack.assert_well();
-    upgrade(&rack);
     assert_code(&rack.run(&["down", "--yes"]), 0);
 }
 
-/// Under a workload with a disruption budget, which runs already.
-fn upgrade(rack: &Rack) {
+#[test]
+fn kubernetes_is_upgraded_under_a_workload() {
+    let rack = Rack::up("t-upgrade", &["--control-planes", "3", "--workers", "2", "--subnet", "10.78.11.0/24"]);
+    rack.go_up();
+    fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), WORK).unwrap();
+    rack.kubectl(1, "apply -f /root/work.yaml");
+
     // The budget of the workload is kept, and whom the user cordoned stays cordoned.
     wait_for("the workload", || rack.ready_pods(1) == Some(4));
     rack.kubectl(1, &format!("cordon {}", rack.node(5)));
@@ -182,4 +188,5 @@ fn upgrade(rack: &Rack) {
     assert_eq!([cordoned(1), cordoned(4), cordoned(5)], ["", "", "true"]);
     rack.kubectl(1, &format!("uncordon {}", rack.node(5)));
     rack.assert_well();
+    assert_code(&rack.run(&["down", "--yes"]), 0);
 }
