@@ -1,14 +1,14 @@
 //! The distribution `k0s`. What its source says is gathered in docs/distributions/k0s.md.
 
 use bramble_spec::{Cluster, Cni, Images, K0s as Config, Node, Role};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, VERSION, membership};
 use crate::prepare::Inputs;
-use crate::release::{self, Release, Upstream, arch};
+use crate::release::{self, Release, Upstream, arch, minor};
 
 /// k0s' part of a cluster's life.
 pub(crate) struct K0s<'a> {
@@ -50,17 +50,13 @@ fn short(arch: &str) -> &str {
     if arch == "armhf" { "arm" } else { arch }
 }
 
-fn minor(version: &str) -> u32 {
-    version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX)
-}
-
 impl Lifecycle for K0s<'_> {
     fn name(&self) -> &'static str {
         "k0s"
     }
 
     fn version(&self) -> String {
-        self.inputs.release.as_ref().map_or_else(|| self.config.version.to_string(), |release| release.version.clone())
+        release::version(self.inputs, &self.config.version)
     }
 
     fn kubelet_version(&self) -> String {
@@ -103,14 +99,11 @@ impl Lifecycle for K0s<'_> {
         if node.role == Role::ControlPlane {
             all.push(Resource::File(File { mode: "600".into(), ..File::new(CONFIG, self.settings(node)) }));
             reads.push(CONFIG.to_owned());
-            let text = "#!/bin/sh\n# Written by bramble.\nexec k0s kubectl \"$@\"\n";
-            all.push(Resource::File(File { mode: "755".into(), ..File::new("/usr/local/bin/kubectl", text) }));
+            all.push(release::kubectl(self));
         }
         all.push(Resource::File(File::new(&unit, self.unit(node, seen))));
         reads.push(unit);
-        // Before it is a member there is nobody that it could run with.
-        let running = seen.done(MEMBER).is_some();
-        all.push(Resource::Unit(Unit { running, ..Unit::new(service, reads) }));
+        all.push(release::service(service, reads, seen));
         all.push(Resource::Certificates(self.certificates(node)));
         all
     }

@@ -56,8 +56,8 @@ remove_users() {
     rm -rf "$B/k0s.users"
 }
 
-# The token, and leave to start, are given to this start alone: once a node has joined it is not asked for again, and a controller's gives the
-# keys of the cluster away.
+# The token, and leave to start, are given to this start alone: once a node has joined the token is not asked for again,
+# and a controller's gives the keys of the cluster away.
 J=/run/systemd/system/$service.service.d
 with_token() { # token
     private_file /run/bramble/k0s.token "$1"

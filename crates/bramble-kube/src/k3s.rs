@@ -1,7 +1,7 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
 use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
 
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
@@ -56,7 +56,7 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn version(&self) -> String {
-        self.inputs.release.as_ref().map_or_else(|| self.config.version.to_string(), |release| release.version.clone())
+        release::version(self.inputs, &self.config.version)
     }
 
     fn folders(&self) -> &'static [&'static str] {
@@ -103,16 +103,13 @@ impl Lifecycle for K3s<'_> {
             reads.push(REGISTRIES.into());
         }
         if node.role == Role::ControlPlane {
-            let text = "#!/bin/sh\n# Written by bramble.\nexec k3s kubectl \"$@\"\n";
-            all.push(Resource::File(File { mode: "755".into(), ..File::new("/usr/local/bin/kubectl", text) }));
+            all.push(release::kubectl(self));
         }
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
         all.push(Resource::File(File::new(&unit, unit_text(node))));
         reads.push(unit);
-        // Before it is a member there is nobody that it could run with.
-        let running = seen.done(MEMBER).is_some();
-        all.push(Resource::Unit(Unit { running, ..Unit::new(service, reads) }));
+        all.push(release::service(service, reads, seen));
         if keepalived::holds(self.cluster, node) {
             all.extend(keepalived::resources(self.cluster, node, seen, self.api_probe()));
         }
@@ -254,7 +251,6 @@ impl K3s<'_> {
     /// The text of config.yaml: for servers what must be the same on all of them, for each what is its own.
     fn settings(&self, node: &Node, seen: &Observation) -> String {
         let (cluster, config) = (self.cluster, self.config);
-        let minor = self.version().split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX);
         let mut text = "# Written by bramble. The keys are the flags of `k3s server` and `k3s agent`.\n".to_owned();
         let mut one = |key: &str, value: &str| text.push_str(&format!("{key}: {}\n", quoted(value)));
         one("node-name", node.name.as_str());
@@ -283,7 +279,7 @@ impl K3s<'_> {
             );
         }
         let mut kubelet = Vec::new();
-        if seen.facts.cgroup == 1 && minor >= 35 {
+        if seen.facts.cgroup == 1 && release::minor(&self.version()) >= 35 {
             kubelet.push("fail-cgroupv1=false".to_owned());
         }
         let mut proxy = Vec::new();

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::{Arch, Node};
-use bramble_state::{Blob, BlobSource, Observation, Resource, Script, Step};
+use bramble_spec::{Arch, Node, Release as Wanted};
+use bramble_state::{Blob, BlobSource, File, Observation, Resource, Script, Step, Unit};
 
-use crate::lifecycle::{Lifecycle, VERSION};
-use crate::prepare::LocalFile;
+use crate::lifecycle::{Lifecycle, MEMBER, VERSION};
+use crate::prepare::{Inputs, LocalFile};
 
 /// An image with a small HTTP server and client, from where everybody can pull it.
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.36";
@@ -103,4 +103,25 @@ pub(crate) fn upgrade(life: &dyn Lifecycle, node: &Node, on: Script) -> Step {
         apply: restart(on),
         undo: None,
     }
+}
+
+/// The version of the release that was chosen; before that, the wish as it was written.
+pub(crate) fn version(inputs: &Inputs, wanted: &Wanted) -> String {
+    inputs.release.as_ref().map_or_else(|| wanted.to_string(), |release| release.version.clone())
+}
+
+/// The `36` of `1.36.3+k3s1`; of a channel without a number, more than any.
+pub(crate) fn minor(version: &str) -> u32 {
+    version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX)
+}
+
+/// The kubectl that a distribution's own program has in it, under its own name.
+pub(crate) fn kubectl(life: &dyn Lifecycle) -> Resource {
+    let text = format!("#!/bin/sh\n# Written by bramble.\nexec {} kubectl \"$@\"\n", life.name());
+    Resource::File(File { mode: "755".into(), ..File::new("/usr/local/bin/kubectl", text) })
+}
+
+/// The distribution's one service. Before its node is a member there is nobody that it could run with.
+pub(crate) fn service(name: &str, reads: Vec<String>, seen: &Observation) -> Resource {
+    Resource::Unit(Unit { running: seen.done(MEMBER).is_some(), ..Unit::new(name, reads) })
 }
