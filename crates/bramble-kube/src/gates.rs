@@ -114,15 +114,17 @@ pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle, image: &str) -> Str
 clean() { kubectl_admin delete namespace bramble-smoke --ignore-not-found --wait="$1" --timeout=60s >/dev/null; }
 fail() { echo "$1" >&2; k get pods -o wide >&2; k describe pods 2>/dev/null | sed -n '/^Events:/,$p' | tail -n 15 >&2; clean false; exit 1; }
 clean true
+rm -rf /run/bramble/smoke
+mkdir /run/bramble/smoke
 kubectl_admin apply -f /run/bramble/smoke.json >/dev/null || fail 'the smoke test cannot be applied'
 k rollout status daemonset/smoke --timeout=120s >/dev/null || fail 'a pod of the smoke test does not become ready'
-k get pods -l app=bramble-smoke -o 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIP}{"\n"}{end}' >/run/bramble/smoke.pods
+k get pods -l app=bramble-smoke -o 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIP}{"\n"}{end}' >/run/bramble/smoke/pods
 service=$(k get service smoke -o 'jsonpath={.spec.clusterIP}')
 count=0
-while read -r pod node address; do count=$((count + 1)); done </run/bramble/smoke.pods
+while read -r pod node address; do count=$((count + 1)); done </run/bramble/smoke/pods
 [ "$count" = "$nodes" ] || fail "there are $count pods of the smoke test on $nodes nodes"
 targets=
-while read -r pod node address; do targets="$targets $node=http://$address:8080/node"; done </run/bramble/smoke.pods
+while read -r pod node address; do targets="$targets $node=http://$address:8080/node"; done </run/bramble/smoke/pods
 # Each pod asks every pod and the service, all pods at once. A kube-proxy whose connection to the API died with another
 # control plane learns that after 45 seconds (30 without a word, 15 for the answer to its ping).
 while read -r pod node address; do
@@ -135,15 +137,16 @@ while read -r pod node address; do
                 sleep 0.5
             done
             [ "$name" = service ] || [ "$got" = "$name" ] || { echo "$url answers as $got instead of $name"; exit 1; }
-        done' sh $targets "service=http://$service/node" </dev/null >"/run/bramble/smoke.$node" 2>&1 || echo failed >>"/run/bramble/smoke.$node" &
-done </run/bramble/smoke.pods
+        done' sh $targets "service=http://$service/node" </dev/null >"/run/bramble/smoke/said.$node" 2>&1 || : >"/run/bramble/smoke/failed.$node" &
+done </run/bramble/smoke/pods
 wait
 bad=
 while read -r pod node address; do
-    [ ! -s "/run/bramble/smoke.$node" ] || bad="$bad
-from $node: $(cat "/run/bramble/smoke.$node")"
-done </run/bramble/smoke.pods
-rm -f /run/bramble/smoke.*
+    # A shell also speaks of a try that was ended: only its end tells.
+    [ ! -e "/run/bramble/smoke/failed.$node" ] || bad="$bad
+from $node: $(cat "/run/bramble/smoke/said.$node")"
+done </run/bramble/smoke/pods
+rm -rf /run/bramble/smoke /run/bramble/smoke.json
 [ -z "$bad" ] || fail "the pod network does not work:$bad"
 clean true
 step_ends smoke "$mark"
