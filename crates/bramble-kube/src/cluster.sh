@@ -27,6 +27,9 @@ leave_old() {
     reset_kubernetes
 }
 
+# The marks of a membership that is over.
+forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"; }
+
 # Moves the pods off a node. Evictions honour disruption budgets; whom the user cordoned stays cordoned later.
 take_off() { # node seconds
     if [ "$(kubectl_admin get node "$1" -o 'jsonpath={.spec.unschedulable}')" != true ]; then

@@ -14,6 +14,9 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
     script.append(&adopt(cluster, 120));
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
     script.fixed("echo '@fact gate nodes-appeared'");
+    for node in &cluster.nodes {
+        script.append(&life.introduce(node));
+    }
     script.call("kubectl_admin wait --for=condition=Ready --timeout=180s node", &names);
     script.fixed(
         r#"echo '@fact gate nodes-ready'
@@ -150,7 +153,9 @@ rm -rf /run/bramble/smoke /run/bramble/smoke.json
 [ -z "$bad" ] || fail "the pod network does not work:$bad"
 clean true
 step_ends smoke "$mark"
-echo "@fact smoke $((count * count)) paths between pods, $count through the service""#,
+paths="$((count * count)) paths"
+[ "$count" != 1 ] || paths='1 path'
+echo "@fact smoke $paths between pods, $count through the service""#,
     );
     script.as_str().to_owned()
 }

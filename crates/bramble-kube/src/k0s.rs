@@ -37,6 +37,7 @@ pub const K0S: Upstream = Upstream {
         ..=35 => format!("k0s-airgap-bundle-v{version}-{}", short(arch)),
         _ => format!("k0s-airgap-bundle-v{version}-linux-{}.tar", short(arch)),
     },
+    store: false,
 };
 
 const PROGRAM: &str = "/usr/local/bin/k0s";
@@ -99,7 +100,7 @@ impl Lifecycle for K0s<'_> {
         if node.role == Role::ControlPlane {
             all.push(Resource::File(File { mode: "600".into(), ..File::new(CONFIG, self.settings(node)) }));
             reads.push(CONFIG.to_owned());
-            all.push(release::kubectl(self));
+            all.push(release::kubectl(self.name()));
         }
         all.push(Resource::File(File::new(&unit, self.unit(node, seen))));
         reads.push(unit);

@@ -46,7 +46,7 @@ reset_kubernetes() {
     rm -rf /run/k0s /etc/k0s/member
     [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
     forget_token
-    rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
+    forget_cluster
 }
 
 remove_users() {
@@ -104,12 +104,11 @@ k0s_init() { # backup role…
     shift
     : >/etc/k0s/member
     service_runs start
-    tell_ca >/run/bramble/facts
-    cat /run/bramble/facts
+    ca=$(tell_ca)
+    echo "$ca"
     tell_tokens "$@"
     echo '@fact joinable yes'
-    step_ends ca-hash "$(sed -n 's/^@fact ca-hash //p' /run/bramble/facts)"
-    rm -f /run/bramble/facts
+    step_ends ca-hash "${ca##* }"
 }
 
 k0s_join() { # token address

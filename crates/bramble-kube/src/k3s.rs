@@ -32,6 +32,7 @@ pub const K3S: Upstream = Upstream {
         arch => format!("k3s-{arch}"),
     },
     archive: |_, arch| format!("k3s-airgap-images-{}.tar.zst", if arch == "armhf" { "arm" } else { arch }),
+    store: false,
 };
 
 /// The name of the fact that lets servers in.
@@ -103,7 +104,7 @@ impl Lifecycle for K3s<'_> {
             reads.push(REGISTRIES.into());
         }
         if node.role == Role::ControlPlane {
-            all.push(release::kubectl(self));
+            all.push(release::kubectl(self.name()));
         }
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
@@ -111,7 +112,7 @@ impl Lifecycle for K3s<'_> {
         reads.push(unit);
         all.push(release::service(service, reads, seen));
         if keepalived::holds(self.cluster, node) {
-            all.extend(keepalived::resources(self.cluster, node, seen, self.api_probe()));
+            all.extend(keepalived::resources(self.cluster, node, seen, self));
         }
         all.push(Resource::Certificates(self.certificates(node)));
         all
@@ -269,7 +270,7 @@ impl K3s<'_> {
             }
             one("cluster-cidr", &cluster.network.pods.to_string());
             one("service-cidr", &cluster.network.services.to_string());
-            one("cluster-dns", &dns_address(cluster));
+            one("cluster-dns", &release::service_address(cluster, 10).to_string());
             one(
                 "flannel-backend",
                 match cluster.network.cni {
@@ -316,11 +317,6 @@ impl K3s<'_> {
 /// A text of YAML. JSON's are.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// The tenth address of the services' range, as k3s would choose.
-fn dns_address(cluster: &Cluster) -> String {
-    std::net::Ipv4Addr::from(u32::from(cluster.network.services.network()) + 10).to_string()
 }
 
 fn kind(node: &Node) -> &'static str {

@@ -19,7 +19,7 @@ reset_kubernetes() {
     rm -rf /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
         /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d
     [ ! -d "$K/agent" ] || find "$K/agent" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
-    rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
+    forget_cluster
 }
 
 runs() { [ "$(systemctl is-active "$service")" = active ]; }
@@ -58,17 +58,16 @@ k3s_init() { # token agent-token address backup component
     leave_old
     if [ -z "$4" ]; then begin "$1" "$2" ''; else k3s_restore "$4"; fi
     service_runs start
-    tell_how_to_join "$3" >/run/bramble/facts
+    facts=$(tell_how_to_join "$3")
     # The system's pods come a little later.
     n=0
     until [ -z "$5" ] || [ -n "$(kubectl_admin -n kube-system get deployment "$5" --ignore-not-found -o name 2>/dev/null)" ]; do
         [ "$n" -lt 120 ] || { echo "k3s does not bring its $5" >&2; return 1; }
         sleep 1; n=$((n + 1))
     done
-    cat /run/bramble/facts
+    echo "$facts"
     echo '@fact joinable yes'
-    step_ends ca-hash "$(sed -n 's/^@fact ca-hash //p' /run/bramble/facts)"
-    rm -f /run/bramble/facts
+    step_ends ca-hash "$(echo "$facts" | sed -n 's/^@fact ca-hash //p')"
 }
 
 k3s_join() { # token agent-token server

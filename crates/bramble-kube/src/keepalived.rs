@@ -3,6 +3,8 @@
 use bramble_spec::{Cluster, Node, Role};
 use bramble_state::{File, Observation, Resource, Unit};
 
+use crate::lifecycle::Lifecycle;
+
 const CONFIG: &str = "/etc/keepalived/keepalived.conf";
 const CHECK: &str = "/etc/bramble/api-answers";
 
@@ -22,9 +24,8 @@ pub(crate) fn holds(cluster: &Cluster, node: &Node) -> bool {
 }
 
 /// What a control plane has so that the address is where the API answers. All have the same priority, and more while
-/// their API answers (`probe`: what curl needs to be told so): the address stays where it is until it must go, and does
-/// not come back by itself.
-pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, probe: &str) -> Vec<Resource> {
+/// their API answers: the address stays where it is until it must go, and does not come back by itself.
+pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, life: &dyn Lifecycle) -> Vec<Resource> {
     let here = node.address.to_string();
     let interface =
         seen.facts.addresses.iter().find(|(address, _)| *address == here).map_or("eth0", |(_, interface)| interface);
@@ -44,9 +45,12 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, prob
          virtual_ipaddress {{\n        {api}/32\n    }}\n    track_script {{\n        api_answers\n    }}\n}}\n",
         name = node.name,
     );
+    let member = if life.begins_alone() { "[ -e /var/lib/bramble/done/kubernetes ] || exit 1\n" } else { "" };
     let check = format!(
-        "#!/bin/sh\n# Written by bramble: does the API of this control plane answer?\n\
-         exec curl -sfk --max-time 2{probe} -o /dev/null https://127.0.0.1:6443/readyz\n"
+        "#!/bin/sh\n# Written by bramble: does the API of this control plane answer?\n{member}\
+         exec curl -sfk --max-time 2{} -o /dev/null https://127.0.0.1:{}/readyz\n",
+        life.api_probe(),
+        life.api_port()
     );
     vec![
         Resource::File(File { mode: "755".into(), ..File::new(CHECK, check) }),

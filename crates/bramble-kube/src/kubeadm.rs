@@ -136,7 +136,7 @@ impl Lifecycle for Kubeadm<'_> {
             all.extend(routed::resources(self.cluster, node));
         }
         if keepalived::holds(self.cluster, node) {
-            all.extend(keepalived::resources(self.cluster, node, seen, self.api_probe()));
+            all.extend(keepalived::resources(self.cluster, node, seen, self));
         }
         all.push(Resource::Certificates(self.certificates(node)));
         all

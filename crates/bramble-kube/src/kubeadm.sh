@@ -36,7 +36,7 @@ reset_kubernetes() {
     fi
     rm -rf /etc/kubernetes/* /var/lib/etcd/*
     remove_pods_network
-    rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"
+    forget_cluster
 }
 
 was_member() { [ -e /etc/kubernetes/kubelet.conf ]; }

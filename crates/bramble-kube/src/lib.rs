@@ -11,6 +11,7 @@ mod keepalived;
 mod kubeadm;
 mod lifecycle;
 mod members;
+mod microk8s;
 mod preflight;
 mod prepare;
 mod release;
@@ -26,9 +27,10 @@ pub use members::{
     Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, forget_script, give_back_script, members_script,
     objects_script, restoration, stop_script, take_off_script, updated_script,
 };
+pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, LocalFile, prepare};
-pub use release::{Release, Upstream};
+pub use release::{Release, Upstream, minor};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
     watched,

@@ -9,6 +9,7 @@ use bramble_state::{Certificates, File, Observation, Resource, Script, Step};
 use crate::k0s::K0s;
 use crate::k3s::K3s;
 use crate::kubeadm::Kubeadm;
+use crate::microk8s::MicroK8s;
 use crate::prepare::Inputs;
 
 /// The mark that a node is part of a cluster: as what, and the digest of the cluster's CA.
@@ -25,7 +26,7 @@ pub struct JoinFacts(BTreeMap<String, String>);
 /// What a node needs to join, and nobody told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the control plane did not tell the {0} that a node needs to join; run bramble again")]
-pub struct MissingFact(&'static str);
+pub struct MissingFact(pub(crate) &'static str);
 
 impl JoinFacts {
     /// The name of the fact that holds the digest of the cluster's CA.
@@ -143,6 +144,22 @@ pub trait Lifecycle: Send + Sync {
     /// The administrator's kubeconfig on a control plane.
     fn admin_config(&self) -> &'static str;
 
+    /// The port at which control planes' APIs answer.
+    fn api_port(&self) -> u16 {
+        6443
+    }
+
+    /// Whether a control plane is a cluster of its own first, and its API answers before it has joined.
+    fn begins_alone(&self) -> bool {
+        false
+    }
+
+    /// Run on a control plane when this node has registered: tells what a node of this distribution cannot say of itself
+    /// when it joins. Nothing if it can.
+    fn introduce(&self, _: &Node) -> Script {
+        Script::new()
+    }
+
     /// What curl needs besides the address to be told by the API of its own node that it is ready: arguments, each with
     /// a space before it.
     fn api_probe(&self) -> &'static str {
@@ -163,6 +180,7 @@ pub fn lifecycle<'a>(cluster: &'a Cluster, inputs: &'a Inputs) -> Option<Box<dyn
         Distribution::Kubeadm(config) => Some(Box::new(Kubeadm { cluster, config, inputs })),
         Distribution::K3s(config) => Some(Box::new(K3s { cluster, config, inputs })),
         Distribution::K0s(config) => Some(Box::new(K0s { cluster, config, inputs })),
+        Distribution::MicroK8s(config) => Some(Box::new(MicroK8s { cluster, config, inputs })),
         Distribution::None => None,
     }
 }

@@ -248,6 +248,7 @@ give_back "$name""#,
 /// Run on a control plane that was changed: waits until its own API answers.
 pub fn updated_script(life: &dyn Lifecycle, address: Ipv4Addr) -> String {
     let mut script = life.kubectl();
-    script.call_with("api_answers", ["120", &format!("--server=https://{address}:6443")], "|| exit 1");
+    let server = format!("--server=https://{address}:{}", life.api_port());
+    script.call_with("api_answers", ["120", &server], "|| exit 1");
     script.as_str().to_owned()
 }

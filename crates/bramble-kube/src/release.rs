@@ -1,8 +1,9 @@
 //! Releases of distributions: where they are published, and what is known of one.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use bramble_spec::{Arch, Node, Release as Wanted};
+use bramble_spec::{Arch, Cluster, Node, Release as Wanted};
 use bramble_state::{Blob, BlobSource, File, Observation, Resource, Script, Step, Unit};
 
 use crate::lifecycle::{Lifecycle, MEMBER, VERSION};
@@ -28,8 +29,11 @@ pub struct Upstream {
     pub architectures: &'static [&'static str],
     /// The program of a version for an architecture.
     pub program: fn(version: &str, arch: &str) -> String,
-    /// The archive of its images.
+    /// The archive of its images; upstream may have none.
     pub archive: fn(version: &str, arch: &str) -> String,
+    /// Whether it is the snap store, which has neither digests nor names of images beside the program: bramble writes
+    /// them down itself.
+    pub store: bool,
 }
 
 /// A release of a distribution: what upstream publishes of it.
@@ -41,11 +45,34 @@ pub struct Release {
     pub files: BTreeMap<String, LocalFile>,
     /// The names of its images.
     pub images: Vec<String>,
+    /// Where files are that do not lie beside the others, by name.
+    pub urls: BTreeMap<String, String>,
     /// Whether nodes have to do without the network.
     pub offline: bool,
 }
 
 impl Upstream {
+    /// The files of a release for an architecture: its program with what that needs, and the archive of its images.
+    pub fn files(&self, release: &Release, arch: &str) -> Vec<String> {
+        if self.store {
+            let own =
+                |name: &&String| name.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with(&format!("_{arch}")));
+            return release.files.keys().filter(own).cloned().collect();
+        }
+        vec![(self.program)(&release.version, arch), (self.archive)(&release.version, arch)]
+    }
+
+    /// The text of one of the files that describe a release, where upstream has none.
+    pub fn described(&self, release: &Release, file: &str) -> String {
+        let arches = || self.architectures.iter().filter(|arch| (self.digests)(arch) == file);
+        let digests = arches().flat_map(|arch| self.files(release, arch));
+        let lines = digests.filter_map(|name| Some(format!("{}  {name}\n", release.files.get(&name)?.sha256)));
+        match arches().next() {
+            Some(_) => lines.collect(),
+            None => release.images.iter().map(|image| format!("{image}\n")).collect(),
+        }
+    }
+
     /// What stands against a node whose system no program of the release runs on.
     pub(crate) fn check(&self, release: Option<&Release>, node: &Node, seen: &Observation) -> Option<String> {
         let arch = seen.facts.arch.as_str();
@@ -111,13 +138,18 @@ pub(crate) fn version(inputs: &Inputs, wanted: &Wanted) -> String {
 }
 
 /// The `36` of `1.36.3+k3s1`; of a channel without a number, more than any.
-pub(crate) fn minor(version: &str) -> u32 {
+pub fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX)
 }
 
+/// The address with this number among the services: the first one is that of the API, the tenth that of DNS.
+pub(crate) fn service_address(cluster: &Cluster, number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(cluster.network.services.network()) + number)
+}
+
 /// The kubectl that a distribution's own program has in it, under its own name.
-pub(crate) fn kubectl(life: &dyn Lifecycle) -> Resource {
-    let text = format!("#!/bin/sh\n# Written by bramble.\nexec {} kubectl \"$@\"\n", life.name());
+pub(crate) fn kubectl(program: &str) -> Resource {
+    let text = format!("#!/bin/sh\n# Written by bramble.\nexec {program} kubectl \"$@\"\n");
     Resource::File(File { mode: "755".into(), ..File::new("/usr/local/bin/kubectl", text) })
 }
 

@@ -168,14 +168,14 @@ pub fn node_conditions(cluster: &Cluster, seen: &Observation, report: Option<&No
 
 /// How the cluster as a whole stands; `Err` says why its API could not be asked.
 pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str>) -> Vec<Condition> {
-    if cluster.distribution == Distribution::None {
-        return Vec::new();
-    }
+    let inputs = Inputs::default();
+    let Some(life) = lifecycle(cluster, &inputs) else { return Vec::new() };
     let report = match report {
         Err(why) => return vec![condition("ApiAnswers", State::Bad, why)],
         Ok(report) => report,
     };
-    let mut found = vec![condition("ApiAnswers", State::Good, format!("https://{}:6443", cluster.network.api))];
+    let address = format!("https://{}:{}", cluster.network.api, life.api_port());
+    let mut found = vec![condition("ApiAnswers", State::Good, address)];
     let ready = report.nodes.iter().filter(|node| node.ready.is_ok()).count();
     let state = if ready == cluster.nodes.len() { State::Good } else { State::Bad };
     found.push(condition("NodesReady", state, format!("{ready} of {}", cluster.nodes.len())));

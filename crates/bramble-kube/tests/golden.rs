@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bramble_kube::{Inputs, JoinFacts, LocalFile, Release, lifecycle, prepare};
@@ -176,6 +177,68 @@ fn k0s_is_told_how_it_begins() {
     insta::assert_snapshot!(all);
 }
 
+/// A release of MicroK8s, as it comes from the store or out of a bundle.
+fn microk8s_release(version: &str) -> Inputs {
+    let mut inputs = k3s_release();
+    let release = inputs.release.as_mut().unwrap();
+    let file = release.files["k3s"].clone();
+    release.version = version.to_owned();
+    release.offline = true;
+    let names =
+        ["core22", "microk8s", "snapd"].map(|snap| [format!("{snap}_arm64.snap"), format!("{snap}_arm64.assert")]);
+    let names = names.into_iter().flatten().chain(["images_arm64.tar".to_owned()]);
+    release.files = names.map(|name| (name, file.clone())).collect();
+    inputs
+}
+
+#[test]
+fn microk8s_nodes_are_given_their_files() {
+    let inputs = microk8s_release("1.36.3+r9123");
+    let mut cluster = of("microk8s: { version: \"1.36\" }", 3);
+    cluster.network.api = "10.0.0.9".parse().unwrap();
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    assert_eq!((life.kubelet_version().as_str(), life.api_port()), ("1.36.3", 16443));
+    let new = seen("1.6.20");
+    let mut all = String::new();
+    for node in [1, 3] {
+        all.push_str(&format!(
+            "=== {}, packages {:?}\n",
+            cluster.nodes[node].name,
+            life.packages(&cluster.nodes[node], &new).install
+        ));
+        all.push_str(&given(&cluster, &inputs, node, &new));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn microk8s_is_told_how_it_begins() {
+    let inputs = microk8s_release("1.36.3+r9123");
+    let cluster = of("microk8s: { version: \"1.36\" }", 3);
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    let mut facts = life.secrets([7; 64]);
+    let step = life.init(&cluster.nodes[0], &seen(""), &facts, Some("/var/lib/bramble/blobs/state")).unwrap();
+    assert!(step.apply.as_str().contains("\nsnaps='snapd core22 microk8s'\n"), "each after those that it needs");
+    let mut all = calls(step.apply.as_str()).to_owned();
+    let joining: Vec<_> = cluster.nodes.iter().skip(2).collect();
+    all.push_str(life.join_facts(&cluster.nodes[1], &seen(""), &joining, &facts).unwrap().as_str());
+    facts.set(JoinFacts::CA, &"cd".repeat(32));
+    facts.set("agent", "10.0.0.50:25000");
+    facts.set("tokens", &format!("{}=AAA/111 {}=BBB/222", cluster.nodes[1].name, cluster.nodes[3].name));
+    for node in [1, 3] {
+        all.push_str(calls(life.join(&cluster.nodes[node], &seen(""), &facts).unwrap().apply.as_str()));
+    }
+    let missing = life.join(&cluster.nodes[2], &seen(""), &facts).unwrap_err().to_string();
+    assert!(missing.contains("tokens"), "{missing}");
+    all.push_str(life.introduce(&cluster.nodes[3]).as_str());
+    all.push_str(calls(life.upgrade(&cluster.nodes[3], true).apply.as_str()));
+    let mut other = cluster.clone();
+    other.network.services = "10.96.0.0/12".parse().unwrap();
+    let life = lifecycle(&other, &inputs).unwrap();
+    all.push_str(calls(life.init(&cluster.nodes[0], &seen(""), &facts, None).unwrap().apply.as_str()));
+    insta::assert_snapshot!(all);
+}
+
 /// What k3s publishes of a release.
 fn k3s_release() -> Inputs {
     let file = |name: &str| {
@@ -188,6 +251,7 @@ fn k3s_release() -> Inputs {
         version: "1.36.3+k3s1".into(),
         files: names.chain(archives).map(|name| file(&name)).collect(),
         images: vec!["docker.io/rancher/mirrored-library-busybox:1.37.0".into()],
+        urls: BTreeMap::new(),
         offline: false,
     };
     Inputs { release: Some(release), ..Inputs::default() }

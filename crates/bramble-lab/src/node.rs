@@ -102,6 +102,10 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let base_lib = rack.base.join("var/lib");
     let own_lib = dir.join("var-lib");
     run("cp", &["-a", &base_lib.to_string_lossy(), &own_lib.to_string_lossy()])?;
+    if rack.snapd {
+        let own_snap = dir.join("var-snap");
+        fs::create_dir_all(&own_snap).at("create", &own_snap)?;
+    }
     mount(rack, node)?;
     let key = rack.ensure_key()?;
     let host_key = dir.join("host_key");
@@ -155,8 +159,20 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     } else {
         put("etc/sudoers.d/010_pi-nopasswd", "pi ALL=(ALL) NOPASSWD: ALL\n", 0o440)?;
     }
+    if rack.snapd {
+        put("usr/bin/snap", include_str!("standin/snap.sh"), 0o755)?;
+        put("var/lib/dpkg/info/snapd.list", "/usr/bin/snap\n", 0o644)?;
+        let status = root.join("var/lib/dpkg/status");
+        let mut text = fs::read_to_string(&status).at("read", &status)?;
+        text.push_str(SNAPD);
+        write(&status, text, 0o644)?;
+    }
     write(&dressed, "", 0o600)
 }
+
+/// A package that the stand-in for snapd came with.
+const SNAPD: &str = "\nPackage: snapd\nStatus: install ok installed\nPriority: optional\nSection: devel\nInstalled-Size: 1\n\
+    Maintainer: the lab <lab@localhost>\nArchitecture: all\nVersion: 2.79\nDescription: a stand-in for snapd\n";
 
 fn is_mounted(path: &Path) -> Result<bool, Error> {
     let mounts = Path::new("/proc/self/mounts");
@@ -165,7 +181,7 @@ fn is_mounted(path: &Path) -> Result<bool, Error> {
     Ok(text.lines().any(|line| line.split(' ').nth(1) == Some(&path)))
 }
 
-/// The node's disk is an overlay on the shared root; `/var/lib` lies beside it, since container runtimes keep
+/// The node's disk is an overlay on the shared root; `/var/lib` and `/var/snap` lie beside it, since container runtimes keep
 /// overlays of their own there, which cannot lie on an overlay.
 fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let dir = rack.node_dir(&node.name);
@@ -179,16 +195,19 @@ fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
         );
         run("mount", &["-t", "overlay", "-o", &options, &format!("bramble-{}", rack.name), &root.to_string_lossy()])?;
     }
-    let lib = root.join("var/lib");
-    if !is_mounted(&lib)? {
-        run("mount", &["--bind", &dir.join("var-lib").to_string_lossy(), &lib.to_string_lossy()])?;
+    for (own, place) in [("var-lib", "var/lib"), ("var-snap", "var/snap")] {
+        let (own, place) = (dir.join(own), root.join(place));
+        if own.exists() && !is_mounted(&place)? {
+            fs::create_dir_all(&place).at("create", &place)?;
+            run("mount", &["--bind", &own.to_string_lossy(), &place.to_string_lossy()])?;
+        }
     }
     Ok(())
 }
 
 pub(crate) fn unmount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let root = rack.node_dir(&node.name).join("root");
-    for path in [root.join("var/lib"), root] {
+    for path in [root.join("var/lib"), root.join("var/snap"), root] {
         if is_mounted(&path)? {
             run("umount", &["-l", &path.to_string_lossy()])?;
         }

@@ -39,6 +39,8 @@ pub struct RackRequest {
     pub subnet: Option<Ipv4Net>,
     /// Whether sudo on the nodes asks for a password; it is [`Rack::PASSWORD`].
     pub sudo_password: bool,
+    /// Whether the nodes have snapd: a stand-in for it.
+    pub snapd: bool,
 }
 
 /// A virtual rack.
@@ -56,6 +58,8 @@ pub struct Rack {
     #[serde(default)]
     pub(crate) host_settings: BTreeMap<String, u32>,
     pub(crate) sudo_password: bool,
+    #[serde(default)]
+    pub(crate) snapd: bool,
     #[serde(skip)]
     pub(crate) dir: PathBuf,
 }
@@ -184,6 +188,7 @@ impl Lab {
             base,
             host_settings,
             sudo_password: request.sudo_password,
+            snapd: request.snapd,
             dir: self.racks().join(&request.name),
         };
         // From here on everything that will be made can be found and removed again.

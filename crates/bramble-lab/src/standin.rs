@@ -1,12 +1,14 @@
 //! Releases of distributions whose own cannot be had from a Debian mirror: stand-ins with their interfaces in front of the
 //! Kubernetes of the bundle, laid out as `bramble bundle create` lays out the real ones.
 
+mod snaps;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use bramble_kube::{Bundle, K0S, K3S, Upstream};
+use bramble_kube::{Bundle, K0S, K3S, MICROK8S, Upstream};
 use bramble_spec::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS, hex};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -24,27 +26,34 @@ struct Front {
     upstream: &'static Upstream,
     /// What stands behind the `+` of its releases.
     build: &'static str,
-    /// Its kubelet among the programs of the bundle.
-    kubelet: &'static str,
+    /// Its kubelet among the programs of the bundle, if it says another version than that of kubeadm.
+    kubelet: Option<&'static str>,
     script: &'static str,
     /// Texts beside the programs.
     texts: &'static [(&'static str, &'static [&'static str])],
 }
 
-const FRONTS: [Front; 2] = [
+const FRONTS: [Front; 3] = [
     Front {
         upstream: &K3S,
         build: "k3s1",
-        kubelet: "kubelet+k3s1",
+        kubelet: Some("kubelet+k3s1"),
         script: include_str!("standin/k3s.sh"),
         texts: &[("flags.server", K3S_SERVER_FLAGS), ("flags.agent", K3S_AGENT_FLAGS)],
     },
     Front {
         upstream: &K0S,
         build: "k0s.0",
-        kubelet: "kubelet+k0s",
+        kubelet: Some("kubelet+k0s"),
         script: include_str!("standin/k0s.sh"),
         texts: &[],
+    },
+    Front {
+        upstream: &MICROK8S,
+        build: "r1",
+        kubelet: None,
+        script: include_str!("standin/microk8s.sh"),
+        texts: snaps::TEXTS,
     },
 ];
 
@@ -58,6 +67,7 @@ pub fn releases(lab: &Lab, release: Release, events: Events) -> Result<PathBuf, 
         recipe.update(front.script);
         front.texts.iter().for_each(|(_, lines)| recipe.update(lines.join("\n")));
     }
+    snaps::SCRIPTS.iter().for_each(|(_, text)| recipe.update(text));
     let name = bundle.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let parent = lab.cache.join("releases");
     let dir = parent.join(format!("{name}-{}", hex(&recipe.finalize()[..4])));
@@ -78,6 +88,15 @@ pub fn releases(lab: &Lab, release: Release, events: Events) -> Result<PathBuf, 
         pack(front, &bundle, &partial)?;
     }
     fs::rename(&partial, &dir).at("move into place", &dir)?;
+    // Those of earlier recipes are of no use any more.
+    let own = format!("{name}-");
+    for entry in fs::read_dir(&parent).at("read", &parent)?.flatten() {
+        let other = entry.file_name().to_string_lossy().into_owned();
+        let recipe = other.strip_prefix(&own).is_some_and(|recipe| recipe.len() == 8 && !recipe.contains('-'));
+        if recipe && entry.path() != dir {
+            remove_tree(&entry.path())?;
+        }
+    }
     Ok(dir)
 }
 
@@ -86,16 +105,20 @@ fn pack(front: &Front, bundle: &Bundle, to: &Path) -> Result<(), Error> {
     let version = format!("{}+{}", bundle.manifest.kubernetes, front.build);
     let root = to.join(front.upstream.name);
     let dir = root.join(format!("v{version}"));
-    let programs = programs(front, &bundle.dir.join(STANDIN))?;
-    let digest = hex(&Sha256::digest(&programs)[..16]);
     let script = front
         .script
         .replace("@VERSION@", &format!("v{}", bundle.manifest.kubernetes))
         .replace("@PAUSE@", &bundle.manifest.pause_image)
-        .replace("@DIGEST@", &digest)
         .replace("@INNER@", INNER);
-    let mut program = script.into_bytes();
-    program.extend(programs);
+    let program = if front.upstream.store {
+        programs(front, bundle, &[("microk8s", &script)])?
+    } else {
+        let programs = programs(front, bundle, &[])?;
+        let digest = hex(&Sha256::digest(&programs)[..16]);
+        let mut program = script.replace("@DIGEST@", &digest).into_bytes();
+        program.extend(programs);
+        program
+    };
     let images: Vec<_> = bundle
         .manifest
         .images
@@ -110,8 +133,12 @@ fn pack(front: &Front, bundle: &Bundle, to: &Path) -> Result<(), Error> {
         archive = smaller;
     }
     let names: String = images.iter().map(|image| format!("{}\n", image.name)).collect();
-    let files =
-        [((front.upstream.program)(&version, arch), program), ((front.upstream.archive)(&version, arch), archive)];
+    let mut files = vec![((front.upstream.archive)(&version, arch), archive)];
+    if front.upstream.store {
+        files.extend(snaps::files(program, bundle.manifest.kubernetes, arch)?);
+    } else {
+        files.push(((front.upstream.program)(&version, arch), program));
+    }
     let mut digests = String::new();
     for (name, bytes) in &files {
         digests.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(bytes))));
@@ -122,8 +149,9 @@ fn pack(front: &Front, bundle: &Bundle, to: &Path) -> Result<(), Error> {
     write(&root.join("channels/stable"), format!("v{version}\n"), 0o644)
 }
 
-/// The programs that a stand-in unpacks, as a compressed archive.
-fn programs(front: &Front, from: &Path) -> Result<Vec<u8>, Error> {
+/// The programs that a stand-in unpacks, as a compressed archive, with further scripts.
+fn programs(front: &Front, bundle: &Bundle, scripts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
+    let from = &bundle.dir.join(STANDIN);
     let file = fs::File::open(from).at("open", from)?;
     let mut out = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let copy = || -> std::io::Result<()> {
@@ -132,7 +160,7 @@ fn programs(front: &Front, from: &Path) -> Result<Vec<u8>, Error> {
             let path = entry.path()?.into_owned();
             let name = path.to_string_lossy().into_owned();
             let place = match name.as_str() {
-                own if own == front.kubelet => PathBuf::from("bin/kubelet"),
+                own if Some(own) == front.kubelet => PathBuf::from("bin/kubelet"),
                 other if other.starts_with("kubelet+") => continue,
                 _ => path,
             };
@@ -142,9 +170,13 @@ fn programs(front: &Front, from: &Path) -> Result<Vec<u8>, Error> {
                 None => out.append_data(&mut header, place, &mut entry)?,
             }
         }
-        for (name, lines) in front.texts {
-            let text = lines.join("\n") + "\n";
-            out.append_data(&mut header(tar::EntryType::Regular, text.len() as u64, 0o644), name, text.as_bytes())?;
+        if front.kubelet.is_none() {
+            out.append_path_with_name(bundle.dir.join("bin/kubelet"), "bin/kubelet")?;
+        }
+        let texts = front.texts.iter().map(|(name, lines)| (*name, lines.join("\n") + "\n", 0o644));
+        let scripts = scripts.iter().chain(snaps::SCRIPTS.iter().filter(|_| front.upstream.store));
+        for (name, text, mode) in texts.chain(scripts.map(|(name, text)| (*name, (*text).to_owned(), 0o755))) {
+            out.append_data(&mut header(tar::EntryType::Regular, text.len() as u64, mode), name, text.as_bytes())?;
         }
         Ok(())
     };

@@ -138,6 +138,8 @@ pub enum Distribution {
     K3s(K3s),
     /// k0s.
     K0s(K0s),
+    /// MicroK8s.
+    MicroK8s(MicroK8s),
     /// None: the nodes are only prepared.
     None,
 }
@@ -181,6 +183,15 @@ pub struct K0s {
     pub mirror: Option<String>,
     /// How its images reach the nodes.
     pub images: Images,
+}
+
+/// MicroK8s.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MicroK8s {
+    /// Its release.
+    pub version: Release,
+    /// Where releases come from, without a `/` at its end, if not from the store.
+    pub mirror: Option<String>,
 }
 
 /// How a distribution's images reach the nodes.

@@ -125,7 +125,7 @@ impl de::Error for Error {
 }
 
 /// Words that are understood only to say why they are refused.
-const REFUSED: &[&str] = &["openshift", "k3s", "k0s", "microk8s"];
+const REFUSED: &[&str] = &["openshift"];
 /// Other distributions' and older words, and ours.
 const OTHER_WORDS: &[(&str, &str)] = &[
     ("master", "control-plane"),

@@ -70,11 +70,11 @@ pub(crate) struct NetworkSection {
     /// The network of the nodes, such as 10.0.0.0/24.
     #[schemars(required)]
     pub(crate) subnet: Option<Spanned<String>>,
-    /// The range of pod addresses; 10.244.0.0/16 if not given.
+    /// The range of pod addresses; 10.244.0.0/16 if not given, and for MicroK8s its own 10.1.0.0/16.
     pub(crate) pods: Option<Spanned<String>>,
-    /// The range of service addresses; 10.96.0.0/12 if not given.
+    /// The range of service addresses; 10.96.0.0/12 if not given, and for MicroK8s its own 10.152.183.0/24.
     pub(crate) services: Option<Spanned<String>>,
-    /// How pods reach each other; `routed` if not given.
+    /// How pods reach each other; `routed` if not given, and `calico` for MicroK8s.
     pub(crate) cni: Option<Spanned<Cni>>,
     /// The manifest of the CNI, a URL or a file, instead of the one its project publishes.
     pub(crate) cni_manifest: Option<Spanned<String>>,
@@ -97,8 +97,8 @@ pub(crate) enum DistributionSection {
     K3s(K3sSection),
     /// k0s: one program with everything in it.
     K0s(K0sSection),
-    #[schemars(skip)]
-    MicroK8s(NotYet),
+    /// MicroK8s: a snap.
+    MicroK8s(MicroK8sSection),
 }
 
 /// Upstream Kubernetes.
@@ -160,6 +160,18 @@ pub(crate) struct K0sSection {
     pub(crate) images: Images,
 }
 
+/// MicroK8s.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MicroK8sSection {
+    /// Its release: a minor such as 1.36 or `stable` (what the store's channel of this name has is taken once and then
+    /// kept), or a release with the revision of its snap, such as v1.36.3+r9123.
+    #[schemars(required)]
+    pub(crate) version: Option<Spanned<Release>>,
+    /// A web server that has a bundle's folder `microk8s` below this address.
+    pub(crate) mirror: Option<Spanned<String>>,
+}
+
 /// Where programs and images come from.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -189,18 +201,6 @@ impl<'de> Deserialize<'de> for OpenShift {
         Err(serde::de::Error::custom(format!(
             "OpenShift does not fit on small boards{HELP}its control planes need 16 GB of memory and four cores each; \
              use `kubeadm`"
-        )))
-    }
-}
-
-/// Known, but not installed by this version.
-#[derive(Debug)]
-pub(crate) struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(format!(
-            "this version of bramble does not install this distribution{HELP}use `kubeadm`"
         )))
     }
 }

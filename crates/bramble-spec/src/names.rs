@@ -139,7 +139,7 @@ text_type! {
 text_type! {
     /// A release of a distribution: a channel (`stable`, `latest`, or a minor such as `1.34`), from which a release is
     /// taken once and then kept, or one by its own name, such as `v1.34.6+k3s1`.
-    Release, r"^(stable|latest|1\.[0-9]+|v1\.[0-9]+\.[0-9]+(-rc[.0-9]+)?\+k[03]s\.?[0-9]+)$",
+    Release, r"^(stable|latest|1\.[0-9]+|v1\.[0-9]+\.[0-9]+(-rc[.0-9]+)?\+(k[03]s\.?|r)[0-9]+)$",
     |text| {
         let plain = text.strip_prefix('v').unwrap_or(&text);
         let numbers = |text: &str, count: usize| {
@@ -150,7 +150,7 @@ text_type! {
             None => text == "stable" || text == "latest" || numbers(plain, 2),
             Some((version, build)) => {
                 let (version, candidate) = version.split_once("-rc").unwrap_or((version, ""));
-                let build = build.strip_prefix("k3s").or_else(|| build.strip_prefix("k0s.")).unwrap_or("");
+                let build = ["k3s", "k0s.", "r"].iter().find_map(|own| build.strip_prefix(own)).unwrap_or("");
                 numbers(version, 3) && candidate.bytes().all(|b| b.is_ascii_digit() || b == b'.') && build.parse::<u32>().is_ok()
             }
         };

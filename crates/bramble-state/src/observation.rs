@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::probe::package_name;
-use crate::resource::{Blob, Resource};
+use crate::probe::{package_name, sha256};
+use crate::resource::{Blob, File, Resource};
 
 /// What a node is, whatever is asked of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -300,6 +300,11 @@ impl Observation {
     /// Takes the mark of a finished step for not there: the step is done again.
     pub fn forget(&mut self, id: &str) {
         self.done.remove(id);
+    }
+
+    /// Whether a file that was looked at has another text than it should.
+    pub fn differs(&self, file: &File) -> bool {
+        self.digests.get(&file.path).is_some_and(|there| *there != sha256(file.content.as_bytes()))
     }
 
     /// What the mark of a finished step says.

@@ -509,11 +509,13 @@ pub(crate) async fn gates(
         })
         .await
         .context("the cluster does not become ready")?;
-    // Nobody needs the tokens any more.
-    plane
-        .ask(&bramble_kube::forget_tokens_script(&*life), |_, _| {})
-        .await
-        .context("the join tokens cannot be removed")?;
+    // Nobody needs the tokens any more. Which control plane made them is not known any more either.
+    for session in sessions.iter().filter(|session| session.node.role == Role::ControlPlane) {
+        session
+            .ask(&bramble_kube::forget_tokens_script(&*life), |_, _| {})
+            .await
+            .context("the join tokens cannot be removed")?;
+    }
     if !smoke {
         return Ok(None);
     }

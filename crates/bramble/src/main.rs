@@ -13,6 +13,7 @@ mod progress;
 mod project;
 mod releases;
 mod show;
+mod store;
 mod turns;
 
 use std::path::PathBuf;

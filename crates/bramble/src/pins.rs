@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::output::Printer;
+use crate::store::Revision;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct LockFile {
@@ -20,6 +21,17 @@ struct LockFile {
     /// Versions that were chosen, by the URL that offered them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     versions: BTreeMap<String, String>,
+    /// The snaps of releases, by release and architecture.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    snaps: BTreeMap<String, Vec<SnapPin>>,
+}
+
+/// A snap as it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapPin {
+    #[serde(flatten)]
+    pub(crate) revision: Revision,
+    pub(crate) sha256: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +101,21 @@ impl Pins {
         self.lock.versions.insert(channel.to_owned(), release.clone());
         self.save()?;
         Ok(release)
+    }
+
+    /// The snaps of a release for an architecture: looked up once, then kept.
+    pub(crate) fn snaps(
+        &mut self,
+        release: &str,
+        look_up: impl FnOnce() -> anyhow::Result<Vec<SnapPin>>,
+    ) -> anyhow::Result<Vec<SnapPin>> {
+        if let Some(pinned) = self.lock.snaps.get(release) {
+            return Ok(pinned.clone());
+        }
+        let snaps = look_up()?;
+        self.lock.snaps.insert(release.to_owned(), snaps.clone());
+        self.save()?;
+        Ok(snaps)
     }
 
     /// The text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.

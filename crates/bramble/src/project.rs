@@ -128,7 +128,7 @@ impl Project {
         }
         if let (Some(releases), Some(wanted)) = (self.releases()?, self.wanted()) {
             let mut pins = self.pins()?;
-            let version = releases.version(wanted, &mut pins, printer)?;
+            let version = releases.version(wanted, &self.arches(), &mut pins, printer)?;
             inputs.release = Some(releases.release(&version, &self.arches(), &mut pins, printer)?);
         }
         if let Distribution::K3s(K3s { registries: Some(written), .. }) = &self.cluster.distribution {
@@ -196,6 +196,7 @@ impl Project {
         match &self.cluster.distribution {
             Distribution::K3s(config) => Some(&config.version),
             Distribution::K0s(config) => Some(&config.version),
+            Distribution::MicroK8s(config) => Some(&config.version),
             Distribution::Kubeadm(_) | Distribution::None => None,
         }
     }
@@ -205,6 +206,7 @@ impl Project {
         let (upstream, mirror) = match &self.cluster.distribution {
             Distribution::K3s(config) => (&bramble_kube::K3S, config.mirror.as_deref()),
             Distribution::K0s(config) => (&bramble_kube::K0S, config.mirror.as_deref()),
+            Distribution::MicroK8s(config) => (&bramble_kube::MICROK8S, config.mirror.as_deref()),
             Distribution::Kubeadm(_) | Distribution::None => return Ok(None),
         };
         Ok(Some(Releases::new(upstream, mirror, self.bundle.as_deref(), &self.release_cache()?)))

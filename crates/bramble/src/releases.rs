@@ -11,8 +11,9 @@ use bramble_kube::{LocalFile, Release, Upstream};
 use bramble_spec::{Arch, Release as Wanted, Sha256Digest};
 
 use crate::output::Printer;
-use crate::pins::Pins;
+use crate::pins::{Pins, SnapPin, replace};
 use crate::project::file_digest;
+use crate::store::{Revision, Store, sha3_384};
 
 /// Where the releases of a distribution come from.
 pub(crate) struct Releases {
@@ -30,6 +31,31 @@ enum Origin {
     },
     /// A bundle, with `<version>/<file>` and `channels/<channel>` in it.
     Folder(PathBuf),
+    Store(Store),
+}
+
+/// What a file must be.
+#[derive(Clone, Copy)]
+pub(crate) enum Digest<'a> {
+    Sha256(&'a Sha256Digest),
+    /// SHA3-384, in hexadecimal digits.
+    Sha3(&'a str),
+}
+
+impl Digest<'_> {
+    fn of(self, path: &Path) -> anyhow::Result<String> {
+        match self {
+            Digest::Sha256(_) => Ok(file_digest(path)?.to_string()),
+            Digest::Sha3(_) => sha3_384(path),
+        }
+    }
+
+    fn published(self) -> String {
+        match self {
+            Digest::Sha256(digest) => digest.to_string(),
+            Digest::Sha3(digest) => digest.to_owned(),
+        }
+    }
 }
 
 /// A file that upstream does not have.
@@ -56,6 +82,7 @@ impl Releases {
         let origin = match (bundle, mirror) {
             (Some(bundle), _) => Origin::Folder(bundle.join(upstream.name)),
             (None, Some(mirror)) => Origin::Web { downloads: mirror.to_owned(), mirror: true },
+            (None, None) if upstream.store => Origin::Store(Store { address: upstream.downloads.to_owned() }),
             (None, None) => Origin::Web { downloads: upstream.downloads.to_owned(), mirror: false },
         };
         Releases { upstream, origin, cache: cache.join(upstream.name) }
@@ -77,8 +104,15 @@ impl Releases {
         }
     }
 
-    /// The version of the release that is wanted, without `v`: looked up once, then as the lock file says.
-    pub(crate) fn version(&self, wanted: &Wanted, pins: &mut Pins, printer: &Printer) -> anyhow::Result<String> {
+    /// The version of the release that is wanted for these architectures, without `v`: looked up once, then as the lock
+    /// file says.
+    pub(crate) fn version(
+        &self,
+        wanted: &Wanted,
+        arches: &[&str],
+        pins: &mut Pins,
+        printer: &Printer,
+    ) -> anyhow::Result<String> {
         if wanted.build().is_some() {
             return Ok(wanted.to_string());
         }
@@ -102,6 +136,11 @@ impl Releases {
                     })?;
                     (path.display().to_string(), text)
                 }
+                Origin::Store(store) => {
+                    let channel = (self.upstream.channel)(&channel).unwrap_or(channel);
+                    let release = store.channel(self.upstream.name, &channel, arches, printer)?;
+                    (format!("{} {channel}", store.address), release)
+                }
             };
             let release = name.trim().parse::<Wanted>().ok().filter(|release| release.build().is_some());
             let release = release.ok_or_else(|| anyhow!("{place} leads to no release, but to `{}`", name.trim()))?;
@@ -122,6 +161,12 @@ impl Releases {
             offline: matches!(self.origin, Origin::Folder(_)),
             ..Release::default()
         };
+        if let Origin::Store(store) = &self.origin {
+            for arch in arches.iter().filter(|arch| self.upstream.architectures.contains(arch)) {
+                self.add_snaps(store, arch, &mut release, pins, printer)?;
+            }
+            return Ok(release);
+        }
         let mut lists: Vec<&str> = arches.iter().map(|arch| (self.upstream.digests)(arch)).collect();
         lists.sort_unstable();
         lists.dedup();
@@ -144,6 +189,7 @@ impl Releases {
                 match &self.origin {
                     Origin::Web { downloads, .. } => downloads.clone(),
                     Origin::Folder(dir) => format!("the bundle {}", dir.display()),
+                    Origin::Store(store) => store.address.clone(),
                 },
                 arches.join(", ")
             );
@@ -157,6 +203,51 @@ impl Releases {
         release.images.sort();
         release.images.dedup();
         Ok(release)
+    }
+
+    /// The snaps of a release for an architecture. The store says SHA3-384 of them, boards compute SHA-256: what has not
+    /// been here before is fetched at once.
+    fn add_snaps(
+        &self,
+        store: &Store,
+        arch: &str,
+        release: &mut Release,
+        pins: &mut Pins,
+        printer: &Printer,
+    ) -> anyhow::Result<()> {
+        let version = release.version.clone();
+        let place = |snap: &str, suffix: &str| {
+            let name = format!("{snap}_{arch}.{suffix}");
+            (self.path(&version, &name), name)
+        };
+        let snaps = pins.snaps(&format!("{} v{version} {arch}", self.upstream.name), || {
+            let revisions = store.revisions(self.upstream.name, &version, arch, printer)?;
+            let fetch = |revision: Revision| {
+                let (path, _) = place(&revision.snap, "snap");
+                let published = Digest::Sha3(&revision.sha3_384);
+                if !path.exists() || published.of(&path)? != revision.sha3_384 {
+                    fs::remove_file(&path).ok();
+                    download(&store.download(&revision), &path, published, PATIENCE, printer)?;
+                }
+                Ok(SnapPin { sha256: file_digest(&path)?.to_string(), revision })
+            };
+            revisions.into_iter().map(fetch).collect()
+        })?;
+        for pin in snaps {
+            let (path, name) = place(&pin.revision.snap, "snap");
+            let sha256 = pin.sha256.parse().map_err(|_| anyhow!("the lock file has no digest of {name}"))?;
+            release.urls.insert(name.clone(), store.download(&pin.revision));
+            release.files.insert(name, LocalFile { path, sha256 });
+            let (path, name) = place(&pin.revision.snap, "assert");
+            if !path.exists() {
+                let text = store.assertions(&pin.revision, printer)?;
+                fs::create_dir_all(path.parent().unwrap_or(&self.cache))?;
+                replace(&path, text.as_bytes(), 0o644)?;
+            }
+            let sha256 = file_digest(&path)?;
+            release.files.insert(name, LocalFile { path, sha256 });
+        }
+        Ok(())
     }
 
     /// A small text of a release; empty if there is none. It is pinned under upstream's own address, wherever it comes
@@ -183,7 +274,7 @@ impl Releases {
                 }
                 Ok(text)
             }
-            Origin::Folder(_) => match fs::read_to_string(self.path(version, name)) {
+            Origin::Folder(_) | Origin::Store(_) => match fs::read_to_string(self.path(version, name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
                 text => text.with_context(|| format!("cannot read {}", self.path(version, name).display())),
             },
@@ -194,7 +285,7 @@ impl Releases {
     /// Where a file of a release is here.
     fn path(&self, version: &str, name: &str) -> PathBuf {
         let dir = match &self.origin {
-            Origin::Web { .. } => &self.cache,
+            Origin::Web { .. } | Origin::Store(_) => &self.cache,
             Origin::Folder(dir) => dir,
         };
         dir.join(format!("v{version}")).join(name)
@@ -209,7 +300,11 @@ impl Releases {
         match &self.origin {
             Origin::Web { downloads, .. } => {
                 let url = format!("{downloads}/{}", below(&release.version, name));
-                download(&url, path, &file.sha256, PATIENCE, printer)
+                download(&url, path, Digest::Sha256(&file.sha256), PATIENCE, printer)
+            }
+            Origin::Store(_) => {
+                let url = release.urls.get(name).ok_or_else(|| anyhow!("{} is gone", path.display()))?;
+                download(url, path, Digest::Sha256(&file.sha256), PATIENCE, printer)
             }
             Origin::Folder(dir) => bail!(
                 "the bundle has no {name} of {} v{} ({}): `bramble bundle create` adds it",
@@ -268,7 +363,11 @@ impl Releases {
         lists.sort_unstable();
         lists.dedup();
         for name in lists {
-            fs::write(place.join(name), self.list(&release.version, name, pins, printer)?)?;
+            let text = match self.upstream.store {
+                true => self.upstream.described(release, name),
+                false => self.list(&release.version, name, pins, printer)?,
+            };
+            fs::write(place.join(name), text)?;
         }
         if wanted.build().is_none() {
             let channels = to.join(self.upstream.name).join("channels");
@@ -329,6 +428,26 @@ fn led_to(url: &str, printer: &Printer) -> anyhow::Result<String> {
     response.body_mut().with_config().limit(LIMIT).read_to_string().with_context(|| format!("cannot fetch {url}"))
 }
 
+/// The text at an address, asked for with these headers.
+pub(crate) fn text_at(url: &str, headers: &[(&str, &str)], printer: &Printer) -> anyhow::Result<String> {
+    printer.info(format!("fetching {url}"));
+    let mut request = agent().get(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = request.call().with_context(|| format!("cannot fetch {url}"))?;
+    match response.status().as_u16() {
+        200 => response
+            .body_mut()
+            .with_config()
+            .limit(LIMIT)
+            .read_to_string()
+            .with_context(|| format!("cannot fetch {url}")),
+        404 | 410 => Err(Absent(url.to_owned()).into()),
+        _ => bail!("{url} answers {}", response.status()),
+    }
+}
+
 /// Asks for a file from this byte on.
 fn open(url: &str, from: u64) -> anyhow::Result<ureq::http::Response<ureq::Body>> {
     let mut request = agent().get(url);
@@ -348,7 +467,7 @@ fn open(url: &str, from: u64) -> anyhow::Result<ureq::http::Response<ureq::Body>
 pub(crate) fn download(
     url: &str,
     to: &Path,
-    sha256: &Sha256Digest,
+    digest: Digest<'_>,
     patience: Duration,
     printer: &Printer,
 ) -> anyhow::Result<()> {
@@ -395,8 +514,8 @@ pub(crate) fn download(
         }
         if whole {
             file.sync_all()?;
-            let found = file_digest(&part)?;
-            if found != *sha256 {
+            let (found, published) = (digest.of(&part)?, digest.published());
+            if found != published {
                 file.set_len(0)?;
                 // The beginning may have been of another file.
                 if start > 0 {
@@ -404,7 +523,7 @@ pub(crate) fn download(
                     continue;
                 }
                 fs::remove_file(&part).ok();
-                bail!("{url} has the digest {found}, and {sha256} was published for it: it is refused");
+                bail!("{url} has the digest {found}, and {published} was published for it: it is refused");
             }
         }
     }
@@ -456,9 +575,13 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::{Arc, Mutex};
 
-    use bramble_kube::K3S;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use bramble_kube::{K3S, MICROK8S};
     use bramble_spec::hex;
-    use sha2::{Digest, Sha256};
+    use serde_json::{Value, json};
+    use sha2::{Digest as _, Sha256};
+    use sha3::Sha3_384;
 
     use super::*;
     use crate::output::Format;
@@ -595,7 +718,7 @@ mod tests {
     fn fetch(address: &str, dir: &Path, digest: &str) -> anyhow::Result<Vec<u8>> {
         let to = dir.join("k3s-arm64");
         let url = format!("{address}{PROGRAM}");
-        download(&url, &to, &digest.parse().unwrap(), Duration::from_millis(500), &printer())?;
+        download(&url, &to, Digest::Sha256(&digest.parse().unwrap()), Duration::from_millis(500), &printer())?;
         Ok(fs::read(to)?)
     }
 
@@ -606,8 +729,11 @@ mod tests {
         let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
         let releases = Releases::new(&K3S, Some(&address), None, &dir.path().join("releases"));
         let stable: Wanted = "stable".parse().unwrap();
-        assert_eq!(releases.version(&stable, &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
-        assert_eq!(releases.version(&"1.33".parse().unwrap(), &mut pins, &printer()).unwrap(), "1.33.9+k3s2");
+        assert_eq!(releases.version(&stable, &["arm64"], &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
+        assert_eq!(
+            releases.version(&"1.33".parse().unwrap(), &["arm64"], &mut pins, &printer()).unwrap(),
+            "1.33.9+k3s2"
+        );
         let release = releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut pins, &printer()).unwrap();
         assert_eq!(release.files.len(), 2);
         assert_eq!(release.images, ["docker.io/rancher/mirrored-library-busybox:1.37.0"]);
@@ -620,14 +746,15 @@ mod tests {
         // All of it is known now.
         let asked = server.asked.lock().unwrap().len();
         let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-        assert_eq!(releases.version(&stable, &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
+        assert_eq!(releases.version(&stable, &["arm64"], &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
         assert_eq!(releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut pins, &printer()).unwrap(), release);
         releases.bring(&release, &file.path, &printer()).unwrap();
         assert_eq!(server.asked.lock().unwrap().len(), asked);
 
         let missing = releases.release("1.34.6+k3s1", &["amd64"], &mut pins, &printer()).unwrap_err().to_string();
         assert!(missing.contains("has no release v1.34.6+k3s1 for amd64"), "{missing}");
-        let channel = releases.version(&"1.30".parse().unwrap(), &mut pins, &printer()).unwrap_err().to_string();
+        let channel =
+            releases.version(&"1.30".parse().unwrap(), &["arm64"], &mut pins, &printer()).unwrap_err().to_string();
         assert!(channel.contains("there is no such channel"), "{channel}");
     }
 
@@ -648,7 +775,7 @@ mod tests {
         // Another machine, with neither a lock file nor a cache.
         let mut pins = Pins::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
         let offline = Releases::new(&K3S, None, Some(&bundle), &dir.path().join("none"));
-        assert_eq!(offline.version(&stable, &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
+        assert_eq!(offline.version(&stable, &["arm64"], &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
         let same = offline.release("1.34.6+k3s1", &["arm64", "armhf"], &mut pins, &printer()).unwrap();
         assert!(same.offline);
         assert_eq!(same.files["k3s-arm64"].sha256, release.files["k3s-arm64"].sha256);
@@ -656,7 +783,8 @@ mod tests {
         fs::remove_file(&same.files["k3s-arm64"].path).unwrap();
         let error = offline.bring(&same, &same.files["k3s-arm64"].path, &printer()).unwrap_err().to_string();
         assert!(error.contains("the bundle has no k3s-arm64") && error.contains("bundle create"), "{error}");
-        let error = offline.version(&"1.33".parse().unwrap(), &mut pins, &printer()).unwrap_err().to_string();
+        let error =
+            offline.version(&"1.33".parse().unwrap(), &["arm64"], &mut pins, &printer()).unwrap_err().to_string();
         assert!(error.contains("the bundle has no release of k3s v1.33"), "{error}");
     }
 
@@ -700,12 +828,170 @@ mod tests {
 
         let url = format!("{address}/v1.34.6%2Bk3s1/k3s-riscv64");
         let to = dir.path().join("k3s-riscv64");
-        let error = download(&url, &to, &sha256(b"").parse().unwrap(), PATIENCE, &printer()).unwrap_err().to_string();
+        let error = download(&url, &to, Digest::Sha256(&sha256(b"").parse().unwrap()), PATIENCE, &printer())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("there is nothing at"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
         let (address, ..) = release_server(&[(PROGRAM, &[Fault::Refuses; 4])]);
         let error = format!("{:#}", fetch(&address, dir.path(), &sha256(b"")).unwrap_err());
         assert!(error.contains("the next run goes on") && error.contains("503"), "{error}");
+    }
+
+    const INFO: &str = "?fields=channel-map,revision,version,base,download";
+
+    fn entry(arch: &str, channel: &str, revision: u64, version: &str, base: Option<&str>, bytes: &[u8]) -> Value {
+        let sha3 = hex(&Sha3_384::digest(bytes));
+        json!({ "channel": { "architecture": arch, "name": channel, "risk": "stable", "track": "x" }, "revision": revision,
+            "version": version, "base": base, "download": { "sha3-384": sha3, "size": bytes.len(), "url": "elsewhere" } })
+    }
+
+    /// A store in which MicroK8s 1.36 is stable, 1.35 was so for one architecture already, and 1.34 has a snap that is not
+    /// what its digest says.
+    fn store_server() -> (Releases, Arc<Server>, tempfile::TempDir) {
+        let mut server = Server::default();
+        let mut add = |snap: &str, id: &str, entries: Vec<(Value, &[u8])>| {
+            for (entry, bytes) in &entries {
+                let revision = entry["revision"].as_u64().unwrap();
+                let digest = URL_SAFE_NO_PAD.encode(Sha3_384::digest(bytes));
+                let stored = if revision == 9000 { b"another" } else { *bytes };
+                server.files.insert(format!("/api/v1/snaps/download/{id}_{revision}.snap"), stored.to_vec());
+                let text = format!(
+                    "type: snap-revision\nsnap-sha3-384: {digest}\nsnap-id: {id}\nsnap-revision: {revision}\nsign-key-sha3-384: KEY\n\nAcSIGNATURE\n"
+                );
+                server.files.insert(format!("/v2/assertions/snap-revision/{digest}"), text.into_bytes());
+            }
+            let text = format!(
+                "type: snap-declaration\nsnap-id: {id}\npublisher-id: canonical\nsign-key-sha3-384: KEY\n\nAcSIGNATURE\n"
+            );
+            server.files.insert(format!("/v2/assertions/snap-declaration/16/{id}?max-format=7"), text.into_bytes());
+            let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
+            let info = json!({ "snap-id": id, "channel-map": entries }).to_string();
+            server.files.insert(format!("/v2/snaps/info/{snap}{INFO}"), info.into_bytes());
+        };
+        let own = |arch, channel, revision, version, bytes: &'static [u8]| {
+            (entry(arch, channel, revision, version, Some("core22"), bytes), bytes)
+        };
+        add(
+            "microk8s",
+            "MID",
+            vec![
+                own("arm64", "1.36/stable", 9123, "v1.36.3", b"microk8s for arm64"),
+                own("amd64", "1.36/stable", 9124, "v1.36.3", b"microk8s for amd64"),
+                own("arm64", "1.35/stable", 9050, "v1.35.6", b"older for arm64"),
+                own("amd64", "1.35/stable", 9061, "v1.35.7", b"older for amd64"),
+                own("arm64", "1.34/stable", 9000, "v1.34.9", b"oldest for arm64"),
+            ],
+        );
+        for (snap, id) in [("snapd", "SID"), ("core22", "CID")] {
+            let bytes = id.as_bytes();
+            let old = entry("arm64", "edge", 70, "2.80", None, b"edge");
+            add(snap, id, vec![(old, b"edge"), (entry("arm64", "stable", 60, "2.79", None, bytes), bytes)]);
+        }
+        let key = b"type: account-key\nsign-key-sha3-384: ROOT\n\nAcSIGNATURE\n".to_vec();
+        server.files.insert("/v2/assertions/account-key/KEY?max-format=1".into(), key);
+        let (address, server) = server.start();
+        let dir = tempfile::tempdir().unwrap();
+        let origin = Origin::Store(Store { address });
+        let releases = Releases { upstream: &MICROK8S, origin, cache: dir.path().join("releases/microk8s") };
+        (releases, server, dir)
+    }
+
+    #[test]
+    fn snaps_are_chosen_once_and_come_with_those_who_vouch_for_them() {
+        let (releases, server, dir) = store_server();
+        let open = || Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+        let mut pins = open();
+        let minor: Wanted = "1.36".parse().unwrap();
+        let version = releases.version(&minor, &["arm64", "amd64"], &mut pins, &printer()).unwrap();
+        assert_eq!(version, "1.36.3+r9124", "the highest revision names it");
+        let release = releases.release(&version, &["arm64", "armhf"], &mut pins, &printer()).unwrap();
+        let names: Vec<&str> = release.files.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "core22_arm64.assert",
+                "core22_arm64.snap",
+                "microk8s_arm64.assert",
+                "microk8s_arm64.snap",
+                "snapd_arm64.assert",
+                "snapd_arm64.snap"
+            ]
+        );
+        assert_eq!(fs::read(&release.files["microk8s_arm64.snap"].path).unwrap(), b"microk8s for arm64");
+        assert_eq!(fs::read(&release.files["core22_arm64.snap"].path).unwrap(), b"CID", "the stable one");
+        let assertion = fs::read_to_string(&release.files["microk8s_arm64.assert"].path).unwrap();
+        let types: Vec<&str> = assertion.lines().filter_map(|line| line.strip_prefix("type: ")).collect();
+        assert_eq!(types, ["account-key", "snap-declaration", "snap-revision"]);
+        assert!(assertion.contains("AcSIGNATURE\n\ntype: snap-declaration"), "{assertion}");
+
+        // All of it is known now, and a snap that is gone comes again.
+        let asked = server.asked.lock().unwrap().len();
+        assert_eq!(releases.release(&version, &["arm64"], &mut open(), &printer()).unwrap(), release);
+        assert_eq!(server.asked.lock().unwrap().len(), asked);
+        let path = &release.files["microk8s_arm64.snap"].path;
+        fs::remove_file(path).unwrap();
+        releases.bring(&release, path, &printer()).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"microk8s for arm64");
+
+        let by_name: Wanted = "v1.36.3+r9124".parse().unwrap();
+        assert_eq!(releases.version(&by_name, &["arm64"], &mut open(), &printer()).unwrap(), version);
+    }
+
+    #[test]
+    fn what_the_store_does_not_have_or_not_for_all_is_said() {
+        let (releases, _, dir) = store_server();
+        let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+        let mut version =
+            |wanted: &str, arches: &[&str]| releases.version(&wanted.parse().unwrap(), arches, &mut pins, &printer());
+        let error = version("1.35", &["arm64", "amd64"]).unwrap_err().to_string();
+        assert!(error.contains("v1.35.7 for amd64 and v1.35.6 for arm64 in 1.35/stable now"), "{error}");
+        assert_eq!(version("1.34", &["arm64"]).unwrap(), "1.34.9+r9000");
+        let error = version("1.33", &["arm64"]).unwrap_err().to_string();
+        assert!(error.contains("no microk8s for arm64 in 1.33/stable"), "{error}");
+        let error = version("stable", &["arm64"]).unwrap_err().to_string();
+        assert!(error.contains("in latest/stable"), "{error}");
+
+        let mut pins = Pins::open(&dir.path().join("other.lock"), dir.path().join("cache")).unwrap();
+        let mut release = |version: &str, arch: &str| {
+            releases.release(version, &[arch], &mut pins, &printer()).unwrap_err().to_string()
+        };
+        let error = release("1.36.3+r8000", "arm64");
+        assert!(error.contains("1.36.3+r8000 in no channel any more"), "{error}");
+        let error = release("1.35.7+r9061", "arm64");
+        assert!(error.contains("no microk8s v1.35.7 for arm64"), "{error}");
+        let error = release("1.34.9+r9000", "arm64");
+        assert!(error.contains("it is refused"), "{error}");
+        let left = fs::read_dir(dir.path().join("releases/microk8s/v1.34.9+r9000")).unwrap();
+        assert!(left.flatten().all(|file| !file.file_name().to_string_lossy().starts_with("microk8s")));
+    }
+
+    #[test]
+    fn a_bundle_has_the_snaps_and_the_images_that_were_added() {
+        let (releases, _, dir) = store_server();
+        let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+        let wanted: Wanted = "1.36".parse().unwrap();
+        let mut release = releases.release("1.36.3+r9123", &["arm64"], &mut pins, &printer()).unwrap();
+        let archive = dir.path().join("images.tar");
+        fs::write(&archive, "images").unwrap();
+        let sha256 = file_digest(&archive).unwrap();
+        release.files.insert("images_arm64.tar".into(), LocalFile { path: archive, sha256 });
+        release.images.push("docker.io/library/busybox:1.36".into());
+        let bundle = dir.path().join("bundle");
+        releases.bundle(&release, &MICROK8S.files(&release, "arm64"), &bundle, &printer()).unwrap();
+        releases.describe(&wanted, &release, &["arm64"], &bundle, &mut pins, &printer()).unwrap();
+
+        let mut pins = Pins::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
+        let offline = Releases::new(&MICROK8S, None, Some(&bundle), &dir.path().join("none"));
+        assert_eq!(offline.version(&wanted, &["arm64"], &mut pins, &printer()).unwrap(), "1.36.3+r9123");
+        let same = offline.release("1.36.3+r9123", &["arm64"], &mut pins, &printer()).unwrap();
+        assert!(same.offline);
+        assert_eq!(same.images, release.images);
+        let digests = |release: &Release| {
+            release.files.iter().map(|(name, file)| (name.clone(), file.sha256.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(digests(&same), digests(&release));
+        assert_eq!(fs::read(&same.files["images_arm64.tar"].path).unwrap(), b"images");
     }
 }

@@ -1,4 +1,4 @@
-//! k3s and k0s through their lives, with stand-ins in their places: releases of them cannot be had where the tests run. A
+//! k3s, k0s and MicroK8s through their lives, with stand-ins in their places: releases of them cannot be had where the tests run. A
 //! stand-in has the flags, the files and the behaviour that the source of the real one shows (docs/distributions/), refuses
 //! everything else, and runs a real Kubernetes behind them.
 
@@ -17,10 +17,14 @@ struct Life {
     name: &'static str,
     /// The third number of the rack's network.
     network: u8,
+    /// The port of its API.
+    port: u16,
     /// What stands behind the version of a release, and behind that which its kubelets tell.
     build: &'static str,
     kubelet: &'static str,
-    /// Prints files with secrets that others can read.
+    /// Its units that bramble writes.
+    units: &'static str,
+    /// Prints files with secrets that others can read, and tokens that still let somebody in.
     open_secrets: &'static str,
     /// What curl needs so that the API answers it.
     probe: &'static str,
@@ -35,8 +39,10 @@ struct Life {
 const K3S: Life = Life {
     name: "k3s",
     network: 12,
+    port: 6443,
     build: "k3s1",
-    kubelet: "k3s1",
+    kubelet: "+k3s1",
+    units: "/etc/systemd/system/k3s*.service",
     open_secrets: "stat -c '%a %n' /etc/rancher/k3s/* /etc/rancher/k3s/config.yaml.d/* | grep -v '^[67]00 \\|config.yaml.d$'",
     probe: "--cert /var/lib/rancher/k3s/server/tls/client-admin.crt --key /var/lib/rancher/k3s/server/tls/client-admin.key",
     // Members are called after their node, with eight digits of their own behind it.
@@ -50,13 +56,31 @@ const K3S: Life = Life {
 const K0S: Life = Life {
     name: "k0s",
     network: 14,
+    port: 6443,
     build: "k0s.0",
-    kubelet: "k0s",
+    kubelet: "+k0s",
+    units: "/etc/systemd/system/k0s*.service",
     open_secrets: "stat -c '%a %n' /etc/k0s/* 2>/dev/null | grep -v '^600 \\|/member$'; ls /run/bramble/k0s.token /run/systemd/system/k0s* 2>/dev/null",
     probe: "",
     members: "k0s etcd member-list | grep -o '\"[a-z0-9-]*\":\"https' | cut -d'\"' -f2",
     data: "var/lib/k0s/etcd",
     places: "/var/lib/k0s /etc/k0s /run/k0s /usr/local/bin/k0s",
+};
+
+const MICROK8S: Life = Life {
+    name: "microk8s",
+    network: 18,
+    port: 16443,
+    build: "r1",
+    kubelet: "",
+    units: "",
+    open_secrets: "stat -c '%a %n' /etc/microk8s.yaml | grep -v '^600 '; cat /var/snap/microk8s/current/credentials/cluster-tokens.txt 2>/dev/null; \
+                   ls /run/bramble/microk8s.tokens 2>/dev/null",
+    probe: "",
+    members: "/snap/bin/microk8s status --format yaml | sed -n 's/.*address: \\([0-9.]*\\):.*/\\1/p' | while read -r a; do \
+              awk -v a=\"$a\" '$1 == a { print $2 }' /etc/hosts; done",
+    data: "var/snap/microk8s/current/var/kubernetes/backend/etcd",
+    places: "/var/snap/microk8s /snap/microk8s /snap/core22 /etc/microk8s.yaml /var/lib/kubelet /var/lib/bramble",
 };
 
 fn members(rack: &Rack, life: &Life, n: usize) -> BTreeSet<String> {
@@ -73,13 +97,18 @@ fn k0s_through_its_whole_life_with_a_stand_in_in_its_place() {
     through(&K0S);
 }
 
+#[test]
+fn microk8s_through_its_whole_life_with_a_stand_in_in_its_place() {
+    through(&MICROK8S);
+}
+
 fn through(life: &Life) {
     let name = format!("t-{}", life.name);
     let (subnet, api) = (format!("10.78.{}.0/24", life.network), format!("10.78.{}.9", life.network));
     let mut rack =
         Rack::up(&name, &["--distribution", life.name, "--control-planes", "3", "--workers", "2", "--subnet", &subnet]);
     rack.bundle = Some(rack.standins(&[]));
-    let file = read(&rack.file()).replace("cni: routed }", &format!("cni: routed, api: {api} }}"));
+    let file = read(&rack.file()).replace(&format!("subnet: {subnet}"), &format!("subnet: {subnet}, api: {api}"));
     fs::write(rack.file(), &file).unwrap();
     // sudo leaves a file of its own in the home folder.
     assert_code(&rack.run(&["run", "sudo true"]), 0);
@@ -91,15 +120,14 @@ fn through(life: &Life) {
     assert_eq!(members(&rack, life, 2), names(&[1, 2, 3]));
     for n in [1, 5] {
         assert_eq!(rack.shell(&rack.node(n), life.open_secrets), "", "others can read files of node {n}");
-        let verified = rack
-            .shell(&rack.node(n), &format!("systemd-analyze verify /etc/systemd/system/{}*.service 2>&1", life.name));
-        assert_eq!(verified, "", "the unit of node {n}");
+        let verify = format!("for u in {}; do systemd-analyze verify $u 2>&1; done", life.units);
+        assert_eq!(rack.shell(&rack.node(n), &verify), "", "the units of node {n}");
     }
 
     // The server that holds the API's address loses its power: another one takes the address over.
     let holder = (1..=3).find(|n| rack.shell(&rack.node(*n), "ip -4 addr show").contains(&format!("{api}/"))).unwrap();
     assert!(rack.lab(&["cut", &format!("{name}/{}", rack.node(holder))]).status.success());
-    let ask = format!("curl -sk --max-time 2 {} https://{api}:6443/version", life.probe);
+    let ask = format!("curl -sk --max-time 2 {} https://{api}:{}/version", life.probe, life.port);
     let took = wait_for("the API, elsewhere", || !rack.shell(&rack.node(holder % 3 + 1), &ask).is_empty());
     assert!(took > Duration::ZERO);
     assert!(rack.lab(&["start", &format!("{name}/{}", rack.node(holder))]).status.success());
@@ -159,7 +187,7 @@ fn through(life: &Life) {
     );
     rack.go_up();
     let versions = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
-    assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v1.20.3+{}", life.kubelet); 5]);
+    assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v1.20.3{}", life.kubelet); 5]);
     rack.assert_well();
     assert_code(&rack.run(&["down", "--yes"]), 0);
     let left = format!("ls -d {} 2>/dev/null", life.places);

@@ -2,12 +2,33 @@
 # that comes before this says where things are:
 # BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
 # DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's
-# folder), PLUGINS (that of its volume plugins), OPT (that of containerd's programs).
+# folder), PLUGINS (that of its volume plugins), OPT (that of containerd's programs); and, where they differ from what most
+# have, API_PORT and ANONYMOUS (whether the API answers those that it does not know).
+: "${API_PORT:=6443}" "${ANONYMOUS:=false}"
 # kubectl keeps what it knows of an API in the home folder.
 export HOME=$RUN
 export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
 
 say() { echo "$(date +%H:%M:%S) $*"; }
+
+# The values of a configuration (in the form of JSON, a key on each line) as `path value`, with `[]` for what is in a list.
+values() { # file
+    awk '
+        { line = $0; match(line, /^ */); depth = RLENGTH / 2; sub(/^ */, "", line); sub(/,$/, "", line) }
+        line ~ /^[]}]+$/ || line == "{" && depth == 0 { next }
+        {
+            key = "[]"; value = line
+            if (line ~ /^"[A-Za-z0-9_-]+": /) { key = line; sub(/^"/, "", key); sub(/": .*/, "", key); value = line; sub(/^"[^"]*": /, "", value) }
+            path[depth] = key
+            if (value == "{" || value == "[") next
+            if (value ~ /^".*"$/) value = substr(value, 2, length(value) - 2)
+            whole = path[1]
+            for (i = 2; i <= depth; i++) whole = whole "." path[i]
+            print whole, value
+        }' "$1"
+}
+# One of them, out of $RUN/values.
+of() { sed -n "s|^$(echo "$1" | sed 's/[].[]/\\&/g') ||p" "$RUN/values"; }
 
 # The address by which the world is reached, if none was given.
 own_address() { ip -4 route get 1.1.1.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p'; }
@@ -16,10 +37,10 @@ inner_config() {
     mkdir -p "$RUN"
     cat >"$RUN/kubeadm.json" <<CONFIG
 { "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "InitConfiguration",
-  "localAPIEndpoint": { "advertiseAddress": "$IP", "bindPort": 6443 }, "nodeRegistration": { "name": "$NODE" } }
+  "localAPIEndpoint": { "advertiseAddress": "$IP", "bindPort": $API_PORT }, "nodeRegistration": { "name": "$NODE" } }
 ---
 { "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "ClusterConfiguration", "kubernetesVersion": "$VERSION",
-  "certificatesDir": "$P", "controlPlaneEndpoint": "127.0.0.1:6443",
+  "certificatesDir": "$P", "controlPlaneEndpoint": "127.0.0.1:$API_PORT",
   "apiServer": { "certSANs": [$(printf '"%s",' $SANS)"127.0.0.1", "localhost"] },
   "networking": { "serviceSubnet": "$SERVICE_RANGE", "podSubnet": "$POD_RANGE" } }
 CONFIG
@@ -33,7 +54,7 @@ inner_keys() {
         kubeadm init phase kubeconfig "$k" --config "$RUN/kubeadm.json" --kubeconfig-dir "$P/conf" >/dev/null 2>&1
     done
     # The controllers' own.
-    sed -i 's|server: .*|server: https://127.0.0.1:6443|' "$P"/conf/*.conf
+    sed -i "s|server: .*|server: https://127.0.0.1:$API_PORT|" "$P"/conf/*.conf
     admin=$P/conf/admin.conf
     sed -n 's/.*client-certificate-data: //p' "$admin" | base64 -d >"$P/admin.crt"
     (umask 077; sed -n 's/.*client-key-data: //p' "$admin" | base64 -d >"$P/admin.key")
@@ -64,7 +85,7 @@ start_etcd() { # name initial-cluster new|existing
 }
 
 start_control_plane() {
-    child kube-apiserver --advertise-address "$IP" --secure-port 6443 --insecure-port 0 --anonymous-auth=false \
+    child kube-apiserver --advertise-address "$IP" --secure-port "$API_PORT" --insecure-port 0 --anonymous-auth="$ANONYMOUS" \
         --authorization-mode Node,RBAC --client-ca-file "$P/ca.crt" --enable-admission-plugins NodeRestriction \
         --enable-bootstrap-token-auth --etcd-servers https://127.0.0.1:2379 --etcd-cafile "$P/etcd/ca.crt" \
         --etcd-certfile "$P/apiserver-etcd-client.crt" --etcd-keyfile "$P/apiserver-etcd-client.key" \
@@ -265,7 +286,7 @@ publish() { # key=value…
 # The address of a server that lives: etcd has no certificate for an address that moves.
 live_server() { # server token
     for a in $(stranger "$1" "$2" -n kube-system get configmap standin-servers -o 'jsonpath={.data.*}'); do
-        if [ "$a" != "$IP" ] && curl -sk --max-time 2 -o /dev/null "https://$a:6443/"; then
+        if [ "$a" != "$IP" ] && curl -sk --max-time 2 -o /dev/null "https://$a:$API_PORT/"; then
             echo "$a"
             return
         fi

@@ -31,22 +31,6 @@ fatal() { # message
     exit 1
 }
 
-# The values of k0s.yaml (in the form of JSON, a key on each line) as `path value`, with `[]` for what is in a list.
-values() { # file
-    awk '
-        { line = $0; match(line, /^ */); depth = RLENGTH / 2; sub(/^ */, "", line); sub(/,$/, "", line) }
-        line ~ /^[]}]+$/ || line == "{" && depth == 0 { next }
-        {
-            key = "[]"; value = line
-            if (line ~ /^"[A-Za-z0-9_]+": /) { key = line; sub(/^"/, "", key); sub(/": .*/, "", key); value = line; sub(/^"[^"]*": /, "", value) }
-            path[depth] = key
-            if (value == "{" || value == "[") next
-            if (value ~ /^".*"$/) value = substr(value, 2, length(value) - 2)
-            whole = path[1]
-            for (i = 2; i <= depth; i++) whole = whole "." path[i]
-            print whole, value
-        }' "$1"
-}
 # Every key that this stand-in takes, as the structures of pkg/apis/k0s/v1beta1 name them.
 KEYS='apiVersion kind metadata.name spec.api.address spec.api.externalAddress spec.api.sans.[] spec.storage.type
 spec.storage.etcd.peerAddress spec.network.podCIDR spec.network.serviceCIDR spec.network.provider
@@ -78,7 +62,6 @@ read_config() { # file
         [ -n "$w" ] && [ ${#w} -le 8 ] || fatal 'AuthPass must be set and have at most 8 characters'
     fi
 }
-of() { sed -n "s|^$(echo "$1" | sed 's/[].[]/\\&/g') ||p" "$RUN/values"; }
 
 TOKEN='' LABELS='' TAINTS='' IP='' CONFIG=/etc/k0s/k0s.yaml WORKER='' FREE=''
 flags() { # controller|worker flag…

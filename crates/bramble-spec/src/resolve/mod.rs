@@ -73,6 +73,9 @@ struct Resolver {
     datastore: Option<Spanned<Datastore>>,
 }
 
+/// The ranges of MicroK8s (microk8s, default-args/cni-env).
+const MICROK8S_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
+const MICROK8S_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 152, 183, 0), 24);
 const DEFAULT_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
 const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 /// kubeadm's own preflight asks for 1700 MB on a control plane.
@@ -80,6 +83,8 @@ const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
 /// What an agent of k3s and a worker of k0s need at least; a controller of k0s needs twice as much (docs.k3s.io,
 /// "Requirements"; docs.k0sproject.io, "System requirements").
 const SMALL_MIB: u32 = 512;
+/// What MicroK8s needs at least (microk8s.io, "Getting started").
+const MICROK8S_MIB: u32 = 540;
 /// Where the Kubernetes project publishes Debian packages (kubernetes.io, "Installing kubeadm").
 const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
 /// The range of minors whose kubeadm configuration bramble knows.
@@ -177,8 +182,8 @@ impl Resolver {
                             places.control_planes.first().copied().unwrap_or(nodes_span),
                         )
                         .help(match &distribution {
-                            // Agents of k3s and workers of k0s know all servers once they have joined.
-                            Distribution::K3s(_) | Distribution::K0s(_) => {
+                            // Their workers know all control planes once they have joined.
+                            Distribution::K3s(_) | Distribution::K0s(_) | Distribution::MicroK8s(_) => {
                                 "its nodes find the others by themselves, your kubectl does not; a free address of the \
                                  subnet as `network: { api: … }` moves to a control plane that lives"
                             }
@@ -267,10 +272,9 @@ impl Resolver {
             DistributionSection::K3s(k3s) => return self.k3s(k3s, section.span),
             DistributionSection::K0s(k0s) => return self.k0s(k0s, section.span),
             DistributionSection::None => return Some(Distribution::None),
-            // These never come out of the parser: reading them is the error.
-            DistributionSection::OpenShift(_) | DistributionSection::MicroK8s(_) => {
-                return None;
-            }
+            DistributionSection::MicroK8s(microk8s) => return self.microk8s(microk8s, section.span),
+            // This never comes out of the parser: reading it is the error.
+            DistributionSection::OpenShift(_) => return None,
         };
         let Some(version) = kubeadm.version else {
             self.missing("version", section.span, section.span, "add `version: \"1.36\"`");
@@ -330,13 +334,17 @@ impl Resolver {
             self.missing("subnet", whole, whole, "give the nodes' network: `subnet: 10.0.0.0/24`");
         }
         let subnet = section.subnet.as_ref().and_then(|text| self.range("subnet", text));
+        let (pods, services, cni) = match distribution {
+            Some(Distribution::MicroK8s(_)) => (MICROK8S_PODS, MICROK8S_SERVICES, Cni::Calico),
+            _ => (DEFAULT_PODS, DEFAULT_SERVICES, Cni::Routed),
+        };
         let pods = match &section.pods {
             Some(text) => self.range("pods", text),
-            None => Some(DEFAULT_PODS),
+            None => Some(pods),
         };
         let services = match &section.services {
             Some(text) => self.range("services", text),
-            None => Some(DEFAULT_SERVICES),
+            None => Some(services),
         };
         let (subnet, pods, services) = (subnet?, pods?, services?);
         let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span);
@@ -358,13 +366,16 @@ impl Resolver {
                 }
             }
         }
-        let cni = section.cni.as_ref().map_or(Cni::Routed, |cni| cni.value);
+        let cni = section.cni.as_ref().map_or(cni, |cni| cni.value);
         match (distribution, cni, section.cni.map(|cni| cni.span)) {
             (Some(Distribution::K3s(_)), Cni::Calico, Some(span)) => {
                 self.error("k3s brings its own network", span, "use `routed` (its host-gw) or `flannel` (its vxlan)");
             }
             (Some(Distribution::K0s(_)), Cni::Flannel, Some(span)) => {
                 self.error("k0s has no flannel", span, "use `routed` (its kube-router) or `calico`");
+            }
+            (Some(Distribution::MicroK8s(_)), Cni::Flannel | Cni::Routed, Some(span)) => {
+                self.error("MicroK8s brings calico", span, "remove `cni`");
             }
             _ => {}
         }
@@ -473,7 +484,7 @@ impl Resolver {
             let (Some(name), Some(role), Some(board), Some(address)) = (node.name, node.role, board, address) else {
                 continue;
             };
-            let ours = !matches!(distribution, Some(Distribution::K3s(_) | Distribution::K0s(_)));
+            let ours = matches!(distribution, Some(Distribution::Kubeadm(_) | Distribution::None) | None);
             let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| pod_range(n, address));
             nodes.push(Node {
                 name: name.value,
@@ -583,10 +594,11 @@ impl Resolver {
                     }
                 }
             }
-            (Distribution::K3s(_) | Distribution::K0s(_), role) => {
+            (Distribution::K3s(_) | Distribution::K0s(_) | Distribution::MicroK8s(_), role) => {
                 let (name, least) = match (distribution, role) {
                     (Distribution::K0s(_), Role::ControlPlane) => ("a controller of k0s", 2 * SMALL_MIB),
                     (Distribution::K0s(_), _) => ("k0s", SMALL_MIB),
+                    (Distribution::MicroK8s(_), _) => ("MicroK8s", MICROK8S_MIB),
                     _ => ("k3s", SMALL_MIB),
                 };
                 if let Some((board, memory)) = board.and_then(|board| board.memory.map(|memory| (board, memory)))

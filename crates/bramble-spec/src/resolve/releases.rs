@@ -1,4 +1,4 @@
-//! The distributions that have releases of their own: `k3s` and `k0s`.
+//! The distributions that have releases of their own: `k3s`, `k0s` and MicroK8s.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{Resolver, is_http};
 use crate::cluster::*;
 use crate::de::{Spanned, nearest};
 use crate::diagnostic::Span;
-use crate::document::{K0sSection, K3sSection};
+use crate::document::{K0sSection, K3sSection, MicroK8sSection};
 use crate::k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 use crate::names::Release;
 
@@ -14,6 +14,8 @@ use crate::names::Release;
 const MINORS: std::ops::RangeInclusive<u32> = 20..=36;
 /// The minors whose k0s.yaml bramble knows, and 1.20 for the lab.
 const K0S_MINORS: std::ops::RangeInclusive<u32> = 20..=36;
+/// The minors of MicroK8s that have certificates instead of tokens, and 1.20 for the lab.
+const MICROK8S_MINORS: std::ops::RangeInclusive<u32> = 20..=36;
 /// What can be switched off (k3s, pkg/cli/cmds/server.go, `disable`).
 const COMPONENTS: [&str; 6] = ["coredns", "local-storage", "metrics-server", "runtimes", "servicelb", "traefik"];
 /// Settings that follow from the cluster file, each with where they are said there.
@@ -54,7 +56,7 @@ impl Resolver {
             self.missing("version", whole, whole, "add `version: stable`");
             return None;
         };
-        self.release(&version, "k3s", MINORS);
+        self.release(&version, "k3s", "k3s", MINORS);
         let mirror = self.mirror(section.mirror);
         for component in &section.disable {
             if !COMPONENTS.contains(&component.value.as_str()) {
@@ -90,7 +92,7 @@ impl Resolver {
             self.missing("version", whole, whole, "add `version: stable`");
             return None;
         };
-        self.release(&version, "k0s", K0S_MINORS);
+        self.release(&version, "k0s", "k0s.", K0S_MINORS);
         if version.value.build().is_none() && version.value.minor().is_some() {
             self.error(
                 format!("k0s has no channel for {}", version.value),
@@ -102,6 +104,24 @@ impl Resolver {
         Some(Distribution::K0s(K0s { version: version.value, mirror, images: section.images }))
     }
 
+    /// `whole` is the place of the section.
+    pub(super) fn microk8s(&mut self, section: MicroK8sSection, whole: Span) -> Option<Distribution> {
+        let Some(version) = section.version else {
+            self.missing("version", whole, whole, "add `version: \"1.36\"`");
+            return None;
+        };
+        self.release(&version, "MicroK8s", "r", MICROK8S_MINORS);
+        if version.value.to_string() == "latest" {
+            self.error(
+                "MicroK8s has no channel `latest`",
+                version.span,
+                "use a minor such as \"1.36\", or `stable`, which goes to the next minor when that is stable",
+            );
+        }
+        let mirror = self.mirror(section.mirror);
+        Some(Distribution::MicroK8s(MicroK8s { version: version.value, mirror }))
+    }
+
     fn mirror(&mut self, mirror: Option<Spanned<String>>) -> Option<String> {
         let mirror = mirror?;
         if !is_http(&mirror.value) {
@@ -110,15 +130,22 @@ impl Resolver {
         Some(mirror.value.trim_end_matches('/').to_owned())
     }
 
-    /// Checks that a release is one of this distribution, and of a minor that is known.
-    fn release(&mut self, release: &Spanned<Release>, distribution: &str, minors: std::ops::RangeInclusive<u32>) {
+    /// Checks that a release is one of this distribution, and of a minor that is known. `own`: what begins the builds of
+    /// its releases.
+    fn release(
+        &mut self,
+        release: &Spanned<Release>,
+        distribution: &str,
+        own: &str,
+        minors: std::ops::RangeInclusive<u32>,
+    ) {
         if let Some(build) = release.value.build()
-            && !build.starts_with(distribution)
+            && !build.starts_with(own)
         {
             self.error(
                 format!("`{}` is not a release of {distribution}", release.value),
                 release.span,
-                format!("releases of {distribution} have `+{distribution}` in their names"),
+                format!("releases of {distribution} have `+{own}` in their names"),
             );
         }
         if let Some(minor) = release.value.minor()

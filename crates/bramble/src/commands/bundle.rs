@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
-use bramble_kube::Upstream;
+use anyhow::{Context, anyhow, bail};
+use bramble_kube::{LocalFile, Upstream};
 use bramble_spec::Release;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::output::{Format, Printer, Style};
 use crate::pins::Pins;
-use crate::project::Project;
+use crate::project::{Project, file_digest};
 use crate::releases::Releases;
 use crate::{Common, Done};
 
@@ -40,10 +40,14 @@ struct Create {
     /// A web server with the same files as upstream's; otherwise the one of the cluster file
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// The images of MicroK8s for an architecture, in one archive (`docker save` or `microk8s images export-local`): its
+    /// releases come without
+    #[arg(long, value_name = "ARCH=FILE")]
+    images: Vec<String>,
 }
 
 /// The distributions that have releases of their own.
-const UPSTREAMS: [&Upstream; 2] = [&bramble_kube::K3S, &bramble_kube::K0S];
+const UPSTREAMS: [&Upstream; 3] = [&bramble_kube::K3S, &bramble_kube::K0S, &bramble_kube::MICROK8S];
 
 impl Bundle {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
@@ -78,18 +82,18 @@ impl Create {
             std::fs::create_dir_all(&self.to)
                 .map_err(|error| anyhow!("cannot create {}: {error}", self.to.display()))?;
             let arches = self.arches(project);
-            let version = releases.version(&wanted, &mut pins, printer)?;
-            let release = releases.release(&version, &arches, &mut pins, printer)?;
+            let known: Vec<&str> =
+                arches.iter().filter(|arch| upstream.architectures.contains(arch)).copied().collect();
+            let version = releases.version(&wanted, &known, &mut pins, printer)?;
+            let mut release = releases.release(&version, &arches, &mut pins, printer)?;
+            self.add_images(upstream, &mut release)?;
             // Where it was not asked for by name, an architecture that a release does not have is left out.
             let has = |arch: &&&str| release.files.contains_key(&(upstream.program)(&version, arch));
             let there: Vec<&str> = arches.iter().filter(has).copied().collect();
             if let Some(missing) = self.arch.iter().find(|arch| !there.contains(&arch.as_str())) {
                 bail!("{} v{version} has no program for {missing}", upstream.name);
             }
-            let files: Vec<String> = there
-                .iter()
-                .flat_map(|arch| [(upstream.program)(&version, arch), (upstream.archive)(&version, arch)])
-                .collect();
+            let files: Vec<String> = there.iter().flat_map(|arch| upstream.files(&release, arch)).collect();
             total += releases.bundle(&release, &files, &self.to, printer)?;
             releases.describe(&wanted, &release, &there, &self.to, &mut pins, printer)?;
             made.push((upstream.name, version, there.join(", ")));
@@ -97,6 +101,26 @@ impl Create {
         std::fs::remove_dir_all(self.to.join(".fetched")).ok();
         self.report(printer, &made, total);
         Ok(Done::Good)
+    }
+
+    /// Puts the archives of images that were named into a release that has none of its own.
+    fn add_images(&self, upstream: &Upstream, release: &mut bramble_kube::Release) -> anyhow::Result<()> {
+        for text in &self.images {
+            let (arch, file) = text.split_once('=').ok_or_else(|| anyhow!("--images {text}: say ARCH=FILE"))?;
+            if !upstream.store {
+                bail!("--images {text}: releases of {} have their own images", upstream.name);
+            }
+            if !upstream.architectures.contains(&arch) {
+                bail!("--images {text}: {} is for {}", upstream.name, upstream.architectures.join(" and "));
+            }
+            let path = PathBuf::from(file);
+            release.images.extend(image_names(&path).with_context(|| format!("--images {text}"))?);
+            let sha256 = file_digest(&path)?;
+            release.files.insert((upstream.archive)(&release.version, arch), LocalFile { path, sha256 });
+        }
+        release.images.sort();
+        release.images.dedup();
+        Ok(())
     }
 
     fn wanted(&self, project: Option<&Project>) -> anyhow::Result<Vec<(&'static Upstream, Release)>> {
@@ -147,4 +171,35 @@ impl Create {
             to.display()
         ));
     }
+}
+
+/// The names of the images in an archive: of Docker (`manifest.json`), or OCI with containerd's names (`index.json`).
+fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut archive = tar::Archive::new(std::fs::File::open(path).with_context(cannot)?);
+    let mut names = Vec::new();
+    for entry in archive.entries().with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let name = entry.path().with_context(cannot)?.to_string_lossy().trim_start_matches("./").to_owned();
+        let pointer = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        match name.as_str() {
+            "manifest.json" => {
+                let images: Value = serde_json::from_reader(entry).with_context(cannot)?;
+                let tags = images.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array());
+                names.extend(tags.flatten().filter_map(Value::as_str).map(str::to_owned));
+            }
+            "index.json" => {
+                let index: Value = serde_json::from_reader(entry).with_context(cannot)?;
+                let images = index["manifests"].as_array().into_iter().flatten();
+                names.extend(images.filter_map(|image| pointer(image, "/annotations/io.containerd.image.name")));
+            }
+            _ => {}
+        }
+    }
+    if names.is_empty() {
+        bail!("{} names no image: it is no archive of images, or compressed", path.display());
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
 }

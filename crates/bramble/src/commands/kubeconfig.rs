@@ -42,7 +42,7 @@ impl Kubeconfig {
             .await
             .context("the control plane has no kubeconfig yet; run `bramble up`")?;
         let name = project.cluster.name.as_str();
-        let server = format!("https://{}:6443", project.cluster.network.api);
+        let server = format!("https://{}:{}", project.cluster.network.api, life.api_port());
         let own = own_entries(&admin, name, &server)?;
         if self.print {
             printer.result(to_yaml(&own)?);

@@ -79,7 +79,7 @@ enum LabCommand {
         #[arg(long)]
         next: bool,
     },
-    /// Make a bundle with stand-ins for the releases of k3s and k0s, for `bramble --bundle`: their interfaces, in front of the
+    /// Make a bundle with stand-ins for the releases of k3s, k0s and MicroK8s, for `bramble --bundle`: their interfaces, in front of the
     /// Kubernetes from Debian's source package
     Standins {
         /// Of the next patch version, to try upgrades with
@@ -112,7 +112,7 @@ struct LabUp {
     #[arg(long, conflicts_with = "distribution")]
     bare: bool,
     /// Which Kubernetes; others than kubeadm by a stand-in
-    #[arg(long, value_parser = ["kubeadm", "k3s", "k0s"], default_value = "kubeadm", value_name = "NAME")]
+    #[arg(long, value_parser = ["kubeadm", "k3s", "k0s", "microk8s"], default_value = "kubeadm", value_name = "NAME")]
     distribution: String,
     /// Nodes whose sudo asks for the password `raspberry`
     #[arg(long)]
@@ -265,8 +265,14 @@ impl LabUp {
                 bundle.dir.display()
             );
         }
-        let request =
-            RackRequest { name: self.name.clone(), nodes, subnet: self.subnet, sudo_password: self.sudo_password };
+        let microk8s = self.distribution == "microk8s";
+        let request = RackRequest {
+            name: self.name.clone(),
+            nodes,
+            subnet: self.subnet,
+            sudo_password: self.sudo_password,
+            snapd: microk8s,
+        };
         let watch = Watch::new(printer);
         let rack = racks.up(&request, &|event| watch.event(event))?;
         watch.end();
@@ -276,7 +282,8 @@ impl LabUp {
             printer.info(format!("{} stays as it is", file.display()));
         } else {
             let planes = if self.bare { 0 } else { planes };
-            let text = cluster_file(&rack, planes, &distribution, self.sudo_password);
+            let cni = if microk8s { "" } else { ", cni: routed" };
+            let text = cluster_file(&rack, planes, &distribution, cni, self.sudo_password);
             crate::pins::replace(&file, text.as_bytes(), 0o644)?;
         }
         printer.result(format!(
@@ -305,14 +312,14 @@ fn set_private(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot protect {}", dir.display()))
 }
 
-fn cluster_file(rack: &Rack, planes: usize, distribution: &str, sudo_password: bool) -> String {
+fn cluster_file(rack: &Rack, planes: usize, distribution: &str, cni: &str, sudo_password: bool) -> String {
     let board = match std::env::consts::ARCH {
         "aarch64" => "generic-arm64",
         _ => "generic-amd64",
     };
     let mut text = format!(
         "# The virtual rack `{}`. For real boards, change board, address and mac.\ncluster: {}\naccess:\n  user: pi\n  keys: [{}]\n{}\
-         network: {{ subnet: {}, cni: routed }}\ndistribution:\n{distribution}nodes:\n",
+         network: {{ subnet: {}{cni} }}\ndistribution:\n{distribution}nodes:\n",
         rack.name,
         rack.name,
         rack.key().display(),

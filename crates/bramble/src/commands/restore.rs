@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
-use bramble_kube::lifecycle;
+use bramble_kube::{lifecycle, minor};
 use bramble_state::Upload;
 
 use crate::archive::{self, BackupKey};
@@ -46,7 +46,6 @@ impl Restore {
         if manifest.distribution != life.name() {
             bail!("{file} was made of {}, the cluster file wants {}", manifest.distribution, life.name());
         }
-        let minor = |version: &str| version.split('.').nth(1).map(str::to_owned);
         if minor(&manifest.kubernetes) != minor(&life.version()) {
             bail!(
                 "{file} was made of Kubernetes {}, the cluster file wants {}: restore with the minor of the backup, and upgrade then",
