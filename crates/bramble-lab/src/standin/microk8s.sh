@@ -174,10 +174,10 @@ add_node() { # flag…
         shift 2
     done
     [ "$format" = token-check ] && [ "$ttl" -gt 0 ] || fatal 'this stand-in for MicroK8s makes only tokens that end, as token-check'
-    t=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-    (umask 077; echo "$t|$(($(date +%s) + ttl))" >>"$D/credentials/cluster-tokens.txt")
-    let_in "$t"
-    echo "$t/$(fingerprint <"$P/server.crt")"
+    word=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    (umask 077; echo "$word|$(($(date +%s) + ttl))" >>"$D/credentials/cluster-tokens.txt")
+    let_in "$word"
+    echo "$word/$(fingerprint <"$P/server.crt")"
 }
 
 join() { # address:port/token[/fingerprint] [--worker]
@@ -263,7 +263,7 @@ refresh_certs() { # -e certificate | folder
     /*' ')
         [ -s "$1/ca.crt" ] && [ -s "$1/ca.key" ] || { echo "Could not find ca.crt and ca.key files in $1"; exit 30; }
         cp "$1/ca.crt" "$1/ca.key" "$P/"
-        rm -rf "$P"/apiserver.* "$P"/apiserver-kubelet-client.* "$P/conf"
+        rm -rf "$P"/apiserver.* "$P"/apiserver-kubelet-client.* "$P/conf" "$AGENT/pki"
         ;;
     *) fatal "this stand-in for MicroK8s cannot do: refresh-certs $*" ;;
     esac
