@@ -65,6 +65,10 @@ fn a_cluster_comes_up_survives_crashes_and_power_cuts_and_goes_again() {
     assert_code(&again, 0);
     assert!(text(&again).contains("Nothing changed"), "{}", text(&again));
 
+    for n in 1..=3 {
+        rack.assert_units(&rack.node(n), "/etc/systemd/system/kubelet.service /etc/systemd/system/bramble-*.service");
+    }
+
     // Nothing of the smoke test and no join token is left.
     assert!(!kubectl(&rack, "get namespaces").contains("smoke"));
     assert_eq!(

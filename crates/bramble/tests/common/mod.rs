@@ -136,6 +136,12 @@ impl Rack {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Lets systemd itself judge unit files of a node; `files` are patterns.
+    pub fn assert_units(&self, node: &str, files: &str) {
+        let verify = format!("for u in {files}; do systemd-analyze verify $u 2>&1 || echo $u; done");
+        assert_eq!(self.shell(node, &verify), "", "the units of {node}");
+    }
+
     /// kubectl as the administrator, on node `n`.
     pub fn kubectl(&self, n: usize, arguments: &str) -> String {
         let command = format!(
