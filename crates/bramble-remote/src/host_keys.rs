@@ -144,6 +144,19 @@ impl HostKeys {
         rewrite().map_err(|source| ConnectError::KnownHosts { path: path.clone(), source })
     }
 
+    /// Trusts a key of a host that bramble itself made, beside those that are known already.
+    pub fn pin(&self, host: &str, port: u16, public: &str) -> Result<(), ConnectError> {
+        let host = entry(host, port);
+        let known = |file: &KnownHosts| {
+            let bytes = public.split_whitespace().nth(1).unwrap_or_default();
+            file.plain().get(&host).is_some_and(|keys| keys.iter().any(|(_, key)| key == bytes))
+        };
+        if self.files.first().is_some_and(known) {
+            return Ok(());
+        }
+        self.trust(&UnknownKey { host, fingerprint: String::new(), key: public.to_owned() })
+    }
+
     /// Trusts a key from now on. Call it only after somebody vouched for it.
     pub fn trust(&self, key: &UnknownKey) -> Result<(), ConnectError> {
         let Some(known) = self.files.first() else { return Ok(()) };

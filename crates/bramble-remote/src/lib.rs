@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod exec;
 mod host_keys;
+mod key_pair;
 mod spread;
 mod ssh_config;
 
@@ -15,5 +16,6 @@ pub use connection::{Connection, Credentials, Dialer, Target};
 pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, Root, Secret};
 pub use host_keys::{HostKeys, UnknownKey};
+pub use key_pair::KeyPair;
 pub use spread::{Parcel, Recipient, Spreader};
 pub use ssh_config::{SshConfig, lookup};

@@ -22,6 +22,8 @@ pub struct Cluster {
     pub network: Network,
     /// Which Kubernetes.
     pub distribution: Distribution,
+    /// The system that is written onto the boards' disks.
+    pub image: Option<ImageSource>,
     /// What every node gets first.
     pub preparation: Preparation,
     /// How nodes that run pods are changed.
@@ -120,12 +122,36 @@ pub struct Network {
     pub pods: Ipv4Net,
     /// The range of service addresses.
     pub services: Ipv4Net,
+    /// The way out of the subnet, if boards are told their addresses by their images.
+    pub gateway: Option<Ipv4Addr>,
+    /// Who resolves names for such boards.
+    pub dns: Vec<Ipv4Addr>,
     /// How pods reach each other.
     pub cni: Cni,
     /// A manifest (URL or file) in place of the CNI project's own.
     pub cni_manifest: Option<String>,
     /// The address of the Kubernetes API.
     pub api: Ipv4Addr,
+}
+
+/// Where the image of a system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageSource {
+    /// A file here, as written.
+    File {
+        /// Its path.
+        path: String,
+        /// Its digest, if it is known.
+        sha256: Option<Sha256Digest>,
+    },
+    /// A file elsewhere.
+    Url {
+        /// Its address.
+        url: String,
+        /// Its digest.
+        sha256: Sha256Digest,
+    },
 }
 
 /// Which Kubernetes.

@@ -25,6 +25,8 @@ pub struct ClusterDocument {
     /// Which Kubernetes.
     #[schemars(required)]
     pub(crate) distribution: Option<Spanned<DistributionSection>>,
+    /// The system that is written onto the boards' disks.
+    pub(crate) image: Option<Spanned<ImageSection>>,
     /// What every node gets before Kubernetes.
     #[serde(default)]
     pub(crate) prepare: PrepareSection,
@@ -34,6 +36,18 @@ pub struct ClusterDocument {
     /// The machines.
     #[schemars(required)]
     pub(crate) nodes: Option<Spanned<Vec<Spanned<NodeSection>>>>,
+}
+
+/// An image of a system, plain or compressed (xz, gzip, Zstandard).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageSection {
+    /// A file here.
+    pub(crate) file: Option<Spanned<String>>,
+    /// Where it is fetched from, once.
+    pub(crate) url: Option<Spanned<String>>,
+    /// The SHA-256 of the file as it is published; needed with `url`.
+    pub(crate) sha256: Option<Spanned<Sha256Digest>>,
 }
 
 /// How nodes that run pods are changed: upgraded, or booted again.
@@ -74,6 +88,11 @@ pub(crate) struct NetworkSection {
     pub(crate) pods: Option<Spanned<String>>,
     /// The range of service addresses; 10.96.0.0/12 if not given, and for MicroK8s its own 10.152.183.0/24.
     pub(crate) services: Option<Spanned<String>>,
+    /// The way out of the subnet: with it each board is told its address by its image, without it boards ask DHCP.
+    pub(crate) gateway: Option<Spanned<String>>,
+    /// Who resolves names for boards that are told their address; the gateway if not given.
+    #[serde(default)]
+    pub(crate) dns: Vec<Spanned<String>>,
     /// How pods reach each other; `routed` if not given, and `calico` for MicroK8s.
     pub(crate) cni: Option<Spanned<Cni>>,
     /// The manifest of the CNI, a URL or a file, instead of the one its project publishes.

@@ -36,7 +36,7 @@ fn split_at_line<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
 
 /// Adds the tokens that the first line of a cmdline.txt lacks. The firmware reads that line only; everything else in
 /// the file stays as it is.
-pub(crate) fn with_tokens(text: &str, tokens: &[String]) -> String {
+pub fn with_tokens(text: &str, tokens: &[String]) -> String {
     let (line, rest) = match text.find('\n') {
         Some(at) => (&text[..at], &text[at..]),
         None => (text, ""),
@@ -56,7 +56,7 @@ pub(crate) fn with_tokens(text: &str, tokens: &[String]) -> String {
 
 /// Makes settings of config.txt effective for all boards. Conditional sections such as `[pi4]` are left alone; ours go
 /// to the end under `[all]`, where the last word is.
-pub(crate) fn with_boot_config(text: &str, settings: &BTreeMap<String, String>) -> String {
+pub fn with_boot_config(text: &str, settings: &BTreeMap<String, String>) -> String {
     // Our own block is not counted: it is about to be written anew.
     let bare = with_block(text, &[]);
     let effective = effective_boot_config(&bare);

@@ -12,6 +12,7 @@ mod resource;
 mod script;
 mod undo;
 
+pub use edit::{with_boot_config, with_tokens};
 pub use observation::{Facts, FileKind, FileSeen, Observation, ObservationError, UnitSeen};
 pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
 pub use probe::observe_script;

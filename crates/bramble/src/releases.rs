@@ -66,7 +66,7 @@ struct Absent(String);
 /// How often a download that gets nowhere is tried.
 const TRIES: u32 = 4;
 /// How long a server may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any list of digests or images has.
 const LIMIT: u64 = 4 * 1024 * 1024;
 

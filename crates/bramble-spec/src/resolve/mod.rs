@@ -119,6 +119,7 @@ impl Resolver {
         let distribution = document.distribution.and_then(|section| self.distribution(section));
         let preparation = self.preparation(document.prepare, distribution.as_ref());
         let update = self.update(document.update);
+        let image = document.image.and_then(|section| self.image(section));
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
         let mut places = Places {
@@ -211,11 +212,22 @@ impl Resolver {
                 subnet: network.subnet,
                 pods: network.pods,
                 services: network.services,
+                gateway: network.gateway,
+                dns: network.dns,
                 cni: network.cni,
                 cni_manifest: network.cni_manifest,
                 api,
             };
-            Some(Cluster { name: document.cluster?.value, access, network, distribution, preparation, update, nodes })
+            Some(Cluster {
+                name: document.cluster?.value,
+                access,
+                network,
+                distribution,
+                image,
+                preparation,
+                update,
+                nodes,
+            })
         })();
         (cluster, places)
     }
@@ -251,6 +263,38 @@ impl Resolver {
             port: section.port.map_or(22, |port| port.value),
             jump,
             sudo: section.sudo.unwrap_or_default(),
+        }
+    }
+
+    fn image(&mut self, section: Spanned<ImageSection>) -> Option<ImageSource> {
+        let whole = section.span;
+        let ImageSection { file, url, sha256 } = section.value;
+        match (file, url, sha256) {
+            (Some(file), None, sha256) => {
+                Some(ImageSource::File { path: file.value, sha256: sha256.map(|sha256| sha256.value) })
+            }
+            (None, Some(url), Some(sha256)) => {
+                if !is_http(&url.value) {
+                    self.error(format!("`{}` is not a URL", url.value), url.span, "it starts with https:// or http://");
+                }
+                Some(ImageSource::Url { url: url.value, sha256: sha256.value })
+            }
+            (None, Some(url), None) => {
+                self.error(
+                    "`sha256` is missing",
+                    url.span,
+                    "add the digest that stands beside the image where it is published",
+                );
+                None
+            }
+            (Some(_), Some(url), _) => {
+                self.error("an image comes from one place", url.span, "remove `file` or `url`");
+                None
+            }
+            (None, None, _) => {
+                self.missing("file", whole, whole, "add `file: image.img.xz`, or `url: https://…` with its `sha256`");
+                None
+            }
         }
     }
 
@@ -416,7 +460,32 @@ impl Resolver {
             }
         });
         let cni_manifest = section.cni_manifest.map(|m| m.value);
-        Some(NetworkRanges { subnet, pods, services, cni, cni_manifest, api })
+        let gateway = section.gateway.as_ref().and_then(|text| match text.value.parse::<Ipv4Addr>() {
+            Ok(address) if subnet.contains(&address) => Some(address),
+            _ => {
+                self.error(
+                    format!("the gateway `{}` is no address in {subnet}", text.value),
+                    text.span,
+                    "give the router's address in the nodes' subnet",
+                );
+                None
+            }
+        });
+        let mut dns = Vec::new();
+        for text in &section.dns {
+            match text.value.parse::<Ipv4Addr>() {
+                Ok(address) => dns.push(address),
+                Err(_) => self.error(
+                    format!("`{}` is not an IPv4 address", text.value),
+                    text.span,
+                    "give the address of a name server",
+                ),
+            }
+        }
+        if dns.is_empty() {
+            dns.extend(gateway);
+        }
+        Some(NetworkRanges { subnet, pods, services, gateway, dns, cni, cni_manifest, api })
     }
 
     fn nodes(
@@ -683,6 +752,8 @@ struct NetworkRanges {
     subnet: Ipv4Net,
     pods: Ipv4Net,
     services: Ipv4Net,
+    gateway: Option<Ipv4Addr>,
+    dns: Vec<Ipv4Addr>,
     cni: Cni,
     cni_manifest: Option<String>,
     api: Option<Spanned<Ipv4Addr>>,

@@ -1,0 +1,63 @@
+//! The files of a boot partition (FAT).
+
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use fatfs::{FileSystem, FsOptions};
+
+use crate::error::{Context, ImageError};
+use crate::overlay::{Change, Overlay};
+use crate::partitions::Partition;
+
+/// The files of a boot partition, while it is being edited.
+pub struct BootFiles<'a, R: Read + Seek> {
+    files: FileSystem<&'a mut Overlay<R>>,
+}
+
+/// Lets `edit` change files of a boot partition, and tells what that makes of the bytes of the disk, which are not touched.
+pub fn edit_boot<R: Read + Seek, T>(
+    disk: R,
+    partition: Partition,
+    edit: impl FnOnce(&BootFiles<'_, R>) -> Result<T, ImageError>,
+) -> Result<(T, Vec<Change>), ImageError> {
+    let mut overlay = Overlay::new(disk, partition);
+    let result = {
+        let files = FileSystem::new(&mut overlay, FsOptions::new()).during("read its boot partition")?;
+        let boot = BootFiles { files };
+        let result = edit(&boot)?;
+        boot.files.unmount().during("write its boot partition")?;
+        result
+    };
+    Ok((result, overlay.changes().during("read its boot partition")?))
+}
+
+impl<R: Read + Seek> BootFiles<'_, R> {
+    /// The name of the partition.
+    pub fn label(&self) -> String {
+        String::from_utf8_lossy(self.files.volume_label_as_bytes()).trim().to_owned()
+    }
+
+    /// Whether there is such a file.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.root_dir().open_file(path).is_ok()
+    }
+
+    /// The text of a file; `None` if there is no such file.
+    pub fn read(&self, path: &str) -> Result<Option<String>, ImageError> {
+        let Ok(mut file) = self.files.root_dir().open_file(path) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).during("read a file of its boot partition")?;
+        String::from_utf8(bytes).map(Some).map_err(|_| ImageError::NotText(path.to_owned()))
+    }
+
+    /// Writes a file whole, whether it was there or not.
+    pub fn write(&self, path: &str, text: &str) -> Result<(), ImageError> {
+        let write = || {
+            let mut file = self.files.root_dir().create_file(path)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.truncate()?;
+            file.write_all(text.as_bytes())?;
+            file.flush()
+        };
+        write().during("write a file of its boot partition")
+    }
+}

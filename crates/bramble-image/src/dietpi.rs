@@ -1,0 +1,88 @@
+//! DietPi's own first boot (dietpi.com/docs/usage, "How to do an automatic base installation").
+
+use std::io::{Read, Seek};
+
+use bramble_spec::shell_word;
+
+use crate::boot::BootFiles;
+use crate::customise::{Identity, add_kernel_args};
+use crate::error::ImageError;
+
+/// The users that DietPi has; it makes no others.
+const USERS: [&str; 2] = ["dietpi", "root"];
+
+pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity) -> Result<(), ImageError> {
+    if !USERS.contains(&identity.user.as_str()) {
+        return Err(ImageError::CannotSay {
+            system: "DietPi",
+            what: format!("to have the user `{}`; say `access: {{ user: dietpi }}`", identity.user),
+        });
+    }
+    let mut text = boot.read("dietpi.txt")?.unwrap_or_default();
+    let mut set = |key: &str, value: &str| text = with_setting(&text, key, value);
+    set("AUTO_SETUP_AUTOMATED", "1");
+    set("AUTO_SETUP_NET_HOSTNAME", identity.name.as_str());
+    // OpenSSH: Dropbear has host keys of another form.
+    set("AUTO_SETUP_SSH_SERVER_INDEX", "-2");
+    set("SOFTWARE_DISABLE_SSH_PASSWORD_LOGINS", "1");
+    set("AUTO_SETUP_SWAPFILE_SIZE", "0");
+    for (setting, value) in [("AUTO_SETUP_TIMEZONE", &identity.timezone), ("AUTO_SETUP_LOCALE", &identity.locale)] {
+        if let Some(value) = value {
+            set(setting, value);
+        }
+    }
+    if let Some(fixed) = &identity.address {
+        let dns: Vec<String> = fixed.dns.iter().map(ToString::to_string).collect();
+        set("AUTO_SETUP_NET_USESTATIC", "1");
+        set("AUTO_SETUP_NET_STATIC_IP", &fixed.address.addr().to_string());
+        set("AUTO_SETUP_NET_STATIC_MASK", &fixed.address.netmask().to_string());
+        set("AUTO_SETUP_NET_STATIC_GATEWAY", &fixed.gateway.to_string());
+        set("AUTO_SETUP_NET_STATIC_DNS", &dns.join(" "));
+    }
+    for key in &identity.keys {
+        text = with_line(&text, &format!("AUTO_SETUP_SSH_PUBKEY={key}"));
+    }
+    boot.write("dietpi.txt", &text)?;
+    boot.write("Automation_Custom_PreScript.sh", &script(identity))?;
+    add_kernel_args(boot, "cmdline.txt", identity.kernel_args.iter().cloned())
+}
+
+/// Run before the network is up: the host key, and then this script is blanked, since a file that is deleted stays
+/// readable on FAT.
+fn script(identity: &Identity) -> String {
+    format!(
+        "#!/bin/sh\n# Written by bramble: the host key of this board.\nmkdir -p /etc/ssh\n\
+         (umask 077; printf '%s' {} >/etc/ssh/ssh_host_ed25519_key)\necho {} >/etc/ssh/ssh_host_ed25519_key.pub\n\
+         for f in /boot/firmware/Automation_Custom_PreScript.sh /boot/Automation_Custom_PreScript.sh; do\n    \
+         [ ! -e \"$f\" ] || dd if=/dev/zero of=\"$f\" bs=1 count=\"$(wc -c <\"$f\")\" conv=notrunc,fsync 2>/dev/null\ndone\nexit 0\n",
+        shell_word(&identity.host_key.private),
+        shell_word(&identity.host_key.public)
+    )
+}
+
+/// Sets the first line of a setting, also one that is commented out; further ones stay.
+fn with_setting(text: &str, key: &str, value: &str) -> String {
+    let wanted = format!("{key}={value}");
+    let is = |line: &str| line.trim_start_matches('#').split_once('=').is_some_and(|(known, _)| known == key);
+    let mut done = false;
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            if !done && is(line) {
+                done = true;
+                wanted.as_str()
+            } else {
+                line
+            }
+        })
+        .collect();
+    let mut all = lines.join("\n");
+    if !all.is_empty() {
+        all.push('\n');
+    }
+    if done { all } else { all + &wanted + "\n" }
+}
+
+fn with_line(text: &str, line: &str) -> String {
+    if text.lines().any(|known| known == line) { text.to_owned() } else { format!("{}\n{line}\n", text.trim_end()) }
+}

@@ -1,0 +1,52 @@
+use std::io;
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Reading or writing failed.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// There is no partition table that is known.
+    #[error("it has no partition table: an image of a whole disk is needed, not of one partition")]
+    NoTable,
+    /// The partition table says what cannot be.
+    #[error("its partition table is damaged: {0}")]
+    BadTable(&'static str),
+    /// No partition can be a boot partition.
+    #[error("none of its partitions has a FAT file system, which a Raspberry Pi boots from")]
+    NoBoot,
+    /// The boot partition has none of the marks of a known system.
+    #[error(
+        "its system is not known: its boot partition `{label}` has none of user-data (cloud-init), config.txt (Raspberry Pi OS), dietpi.txt (DietPi)"
+    )]
+    UnknownSystem {
+        /// The name of the boot partition.
+        label: String,
+    },
+    /// A file of the boot partition is not text.
+    #[error("{0} on its boot partition is no text")]
+    NotText(String),
+    /// The system's mechanism cannot say something that the cluster file wants.
+    #[error("{system} cannot be told at its first boot: {what}")]
+    CannotSay {
+        /// The mechanism.
+        system: &'static str,
+        /// What it cannot be told, and the next step.
+        what: String,
+    },
+}
+
+pub(crate) trait Context<T> {
+    fn during(self, action: &'static str) -> Result<T, ImageError>;
+}
+
+impl<T> Context<T> for Result<T, io::Error> {
+    fn during(self, action: &'static str) -> Result<T, ImageError> {
+        self.map_err(|source| ImageError::Io { action, source })
+    }
+}

@@ -1,0 +1,40 @@
+//! The script that Raspberry Pi OS Bullseye and Bookworm run once (rpi-imager, src/imagewriter.cpp).
+
+use std::io::{Read, Seek};
+
+use bramble_spec::shell_word;
+
+use crate::boot::BootFiles;
+use crate::customise::{Identity, add_kernel_args};
+use crate::error::ImageError;
+
+const SCRIPT: &str = "firstrun.sh";
+/// systemd runs it instead of everything else, and boots again.
+const RUN: [&str; 3] =
+    ["systemd.run=/boot/firstrun.sh", "systemd.run_success_action=reboot", "systemd.unit=kernel-command-line.target"];
+
+pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity) -> Result<(), ImageError> {
+    boot.write(SCRIPT, &script(identity))?;
+    let run = RUN.map(str::to_owned);
+    add_kernel_args(boot, "cmdline.txt", identity.kernel_args.iter().cloned().chain(run))
+}
+
+fn script(identity: &Identity) -> String {
+    let mut text = "#!/bin/sh\n# Written by bramble: who this board is. Run once, at its first boot.\n".to_owned();
+    let mut set = |name: &str, value: &str| text.push_str(&format!("{name}={}\n", shell_word(value)));
+    set("name", identity.name.as_str());
+    set("user", &identity.user);
+    set("keys", &identity.keys.join("\n"));
+    set("private", &identity.host_key.private);
+    set("public", &identity.host_key.public);
+    set("timezone", identity.timezone.as_deref().unwrap_or_default());
+    set("locale", identity.locale.as_deref().unwrap_or_default());
+    let fixed = identity.address.as_ref();
+    set("address", &fixed.map(|fixed| fixed.address.to_string()).unwrap_or_default());
+    set("gateway", &fixed.map(|fixed| fixed.gateway.to_string()).unwrap_or_default());
+    let dns =
+        |fixed: &crate::customise::Static| fixed.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    set("dns", &fixed.map(dns).unwrap_or_default());
+    text.push_str(include_str!("firstrun.sh"));
+    text
+}

@@ -1,0 +1,22 @@
+//! OS images: what is in them, and what a board is told at its first boot.
+//!
+//! Nothing here mounts anything or needs root: partition tables are read, and the boot partition is written, as bytes.
+
+mod boot;
+mod cloud_init;
+mod customise;
+mod dietpi;
+mod error;
+mod firstrun;
+mod overlay;
+mod partitions;
+mod source;
+mod system;
+
+pub use boot::{BootFiles, edit_boot};
+pub use customise::{HostKey, Identity, Static, customise};
+pub use error::ImageError;
+pub use overlay::Change;
+pub use partitions::{Partition, boot_partition};
+pub use source::{Packing, decompress};
+pub use system::System;

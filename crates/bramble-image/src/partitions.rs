@@ -1,0 +1,104 @@
+//! Partition tables, as far as the boot partition is looked for: MBR, and GPT behind a protective MBR (UEFI 2.10, 5.2, 5.3).
+
+use std::io::{Read, Seek, SeekFrom};
+
+use crate::error::{Context, ImageError};
+
+const SECTOR: u64 = 512;
+/// Types of MBR partitions that have FAT: 12, 16, 32, with and without LBA, and the EFI system partition.
+const FAT: [u8; 7] = [0x01, 0x04, 0x06, 0x0b, 0x0c, 0x0e, 0xef];
+const PROTECTIVE: u8 = 0xee;
+/// The types of GPT partitions that have FAT, as they are stored: EFI system, and Microsoft's basic data.
+const FAT_GUIDS: [[u8; 16]; 2] = [
+    [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b],
+    [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7],
+];
+/// More entries than any table has; Linux itself stops at 256.
+const MOST_ENTRIES: u32 = 1024;
+
+/// A part of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Where it begins, in bytes.
+    pub start: u64,
+    /// How long it is, in bytes.
+    pub length: u64,
+}
+
+/// The first partition with a FAT file system, which the firmware of a Raspberry Pi boots from. Sectors have 512 bytes, as
+/// on all media that a Pi boots from.
+pub fn boot_partition(disk: &mut (impl Read + Seek)) -> Result<Partition, ImageError> {
+    let end = disk.seek(SeekFrom::End(0)).during("find the end of the image")?;
+    let first = sector(disk, end, 0)?.ok_or(ImageError::NoTable)?;
+    // A FAT file system begins with the same mark as a table.
+    if first[510..] != [0x55, 0xaa] || first[..3] == *b"\xeb\x58\x90" && first[82..87] == *b"FAT32" {
+        return Err(ImageError::NoTable);
+    }
+    for entry in first[446..510].chunks_exact(16) {
+        let kind = entry[4];
+        if kind == PROTECTIVE {
+            return gpt(disk, end);
+        }
+        if FAT.contains(&kind) {
+            let number =
+                |at: usize| u64::from(u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]));
+            return inside(number(8), number(12), end);
+        }
+    }
+    Err(ImageError::NoBoot)
+}
+
+fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError> {
+    let header = sector(disk, end, 1)?.filter(|header| header[..8] == *b"EFI PART");
+    let header = header.ok_or(ImageError::BadTable("there is no GPT behind its protective MBR"))?;
+    let table = long(&header, 72);
+    let count = u32::from_le_bytes([header[80], header[81], header[82], header[83]]);
+    let size = u64::from(u32::from_le_bytes([header[84], header[85], header[86], header[87]]));
+    if count > MOST_ENTRIES || !(128..=4096).contains(&size) || !size.is_multiple_of(128) {
+        return Err(ImageError::BadTable("its GPT has entries of an impossible number or size"));
+    }
+    for index in 0..u64::from(count) {
+        let at = table.checked_mul(SECTOR).and_then(|start| start.checked_add(index * size));
+        let at =
+            at.filter(|at| at.saturating_add(size) <= end).ok_or(ImageError::BadTable("its GPT lies outside of it"))?;
+        let mut entry = [0; 48];
+        disk.seek(SeekFrom::Start(at)).during("read the partition table")?;
+        disk.read_exact(&mut entry).during("read the partition table")?;
+        if FAT_GUIDS.iter().any(|kind| entry[..16] == *kind) {
+            // The last sector is a part of the partition.
+            let (first, last) = (long(&entry, 32), long(&entry, 40));
+            let sectors = last.checked_sub(first).and_then(|more| more.checked_add(1));
+            return inside(first, sectors.ok_or(ImageError::BadTable("a partition ends before it begins"))?, end);
+        }
+    }
+    Err(ImageError::NoBoot)
+}
+
+/// A partition in bytes, if it has any and lies inside of the disk.
+fn inside(first: u64, sectors: u64, end: u64) -> Result<Partition, ImageError> {
+    let bytes = first.checked_mul(SECTOR).zip(sectors.checked_mul(SECTOR));
+    match bytes {
+        Some((start, length))
+            if length > 0 && start > 0 && start.checked_add(length).is_some_and(|last| last <= end) =>
+        {
+            Ok(Partition { start, length })
+        }
+        _ => Err(ImageError::BadTable("its boot partition lies outside of it")),
+    }
+}
+
+fn sector(disk: &mut (impl Read + Seek), end: u64, number: u64) -> Result<Option<[u8; 512]>, ImageError> {
+    if (number + 1) * SECTOR > end {
+        return Ok(None);
+    }
+    let mut bytes = [0; 512];
+    disk.seek(SeekFrom::Start(number * SECTOR)).during("read the partition table")?;
+    disk.read_exact(&mut bytes).during("read the partition table")?;
+    Ok(Some(bytes))
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(eight)
+}

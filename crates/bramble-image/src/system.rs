@@ -1,0 +1,45 @@
+//! Which system an image has, told by the files of its boot partition.
+
+use std::io::{Read, Seek};
+
+use crate::boot::BootFiles;
+use crate::error::ImageError;
+
+/// By what a system is told who it is at its first boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// cloud-init's NoCloud: Raspberry Pi OS since Trixie, Ubuntu, Debian.
+    CloudInit {
+        /// The command line of the kernel, as a path on the boot partition: Ubuntu has it below `current/` since 25.10.
+        cmdline: Option<&'static str>,
+    },
+    /// A script that is run once: Raspberry Pi OS Bullseye and Bookworm.
+    Firstrun,
+    /// DietPi's own file.
+    DietPi,
+}
+
+impl System {
+    /// The system of a boot partition.
+    pub fn of<R: Read + Seek>(boot: &BootFiles<'_, R>) -> Result<System, ImageError> {
+        let cmdline = ["current/cmdline.txt", "cmdline.txt"].into_iter().find(|path| boot.has(path));
+        if boot.has("dietpi.txt") {
+            Ok(System::DietPi)
+        } else if boot.has("user-data") || boot.has("meta-data") {
+            Ok(System::CloudInit { cmdline })
+        } else if boot.has("config.txt") && cmdline == Some("cmdline.txt") {
+            Ok(System::Firstrun)
+        } else {
+            Err(ImageError::UnknownSystem { label: boot.label() })
+        }
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            System::CloudInit { .. } => "cloud-init",
+            System::Firstrun => "firstrun.sh",
+            System::DietPi => "DietPi",
+        }
+    }
+}

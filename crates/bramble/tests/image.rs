@@ -1,0 +1,361 @@
+//! Images of disks, shaped as the systems' own are: what `bramble image build` writes is looked at with other people's tools.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{assert_code, bramble, read, text};
+use serde_json::Value;
+
+/// Bytes before the boot partition, and of it.
+const START: usize = 8192 * 512;
+const BOOT: usize = 72 << 20;
+const ROOT: usize = 8 << 20;
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+fn tool(program: &str, args: &[&str]) -> Output {
+    // They are in folders that only root's PATH has.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let output = Command::new(program).args(args).env("PATH", path).env("MTOOLS_SKIP_CHECK", "1").output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", text(&output));
+    output
+}
+
+impl Bench {
+    fn new(more: &str) -> Bench {
+        let bench = Bench { dir: tempfile::tempdir().unwrap() };
+        tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &bench.name("key")]);
+        let file = format!(
+            "cluster: shelf\naccess: {{ user: dietpi, keys: [key] }}\nnetwork: {{ subnet: 10.0.0.0/24, gateway: 10.0.0.1{more} }}\n\
+             image: {{ file: image }}\ndistribution:\n  k3s: {{ version: stable }}\n\
+             prepare: {{ timezone: Europe/Berlin, boot: {{ config: {{ gpu_mem: \"16\" }} }} }}\nnodes:\n  \
+             - {{ name: kube1, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.50, mac: \"dc:a6:32:00:00:01\" }}\n"
+        );
+        fs::write(bench.path("bramble.yaml"), file).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Makes the image of a disk with a FAT32 boot partition of this name that has these files, and an ext4 root.
+    fn image(&self, label: &str, files: &[(&str, &str)]) -> Vec<u8> {
+        self.image_with("label: dos\nlabel-id: 0xb4a3b1e5", ["c", "83"], label, files)
+    }
+
+    /// The same with this kind of table, and these types of partitions.
+    fn image_with(&self, table: &str, types: [&str; 2], label: &str, files: &[(&str, &str)]) -> Vec<u8> {
+        let boot = self.name("boot");
+        fs::write(&boot, vec![0; BOOT]).unwrap();
+        tool("mkfs.vfat", &["-F", "32", "-s", "1", "-n", label, &boot]);
+        for (name, content) in files {
+            fs::write(self.path("file"), content).unwrap();
+            if let Some((folder, _)) = name.split_once('/') {
+                tool("mmd", &["-i", &boot, &format!("::{folder}")]);
+            }
+            tool("mcopy", &["-i", &boot, &self.name("file"), &format!("::{name}")]);
+        }
+        let root = self.name("root");
+        fs::write(&root, vec![0; ROOT]).unwrap();
+        tool("mkfs.ext4", &["-q", "-L", "rootfs", &root]);
+        let mut whole = vec![0; START];
+        whole.extend(fs::read(&boot).unwrap());
+        whole.extend(fs::read(&root).unwrap());
+        // A GPT has its second half at the end.
+        whole.extend(vec![0; 1 << 20]);
+        let image = self.name("image");
+        fs::write(&image, &whole).unwrap();
+        let table = format!(
+            "{table}\nstart=8192, size={}, type={}\nstart={}, size={}, type={}\n",
+            BOOT / 512,
+            types[0],
+            (START + BOOT) / 512,
+            ROOT / 512,
+            types[1]
+        );
+        fs::write(self.path("table"), table).unwrap();
+        tool("sh", &["-c", &format!("sfdisk -q {image} <{}", self.name("table"))]);
+        fs::read(&image).unwrap()
+    }
+
+    fn build(&self, to: &str) -> Output {
+        bramble()
+            .current_dir(self.dir.path())
+            .args(["image", "build", "kube1", "--to", to])
+            .env("HOME", self.dir.path())
+            .output()
+            .unwrap()
+    }
+
+    /// Builds, and lets others judge what came of it: the tools of FAT and of partition tables find no fault, and nothing
+    /// outside of the boot partition is another byte. `before`: the image's.
+    fn built(&self, before: &[u8]) -> Disk {
+        let disk = self.path("disk");
+        fs::remove_file(&disk).ok();
+        assert_code(&self.build("disk"), 0);
+        let after = fs::read(&disk).unwrap();
+        assert_eq!(after.len(), before.len());
+        assert!(after[..START] == before[..START], "the partition table, or what lies behind it");
+        assert!(after[START + BOOT..] == before[START + BOOT..], "the root partition");
+        let boot = self.path("boot-after");
+        fs::write(&boot, &after[START..START + BOOT]).unwrap();
+        tool("fsck.vfat", &["-n", &boot.display().to_string()]);
+        tool("sfdisk", &["--verify", &disk.display().to_string()]);
+        Disk { boot }
+    }
+}
+
+/// The boot partition of a built disk.
+struct Disk {
+    boot: PathBuf,
+}
+
+impl Disk {
+    fn read(&self, name: &str) -> String {
+        let output = tool("mtype", &["-i", &self.boot.display().to_string(), &format!("::{name}")]);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let output = tool("mdir", &["-i", &self.boot.display().to_string(), "-b", "-/", "::"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.trim_start_matches("::/").to_owned()).filter(|name| !name.ends_with('/')).collect()
+    }
+}
+
+/// Something that is not to change, and is longer than a cluster.
+fn kernel() -> String {
+    (0..40_000).map(|n: u32| char::from(b'a' + (n % 26) as u8)).collect()
+}
+
+const CMDLINE: &str = "console=tty1 root=PARTUUID=b4a3b1e5-02 rootfstype=ext4 rootwait";
+
+fn cloud_config(disk: &Disk) -> Value {
+    let text = disk.read("user-data");
+    let config = text.strip_prefix("#cloud-config\n").unwrap();
+    serde_json::from_str(config).unwrap()
+}
+
+#[test]
+fn cloud_init_is_told_who_the_board_is_in_both_layouts() {
+    let bench = Bench::new(", dns: [10.0.0.2, 9.9.9.9]");
+    for cmdline in ["cmdline.txt", "current/cmdline.txt"] {
+        let kernel = kernel();
+        let given = format!("{CMDLINE} ds=nocloud;i=rpi-imager-1\n");
+        let before = bench.image(
+            "bootfs",
+            &[
+                ("config.txt", "dtparam=audio=on\n[cm4]\notg_mode=1\n"),
+                (cmdline, &given),
+                ("kernel8.img", &kernel),
+                ("user-data", "#cloud-config\n# An example that is much longer than nothing.\n"),
+                ("meta-data", "instance_id: rpi-image\n"),
+                ("network-config", "network: {}\n"),
+            ],
+        );
+        let disk = bench.built(&before);
+        assert_eq!(disk.read("kernel8.img"), kernel);
+        assert_eq!(
+            disk.read("config.txt"),
+            "dtparam=audio=on\n[cm4]\notg_mode=1\n# BEGIN bramble\n[all]\ngpu_mem=16\n# END bramble\n"
+        );
+        let config = cloud_config(&disk);
+        assert_eq!(config["hostname"], "kube1");
+        assert_eq!(config["user"]["name"], "dietpi");
+        assert_eq!(config["user"]["ssh_authorized_keys"][0], read(&bench.path("key.pub")).trim());
+        assert_eq!(config["ssh_pwauth"], false);
+        assert_eq!(config["timezone"], "Europe/Berlin");
+        let meta: Value = serde_json::from_str(&disk.read("meta-data")).unwrap();
+        let id = meta["instance-id"].as_str().unwrap();
+        assert!(id.starts_with("shelf-kube1-"), "{id}");
+        assert_eq!(disk.read(cmdline), format!("{CMDLINE} cgroup_enable=memory ds=nocloud;i={id}\n"));
+        let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
+        let board = &network["ethernets"]["board"];
+        assert_eq!(board["addresses"][0], "10.0.0.50/24");
+        assert_eq!(board["match"]["macaddress"], "dc:a6:32:00:00:01");
+        assert_eq!(board["nameservers"]["addresses"][1], "9.9.9.9");
+
+        // The key is that of the board, whose public half is trusted now, and the first boot blanks it where it lies.
+        let private = config["ssh_keys"]["ed25519_private"].as_str().unwrap();
+        let own = bench.path("own");
+        crate::write_private(&own, private);
+        let public = text(&tool("ssh-keygen", &["-y", "-f", &own.display().to_string()]));
+        let key = public.split(' ').nth(1).unwrap();
+        let known = read(&bench.path(".bramble/known_hosts"));
+        assert_eq!(known.lines().count(), 1, "{known}");
+        assert!(known.starts_with("10.0.0.50 ssh-ed25519 ") && known.contains(key), "{known}");
+        let data = bench.path("user-data");
+        fs::write(&data, disk.read("user-data")).unwrap();
+        let scrub = config["runcmd"][1][2].as_str().unwrap();
+        let here = bench.name("user-data");
+        let scrub = scrub
+            .replace("/boot/firmware/user-data /boot/user-data", &here)
+            .replace("/run/user-data", &bench.name("run"));
+        tool("sh", &["-c", &scrub]);
+        let scrubbed = read(&data);
+        assert_eq!(scrubbed.len(), disk.read("user-data").len(), "it was written in place");
+        assert!(!scrubbed.contains("PRIVATE KEY"));
+        let rest: Value = serde_json::from_str(scrubbed.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        assert_eq!(rest["ssh_keys"], serde_json::json!({ "ed25519_public": config["ssh_keys"]["ed25519_public"] }));
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    tool("chmod", &["600", &path.display().to_string()]);
+}
+
+#[test]
+fn a_board_without_a_gateway_asks_dhcp() {
+    let bench = Bench::new("");
+    let file = read(&bench.path("bramble.yaml"))
+        .replace(", gateway: 10.0.0.1", "")
+        .replace(", mac: \"dc:a6:32:00:00:01\"", "");
+    fs::write(bench.path("bramble.yaml"), file).unwrap();
+    let before = bench.image("system-boot", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")]);
+    let disk = bench.built(&before);
+    let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
+    assert_eq!(
+        network["ethernets"]["board"],
+        serde_json::json!({ "match": { "name": "e*" }, "dhcp4": true, "optional": false })
+    );
+}
+
+#[test]
+fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
+    let bench = Bench::new("");
+    let kernel = kernel();
+    let before = bench.image(
+        "bootfs",
+        &[
+            ("config.txt", "arm_64bit=1\n"),
+            ("cmdline.txt", CMDLINE),
+            ("kernel8.img", &kernel),
+            ("a long name.dtbo", "x"),
+        ],
+    );
+    let disk = bench.built(&before);
+    assert_eq!(
+        disk.read("cmdline.txt"),
+        format!(
+            "{CMDLINE} cgroup_enable=memory systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
+        )
+    );
+    let script = disk.read("firstrun.sh");
+    fs::write(bench.path("firstrun.sh"), &script).unwrap();
+    tool("sh", &["-n", &bench.name("firstrun.sh")]);
+    assert!(script.contains("address=10.0.0.50/24\ngateway=10.0.0.1\ndns=10.0.0.1\n"), "{script}");
+    let mut names = disk.names();
+    names.sort();
+    assert_eq!(names, ["a long name.dtbo", "cmdline.txt", "config.txt", "firstrun.sh", "kernel8.img"]);
+    assert_eq!(disk.read("kernel8.img"), kernel);
+}
+
+#[test]
+fn dietpi_has_its_own_file() {
+    let bench = Bench::new("");
+    let own =
+        "# Settings\nAUTO_SETUP_AUTOMATED=0\n#AUTO_SETUP_NET_STATIC_IP=192.168.0.100\nAUTO_SETUP_NET_STATIC_IP=x\n";
+    let before = bench.image("boot", &[("config.txt", ""), ("cmdline.txt", CMDLINE), ("dietpi.txt", own)]);
+    let disk = bench.built(&before);
+    let told = disk.read("dietpi.txt");
+    assert!(told.starts_with("# Settings\nAUTO_SETUP_AUTOMATED=1\nAUTO_SETUP_NET_STATIC_IP=10.0.0.50\n"), "{told}");
+    for line in
+        ["AUTO_SETUP_NET_HOSTNAME=kube1", "AUTO_SETUP_NET_STATIC_MASK=255.255.255.0", "AUTO_SETUP_SWAPFILE_SIZE=0"]
+    {
+        assert!(told.lines().any(|known| known == line), "{line}: {told}");
+    }
+    assert!(told.contains(&format!("AUTO_SETUP_SSH_PUBKEY={}", read(&bench.path("key.pub")).trim())));
+    let file = read(&bench.path("bramble.yaml")).replace("user: dietpi", "user: pi");
+    fs::write(bench.path("bramble.yaml"), file).unwrap();
+    let refused = bench.build("other");
+    assert_code(&refused, 1);
+    assert!(text(&refused).contains("say `access: { user: dietpi }`"), "{}", text(&refused));
+}
+
+#[test]
+fn a_gpt_is_read_as_well() {
+    let bench = Bench::new("");
+    let files = [("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")];
+    let before = bench.image_with("label: gpt", ["uefi", "linux"], "bootfs", &files);
+    let disk = bench.built(&before);
+    assert_eq!(cloud_config(&disk)["hostname"], "kube1");
+
+    // Its first entry ends before it begins; then there are more entries than any table has.
+    for (at, byte) in [(1024 + 40, 0), (512 + 83, 0x7f)] {
+        let mut damaged = before.clone();
+        damaged[at..at + if at > 1000 { 8 } else { 1 }].fill(byte);
+        fs::write(bench.path("image"), damaged).unwrap();
+        fs::remove_file(bench.path("disk")).ok();
+        let refused = bench.build("disk");
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains("its partition table is damaged"), "{}", text(&refused));
+    }
+}
+
+#[test]
+fn images_come_packed_in_three_ways() {
+    let bench = Bench::new("");
+    let before = bench.image("bootfs", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")]);
+    for pack in ["xz -T0 --block-size=8MiB -0", "xz -0", "gzip -1", "zstd -q -1"] {
+        let command = format!("{pack} -c {} >{}", bench.name("image"), bench.name("packed"));
+        tool("sh", &["-c", &command]);
+        let file = read(&bench.path("bramble.yaml"));
+        fs::write(bench.path("bramble.yaml"), file.replace("file: image ", "file: packed ")).unwrap();
+        bench.built(&before);
+
+        // Half of it is not it.
+        let whole = fs::read(bench.path("packed")).unwrap();
+        fs::write(bench.path("packed"), &whole[..whole.len() / 2]).unwrap();
+        let cut = bench.build("cut");
+        assert_code(&cut, 1);
+        assert!(text(&cut).contains("cannot unpack"), "{pack}: {}", text(&cut));
+        assert!(!bench.path("cut").exists() && !bench.path("cut.part").exists());
+    }
+}
+
+#[test]
+fn what_cannot_be_the_image_of_a_disk_is_refused_and_leaves_nothing() {
+    let bench = Bench::new("");
+    let good = bench.image("bootfs", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")]);
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut image = good.clone();
+        change(&mut image);
+        image
+    };
+    let entry = 446;
+    for (image, why) in [
+        (b"hello".to_vec(), "it has no partition table"),
+        (vec![0; 1 << 20], "it has no partition table"),
+        (good[START..].to_vec(), "it has no partition table"),
+        (with(&|image| image[entry + 4] = 0x83), "none of its partitions has a FAT file system"),
+        (with(&|image| image[entry + 12..entry + 16].fill(0xff)), "its boot partition lies outside of it"),
+        (with(&|image| image[entry + 8..entry + 16].fill(0xff)), "its boot partition lies outside of it"),
+        (with(&|image| image[entry + 4] = 0xee), "there is no GPT behind its protective MBR"),
+        (with(&|image| image[START..START + 512].fill(7)), "cannot read its boot partition"),
+        (bench.image("EFI", &[("readme", "x")]), "its system is not known: its boot partition `EFI`"),
+    ] {
+        fs::write(bench.path("image"), image).unwrap();
+        let refused = bench.build("disk");
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains(why), "{why}: {}", text(&refused));
+        assert!(!bench.path("disk").exists() && !bench.path("disk.part").exists(), "{why}");
+        assert!(!bench.path(".bramble/known_hosts").exists(), "{why}: a key is trusted that no board has");
+    }
+    fs::write(bench.path("disk"), "mine").unwrap();
+    let refused = bench.build("disk");
+    assert_code(&refused, 1);
+    assert_eq!(read(&bench.path("disk")), "mine");
+}
