@@ -42,12 +42,12 @@ fn user_data(identity: &Identity) -> String {
         // The one user: the default one of the system, with its groups, under this name.
         "user": {
             "name": identity.user, "lock_passwd": true, "ssh_authorized_keys": identity.keys,
-            "sudo": ["ALL=(ALL) NOPASSWD:ALL"],
+            "sudo": "ALL=(ALL) NOPASSWD:ALL",
         },
         "ssh_pwauth": false,
         "disable_root": true,
         "ssh_deletekeys": true,
-        "ssh_genkeytypes": [],
+        "ssh_genkeytypes": ["ed25519"],
         // The line with the private half has another one behind it, so that the rest can do without.
         "ssh_keys": { "ed25519_private": identity.host_key.private, "ed25519_public": identity.host_key.public },
         "runcmd": [["systemctl", "enable", "--now", "ssh"], ["sh", "-c", SCRUB]],

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{assert_code, bramble, read, text};
+use common::{Rack, assert_code, bramble, read, text};
 use serde_json::Value;
 
 /// Bytes before the boot partition, and of it.
@@ -26,6 +26,42 @@ fn tool(program: &str, args: &[&str]) -> Output {
     let output = Command::new(program).args(args).env("PATH", path).env("MTOOLS_SKIP_CHECK", "1").output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", text(&output));
     output
+}
+
+/// Makes the file `image`: that of a disk with this kind of table and these types of partitions, a FAT32 boot partition of
+/// this name that has these files, and an ext4 root.
+fn image(dir: &Path, table: &str, types: [&str; 2], label: &str, files: &[(&str, &str)]) -> Vec<u8> {
+    let name = |name: &str| dir.join(name).display().to_string();
+    let boot = name("boot");
+    fs::write(&boot, vec![0; BOOT]).unwrap();
+    tool("mkfs.vfat", &["-F", "32", "-s", "1", "-n", label, &boot]);
+    for (place, content) in files {
+        fs::write(dir.join("file"), content).unwrap();
+        if let Some((folder, _)) = place.split_once('/') {
+            tool("mmd", &["-i", &boot, &format!("::{folder}")]);
+        }
+        tool("mcopy", &["-i", &boot, &name("file"), &format!("::{place}")]);
+    }
+    let root = name("root");
+    fs::write(&root, vec![0; ROOT]).unwrap();
+    tool("mkfs.ext4", &["-q", "-L", "rootfs", &root]);
+    let mut whole = vec![0; START];
+    whole.extend(fs::read(&boot).unwrap());
+    whole.extend(fs::read(&root).unwrap());
+    // A GPT has its second half at the end.
+    whole.extend(vec![0; 1 << 20]);
+    fs::write(name("image"), &whole).unwrap();
+    let table = format!(
+        "{table}\nstart=8192, size={}, type={}\nstart={}, size={}, type={}\n",
+        BOOT / 512,
+        types[0],
+        (START + BOOT) / 512,
+        ROOT / 512,
+        types[1]
+    );
+    fs::write(dir.join("table"), table).unwrap();
+    tool("sh", &["-c", &format!("sfdisk -q {} <{}", name("image"), name("table"))]);
+    fs::read(dir.join("image")).unwrap()
 }
 
 impl Bench {
@@ -50,44 +86,9 @@ impl Bench {
         self.path(name).display().to_string()
     }
 
-    /// Makes the image of a disk with a FAT32 boot partition of this name that has these files, and an ext4 root.
+    /// Makes the image of a disk, in the file `image`.
     fn image(&self, label: &str, files: &[(&str, &str)]) -> Vec<u8> {
-        self.image_with("label: dos\nlabel-id: 0xb4a3b1e5", ["c", "83"], label, files)
-    }
-
-    /// The same with this kind of table, and these types of partitions.
-    fn image_with(&self, table: &str, types: [&str; 2], label: &str, files: &[(&str, &str)]) -> Vec<u8> {
-        let boot = self.name("boot");
-        fs::write(&boot, vec![0; BOOT]).unwrap();
-        tool("mkfs.vfat", &["-F", "32", "-s", "1", "-n", label, &boot]);
-        for (name, content) in files {
-            fs::write(self.path("file"), content).unwrap();
-            if let Some((folder, _)) = name.split_once('/') {
-                tool("mmd", &["-i", &boot, &format!("::{folder}")]);
-            }
-            tool("mcopy", &["-i", &boot, &self.name("file"), &format!("::{name}")]);
-        }
-        let root = self.name("root");
-        fs::write(&root, vec![0; ROOT]).unwrap();
-        tool("mkfs.ext4", &["-q", "-L", "rootfs", &root]);
-        let mut whole = vec![0; START];
-        whole.extend(fs::read(&boot).unwrap());
-        whole.extend(fs::read(&root).unwrap());
-        // A GPT has its second half at the end.
-        whole.extend(vec![0; 1 << 20]);
-        let image = self.name("image");
-        fs::write(&image, &whole).unwrap();
-        let table = format!(
-            "{table}\nstart=8192, size={}, type={}\nstart={}, size={}, type={}\n",
-            BOOT / 512,
-            types[0],
-            (START + BOOT) / 512,
-            ROOT / 512,
-            types[1]
-        );
-        fs::write(self.path("table"), table).unwrap();
-        tool("sh", &["-c", &format!("sfdisk -q {image} <{}", self.name("table"))]);
-        fs::read(&image).unwrap()
+        image(self.dir.path(), "label: dos\nlabel-id: 0xb4a3b1e5", ["c", "83"], label, files)
     }
 
     fn build(&self, to: &str) -> Output {
@@ -263,6 +264,49 @@ fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
     assert_eq!(disk.read("kernel8.img"), kernel);
 }
 
+/// A board of the rack is no Raspberry Pi with that system, whose firmware would run the script through systemd before
+/// everything else: here a shell runs it, and the board boots after that.
+#[test]
+fn a_board_of_the_rack_after_the_script_is_met_under_the_key_that_was_made_for_it() {
+    let rack = Rack::up("t-first", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.20.0/24"]);
+    let node = rack.node(1);
+    let file = read(&rack.file()).replace("user: pi", "user: ada");
+    let file = file
+        .replace("distribution:\n", "image: { file: image }\nprepare: { timezone: Europe/Berlin }\ndistribution:\n");
+    fs::write(rack.file(), file).unwrap();
+    // Nothing is known of the board but what is made for it.
+    let known = rack.dir.path().join(".bramble/known_hosts");
+    fs::remove_file(&known).unwrap();
+    image(rack.dir.path(), "label: dos", ["c", "83"], "bootfs", &[("config.txt", ""), ("cmdline.txt", CMDLINE)]);
+    let built = rack.dir.path().join("built");
+    assert_code(&rack.run(&["image", "build", &node, "--to", built.to_str().unwrap()]), 0);
+    let boot = rack.dir.path().join("boot-after");
+    fs::write(&boot, &fs::read(&built).unwrap()[START..START + BOOT]).unwrap();
+    let disk = Disk { boot };
+    let firmware = rack.disk(&node).join("boot/firmware");
+    for name in ["firstrun.sh", "cmdline.txt"] {
+        fs::write(firmware.join(name), disk.read(name)).unwrap();
+    }
+    let said = rack.shell(&node, "sh /boot/firmware/firstrun.sh >/dev/null; echo $?");
+    assert_eq!(said, "0\n");
+    assert!(!firmware.join("firstrun.sh").exists());
+    assert_eq!(read(&firmware.join("cmdline.txt")), CMDLINE);
+    for action in ["cut", "start"] {
+        assert!(rack.lab(&[action, &format!("t-first/{node}")]).status.success());
+    }
+    let met = rack.run(&["run", "id -un; hostname; sudo id -u; cat /etc/timezone"]);
+    assert_code(&met, 0);
+    for word in ["ada", node.as_str(), "0", "Europe/Berlin"] {
+        assert!(text(&met).lines().any(|line| line.trim().ends_with(word)), "{word}: {}", text(&met));
+    }
+    assert_eq!(
+        rack.shell(&node, "ls /etc/ssh/ssh_host_*; sshd -T | grep '^passwordauthentication'").lines().count(),
+        3
+    );
+    assert_eq!(rack.shell(&node, "sshd -T | grep '^passwordauthentication'"), "passwordauthentication no\n");
+    assert_code(&rack.run(&["up", "--yes"]), 0);
+}
+
 #[test]
 fn dietpi_has_its_own_file() {
     let bench = Bench::new("");
@@ -289,7 +333,7 @@ fn dietpi_has_its_own_file() {
 fn a_gpt_is_read_as_well() {
     let bench = Bench::new("");
     let files = [("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")];
-    let before = bench.image_with("label: gpt", ["uefi", "linux"], "bootfs", &files);
+    let before = image(bench.dir.path(), "label: gpt", ["uefi", "linux"], "bootfs", &files);
     let disk = bench.built(&before);
     assert_eq!(cloud_config(&disk)["hostname"], "kube1");
 
