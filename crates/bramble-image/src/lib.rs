@@ -6,6 +6,7 @@ mod boot;
 mod cloud_init;
 mod customise;
 mod dietpi;
+mod disks;
 mod error;
 mod firstrun;
 mod overlay;
@@ -15,6 +16,7 @@ mod system;
 
 pub use boot::{BootFiles, edit_boot};
 pub use customise::{HostKey, Identity, Static, customise};
+pub use disks::{Disk, LIMIT, Refusal, Transport, Use, User, disks};
 pub use error::ImageError;
 pub use overlay::Change;
 pub use partitions::{Partition, boot_partition};
