@@ -56,6 +56,8 @@ pub struct Disk {
     pub name: String,
     /// Its size in bytes; 0 for a reader without a card.
     pub size: u64,
+    /// Another number for each medium that was put in; 0 on kernels before 5.15.
+    pub medium: u64,
     /// What its maker calls it.
     pub model: String,
     /// How it is connected.
@@ -238,6 +240,7 @@ impl Machine {
         Some(Disk {
             name: name.to_owned(),
             size,
+            medium: number(&dir, "diskseq"),
             model: model.iter().filter(|word| !word.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" "),
             transport,
             removable: number(&dir, "removable") == 1 || matches!(transport, Transport::Usb | Transport::Sd),

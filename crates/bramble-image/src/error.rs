@@ -28,6 +28,9 @@ pub enum ImageError {
         /// The name of the boot partition.
         label: String,
     },
+    /// The image ended before its end.
+    #[error("the image broke off")]
+    CutOff,
     /// A file of the boot partition is not text.
     #[error("{0} on its boot partition is no text")]
     NotText(String),

@@ -13,6 +13,7 @@ mod overlay;
 mod partitions;
 mod source;
 mod system;
+mod write;
 
 pub use boot::{BootFiles, edit_boot};
 pub use customise::{HostKey, Identity, Static, customise};
@@ -22,3 +23,4 @@ pub use overlay::Change;
 pub use partitions::{Partition, boot_partition};
 pub use source::{Packing, decompress};
 pub use system::System;
+pub use write::{Customise, Progress, Target, WriteError, Written, board, write};

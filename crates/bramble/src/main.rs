@@ -81,6 +81,8 @@ enum Command {
     Restore(commands::restore::Restore),
     /// Bundles: releases for machines without a network
     Bundle(commands::bundle::Bundle),
+    /// Write the disks of boards: cards, sticks, drives, several at once
+    Flash(commands::flash::Flash),
     /// Images of systems for the boards' disks
     Image(commands::image::Image),
     /// Undo everything that bramble did on the nodes
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
         Command::Backup(command) => block_on(command.run(common, &printer)),
         Command::Restore(command) => block_on(command.run(common, &printer)),
         Command::Bundle(command) => command.run(common, &printer),
+        Command::Flash(command) => command.run(common, &printer),
         Command::Image(command) => command.run(common, &printer),
         Command::Down(command) => block_on(command.run(common, &printer)),
         Command::Lab(command) => command.run(common, &printer),

@@ -68,7 +68,7 @@ impl Build {
             fs::remove_file(&part).ok();
         })?;
         fs::rename(&part, &self.to).with_context(|| format!("cannot write {}", self.to.display()))?;
-        // Whoever boots from it can be met without asking.
+        // Whoever boots from it can be met without asking. The board that has this address now may be there for a while.
         let known = HostKeys::open([project.private_dir()?.join("known_hosts")]);
         known.pin(&node.address.to_string(), project.cluster.access.port, &identity.host_key.public)?;
         if printer.format == Format::Json {
@@ -88,7 +88,7 @@ impl Build {
 }
 
 /// The packed image, here.
-fn source(project: &Project, printer: &Printer) -> anyhow::Result<PathBuf> {
+pub(super) fn source(project: &Project, printer: &Printer) -> anyhow::Result<PathBuf> {
     let cluster = project.cluster.name.as_str();
     match &project.cluster.image {
         None => {
@@ -118,7 +118,7 @@ fn source(project: &Project, printer: &Printer) -> anyhow::Result<PathBuf> {
 }
 
 /// Who this node is. Its host key is made once, and stays when its disk is made again.
-fn identity(project: &Project, node: &Node) -> anyhow::Result<Identity> {
+pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identity> {
     let cluster = &project.cluster;
     if cluster.access.sudo == Sudo::Password {
         bail!("a board that is made from an image has no password that sudo could ask for: say `sudo: passwordless`");
@@ -215,8 +215,7 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
         .open(to)
         .with_context(|| format!("cannot write {}", to.display()))?;
     printer.info(format!("unpacking {}", source.display()));
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
-    let size = bramble_image::decompress(packed, threads)
+    let size = bramble_image::decompress(packed, threads())
         .map_err(anyhow::Error::from)
         .and_then(|mut image| Ok(copy(&mut image, &mut file)?))
         .with_context(|| format!("cannot unpack {} to {}", source.display(), to.display()))?;
@@ -228,6 +227,10 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
     }
     file.sync_all().with_context(|| format!("cannot write {}", to.display()))?;
     Ok((system, size))
+}
+
+pub(super) fn threads() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
 fn customised(disk: &File, partition: Partition, identity: &Identity) -> anyhow::Result<(System, Vec<Change>)> {

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod bundle;
 pub(crate) mod down;
+pub(crate) mod flash;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod kubeconfig;

@@ -1,0 +1,174 @@
+//! `bramble flash` on files that the kernel shows as disks (loop devices).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Output;
+
+use common::disk::{BOOT, CMDLINE, Disk, START, image, tool};
+use common::{assert_code, bramble, read, text};
+use serde_json::Value;
+
+/// A project with an image, and disks.
+struct Bench {
+    dir: tempfile::TempDir,
+    whole: Vec<u8>,
+    loops: Vec<String>,
+}
+
+impl Bench {
+    fn new(sizes: &[u64]) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |name: &str| dir.path().join(name).display().to_string();
+        tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &name("key")]);
+        let nodes: String = (1..=sizes.len().max(1))
+            .map(|n| format!("  - {{ name: kube{n}, role: worker, board: rpi-4b-4gb, address: 10.0.0.5{n} }}\n"))
+            .collect();
+        let file = format!(
+            "cluster: shelf\naccess: {{ user: pi, keys: [key] }}\nnetwork: {{ subnet: 10.0.0.0/24, gateway: 10.0.0.1 }}\n\
+             image: {{ file: image.xz }}\ndistribution: none\nnodes:\n{nodes}"
+        );
+        fs::write(dir.path().join("bramble.yaml"), file).unwrap();
+        let files = [("cmdline.txt", CMDLINE), ("config.txt", ""), ("user-data", ""), ("meta-data", "")];
+        let whole = image(dir.path(), "label: dos", ["c", "83"], "bootfs", &files);
+        tool("sh", &["-c", &format!("xz -0 -T2 --block-size=8MiB -k {}", name("image"))]);
+        let mut bench = Bench { dir, whole, loops: Vec::new() };
+        for (index, size) in sizes.iter().enumerate() {
+            // What was there before.
+            let backing = bench.backing(index);
+            fs::write(&backing, vec![0xa5; usize::try_from(*size).unwrap()]).unwrap();
+            let shown = tool("losetup", &["--find", "--show", &backing.display().to_string()]);
+            bench.loops.push(String::from_utf8(shown.stdout).unwrap().trim().to_owned());
+        }
+        bench
+    }
+
+    fn backing(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("disk{index}"))
+    }
+
+    fn flash(&self, more: &[&str]) -> Output {
+        let mut command = bramble();
+        command.current_dir(self.dir.path()).arg("flash").args(more).env("HOME", self.dir.path());
+        self.loops.iter().for_each(|disk| {
+            command.arg("--disk").arg(disk);
+        });
+        command.output().unwrap()
+    }
+
+    /// The bytes of a disk, asked of its backing file.
+    fn bytes(&self, index: usize, from: usize, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        fs::File::open(self.backing(index)).unwrap().read_exact_at(&mut bytes, from as u64).unwrap();
+        bytes
+    }
+
+    fn assert_is(&self, index: usize, node: &str) {
+        let length = self.whole.len();
+        assert!(self.bytes(index, 0, START) == self.whole[..START], "{node}: the partition table");
+        let after = START + BOOT;
+        assert!(self.bytes(index, after, length - after) == self.whole[after..], "{node}: the root partition");
+        let boot = self.dir.path().join(format!("boot-{node}"));
+        fs::write(&boot, self.bytes(index, START, BOOT)).unwrap();
+        tool("fsck.vfat", &["-n", &boot.display().to_string()]);
+        let disk = Disk { boot };
+        let data = disk.read("user-data");
+        let config: Value = serde_json::from_str(data.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        assert_eq!(config["hostname"], node);
+        let key = config["ssh_keys"]["ed25519_public"].as_str().unwrap().split(' ').nth(1).unwrap().to_owned();
+        assert!(read(&self.dir.path().join(".bramble/known_hosts")).contains(&key), "{node}: its key is not known");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for disk in &self.loops {
+            tool("losetup", &["--detach", disk]);
+        }
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn two_disks_at_once_each_know_who_they_are() {
+    let bench = Bench::new(&[96 * MIB, 100 * MIB]);
+    let unasked = bench.flash(&[]);
+    assert_code(&unasked, 1);
+    assert!(text(&unasked).contains("say --yes"), "{}", text(&unasked));
+    assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5), "nothing was written");
+    let output = bench.flash(&["--yes"]);
+    assert_code(&output, 0);
+    assert!(text(&output).contains("is the disk of kube2"), "{}", text(&output));
+    bench.assert_is(0, "kube1");
+    bench.assert_is(1, "kube2");
+    let end = bench.whole.len();
+    assert!(bench.bytes(0, end.next_multiple_of(4096), 4096).iter().all(|byte| *byte == 0xa5), "behind the image");
+
+    // Again, as for boards that begin anew: the same keys, and each once.
+    assert_code(&bench.flash(&["--yes"]), 0);
+    assert_eq!(read(&bench.dir.path().join(".bramble/known_hosts")).lines().count(), 2);
+}
+
+#[test]
+fn a_disk_that_is_too_small_does_not_keep_the_other_from_its_image_and_does_not_boot() {
+    let bench = Bench::new(&[32 * MIB, 96 * MIB]);
+    let output = bench.flash(&["--yes"]);
+    assert_code(&output, 1);
+    let said = text(&output);
+    assert!(said.contains("1 of 2 disks do not hold the image") && said.contains("longer than this disk"), "{said}");
+    assert!(bench.bytes(0, 0, 1 << 20).iter().all(|byte| *byte == 0), "it has no partition table any more");
+    bench.assert_is(1, "kube2");
+    assert!(!read(&bench.dir.path().join(".bramble/known_hosts")).contains("10.0.0.51 "), "a key of no board");
+}
+
+#[test]
+fn an_image_that_breaks_off_is_nobodys_disk() {
+    let bench = Bench::new(&[96 * MIB, 96 * MIB]);
+    let packed = bench.dir.path().join("image.xz");
+    let whole = fs::read(&packed).unwrap();
+    fs::write(&packed, &whole[..whole.len() - 100]).unwrap();
+    let output = bench.flash(&["--yes"]);
+    assert_code(&output, 1);
+    assert!(text(&output).contains("2 of 2 disks do not hold the image"), "{}", text(&output));
+    for index in [0, 1] {
+        assert!(bench.bytes(index, 0, 1 << 20).iter().all(|byte| *byte == 0));
+    }
+    assert!(!bench.dir.path().join(".bramble/known_hosts").exists());
+}
+
+#[test]
+fn a_disk_in_use_is_refused_before_anything_is_written() {
+    let bench = Bench::new(&[96 * MIB, 96 * MIB]);
+    tool("mkfs.ext4", &["-q", &bench.loops[1]]);
+    let at = bench.dir.path().join("mounted");
+    fs::create_dir(&at).unwrap();
+    let at = at.display().to_string();
+    tool("mount", &[&bench.loops[1], &at]);
+    let output = bench.flash(&["--yes"]);
+    tool("umount", &[&at]);
+    assert_code(&output, 1);
+    assert!(text(&output).contains(&format!("is mounted at {at}: unmount it first")), "{}", text(&output));
+    assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5), "the other one was written");
+    tool("fsck.ext4", &["-n", &bench.backing(1).display().to_string()]);
+}
+
+#[test]
+fn this_machines_own_disk_is_refused_however_often_it_is_named() {
+    let bench = Bench::new(&[]);
+    let mounts = read("/proc/self/mountinfo".as_ref());
+    let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+    let source = root.split(" - ").nth(1).unwrap().split(' ').nth(1).unwrap().to_owned();
+    // In a container the root is no disk of its own; then there is nothing to refuse.
+    if !source.starts_with("/dev/") || !std::path::Path::new("/sys/block").join(&source[5..]).exists() {
+        return;
+    }
+    // Should it not be refused, it is not written without --yes either.
+    let output = bench.flash(&["--disk", &source, "--disk", &source]);
+    assert_code(&output, 1);
+    assert!(text(&output).contains("this machine's own system is on it"), "{}", text(&output));
+}
