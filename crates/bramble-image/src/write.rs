@@ -291,8 +291,12 @@ fn one(target: Target<'_>, chunks: &Receiver<Handed>, progress: &dyn Fn(Progress
         verified = offset + left(length, offset) as u64;
         progress(Progress::Verified(verified - first_length as u64, length));
     }
-    // Everything else is right: now it may boot.
-    put(&head.all()[..whole(first_length).min(left(size, 0))], 0)?;
+    // Everything else is right: now it may boot. The sectors of the partition table go last, alone.
+    let bytes = &head.all()[..whole(first_length).min(left(size, 0))];
+    let (table, rest) = bytes.split_at(ALIGNMENT.min(bytes.len()));
+    put(rest, ALIGNMENT as u64)?;
+    sync(disk)?;
+    put(table, 0)?;
     sync(disk)?;
     check(disk, size, 0, first_length, &digest(&head.all()[..first_length]), &mut buffer)?;
     progress(Progress::Verified(verified, length));

@@ -7,7 +7,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use common::disk::{BOOT, CMDLINE, Disk, START, image, tool};
 use common::{assert_code, bramble, read, text};
@@ -51,13 +52,17 @@ impl Bench {
         self.dir.path().join(format!("disk{index}"))
     }
 
-    fn flash(&self, more: &[&str]) -> Output {
+    fn command(&self, more: &[&str]) -> Command {
         let mut command = bramble();
         command.current_dir(self.dir.path()).arg("flash").args(more).env("HOME", self.dir.path());
         self.loops.iter().for_each(|disk| {
             command.arg("--disk").arg(disk);
         });
-        command.output().unwrap()
+        command
+    }
+
+    fn flash(&self, more: &[&str]) -> Output {
+        self.command(more).output().unwrap()
     }
 
     /// The bytes of a disk, asked of its backing file.
@@ -139,6 +144,35 @@ fn an_image_that_breaks_off_is_nobodys_disk() {
         assert!(bench.bytes(index, 0, 1 << 20).iter().all(|byte| *byte == 0));
     }
     assert!(!bench.dir.path().join(".bramble/known_hosts").exists());
+}
+
+#[test]
+fn killed_at_ten_moments_it_leaves_no_disk_that_half_boots() {
+    let bench = Bench::new(&[96 * MIB]);
+    let started = Instant::now();
+    assert_code(&bench.flash(&["--yes"]), 0);
+    let whole = started.elapsed();
+    let mut cut_off = 0;
+    for moment in 1..=10 {
+        fs::remove_dir_all(bench.dir.path().join(".bramble")).unwrap();
+        let mut child = bench.command(&["--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole * moment / 11);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let head = bench.bytes(0, 0, 1 << 20);
+        if head.iter().all(|byte| *byte == 0) {
+            cut_off += 1;
+            assert!(!bench.dir.path().join(".bramble/known_hosts").exists(), "a key is known that no board has");
+        } else {
+            // It had not begun, so all of it is what the run before wrote; or it had ended.
+            let length = bench.whole.len();
+            assert!(head[..] == bench.whole[..1 << 20]);
+            assert!(bench.bytes(0, START + BOOT, length - START - BOOT) == bench.whole[START + BOOT..]);
+        }
+    }
+    assert!(cut_off > 0, "no moment was while it wrote");
+    assert_code(&bench.flash(&["--yes"]), 0);
+    bench.assert_is(0, "kube1");
 }
 
 #[test]
