@@ -229,7 +229,9 @@ routes() {
             [ -n "$address" ] || continue
             if [ "$name" != "$NODE" ]; then
                 ip route replace "$range" via "$address" proto 143
-            elif [ ! -e "$AGENT/etc/cni/10-flannel.conflist" ]; then
+            elif [ -n "$range" ] && ! grep -qs "\"$range\"" "$AGENT/etc/cni/10-flannel.conflist"; then
+                # It may have another range than in the cluster that it was in before.
+                ip link del cni0 2>/dev/null || :
                 mkdir -p "$AGENT/etc/cni"
                 cat >"$AGENT/etc/cni/.new" <<CONFIG
 { "cniVersion": "0.4.0", "name": "cbr0", "plugins": [
