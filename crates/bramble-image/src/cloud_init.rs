@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use serde_json::{Value, json};
 
 use crate::boot::BootFiles;
-use crate::customise::{Identity, add_kernel_args};
+use crate::customise::Identity;
 use crate::error::ImageError;
 
 pub(crate) fn write<R: Read + Seek>(
@@ -21,9 +21,9 @@ pub(crate) fn write<R: Read + Seek>(
         let text = boot.read(path)?.unwrap_or_default();
         let (line, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
         let kept: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("ds=nocloud")).collect();
-        boot.write(path, &format!("{}{rest}", kept.join(" ")))?;
-        let source = format!("ds=nocloud;i={}", identity.instance);
-        add_kernel_args(boot, path, identity.kernel_args.iter().cloned().chain([source]))?;
+        let mut tokens = identity.kernel_args.clone();
+        tokens.push(format!("ds=nocloud;i={}", identity.instance));
+        boot.write(path, &bramble_state::with_tokens(&format!("{}{rest}", kept.join(" ")), &tokens))?;
     }
     Ok(())
 }

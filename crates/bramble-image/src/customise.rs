@@ -7,8 +7,10 @@ use std::net::Ipv4Addr;
 use bramble_spec::{MacAddr, NodeName};
 use ipnet::Ipv4Net;
 
-use crate::boot::BootFiles;
+use crate::boot::{BootFiles, edit_boot};
 use crate::error::ImageError;
+use crate::overlay::Change;
+use crate::partitions::boot_partition;
 use crate::system::System;
 use crate::{cloud_init, dietpi, firstrun};
 
@@ -60,11 +62,7 @@ pub struct Identity {
 }
 
 /// Writes onto a boot partition what makes the board this one.
-pub fn customise<R: Read + Seek>(
-    boot: &BootFiles<'_, R>,
-    system: System,
-    identity: &Identity,
-) -> Result<(), ImageError> {
+fn customise<R: Read + Seek>(boot: &BootFiles<'_, R>, system: System, identity: &Identity) -> Result<(), ImageError> {
     if !identity.boot_config.is_empty()
         && let Some(text) = boot.read("config.txt")?
     {
@@ -75,6 +73,16 @@ pub fn customise<R: Read + Seek>(
         System::Firstrun => firstrun::write(boot, identity),
         System::DietPi => dietpi::write(boot, identity),
     }
+}
+
+/// What makes an image that of this board: its system, and the bytes that are to be others.
+pub fn board<R: Read + Seek>(disk: &mut R, identity: &Identity) -> Result<(System, Vec<Change>), ImageError> {
+    let partition = boot_partition(disk)?;
+    edit_boot(disk, partition, |boot| {
+        let system = System::of(boot)?;
+        customise(boot, system, identity)?;
+        Ok(system)
+    })
 }
 
 /// Adds arguments to the kernel's command line.

@@ -16,11 +16,11 @@ mod system;
 mod write;
 
 pub use boot::{BootFiles, edit_boot};
-pub use customise::{HostKey, Identity, Static, customise};
+pub use customise::{HostKey, Identity, Static, board};
 pub use disks::{Disk, LIMIT, Refusal, Transport, Use, User, disks};
 pub use error::ImageError;
 pub use overlay::Change;
 pub use partitions::{Partition, boot_partition};
 pub use source::{Packing, decompress};
 pub use system::System;
-pub use write::{Customise, Progress, Target, WriteError, Written, board, write};
+pub use write::{Customise, Progress, Target, WriteError, Written, write};

@@ -2,23 +2,23 @@
 //! compared, and only then made bootable.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest, Sha256};
 
-use crate::boot::edit_boot;
-use crate::customise::{Identity, customise};
 use crate::error::ImageError;
 use crate::overlay::Change;
-use crate::partitions::boot_partition;
-use crate::system::System;
 
 /// What is read, compared and written at once. The first one holds the partition table, and goes to the disk last.
 const CHUNK: usize = 4 << 20;
+/// What is read at once where it is not known how much is wanted.
+const PAGE: usize = 256 << 10;
 /// What direct I/O wants buffers, places and lengths to be multiples of, on disks with sectors of up to so many bytes.
 const ALIGNMENT: usize = 4096;
 /// Chunks that may wait for the slowest disk: what bounds the memory.
@@ -78,22 +78,22 @@ pub enum WriteError {
 /// Bytes that begin at a multiple of [`ALIGNMENT`] in memory.
 struct Aligned {
     bytes: Vec<u8>,
-    start: usize,
+    range: Range<usize>,
 }
 
 impl Aligned {
-    fn new() -> Aligned {
-        let bytes = vec![0; CHUNK + ALIGNMENT];
+    fn new(length: usize) -> Aligned {
+        let bytes = vec![0; length + ALIGNMENT];
         let start = bytes.as_ptr().align_offset(ALIGNMENT);
-        Aligned { bytes, start }
+        Aligned { bytes, range: start..start + length }
     }
 
     fn all(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + CHUNK]
+        &self.bytes[self.range.clone()]
     }
 
     fn all_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + CHUNK]
+        &mut self.bytes[self.range.clone()]
     }
 }
 
@@ -114,49 +114,87 @@ impl Chunk {
     }
 }
 
-/// The length up to which direct I/O writes.
-fn whole(length: usize) -> usize {
-    length.next_multiple_of(ALIGNMENT)
-}
-
 fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// A disk under the work.
+struct Device {
+    file: File,
+    size: u64,
+}
+
+impl Device {
+    fn new(file: File) -> Result<Device, WriteError> {
+        match (&file).seek(SeekFrom::End(0)) {
+            Ok(size) => Ok(Device { file, size }),
+            Err(source) => Err(WriteError::Disk { action: "find its end", offset: 0, source }),
+        }
+    }
+
+    /// The length up to which direct I/O reads and writes, which is that of the disk at its end.
+    fn whole(&self, offset: u64, length: usize) -> usize {
+        length.next_multiple_of(ALIGNMENT).min(left(self.size, offset))
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
+        self.file.write_all_at(bytes, offset).map_err(|source| WriteError::Disk { action: "write", offset, source })
+    }
+
+    /// Writes so many bytes of a buffer, and what direct I/O wants behind them.
+    fn put(&self, bytes: &Aligned, length: usize, offset: u64) -> Result<(), WriteError> {
+        self.write(&bytes.all()[..self.whole(offset, length)], offset)
+    }
+
+    /// Reads bytes back, and compares them with what they should be.
+    fn check(&self, into: &mut Aligned, length: usize, offset: u64, wanted: &[u8; 32]) -> Result<(), WriteError> {
+        let bytes = &mut into.all_mut()[..self.whole(offset, length)];
+        let read = self.file.read_exact_at(bytes, offset);
+        read.map_err(|source| WriteError::Disk { action: "read back", offset, source })?;
+        if digest(&bytes[..length]) == *wanted { Ok(()) } else { Err(WriteError::Differs { offset }) }
+    }
+
+    fn sync(&self) -> Result<(), WriteError> {
+        let synced = self.file.sync_all();
+        synced.map_err(|source| WriteError::Disk { action: "end writing", offset: 0, source })
+    }
+}
+
 /// A disk that holds the image, but for its first chunk, which is still here.
 pub struct Written<'a> {
-    disk: &'a File,
-    /// That of the disk.
-    size: u64,
-    head: &'a [u8],
+    disk: &'a Device,
+    head: &'a Aligned,
     length: u64,
     at: u64,
-    buffer: Aligned,
-    /// The chunk that is in the buffer.
-    has: Option<u64>,
+    /// What was read already, by its number: file systems go to and fro between their tables and their files.
+    pages: BTreeMap<u64, Aligned>,
 }
 
 impl Read for Written<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let within = (self.at % CHUNK as u64) as usize;
+        let number = self.at / PAGE as u64;
+        let within = (self.at % PAGE as u64) as usize;
         let more = usize::try_from(self.length.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let count = into.len().min(more).min(CHUNK - within);
+        let count = into.len().min(more).min(PAGE - within);
         if count == 0 {
             return Ok(0);
         }
-        let chunk = self.at / CHUNK as u64;
-        if chunk == 0 {
-            into[..count].copy_from_slice(&self.head[within..within + count]);
+        let start = number * PAGE as u64;
+        let bytes = if start < CHUNK as u64 {
+            &self.head.all()[start as usize..]
         } else {
-            if self.has != Some(chunk) {
-                let offset = chunk * CHUNK as u64;
-                let length = whole(left(self.length, offset)).min(left(self.size, offset));
-                self.has = None;
-                self.disk.read_exact_at(&mut self.buffer.all_mut()[..length], offset)?;
-                self.has = Some(chunk);
-            }
-            into[..count].copy_from_slice(&self.buffer.all()[within..within + count]);
-        }
+            let page = match self.pages.entry(number) {
+                Entry::Occupied(page) => page.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut page = Aligned::new(PAGE);
+                    let length = self.disk.whole(start, left(self.length, start).min(PAGE));
+                    self.disk.file.read_exact_at(&mut page.all_mut()[..length], start)?;
+                    place.insert(page)
+                }
+            };
+            page.all()
+        };
+        into[..count].copy_from_slice(&bytes[within..within + count]);
         self.at += count as u64;
         Ok(count)
     }
@@ -211,7 +249,7 @@ pub fn write(
 /// Reads the image once, for all who still want it.
 fn hand_out(image: &mut impl Read, to: &mut [Option<SyncSender<Handed>>]) -> Result<(), ImageError> {
     for index in 0.. {
-        let mut bytes = Aligned::new();
+        let mut bytes = Aligned::new(CHUNK);
         let mut length = 0;
         while length < CHUNK {
             match image.read(&mut bytes.all_mut()[length..]) {
@@ -240,66 +278,53 @@ fn hand_out(image: &mut impl Read, to: &mut [Option<SyncSender<Handed>>]) -> Res
 }
 
 fn one(target: Target<'_>, chunks: &Receiver<Handed>, progress: &dyn Fn(Progress)) -> Result<u64, WriteError> {
-    let Target { disk, customise } = target;
-    let disk = &disk;
-    let size = io::Seek::seek(&mut &*disk, SeekFrom::End(0)).map_err(|source| WriteError::Disk {
-        action: "find its end",
-        offset: 0,
-        source,
-    })?;
-    let put = |bytes: &[u8], offset: u64| {
-        disk.write_all_at(bytes, offset).map_err(|source| WriteError::Disk { action: "write", offset, source })
-    };
+    let disk = Device::new(target.disk)?;
     // What it held until now does not boot any more either.
-    let empty = Aligned::new();
-    put(&empty.all()[..left(size, 0)], 0)?;
-    let mut head: Option<Arc<Chunk>> = None;
+    disk.put(&Aligned::new(CHUNK), CHUNK, 0)?;
+    let mut first: Option<Arc<Chunk>> = None;
     let mut digests: Vec<[u8; 32]> = Vec::new();
     let mut length = 0;
     // Without a word that this was all, it was not.
     while let Some(chunk) = chunks.recv().map_err(|_| ImageError::CutOff)? {
-        if chunk.offset() + chunk.length as u64 > size {
-            return Err(WriteError::TooLong(size));
-        }
-        if chunk.index > 0 {
-            put(&chunk.bytes.all()[..whole(chunk.length).min(left(size, chunk.offset()))], chunk.offset())?;
+        if chunk.offset() + chunk.length as u64 > disk.size {
+            return Err(WriteError::TooLong(disk.size));
         }
         length = chunk.offset() + chunk.length as u64;
         digests.push(chunk.digest);
-        progress(Progress::Written(length));
-        if chunk.index == 0 {
-            head = Some(chunk);
+        if chunk.index > 0 {
+            disk.put(&chunk.bytes, chunk.length, chunk.offset())?;
+        } else {
+            first = Some(chunk);
         }
+        progress(Progress::Written(length));
     }
-    let Some(first) = head else { return Err(ImageError::NoTable.into()) };
-    sync(disk)?;
+    let Some(first) = first else { return Err(ImageError::NoTable.into()) };
+    disk.sync()?;
     progress(Progress::Customising);
-    let mut head = Aligned::new();
+    let mut head = Aligned::new(CHUNK);
     head.all_mut().copy_from_slice(first.bytes.all());
-    let first_length = first.length;
     drop(first);
-    let mut view = Written { disk, size, head: head.all(), length, at: 0, buffer: Aligned::new(), has: None };
-    let changes = customise(&mut view)?;
-    apply(disk, size, &mut head, &changes, length, &mut digests)?;
-    sync(disk)?;
+    let mut view = Written { disk: &disk, head: &head, length, at: 0, pages: BTreeMap::new() };
+    let changes = (target.customise)(&mut view)?;
+    apply(&disk, &mut head, &changes, length, &mut digests)?;
+    disk.sync()?;
 
-    let mut buffer = Aligned::new();
-    let mut verified = first_length as u64;
+    let mut buffer = Aligned::new(CHUNK);
+    let mut verified = 0;
     for (index, wanted) in (1u64..).zip(digests.iter().skip(1)) {
         let offset = index * CHUNK as u64;
-        check(disk, size, offset, left(length, offset), wanted, &mut buffer)?;
-        verified = offset + left(length, offset) as u64;
-        progress(Progress::Verified(verified - first_length as u64, length));
+        disk.check(&mut buffer, left(length, offset), offset, wanted)?;
+        verified += left(length, offset) as u64;
+        progress(Progress::Verified(verified, length));
     }
     // Everything else is right: now it may boot. The sectors of the partition table go last, alone.
-    let bytes = &head.all()[..whole(first_length).min(left(size, 0))];
-    let (table, rest) = bytes.split_at(ALIGNMENT.min(bytes.len()));
-    put(rest, ALIGNMENT as u64)?;
-    sync(disk)?;
-    put(table, 0)?;
-    sync(disk)?;
-    check(disk, size, 0, first_length, &digest(&head.all()[..first_length]), &mut buffer)?;
-    progress(Progress::Verified(verified, length));
+    let (table, rest) = head.all()[..disk.whole(0, left(length, 0))].split_at(ALIGNMENT.min(left(disk.size, 0)));
+    disk.write(rest, ALIGNMENT as u64)?;
+    disk.sync()?;
+    disk.write(table, 0)?;
+    disk.sync()?;
+    disk.check(&mut buffer, left(length, 0), 0, &digests[0])?;
+    progress(Progress::Verified(length, length));
     Ok(length)
 }
 
@@ -310,8 +335,7 @@ fn left(end: u64, offset: u64) -> usize {
 
 /// Changes bytes of what was written: each chunk is read, compared with what it should be, and written anew.
 fn apply(
-    disk: &File,
-    disk_size: u64,
+    disk: &Device,
     head: &mut Aligned,
     changes: &[Change],
     length: u64,
@@ -329,48 +353,22 @@ fn apply(
             rest = &rest[count..];
         }
     }
-    let mut buffer = Aligned::new();
+    let mut buffer = Aligned::new(CHUNK);
     for (index, changes) in by_chunk {
         let offset = index * CHUNK as u64;
         let size = left(length, offset);
-        let bytes = if index == 0 {
-            head.all_mut()
-        } else {
-            check(disk, disk_size, offset, size, &digests[index as usize], &mut buffer)?;
-            buffer.all_mut()
-        };
-        for (within, change) in changes {
-            bytes[within..within + change.len()].copy_from_slice(change);
-        }
-        digests[index as usize] = digest(&bytes[..size]);
+        let wanted = &mut digests[index as usize];
+        let chunk = if index == 0 { &mut *head } else { &mut buffer };
         if index > 0 {
-            disk.write_all_at(&bytes[..whole(size).min(left(disk_size, offset))], offset)
-                .map_err(|source| WriteError::Disk { action: "write", offset, source })?;
+            disk.check(chunk, size, offset, wanted)?;
+        }
+        for (within, change) in changes {
+            chunk.all_mut()[within..within + change.len()].copy_from_slice(change);
+        }
+        *wanted = digest(&chunk.all()[..size]);
+        if index > 0 {
+            disk.put(chunk, size, offset)?;
         }
     }
     Ok(())
-}
-
-fn check(
-    disk: &File,
-    disk_size: u64,
-    offset: u64,
-    length: usize,
-    wanted: &[u8; 32],
-    buffer: &mut Aligned,
-) -> Result<(), WriteError> {
-    let bytes = &mut buffer.all_mut()[..whole(length).min(left(disk_size, offset))];
-    disk.read_exact_at(bytes, offset).map_err(|source| WriteError::Disk { action: "read back", offset, source })?;
-    if digest(&bytes[..length]) == *wanted { Ok(()) } else { Err(WriteError::Differs { offset }) }
-}
-
-fn sync(disk: &File) -> Result<(), WriteError> {
-    disk.sync_all().map_err(|source| WriteError::Disk { action: "end writing", offset: 0, source })
-}
-
-/// What makes a board of an image that is on a disk: the changes of its boot partition.
-pub fn board(written: &mut Written<'_>, identity: &Identity) -> Result<Vec<Change>, ImageError> {
-    let partition = boot_partition(written)?;
-    let ((), changes) = edit_boot(written, partition, |boot| customise(boot, System::of(boot)?, identity))?;
-    Ok(changes)
 }

@@ -16,6 +16,6 @@ pub use connection::{Connection, Credentials, Dialer, Target};
 pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, Root, Secret};
 pub use host_keys::{HostKeys, UnknownKey};
-pub use key_pair::KeyPair;
+pub use key_pair::new_host_key;
 pub use spread::{Parcel, Recipient, Spreader};
 pub use ssh_config::{SshConfig, lookup};

@@ -10,7 +10,7 @@ use bramble_spec::Sha256Digest;
 use crate::edit;
 use crate::observation::{FileKind, Observation, normal_locale};
 use crate::probe::*;
-use crate::resource::{Blob, BlobSource, Certificates, Check, File, Image, Resource, Step, Unit};
+use crate::resource::{Blob, BlobSource, Certificates, Check, File, Image, MEMORY_CGROUP, Resource, Step, Unit};
 use crate::script::Script;
 
 /// What must change on a node.
@@ -138,7 +138,7 @@ pub fn plan(resources: &[Resource], seen: &Observation) -> Plan {
             Resource::Packages(names) if names.iter().any(|name| !seen.has_package(name)) => installs = true,
             Resource::KernelArgs(args) => tokens.extend(args.iter().cloned()),
             // On a Raspberry Pi the firmware switches it off; a later argument wins (raspberrypi/linux#6980).
-            Resource::MemoryCgroup if seen.facts.is_raspberry_pi() => tokens.push("cgroup_enable=memory".into()),
+            Resource::MemoryCgroup if seen.facts.is_raspberry_pi() => tokens.push(MEMORY_CGROUP.into()),
             _ => {}
         }
     }

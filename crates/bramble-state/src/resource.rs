@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use bramble_spec::Sha256Digest;
 
+/// The argument of the kernel that switches on the memory cgroup, which the firmware of a Raspberry Pi switches off.
+pub const MEMORY_CGROUP: &str = "cgroup_enable=memory";
+
 /// One thing a node should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {

@@ -180,8 +180,9 @@ impl Outcome {
     }
 }
 
-fn random() -> anyhow::Result<[u8; 64]> {
-    let mut bytes = [0; 64];
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
     let mut source = std::fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
     std::io::Read::read_exact(&mut source, &mut bytes).context("cannot read /dev/urandom")?;
     Ok(bytes)

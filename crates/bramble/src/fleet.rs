@@ -181,7 +181,7 @@ impl ConnectPlan {
         let ssh_dir = project.home.as_ref().map(|home| home.join(".ssh"));
         let configured = ssh_dir.as_ref().is_some_and(|dir| dir.join("config").exists())
             || std::path::Path::new("/etc/ssh/ssh_config.d").read_dir().is_ok_and(|mut dir| dir.next().is_some());
-        let mut files = vec![project.private_dir()?.join("known_hosts")];
+        let mut files = vec![project.known_hosts()?];
         files.extend(ssh_dir.iter().map(|dir| dir.join("known_hosts")));
         files.push(PathBuf::from("/etc/ssh/ssh_known_hosts"));
         Ok(ConnectPlan {

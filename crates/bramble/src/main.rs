@@ -2,6 +2,7 @@
 
 mod archive;
 mod commands;
+mod download;
 mod engine;
 mod fleet;
 mod folded;

@@ -94,13 +94,7 @@ impl Pins {
         channel: &str,
         look_up: impl FnOnce() -> anyhow::Result<String>,
     ) -> anyhow::Result<String> {
-        if let Some(pinned) = self.lock.versions.get(channel) {
-            return Ok(pinned.clone());
-        }
-        let release = look_up()?;
-        self.lock.versions.insert(channel.to_owned(), release.clone());
-        self.save()?;
-        Ok(release)
+        self.kept(|lock| &mut lock.versions, channel, look_up)
     }
 
     /// The snaps of a release for an architecture: looked up once, then kept.
@@ -109,13 +103,23 @@ impl Pins {
         release: &str,
         look_up: impl FnOnce() -> anyhow::Result<Vec<SnapPin>>,
     ) -> anyhow::Result<Vec<SnapPin>> {
-        if let Some(pinned) = self.lock.snaps.get(release) {
+        self.kept(|lock| &mut lock.snaps, release, look_up)
+    }
+
+    /// What the lock file has under a name, or else what is found now.
+    fn kept<T: Clone>(
+        &mut self,
+        of: fn(&mut LockFile) -> &mut BTreeMap<String, T>,
+        name: &str,
+        look_up: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if let Some(pinned) = of(&mut self.lock).get(name) {
             return Ok(pinned.clone());
         }
-        let snaps = look_up()?;
-        self.lock.snaps.insert(release.to_owned(), snaps.clone());
+        let found = look_up()?;
+        of(&mut self.lock).insert(name.to_owned(), found.clone());
         self.save()?;
-        Ok(snaps)
+        Ok(found)
     }
 
     /// The text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.

@@ -5,9 +5,9 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Bundle, Inputs, LocalFile, lifecycle};
-use bramble_spec::{Cluster, Cni, Distribution, K3s, KubeadmSource, Release, Severity, Sha256Digest, hex};
+use bramble_spec::{Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Release, Severity, Sha256Digest, hex};
 use sha2::{Digest, Sha256};
 
 use crate::Common;
@@ -76,6 +76,17 @@ impl Project {
         }
     }
 
+    /// The node of this name.
+    pub(crate) fn node(&self, name: &str) -> anyhow::Result<&Node> {
+        let node = self.cluster.nodes.iter().find(|node| node.name.as_str() == name);
+        node.ok_or_else(|| anyhow!("the cluster file has no node `{name}`"))
+    }
+
+    /// Where the host keys are that were trusted in this project.
+    pub(crate) fn known_hosts(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.private_dir()?.join("known_hosts"))
+    }
+
     /// `.bramble`, for secrets and pinned host keys; nobody else can read it.
     pub(crate) fn private_dir(&self) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join(".bramble");
@@ -128,8 +139,9 @@ impl Project {
         }
         if let (Some(releases), Some(wanted)) = (self.releases()?, self.wanted()) {
             let mut pins = self.pins()?;
-            let version = releases.version(wanted, &self.arches(), &mut pins, printer)?;
-            inputs.release = Some(releases.release(&version, &self.arches(), &mut pins, printer)?);
+            let arches = self.arches();
+            let version = releases.version(wanted, &arches, &mut pins, printer)?;
+            inputs.release = Some(releases.release(&version, &arches, &mut pins, printer)?);
         }
         if let Distribution::K3s(K3s { registries: Some(written), .. }) = &self.cluster.distribution {
             inputs.registries = Some(read(&self.path(written))?);

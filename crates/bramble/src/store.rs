@@ -10,8 +10,8 @@ use bramble_spec::hex;
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_384};
 
+use crate::download::text_at;
 use crate::output::Printer;
-use crate::releases::text_at;
 
 /// The snap store.
 pub(crate) struct Store {

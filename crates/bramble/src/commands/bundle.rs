@@ -82,9 +82,7 @@ impl Create {
             std::fs::create_dir_all(&self.to)
                 .map_err(|error| anyhow!("cannot create {}: {error}", self.to.display()))?;
             let arches = self.arches(project);
-            let known: Vec<&str> =
-                arches.iter().filter(|arch| upstream.architectures.contains(arch)).copied().collect();
-            let version = releases.version(&wanted, &known, &mut pins, printer)?;
+            let version = releases.version(&wanted, &arches, &mut pins, printer)?;
             let mut release = releases.release(&version, &arches, &mut pins, printer)?;
             self.add_images(upstream, &mut release)?;
             // Where it was not asked for by name, an architecture that a release does not have is left out.
@@ -181,7 +179,6 @@ fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
     for entry in archive.entries().with_context(cannot)? {
         let entry = entry.with_context(cannot)?;
         let name = entry.path().with_context(cannot)?.to_string_lossy().trim_start_matches("./").to_owned();
-        let pointer = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
         match name.as_str() {
             "manifest.json" => {
                 let images: Value = serde_json::from_reader(entry).with_context(cannot)?;
@@ -191,7 +188,8 @@ fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
             "index.json" => {
                 let index: Value = serde_json::from_reader(entry).with_context(cannot)?;
                 let images = index["manifests"].as_array().into_iter().flatten();
-                names.extend(images.filter_map(|image| pointer(image, "/annotations/io.containerd.image.name")));
+                let named = images.filter_map(|image| image["annotations"]["io.containerd.image.name"].as_str());
+                names.extend(named.map(str::to_owned));
             }
             _ => {}
         }
@@ -199,7 +197,5 @@ fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
     if names.is_empty() {
         bail!("{} names no image: it is no archive of images, or compressed", path.display());
     }
-    names.sort();
-    names.dedup();
     Ok(names)
 }

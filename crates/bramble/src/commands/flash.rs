@@ -79,15 +79,10 @@ impl Flash {
     }
 
     fn nodes<'a>(&self, project: &'a Project) -> anyhow::Result<Vec<&'a Node>> {
-        let all = &project.cluster.nodes;
         if self.nodes.is_empty() {
-            return Ok(all.iter().collect());
+            return Ok(project.cluster.nodes.iter().collect());
         }
-        let find = |name: &String| {
-            let node = all.iter().find(|node| node.name.as_str() == name);
-            node.ok_or_else(|| anyhow!("the cluster file has no node `{name}`"))
-        };
-        self.nodes.iter().map(find).collect()
+        self.nodes.iter().map(|name| project.node(name)).collect()
     }
 
     /// The disks that were named, each with its node.
@@ -183,7 +178,8 @@ fn batch(project: &Project, packed: &Path, pairs: Vec<Pair<'_>>, printer: &Print
     let identities: Vec<Identity> = pairs.iter().map(|pair| identity(project, pair.node)).collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for (pair, identity) in pairs.iter().zip(&identities) {
-        let customise = move |written: &mut bramble_image::Written<'_>| board(written, identity);
+        let customise =
+            move |written: &mut bramble_image::Written<'_>| board(written, identity).map(|(_, changes)| changes);
         targets.push(Target { disk: open(&pair.disk)?, customise: Box::new(customise) });
     }
     let image = bramble_image::decompress(File::open(packed)?, threads())
@@ -193,7 +189,7 @@ fn batch(project: &Project, packed: &Path, pairs: Vec<Pair<'_>>, printer: &Print
     let results = write(image, targets, &|number, progress| bars.show(number, progress));
     let seconds = started.elapsed().as_secs_f64();
     bars.end();
-    let known = HostKeys::open([project.private_dir()?.join("known_hosts")]);
+    let known = HostKeys::open([project.known_hosts()?]);
     let mut ended = Vec::new();
     for ((pair, identity), result) in pairs.iter().zip(&identities).zip(results) {
         if result.is_ok() {

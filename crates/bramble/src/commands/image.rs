@@ -6,15 +6,17 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_image::{Change, HostKey, Identity, Partition, Static, System, boot_partition, customise, edit_boot};
-use bramble_remote::{HostKeys, KeyPair};
+use bramble_image::{HostKey, Identity, Static, System, board};
+use bramble_remote::{HostKeys, new_host_key};
 use bramble_spec::{Distribution, ImageSource, Node, Sudo, hex};
+use bramble_state::MEMORY_CGROUP;
 use ipnet::Ipv4Net;
 use serde_json::json;
 
+use crate::download::{Digest, PATIENCE, download};
+use crate::engine::random;
 use crate::output::{Format, Printer, Style};
 use crate::project::{Project, file_digest};
-use crate::releases::{Digest, PATIENCE, download};
 use crate::{Common, Done};
 
 /// Images of systems for the boards' disks.
@@ -53,8 +55,7 @@ impl Image {
 
 impl Build {
     fn run(self, project: &Project, printer: &Printer) -> anyhow::Result<Done> {
-        let node = project.cluster.nodes.iter().find(|node| node.name.as_str() == self.node);
-        let node = node.ok_or_else(|| anyhow!("the cluster file has no node `{}`", self.node))?;
+        let node = project.node(&self.node)?;
         if self.to.exists() {
             bail!("{} is there already: remove it, or name another file", self.to.display());
         }
@@ -69,7 +70,7 @@ impl Build {
         })?;
         fs::rename(&part, &self.to).with_context(|| format!("cannot write {}", self.to.display()))?;
         // Whoever boots from it can be met without asking. The board that has this address now may be there for a while.
-        let known = HostKeys::open([project.private_dir()?.join("known_hosts")]);
+        let known = HostKeys::open([project.known_hosts()?]);
         known.pin(&node.address.to_string(), project.cluster.access.port, &identity.host_key.public)?;
         if printer.format == Format::Json {
             printer.json(&json!({ "node": node.name, "file": self.to, "system": system.name(), "bytes": size }));
@@ -125,12 +126,9 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
     }
     let wish = &cluster.preparation;
     let mut kernel_args = wish.boot.kernel_args.clone();
-    let memory = "cgroup_enable=memory";
-    if cluster.distribution != Distribution::None
-        && node.board.id.starts_with("rpi")
-        && !kernel_args.iter().any(|a| a == memory)
-    {
-        kernel_args.push(memory.to_owned());
+    let kubernetes = cluster.distribution != Distribution::None;
+    if kubernetes && node.board.id.starts_with("rpi") && !kernel_args.iter().any(|arg| arg == MEMORY_CGROUP) {
+        kernel_args.push(MEMORY_CGROUP.to_owned());
     }
     let address = match cluster.network.gateway {
         Some(gateway) => Some(Static {
@@ -140,12 +138,11 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
         }),
         None => None,
     };
-    let pair = host_key(project, node)?;
     Ok(Identity {
         name: node.name.clone(),
         user: cluster.access.user.clone(),
         keys: public_keys(project)?,
-        host_key: HostKey { private: pair.private, public: pair.public },
+        host_key: host_key(project, node)?,
         instance: format!("{}-{}-{}", cluster.name, node.name, hex(&random::<4>()?)),
         address,
         mac: node.mac.clone(),
@@ -156,27 +153,19 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
     })
 }
 
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .context("cannot read /dev/urandom")?;
-    Ok(bytes)
-}
-
-fn host_key(project: &Project, node: &Node) -> anyhow::Result<KeyPair> {
+fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {
     let dir = project.private_dir()?.join("host-keys");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let (private, public) = (dir.join(node.name.as_str()), dir.join(format!("{}.pub", node.name)));
     let read = |path: &Path| fs::read_to_string(path).ok();
     if let (Some(private), Some(public)) = (read(&private), read(&public)) {
-        return Ok(KeyPair { private, public: public.trim().to_owned() });
+        return Ok(HostKey { private, public: public.trim().to_owned() });
     }
-    let pair = KeyPair::from_seed(&random()?, &format!("root@{}", node.name));
-    let pair = pair.ok_or_else(|| anyhow!("no host key can be made for {}", node.name))?;
-    crate::pins::replace(&private, pair.private.as_bytes(), 0o600)?;
-    crate::pins::replace(&public, format!("{}\n", pair.public).as_bytes(), 0o644)?;
-    Ok(pair)
+    let made = new_host_key(&random()?, &format!("root@{}", node.name));
+    let (secret, open) = made.ok_or_else(|| anyhow!("no host key can be made for {}", node.name))?;
+    crate::pins::replace(&private, secret.as_bytes(), 0o600)?;
+    crate::pins::replace(&public, format!("{open}\n").as_bytes(), 0o644)?;
+    Ok(HostKey { private: secret, public: open })
 }
 
 /// The public halves of the keys that log in.
@@ -219,9 +208,8 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
         .map_err(anyhow::Error::from)
         .and_then(|mut image| Ok(copy(&mut image, &mut file)?))
         .with_context(|| format!("cannot unpack {} to {}", source.display(), to.display()))?;
-    let named = || format!("{} cannot be used", source.display());
-    let partition = boot_partition(&mut file).with_context(named)?;
-    let (system, changes) = customised(&file, partition, identity).with_context(named)?;
+    let (system, changes) =
+        board(&mut file, identity).with_context(|| format!("{} cannot be used", source.display()))?;
     for change in &changes {
         file.write_all_at(&change.bytes, change.offset).with_context(|| format!("cannot write {}", to.display()))?;
     }
@@ -231,15 +219,6 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
 
 pub(super) fn threads() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
-}
-
-fn customised(disk: &File, partition: Partition, identity: &Identity) -> anyhow::Result<(System, Vec<Change>)> {
-    let result = edit_boot(disk, partition, |boot| {
-        let system = System::of(boot)?;
-        customise(boot, system, identity)?;
-        Ok(system)
-    });
-    Ok(result?)
 }
 
 /// Copies all of it, with holes for runs of zeros, and tells how long it is.

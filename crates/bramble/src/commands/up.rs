@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bramble_kube::{Agenda, Inputs, lifecycle, smoke_mark};
 use bramble_remote::HostKeys;
 use bramble_spec::{Cluster, Distribution, Role};
@@ -37,10 +37,8 @@ impl Up {
         let project = Project::open(common, printer)?;
         let _lock = project.lock()?;
         for name in &self.replaced {
-            let Some(node) = project.cluster.nodes.iter().find(|node| node.name.as_str() == name) else {
-                bail!("--replaced {name}: the cluster file has no node of this name");
-            };
-            let keys = HostKeys::open([project.private_dir()?.join("known_hosts")]);
+            let node = project.node(name).with_context(|| format!("--replaced {name}"))?;
+            let keys = HostKeys::open([project.known_hosts()?]);
             keys.forget(&node.address.to_string(), project.cluster.access.port)?;
         }
         Course { yes: self.yes, prepare_only: self.prepare_only, restored: None }.run(&project, printer).await
