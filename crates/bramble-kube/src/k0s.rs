@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::keepalived;
-use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, VERSION, membership};
+use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, member};
 use crate::prepare::Inputs;
 use crate::release::{self, Release, Upstream, arch, minor};
 
@@ -127,14 +127,8 @@ impl Lifecycle for K0s<'_> {
         let others = self.cluster.nodes.iter().filter(|other| other.name != node.name);
         let backup = [restored.unwrap_or_default()];
         apply.call("k0s_init", backup.into_iter().chain(roles(others)));
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("make the cluster {} (k0s controller)", self.cluster.name),
-            version: node.role.to_string(),
-            apply,
-            undo: Some(self.undo(node)),
-        })
+        let title = format!("make the cluster {} (k0s controller)", self.cluster.name);
+        Ok(member(self, node, None, title, apply, self.undo(node)))
     }
 
     fn join(&self, node: &Node, _: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
@@ -145,14 +139,8 @@ impl Lifecycle for K0s<'_> {
         };
         let mut apply = self.on(node);
         apply.call("k0s_join", [token, &node.address.to_string()]);
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("join the cluster {} (k0s {})", self.cluster.name, role(node)),
-            version: membership(node, ca),
-            apply,
-            undo: Some(self.undo(node)),
-        })
+        let title = format!("join the cluster {} (k0s {})", self.cluster.name, role(node));
+        Ok(member(self, node, Some(ca), title, apply, self.undo(node)))
     }
 
     fn join_facts(&self, _: &Node, _: &Observation, joining: &[&Node], _: &JoinFacts) -> Result<Script, MissingFact> {

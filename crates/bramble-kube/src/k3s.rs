@@ -4,7 +4,7 @@ use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, S
 use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
 
 use crate::keepalived;
-use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
+use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, Packages, member};
 use crate::prepare::Inputs;
 use crate::release::{self, Release, Upstream, arch};
 
@@ -147,14 +147,8 @@ impl Lifecycle for K3s<'_> {
             "k3s_init",
             [secrets.get(TOKEN)?, secrets.get(AGENT_TOKEN)?, &address, restored.unwrap_or_default(), dns],
         );
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("make the cluster {} (k3s server)", self.cluster.name),
-            version: node.role.to_string(),
-            apply,
-            undo: Some(self.undo(node)),
-        })
+        let title = format!("make the cluster {} (k3s server)", self.cluster.name);
+        Ok(member(self, node, None, title, apply, self.undo(node)))
     }
 
     fn join(&self, node: &Node, _: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
@@ -168,14 +162,8 @@ impl Lifecycle for K3s<'_> {
         };
         let mut apply = self.on(node);
         apply.call("k3s_join", [token.as_str(), agent_token, server]);
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("join the cluster {} (k3s {})", self.cluster.name, kind(node)),
-            version: membership(node, ca),
-            apply,
-            undo: Some(self.undo(node)),
-        })
+        let title = format!("join the cluster {} (k3s {})", self.cluster.name, kind(node));
+        Ok(member(self, node, Some(ca), title, apply, self.undo(node)))
     }
 
     fn join_facts(&self, plane: &Node, _: &Observation, _: &[&Node], _: &JoinFacts) -> Result<Script, MissingFact> {

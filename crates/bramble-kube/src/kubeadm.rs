@@ -5,7 +5,7 @@ use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observati
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleFile};
-use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, member};
 use crate::prepare::Inputs;
 use crate::release::BUSYBOX;
 use crate::{containerd, keepalived, routed};
@@ -205,14 +205,8 @@ impl Lifecycle for Kubeadm<'_> {
                 .call("private_file", ["/run/bramble/cni.yaml", manifest])
                 .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
         }
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("make the cluster {} (kubeadm init)", self.cluster.name),
-            version: node.role.to_string(),
-            apply,
-            undo: Some(self.undo()),
-        })
+        let title = format!("make the cluster {} (kubeadm init)", self.cluster.name);
+        Ok(member(self, node, None, title, apply, self.undo()))
     }
 
     fn join(&self, node: &Node, seen: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
@@ -235,14 +229,8 @@ impl Lifecycle for Kubeadm<'_> {
         let mut apply = self.kubectl();
         apply.call("private_file", [CONFIG, &documents(&[join])]);
         apply.fixed("kubeadm_join");
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("join the cluster {} (kubeadm join)", self.cluster.name),
-            version: membership(node, ca),
-            apply,
-            undo: Some(self.undo()),
-        })
+        let title = format!("join the cluster {} (kubeadm join)", self.cluster.name);
+        Ok(member(self, node, Some(ca), title, apply, self.undo()))
     }
 
     fn join_facts(

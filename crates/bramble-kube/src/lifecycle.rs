@@ -189,3 +189,17 @@ pub fn lifecycle<'a>(cluster: &'a Cluster, inputs: &'a Inputs) -> Option<Box<dyn
 pub(crate) fn membership(node: &Node, ca: &str) -> String {
     format!("{} {ca}", node.role)
 }
+
+/// The step that makes a node a member: of the cluster with this CA, or of one that it begins.
+pub(crate) fn member(
+    of: &impl Lifecycle,
+    node: &Node,
+    ca: Option<&str>,
+    title: String,
+    mut apply: Script,
+    undo: Script,
+) -> Step {
+    apply.call("step_ends", [VERSION, &of.version()]);
+    let version = ca.map_or_else(|| node.role.to_string(), |ca| membership(node, ca));
+    Step { id: MEMBER, title, version, apply, undo: Some(undo) }
+}

@@ -5,7 +5,7 @@ use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Ste
 use serde_json::json;
 
 use crate::keepalived;
-use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, membership};
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, member};
 use crate::prepare::Inputs;
 use crate::release::{self, Release, Upstream, arch};
 
@@ -170,14 +170,8 @@ impl Lifecycle for MicroK8s<'_> {
         let dns = if own { String::new() } else { format!("/etc/resolv.conf {dns}") };
         let others = self.cluster.nodes.iter().filter(|other| other.name != node.name).map(|other| other.name.as_str());
         apply.call("microk8s_init", [restored.unwrap_or_default(), &address, &dns].into_iter().chain(others));
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("make the cluster {} (MicroK8s)", self.cluster.name),
-            version: node.role.to_string(),
-            apply,
-            undo: Some(self.undo()),
-        })
+        let title = format!("make the cluster {} (MicroK8s)", self.cluster.name);
+        Ok(member(self, node, None, title, apply, self.undo()))
     }
 
     fn join(&self, node: &Node, _: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
@@ -190,14 +184,8 @@ impl Lifecycle for MicroK8s<'_> {
         let worker = if node.role == Role::ControlPlane { "" } else { "--worker" };
         let mut apply = self.script();
         apply.call("microk8s_join", [agent, &token, &address, worker]);
-        apply.call("step_ends", [VERSION, &self.version()]);
-        Ok(Step {
-            id: MEMBER,
-            title: format!("join the cluster {} (MicroK8s, {})", self.cluster.name, node.role),
-            version: membership(node, ca),
-            apply,
-            undo: Some(self.undo()),
-        })
+        let title = format!("join the cluster {} (MicroK8s, {})", self.cluster.name, node.role);
+        Ok(member(self, node, Some(ca), title, apply, self.undo()))
     }
 
     fn join_facts(

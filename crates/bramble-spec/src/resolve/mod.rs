@@ -1,5 +1,6 @@
 //! From what was written to what it means, with everything that is wrong found in one go.
 
+mod network;
 mod preparation;
 mod releases;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
+use self::network::NetworkRanges;
 use crate::boards::{self, Board};
 use crate::cluster::*;
 use crate::de::{self, Spanned, nearest};
@@ -73,11 +75,6 @@ struct Resolver {
     datastore: Option<Spanned<Datastore>>,
 }
 
-/// The ranges of MicroK8s (microk8s, default-args/cni-env).
-const MICROK8S_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
-const MICROK8S_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 152, 183, 0), 24);
-const DEFAULT_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
-const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 /// kubeadm's own preflight asks for 1700 MB on a control plane.
 const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
 /// What an agent of k3s and a worker of k0s need at least; a controller of k0s needs twice as much (docs.k3s.io,
@@ -351,143 +348,6 @@ impl Resolver {
         AptRepository { url, key: section.key.map(|key| key.value) }
     }
 
-    fn range(&mut self, what: &str, text: &Spanned<String>) -> Option<Ipv4Net> {
-        let help = "write it like 10.0.0.0/24";
-        let Ok(net) = text.value.parse::<Ipv4Net>() else {
-            self.error(format!("{what}: `{}` is not an IPv4 network", text.value), text.span, help);
-            return None;
-        };
-        if net.trunc() != net {
-            self.error(
-                format!("{what}: {net} has bits behind its prefix"),
-                text.span,
-                format!("the network is {}", net.trunc()),
-            );
-        }
-        Some(net.trunc())
-    }
-
-    fn network(
-        &mut self,
-        section: Spanned<NetworkSection>,
-        distribution: Option<&Distribution>,
-    ) -> Option<NetworkRanges> {
-        let whole = section.span;
-        let section = section.value;
-        if section.subnet.is_none() {
-            self.missing("subnet", whole, whole, "give the nodes' network: `subnet: 10.0.0.0/24`");
-        }
-        let subnet = section.subnet.as_ref().and_then(|text| self.range("subnet", text));
-        let (pods, services, cni) = match distribution {
-            Some(Distribution::MicroK8s(_)) => (MICROK8S_PODS, MICROK8S_SERVICES, Cni::Calico),
-            _ => (DEFAULT_PODS, DEFAULT_SERVICES, Cni::Routed),
-        };
-        let pods = match &section.pods {
-            Some(text) => self.range("pods", text),
-            None => Some(pods),
-        };
-        let services = match &section.services {
-            Some(text) => self.range("services", text),
-            None => Some(services),
-        };
-        let (subnet, pods, services) = (subnet?, pods?, services?);
-        let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span);
-        let ranges = [
-            ("the nodes' subnet", subnet, span(&section.subnet)),
-            ("the pods' range", pods, span(&section.pods)),
-            ("the services' range", services, span(&section.services)),
-        ];
-        for (i, a) in ranges.iter().enumerate() {
-            for b in &ranges[i + 1..] {
-                if a.1.contains(&b.1) || b.1.contains(&a.1) {
-                    let at = b.2.or(a.2).unwrap_or(whole);
-                    let mut d = Diagnostic::error(format!("{} {} and {} {} overlap", a.0, a.1, b.0, b.1), at)
-                        .help("choose ranges that have no address in common, such as 10.244.0.0/16 and 10.96.0.0/12");
-                    if let (Some(_), Some(other)) = (b.2, a.2) {
-                        d = d.note(other, format!("overlaps {}", a.1));
-                    }
-                    self.found.push(d);
-                }
-            }
-        }
-        let cni = section.cni.as_ref().map_or(cni, |cni| cni.value);
-        match (distribution, cni, section.cni.map(|cni| cni.span)) {
-            (Some(Distribution::K3s(_)), Cni::Calico, Some(span)) => {
-                self.error("k3s brings its own network", span, "use `routed` (its host-gw) or `flannel` (its vxlan)");
-            }
-            (Some(Distribution::K0s(_)), Cni::Flannel, Some(span)) => {
-                self.error("k0s has no flannel", span, "use `routed` (its kube-router) or `calico`");
-            }
-            (Some(Distribution::MicroK8s(_)), Cni::Flannel | Cni::Routed, Some(span)) => {
-                self.error("MicroK8s brings calico", span, "remove `cni`");
-            }
-            _ => {}
-        }
-        // A node's number within the subnet chooses its /24 of the pods' range.
-        let routed = cni == Cni::Routed && matches!(distribution, Some(Distribution::Kubeadm(_)));
-        if routed && pods.prefix_len() + (32 - subnet.prefix_len()) > 24 {
-            self.error(
-                format!("the pods' range {pods} is too small for a /24 for each address of {subnet}"),
-                section.pods.as_ref().or(section.subnet.as_ref()).map_or(whole, |text| text.span),
-                format!(
-                    "with cni `routed` and this subnet, use a pods' range of /{} or larger",
-                    (subnet.prefix_len() as i32 - 8).max(1)
-                ),
-            );
-        }
-        if (cni == Cni::Routed || !matches!(distribution, Some(Distribution::Kubeadm(_)) | None))
-            && let Some(manifest) = &section.cni_manifest
-        {
-            self.error(
-                "this network has no manifest",
-                manifest.span,
-                "remove `cni_manifest`; it goes with `kubeadm` and the cni `flannel` or `calico`",
-            );
-        }
-        let api = section.api.as_ref().and_then(|text| match text.value.parse::<Ipv4Addr>() {
-            Ok(address) if subnet.contains(&address) => Some(Spanned { value: address, span: text.span }),
-            Ok(address) => {
-                self.error(
-                    format!("the API's address {address} is outside of {subnet}"),
-                    text.span,
-                    "choose one inside",
-                );
-                None
-            }
-            Err(_) => {
-                self.error(format!("`{}` is not an IPv4 address", text.value), text.span, "write it like 10.0.0.50");
-                None
-            }
-        });
-        let cni_manifest = section.cni_manifest.map(|m| m.value);
-        let gateway = section.gateway.as_ref().and_then(|text| match text.value.parse::<Ipv4Addr>() {
-            Ok(address) if subnet.contains(&address) => Some(address),
-            _ => {
-                self.error(
-                    format!("the gateway `{}` is no address in {subnet}", text.value),
-                    text.span,
-                    "give the router's address in the nodes' subnet",
-                );
-                None
-            }
-        });
-        let mut dns = Vec::new();
-        for text in &section.dns {
-            match text.value.parse::<Ipv4Addr>() {
-                Ok(address) => dns.push(address),
-                Err(_) => self.error(
-                    format!("`{}` is not an IPv4 address", text.value),
-                    text.span,
-                    "give the address of a name server",
-                ),
-            }
-        }
-        if dns.is_empty() {
-            dns.extend(gateway);
-        }
-        Some(NetworkRanges { subnet, pods, services, gateway, dns, cni, cni_manifest, api })
-    }
-
     fn nodes(
         &mut self,
         section: Spanned<Vec<Spanned<NodeSection>>>,
@@ -554,7 +414,7 @@ impl Resolver {
                 continue;
             };
             let ours = matches!(distribution, Some(Distribution::Kubeadm(_) | Distribution::None) | None);
-            let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| pod_range(n, address));
+            let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| n.pod_range(address));
             nodes.push(Node {
                 name: name.value,
                 role: role.value,
@@ -745,27 +605,6 @@ impl Resolver {
             }
         }
     }
-}
-
-/// What the network section says, before the API's address is known.
-struct NetworkRanges {
-    subnet: Ipv4Net,
-    pods: Ipv4Net,
-    services: Ipv4Net,
-    gateway: Option<Ipv4Addr>,
-    dns: Vec<Ipv4Addr>,
-    cni: Cni,
-    cni_manifest: Option<String>,
-    api: Option<Spanned<Ipv4Addr>>,
-}
-
-/// The node's /24 of the pods' range, chosen by its number within the subnet: 10.0.0.51 has 10.244.51.0/24. It needs
-/// no allocator, so routes can be written before Kubernetes runs, and it never moves while the address stays.
-fn pod_range(network: &NetworkRanges, address: Ipv4Addr) -> Option<Ipv4Net> {
-    let number = u32::from(address).checked_sub(u32::from(network.subnet.network()))?;
-    let base = u32::from(network.pods.network()).checked_add(number.checked_mul(256)?)?;
-    let range = Ipv4Net::new(Ipv4Addr::from(base), 24).ok()?;
-    network.pods.contains(&range).then_some(range)
 }
 
 fn first_host(net: Ipv4Net) -> Ipv4Addr {
