@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
 PACKAGES := ca-certificates dnsmasq-base dosfstools e2fsprogs fdisk gcc iproute2 libc6-dev mmdebstrap mtools nftables openssh-client procps systemd-container xz-utils zstd
 
-.PHONY: up down test lint bench deps
+.PHONY: up down test test-arm64 lint bench deps
 
 up: deps
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
@@ -12,9 +12,15 @@ up: deps
 down:
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/down.sh
 
+test: PACKAGES += qemu-system-x86
 test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace
+
+# Boards with arm64 that boot in QEMU. Making their systems takes half an hour, once.
+test-arm64: PACKAGES += qemu-system-arm qemu-user-static binfmt-support
+test-arm64: deps
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test -p bramble --test boot -- --ignored
 
 lint:
 	$(CARGO) fmt --all --check

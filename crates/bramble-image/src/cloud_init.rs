@@ -59,6 +59,13 @@ fn user_data(identity: &Identity) -> String {
     };
     add("timezone", &identity.timezone);
     add("locale", &identity.locale);
+    if let Some(locale) = &identity.locale {
+        // Debian's locale-gen makes those of this list, and cloud-init does not add to it.
+        let list = format!(
+            "[ ! -e /etc/locale.gen ] || sed -i 's/^# *\\({locale}\\( .*\\)\\{{0,1\\}}\\)$/\\1/' /etc/locale.gen"
+        );
+        data["bootcmd"] = json!([["sh", "-c", list]]);
+    }
     format!("#cloud-config\n{data:#}\n")
 }
 

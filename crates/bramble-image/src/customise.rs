@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 use std::net::Ipv4Addr;
 
-use bramble_spec::{MacAddr, NodeName};
+use bramble_spec::{Arch, MacAddr, NodeName};
 use ipnet::Ipv4Net;
 
 use crate::boot::{BootFiles, edit_boot};
 use crate::error::ImageError;
 use crate::overlay::Change;
 use crate::partitions::boot_partition;
-use crate::system::System;
+use crate::system::{System, check_architecture};
 use crate::{cloud_init, dietpi, firstrun};
 
 /// A host key in OpenSSH's forms.
@@ -49,6 +49,8 @@ pub struct Identity {
     pub instance: String,
     /// Its address; without one it asks DHCP.
     pub address: Option<Static>,
+    /// What its processor is.
+    pub arch: Arch,
     /// Its Ethernet address, if it is known.
     pub mac: Option<MacAddr>,
     /// Its time zone, such as Europe/Berlin.
@@ -80,6 +82,7 @@ pub fn board<R: Read + Seek>(disk: &mut R, identity: &Identity) -> Result<(Syste
     let partition = boot_partition(disk)?;
     edit_boot(disk, partition, |boot| {
         let system = System::of(boot)?;
+        check_architecture(boot, identity.arch)?;
         customise(boot, system, identity)?;
         Ok(system)
     })

@@ -1,5 +1,7 @@
 use std::io;
 
+use bramble_spec::Arch;
+
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -31,6 +33,20 @@ pub enum ImageError {
     /// The image ended before its end.
     #[error("the image broke off")]
     CutOff,
+    /// Somebody said that it is enough.
+    #[error("it was stopped")]
+    Stopped,
+    /// A zip file.
+    #[error("it is a zip file: unpack it, and name the image that is in it")]
+    Zip,
+    /// The image is for other machines.
+    #[error("it is for {image}, and the board is {board}")]
+    OtherArchitecture {
+        /// What it is for.
+        image: &'static str,
+        /// What the board is.
+        board: Arch,
+    },
     /// A file of the boot partition is not text.
     #[error("{0} on its boot partition is no text")]
     NotText(String),

@@ -9,9 +9,15 @@ use crate::customise::{Identity, add_kernel_args};
 use crate::error::ImageError;
 
 const SCRIPT: &str = "firstrun.sh";
-/// systemd runs it instead of everything else, and boots again.
-const RUN: [&str; 3] =
-    ["systemd.run=/boot/firstrun.sh", "systemd.run_success_action=reboot", "systemd.unit=kernel-command-line.target"];
+/// systemd runs it instead of everything else, and boots again (systemd-run-generator(8)). It lies in one of two places, of
+/// which only Bookworm has the first; a command that is not there is none. Written as rpi-imager does it, Bookworm's initrd
+/// would move the script away, and leave a copy of the host key behind (raspberrypi-sys-mods, imager_fixup).
+const RUN: [&str; 4] = [
+    "systemd.run=-/boot/firmware/firstrun.sh",
+    "systemd.run=-/boot/firstrun.sh",
+    "systemd.run_success_action=reboot",
+    "systemd.unit=kernel-command-line.target",
+];
 
 pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity) -> Result<(), ImageError> {
     boot.write(SCRIPT, &script(identity))?;

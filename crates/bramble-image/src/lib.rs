@@ -3,6 +3,7 @@
 //! Nothing here mounts anything or needs root: partition tables are read, and the boot partition is written, as bytes.
 
 mod boot;
+mod catalogue;
 mod cloud_init;
 mod customise;
 mod dietpi;
@@ -16,11 +17,12 @@ mod system;
 mod write;
 
 pub use boot::{BootFiles, edit_boot};
+pub use catalogue::{Catalogue, Offer, catalogue};
 pub use customise::{HostKey, Identity, Static, board};
 pub use disks::{Disk, LIMIT, Refusal, Transport, Use, User, disks};
 pub use error::ImageError;
 pub use overlay::Change;
 pub use partitions::{Partition, boot_partition};
-pub use source::{Packing, decompress};
+pub use source::{Packing, decompress, unpacked_size};
 pub use system::System;
 pub use write::{Customise, Progress, Target, WriteError, Written, write};

@@ -1,6 +1,6 @@
 //! Partition tables, as far as the boot partition is looked for: MBR, and GPT behind a protective MBR (UEFI 2.10, 5.2, 5.3).
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use crate::error::{Context, ImageError};
 
@@ -29,6 +29,17 @@ pub struct Partition {
 /// on all media that a Pi boots from.
 pub fn boot_partition(disk: &mut (impl Read + Seek)) -> Result<Partition, ImageError> {
     let end = disk.seek(SeekFrom::End(0)).during("find the end of the image")?;
+    find(disk, end)
+}
+
+/// Where the boot partition ends, told by the beginning of an image, if that is enough to tell.
+pub(crate) fn boot_partition_end(head: &[u8]) -> Option<u64> {
+    let partition = find(&mut Cursor::new(head), u64::MAX).ok()?;
+    partition.start.checked_add(partition.length)
+}
+
+/// The same, on a disk that ends there.
+fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError> {
     let first = sector(disk, end, 0)?.ok_or(ImageError::NoTable)?;
     // A FAT file system begins with the same mark as a table.
     if first[510..] != [0x55, 0xaa] || first[..3] == *b"\xeb\x58\x90" && first[82..87] == *b"FAT32" {

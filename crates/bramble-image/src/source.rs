@@ -1,6 +1,6 @@
 //! Images as they are published: compressed, each in its way. What is in a file tells how, not its name.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use crate::error::{Context, ImageError};
 
@@ -29,10 +29,88 @@ impl Packing {
     }
 }
 
-/// The bytes of an image, unpacked. xz is unpacked by `threads` threads where its blocks allow it.
-pub fn decompress(mut packed: impl Read + Send + 'static, threads: u32) -> Result<Box<dyn Read + Send>, ImageError> {
+/// How many bytes an image has, unpacked, as far as that is told without unpacking it. `packed` is its file.
+pub fn unpacked_size(packed: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
+    let length = packed.seek(SeekFrom::End(0))?;
+    packed.rewind()?;
+    let mut head = Vec::new();
+    packed.by_ref().take(18).read_to_end(&mut head)?;
+    match Packing::of(&head) {
+        Packing::Plain => Ok(Some(length)),
+        Packing::Xz => xz_size(packed, length),
+        Packing::Zstd => {
+            let mut frame = ruzstd::decoding::FrameDecoder::new();
+            Ok(frame.init(head.as_slice()).ok().map(|()| frame.content_size()).filter(|size| *size > 0))
+        }
+        // It tells the size modulo 4 GiB.
+        Packing::Gzip => Ok(None),
+    }
+}
+
+/// More than the index of any image has.
+const MOST_INDEX: u64 = 16 << 20;
+
+/// The sum over the indexes of the streams (xz-file-format 1.2.1, 2.1.2 and 4), from the last one to the first.
+fn xz_size(packed: &mut (impl Read + Seek), mut end: u64) -> io::Result<Option<u64>> {
+    let mut size: u64 = 0;
+    while end > 0 {
+        let mut footer = [0; 12];
+        let Some(at) = end.checked_sub(12) else { return Ok(None) };
+        packed.seek(SeekFrom::Start(at))?;
+        packed.read_exact(&mut footer)?;
+        if footer[8..] == [0; 4] {
+            end -= 4;
+            continue;
+        }
+        let index = (u64::from(u32::from_le_bytes([footer[4], footer[5], footer[6], footer[7]])) + 1) * 4;
+        if footer[10..] != *b"YZ" || index > MOST_INDEX.min(at) {
+            return Ok(None);
+        }
+        packed.seek(SeekFrom::Start(at - index))?;
+        let mut bytes = vec![0; index as usize];
+        packed.read_exact(&mut bytes)?;
+        let Some((blocks, unpacked)) = sums(&bytes) else { return Ok(None) };
+        let Some(before) = (at - index).checked_sub(blocks).and_then(|rest| rest.checked_sub(12)) else {
+            return Ok(None);
+        };
+        let Some(sum) = size.checked_add(unpacked) else { return Ok(None) };
+        (end, size) = (before, sum);
+    }
+    Ok(Some(size))
+}
+
+/// What the blocks of an index take, and what they come to.
+fn sums(index: &[u8]) -> Option<(u64, u64)> {
+    let mut at = index.iter().copied();
+    let mut number = || {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = at.next()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    };
+    if number()? != 0 {
+        return None;
+    }
+    let (mut blocks, mut unpacked) = (0_u64, 0_u64);
+    for _ in 0..number()? {
+        blocks = blocks.checked_add(number()?.checked_next_multiple_of(4)?)?;
+        unpacked = unpacked.checked_add(number()?)?;
+    }
+    Some((blocks, unpacked))
+}
+
+/// The bytes of an image, unpacked. xz is unpacked by all processors where its blocks allow it.
+pub fn decompress(mut packed: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>, ImageError> {
     let mut head = Vec::new();
     packed.by_ref().take(6).read_to_end(&mut head).during("read the image")?;
+    if head.starts_with(b"PK\x03\x04") {
+        return Err(ImageError::Zip);
+    }
     let packing = Packing::of(&head);
     let whole = BufReader::with_capacity(1 << 20, io::Cursor::new(head).chain(packed));
     Ok(match packing {
@@ -40,7 +118,7 @@ pub fn decompress(mut packed: impl Read + Send + 'static, threads: u32) -> Resul
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Packing::Xz => {
             let stream = liblzma::stream::MtStreamBuilder::new()
-                .threads(threads.max(1))
+                .threads(std::thread::available_parallelism().map_or(1, |count| count.get() as u32))
                 .memlimit_threading(1 << 30)
                 .memlimit_stop(u64::MAX)
                 .decoder()

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Seek};
 
+use bramble_spec::Arch;
+
 use crate::boot::BootFiles;
 use crate::error::ImageError;
 
@@ -41,5 +43,27 @@ impl System {
             System::Firstrun => "firstrun.sh",
             System::DietPi => "DietPi",
         }
+    }
+}
+
+/// What boots from a boot partition, told by names that firmware looks for: that of a Raspberry Pi, and UEFI's (UEFI 2.10,
+/// 3.5.1.1).
+const MARKS: [(&str, &str, Arch); 6] = [
+    ("start4.elf", "Raspberry Pi", Arch::Arm64),
+    ("kernel8.img", "Raspberry Pi", Arch::Arm64),
+    ("kernel_2712.img", "Raspberry Pi", Arch::Arm64),
+    ("kernel7.img", "Raspberry Pi", Arch::Arm64),
+    ("EFI/BOOT/BOOTAA64.EFI", "arm64", Arch::Arm64),
+    ("EFI/BOOT/BOOTX64.EFI", "amd64", Arch::Amd64),
+];
+
+/// Refuses a board that cannot boot from this boot partition. One without any known mark is for all.
+pub(crate) fn check_architecture<R: Read + Seek>(boot: &BootFiles<'_, R>, board: Arch) -> Result<(), ImageError> {
+    let found: Vec<_> = MARKS.iter().filter(|(path, ..)| boot.has(path)).collect();
+    match found.first() {
+        Some((_, image, _)) if found.iter().all(|(.., arch)| *arch != board) => {
+            Err(ImageError::OtherArchitecture { image, board })
+        }
+        _ => Ok(()),
     }
 }

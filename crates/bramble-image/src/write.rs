@@ -8,12 +8,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::ImageError;
 use crate::overlay::Change;
+use crate::partitions::boot_partition_end;
 
 /// What is read, compared and written at once. The first one holds the partition table, and goes to the disk last.
 const CHUNK: usize = 4 << 20;
@@ -24,7 +26,7 @@ const ALIGNMENT: usize = 4096;
 /// Chunks that may wait for the slowest disk: what bounds the memory.
 const WAITING: usize = 4;
 
-/// What is to be other bytes on a disk, asked when the image is on it; what it reads is the image.
+/// What is to be other bytes on a disk, asked as soon as its boot partition is on it; what it reads is the image.
 pub type Customise<'a> = Box<dyn FnOnce(&mut Written<'_>) -> Result<Vec<Change>, ImageError> + Send + 'a>;
 
 /// A disk to be written.
@@ -160,7 +162,7 @@ impl Device {
     }
 }
 
-/// A disk that holds the image, but for its first chunk, which is still here.
+/// A disk that holds the image up to `length`, but for its first chunk, which is still here.
 pub struct Written<'a> {
     disk: &'a Device,
     head: &'a Aligned,
@@ -168,6 +170,12 @@ pub struct Written<'a> {
     at: u64,
     /// What was read already, by its number: file systems go to and fro between their tables and their files.
     pages: BTreeMap<u64, Aligned>,
+}
+
+impl<'a> Written<'a> {
+    fn new(disk: &'a Device, head: &'a Aligned, length: u64) -> Written<'a> {
+        Written { disk, head, length, at: 0, pages: BTreeMap::new() }
+    }
 }
 
 impl Read for Written<'_> {
@@ -213,10 +221,12 @@ impl Seek for Written<'_> {
 }
 
 /// Writes an image to all disks, and tells for each how it ended, in their order. A disk that fails does not keep the others
-/// from going on; it has no partition table then, so it does not boot. `progress` hears the number of the disk.
+/// from going on; it has no partition table then, so it does not boot. The same holds for all when `stop` becomes true.
+/// `progress` hears the number of the disk.
 pub fn write(
     mut image: impl Read,
     targets: Vec<Target<'_>>,
+    stop: &AtomicBool,
     progress: &(dyn Fn(usize, Progress) + Sync),
 ) -> Vec<Result<u64, WriteError>> {
     std::thread::scope(|scope| {
@@ -225,9 +235,9 @@ pub fn write(
         for (number, target) in targets.into_iter().enumerate() {
             let (sender, receiver) = sync_channel(WAITING);
             senders.push(Some(sender));
-            workers.push(scope.spawn(move || one(target, &receiver, &|what| progress(number, what))));
+            workers.push(scope.spawn(move || one(target, &receiver, stop, &|what| progress(number, what))));
         }
-        let read = hand_out(&mut image, &mut senders);
+        let read = hand_out(&mut image, &mut senders, stop);
         // Nobody takes half an image for a whole one.
         let whole = read.is_ok();
         for sender in senders.into_iter().flatten().filter(|_| whole) {
@@ -247,8 +257,9 @@ pub fn write(
 }
 
 /// Reads the image once, for all who still want it.
-fn hand_out(image: &mut impl Read, to: &mut [Option<SyncSender<Handed>>]) -> Result<(), ImageError> {
+fn hand_out(image: &mut impl Read, to: &mut [Option<SyncSender<Handed>>], stop: &AtomicBool) -> Result<(), ImageError> {
     for index in 0.. {
+        go_on(stop)?;
         let mut bytes = Aligned::new(CHUNK);
         let mut length = 0;
         while length < CHUNK {
@@ -277,41 +288,64 @@ fn hand_out(image: &mut impl Read, to: &mut [Option<SyncSender<Handed>>]) -> Res
     Ok(())
 }
 
-fn one(target: Target<'_>, chunks: &Receiver<Handed>, progress: &dyn Fn(Progress)) -> Result<u64, WriteError> {
+fn go_on(stop: &AtomicBool) -> Result<(), ImageError> {
+    if stop.load(Ordering::Relaxed) { Err(ImageError::Stopped) } else { Ok(()) }
+}
+
+fn one(
+    target: Target<'_>,
+    chunks: &Receiver<Handed>,
+    stop: &AtomicBool,
+    progress: &dyn Fn(Progress),
+) -> Result<u64, WriteError> {
     let disk = Device::new(target.disk)?;
     // What it held until now does not boot any more either.
     disk.put(&Aligned::new(CHUNK), CHUNK, 0)?;
-    let mut first: Option<Arc<Chunk>> = None;
+    let mut head: Option<Aligned> = None;
+    let mut boot_end = None;
+    let mut customise = Some(target.customise);
+    let mut changes = Vec::new();
     let mut digests: Vec<[u8; 32]> = Vec::new();
     let mut length = 0;
+    let cut_off = |_| go_on(stop).err().unwrap_or(ImageError::CutOff);
     // Without a word that this was all, it was not.
-    while let Some(chunk) = chunks.recv().map_err(|_| ImageError::CutOff)? {
+    while let Some(chunk) = chunks.recv().map_err(cut_off)? {
         if chunk.offset() + chunk.length as u64 > disk.size {
             return Err(WriteError::TooLong(disk.size));
         }
         length = chunk.offset() + chunk.length as u64;
         digests.push(chunk.digest);
-        if chunk.index > 0 {
-            disk.put(&chunk.bytes, chunk.length, chunk.offset())?;
-        } else {
-            first = Some(chunk);
+        match &head {
+            Some(_) => disk.put(&chunk.bytes, chunk.length, chunk.offset())?,
+            None => {
+                let mut copy = Aligned::new(CHUNK);
+                copy.all_mut().copy_from_slice(chunk.bytes.all());
+                boot_end = boot_partition_end(copy.all());
+                head = Some(copy);
+            }
         }
         progress(Progress::Written(length));
+        // What is wrong with the image is known before all of it is written.
+        if let Some(head) = &head
+            && boot_end.is_some_and(|end| end <= length)
+            && let Some(customise) = customise.take()
+        {
+            changes = customise(&mut Written::new(&disk, head, length))?;
+        }
     }
-    let Some(first) = first else { return Err(ImageError::NoTable.into()) };
+    let Some(mut head) = head else { return Err(ImageError::NoTable.into()) };
     disk.sync()?;
     progress(Progress::Customising);
-    let mut head = Aligned::new(CHUNK);
-    head.all_mut().copy_from_slice(first.bytes.all());
-    drop(first);
-    let mut view = Written { disk: &disk, head: &head, length, at: 0, pages: BTreeMap::new() };
-    let changes = (target.customise)(&mut view)?;
+    if let Some(customise) = customise {
+        changes = customise(&mut Written::new(&disk, &head, length))?;
+    }
     apply(&disk, &mut head, &changes, length, &mut digests)?;
     disk.sync()?;
 
     let mut buffer = Aligned::new(CHUNK);
     let mut verified = 0;
     for (index, wanted) in (1u64..).zip(digests.iter().skip(1)) {
+        go_on(stop)?;
         let offset = index * CHUNK as u64;
         disk.check(&mut buffer, left(length, offset), offset, wanted)?;
         verified += left(length, offset) as u64;

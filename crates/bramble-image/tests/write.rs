@@ -6,8 +6,12 @@ use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bramble_image::{Change, Progress, Target, WriteError, write};
+use bramble_image::{Change, ImageError, Progress, Target, WriteError, write};
+
+/// Nobody says that it is enough.
+static GO_ON: AtomicBool = AtomicBool::new(false);
 
 const LENGTH: usize = (9 << 20) + 1234;
 
@@ -46,7 +50,7 @@ fn changes_go_to_their_places_also_across_the_parts_in_which_disks_are_written()
     };
     let target = Target { disk: disk(dir.path(), "a", 12 << 20), customise: Box::new(customise) };
     let exact = LENGTH as u64;
-    let results = write(Cursor::new(image()), vec![target, plain(disk(dir.path(), "b", exact))], &|_, _| {});
+    let results = write(Cursor::new(image()), vec![target, plain(disk(dir.path(), "b", exact))], &GO_ON, &|_, _| {});
     for result in results {
         assert_eq!(result.unwrap(), exact);
     }
@@ -68,7 +72,7 @@ fn a_bit_that_changes_after_it_was_written_is_found_and_the_disk_does_not_boot()
                 file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
             }
         };
-        let results = write(Cursor::new(image()), targets, &flip);
+        let results = write(Cursor::new(image()), targets, &GO_ON, &flip);
         assert!(
             matches!(results[0], Err(WriteError::Differs { offset }) if offset == at / (4 << 20) * (4 << 20)),
             "{:?}",
@@ -96,7 +100,7 @@ impl Read for Breaks {
 fn an_image_that_cannot_be_read_to_its_end_is_on_no_disk() {
     let dir = tempfile::tempdir().unwrap();
     let targets = vec![plain(disk(dir.path(), "a", 12 << 20)), plain(disk(dir.path(), "b", 12 << 20))];
-    let results = write(Breaks(Cursor::new(image())), targets, &|_, _| {});
+    let results = write(Breaks(Cursor::new(image())), targets, &GO_ON, &|_, _| {});
     let said: Vec<String> = results.into_iter().map(|result| result.unwrap_err().to_string()).collect();
     assert_eq!(said, ["cannot unpack the image", "the image broke off"]);
     for name in ["a", "b"] {
@@ -111,8 +115,43 @@ fn a_disk_that_cannot_be_written_fails_alone() {
     let locked = File::open(dir.path().join("locked")).unwrap();
     let targets =
         vec![plain(locked), plain(disk(dir.path(), "short", 5 << 20)), plain(disk(dir.path(), "good", 12 << 20))];
-    let results = write(Cursor::new(image()), targets, &|_, _| {});
+    let results = write(Cursor::new(image()), targets, &GO_ON, &|_, _| {});
     assert!(matches!(results[0], Err(WriteError::Disk { action: "write", offset: 0, .. })), "{:?}", results[0]);
     assert!(matches!(results[1], Err(WriteError::TooLong(_))), "{:?}", results[1]);
     assert!(results[2].is_ok());
+}
+
+#[test]
+fn stopped_in_the_middle_no_disk_boots() {
+    let dir = tempfile::tempdir().unwrap();
+    for at_the_end in [false, true] {
+        let stop = AtomicBool::new(false);
+        let targets = vec![plain(disk(dir.path(), "a", 12 << 20)), plain(disk(dir.path(), "b", 12 << 20))];
+        let results = write(Cursor::new(image()), targets, &stop, &|_, progress| {
+            if matches!(progress, Progress::Verified(..)) == at_the_end {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        for (result, name) in results.into_iter().zip(["a", "b"]) {
+            assert!(matches!(result, Err(WriteError::Image(ImageError::Stopped))), "{result:?}");
+            assert!(fs::read(dir.path().join(name)).unwrap()[..1 << 20].iter().all(|byte| *byte == 0));
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_boot_partition_is_known_before_the_rest_is_written() {
+    // A table whose boot partition ends at 3 MiB, in front of much more.
+    let mut image = vec![0; 64 << 20];
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    image[446 + 4] = 0x0c;
+    image[446 + 8..446 + 12].copy_from_slice(&2048_u32.to_le_bytes());
+    image[446 + 12..446 + 16].copy_from_slice(&4096_u32.to_le_bytes());
+    let dir = tempfile::tempdir().unwrap();
+    let customise = |_: &mut bramble_image::Written<'_>| Err(ImageError::Zip);
+    let target = Target { disk: disk(dir.path(), "a", 64 << 20), customise: Box::new(customise) };
+    let results = write(Cursor::new(image), vec![target], &GO_ON, &|_, _| {});
+    assert!(matches!(results[0], Err(WriteError::Image(ImageError::Zip))), "{results:?}");
+    let written = fs::read(dir.path().join("a")).unwrap();
+    assert!(written[32 << 20..].iter().all(|byte| *byte == 0xa5), "it went on");
 }

@@ -1,6 +1,6 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
-use bramble_spec::{Arch, Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, hex};
+use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, hex};
 use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observation, Resource, Script, Step, Unit};
 use serde_json::{Value, json};
 
@@ -155,23 +155,19 @@ impl Lifecycle for Kubeadm<'_> {
     fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
         let mut found = Vec::new();
         let facts = &seen.facts;
-        let arch = |arch: Arch| match arch {
-            Arch::Arm64 => "arm64",
-            Arch::Amd64 => "amd64",
-        };
         match facts.arch.as_str() {
             "arm64" | "amd64" => {}
             "armhf" | "armel" => found.push(
                 "its system is 32-bit, and Kubernetes has no 32-bit programs since 1.27: flash a 64-bit image".into(),
             ),
             other => {
-                found.push(format!("its system is {other}, a {} is {}", node.board.name, arch(node.board.arch)));
+                found.push(format!("its system is {other}, a {} is {}", node.board.name, node.board.arch));
             }
         }
         if let Some(bundle) = &self.inputs.bundle
-            && arch(bundle.manifest.arch) != facts.arch
+            && bundle.manifest.arch.to_string() != facts.arch
         {
-            found.push(format!("the bundle is for {}, the node runs {}", arch(bundle.manifest.arch), facts.arch));
+            found.push(format!("the bundle is for {}, the node runs {}", bundle.manifest.arch, facts.arch));
         }
         // kubeadm's own least is 1700 MB; the kernel keeps some of what was sold.
         if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {

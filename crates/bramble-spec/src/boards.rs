@@ -1,5 +1,6 @@
 //! The catalogue of boards.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
@@ -16,6 +17,15 @@ pub enum Arch {
     Arm64,
     /// 64-bit x86.
     Amd64,
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Arch::Arm64 => "arm64",
+            Arch::Amd64 => "amd64",
+        })
+    }
 }
 
 /// A board that can be bought.

@@ -149,8 +149,15 @@ pub enum ImageSource {
     Url {
         /// Its address.
         url: String,
-        /// Its digest.
-        sha256: Sha256Digest,
+        /// Its digest; without it, the one that is published beside the file.
+        sha256: Option<Sha256Digest>,
+    },
+    /// One of a catalogue.
+    Name {
+        /// What it is called there.
+        name: String,
+        /// The catalogue's address, if it is not that of Raspberry Pi Imager.
+        catalogue: Option<String>,
     },
 }
 

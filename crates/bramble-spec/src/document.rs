@@ -46,7 +46,12 @@ pub(crate) struct ImageSection {
     pub(crate) file: Option<Spanned<String>>,
     /// Where it is fetched from, once.
     pub(crate) url: Option<Spanned<String>>,
-    /// The SHA-256 of the file as it is published; needed with `url`.
+    /// What it is called in a catalogue, such as `Raspberry Pi OS Lite (64-bit)`; `bramble image list` shows the names.
+    pub(crate) name: Option<Spanned<String>>,
+    /// The catalogue that has the name; that of Raspberry Pi Imager if not given.
+    pub(crate) catalogue: Option<Spanned<String>>,
+    /// The SHA-256 of the file as it is published. With a `url` alone, the digest that stands beside the file is taken, and
+    /// pinned in bramble.lock.
     pub(crate) sha256: Option<Spanned<Sha256Digest>>,
 }
 

@@ -7,7 +7,8 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use bramble_spec::Sha256Digest;
+use bramble_spec::{Sha256Digest, hex};
+use sha2::{Digest as _, Sha256};
 
 use crate::output::Printer;
 use crate::project::file_digest;
@@ -17,6 +18,8 @@ use crate::store::sha3_384;
 #[derive(Clone, Copy)]
 pub(crate) enum Digest<'a> {
     Sha256(&'a Sha256Digest),
+    /// Of what is packed in it.
+    Unpacked(&'a Sha256Digest),
     /// SHA3-384, in hexadecimal digits.
     Sha3(&'a str),
 }
@@ -25,13 +28,20 @@ impl Digest<'_> {
     fn of(self, path: &Path) -> anyhow::Result<String> {
         match self {
             Digest::Sha256(_) => Ok(file_digest(path)?.to_string()),
+            Digest::Unpacked(_) => {
+                let packed = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+                let mut image = bramble_image::decompress(packed)?;
+                let mut hasher = Sha256::new();
+                std::io::copy(&mut image, &mut hasher).with_context(|| format!("cannot unpack {}", path.display()))?;
+                Ok(hex(&hasher.finalize()))
+            }
             Digest::Sha3(_) => sha3_384(path),
         }
     }
 
-    fn published(self) -> String {
+    pub(crate) fn published(self) -> String {
         match self {
-            Digest::Sha256(digest) => digest.to_string(),
+            Digest::Sha256(digest) | Digest::Unpacked(digest) => digest.to_string(),
             Digest::Sha3(digest) => digest.to_owned(),
         }
     }

@@ -6,6 +6,7 @@ mod download;
 mod engine;
 mod fleet;
 mod folded;
+mod images;
 mod leave;
 mod node;
 mod output;

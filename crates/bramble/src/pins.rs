@@ -11,6 +11,7 @@ use bramble_spec::{KubeVersion, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::images::ImagePin;
 use crate::output::Printer;
 use crate::store::Revision;
 
@@ -24,6 +25,9 @@ struct LockFile {
     /// The snaps of releases, by release and architecture.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     snaps: BTreeMap<String, Vec<SnapPin>>,
+    /// The images of systems, by name or URL.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    images: BTreeMap<String, ImagePin>,
 }
 
 /// A snap as it was chosen.
@@ -104,6 +108,15 @@ impl Pins {
         look_up: impl FnOnce() -> anyhow::Result<Vec<SnapPin>>,
     ) -> anyhow::Result<Vec<SnapPin>> {
         self.kept(|lock| &mut lock.snaps, release, look_up)
+    }
+
+    /// The image that a name or a URL stands for: looked up once, then kept.
+    pub(crate) fn image(
+        &mut self,
+        name: &str,
+        look_up: impl FnOnce() -> anyhow::Result<ImagePin>,
+    ) -> anyhow::Result<ImagePin> {
+        self.kept(|lock| &mut lock.images, name, look_up)
     }
 
     /// What the lock file has under a name, or else what is found now.

@@ -6,36 +6,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
-use std::sync::{Arc, Mutex};
 
-use common::{assert_code, bramble, text};
-
-/// Serves these files, and remembers what it was asked for.
-fn serve(files: BTreeMap<String, String>) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let log = asked.clone();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let path = lines.next().unwrap().unwrap().split(' ').nth(1).unwrap().to_owned();
-            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-            let (status, body) = match files.get(&path) {
-                Some(body) => ("200 OK", body.as_str()),
-                None => ("404 Not Found", ""),
-            };
-            log.lock().unwrap().push(path);
-            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-        }
-    });
-    (address, asked)
-}
+use common::{assert_code, bramble, serve, text};
 
 /// Not the digest of the program.
 const PROGRAM: &str = "9b7eb9f2fd3e2fc2f7a41d1e1bd3a41a4e2bcf1e4f3f3e6c4a9e4c0d9f8f7e6d";
@@ -73,7 +47,7 @@ fn a_bundle_is_made_of_what_was_published_and_nothing_is_fetched_twice() {
         digest("program"),
         digest("images")
     );
-    let (mirror, asked) = serve(tree(&digests));
+    let (mirror, asked) = serve(|_| tree(&digests));
     let made = create(dir.path(), &mirror, &["--arch", "arm64"]);
     assert_code(&made, 0);
     assert!(text(&made).contains("k0s v1.36.3+k0s.2 for arm64"), "{}", text(&made));
@@ -101,7 +75,7 @@ fn a_bundle_is_made_of_what_was_published_and_nothing_is_fetched_twice() {
 fn a_file_that_is_not_the_published_one_does_not_get_into_a_bundle() {
     let dir = tempfile::tempdir().unwrap();
     let digests = format!("{PROGRAM} *k0s-v1.36.3+k0s.2-arm64\n");
-    let (mirror, _) = serve(tree(&digests));
+    let (mirror, _) = serve(|_| tree(&digests));
     let refused = create(dir.path(), &mirror, &["--arch", "arm64"]);
     assert_code(&refused, 1);
     assert!(text(&refused).contains(PROGRAM) && text(&refused).contains("it is refused"), "{}", text(&refused));

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::disk::{BOOT, CMDLINE, Disk, START, image, tool};
 use common::{assert_code, bramble, read, text};
@@ -72,6 +72,13 @@ impl Bench {
         bytes
     }
 
+    /// The beginning of a disk is blanked first, and written last.
+    fn wait_for_its_first_write(&self) {
+        while self.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn assert_is(&self, index: usize, node: &str) {
         let length = self.whole.len();
         assert!(self.bytes(index, 0, START) == self.whole[..START], "{node}: the partition table");
@@ -124,6 +131,13 @@ fn a_disk_that_is_too_small_does_not_keep_the_other_from_its_image_and_does_not_
     let bench = Bench::new(&[32 * MIB, 96 * MIB]);
     let output = bench.flash(&["--yes"]);
     assert_code(&output, 1);
+    assert!(text(&output).contains("nothing was written"), "{}", text(&output));
+    assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5));
+
+    // gzip does not tell how long the image is.
+    tool("sh", &["-c", &format!("cd {} && gzip -1 -c image >image.xz", bench.dir.path().display())]);
+    let output = bench.flash(&["--yes"]);
+    assert_code(&output, 1);
     let said = text(&output);
     assert!(said.contains("1 of 2 disks do not hold the image") && said.contains("longer than this disk"), "{said}");
     assert!(bench.bytes(0, 0, 1 << 20).iter().all(|byte| *byte == 0), "it has no partition table any more");
@@ -173,6 +187,39 @@ fn killed_at_ten_moments_it_leaves_no_disk_that_half_boots() {
     assert!(cut_off > 0, "no moment was while it wrote");
     assert_code(&bench.flash(&["--yes"]), 0);
     bench.assert_is(0, "kube1");
+}
+
+#[test]
+fn interrupted_it_ends_in_order_and_says_what_became_of_the_disk() {
+    let bench = Bench::new(&[96 * MIB]);
+    let mut child = bench.command(&["--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    bench.wait_for_its_first_write();
+    tool("kill", &["-INT", &child.id().to_string()]);
+    child.wait().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 1);
+    assert!(text(&output).contains("for kube1: it was stopped"), "{}", text(&output));
+    assert!(bench.bytes(0, 0, 1 << 20).iter().all(|byte| *byte == 0));
+    assert!(!bench.dir.path().join(".bramble/known_hosts").exists());
+}
+
+/// A card that is pulled out: from one moment on, the kernel answers every write with an error. Here the file behind the disk
+/// loses its second half.
+#[test]
+fn a_disk_that_goes_away_in_the_middle_is_an_error_and_the_other_one_is_whole() {
+    let bench = Bench::new(&[96 * MIB, 96 * MIB]);
+    let child = bench.command(&["--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    bench.wait_for_its_first_write();
+    let backing = fs::OpenOptions::new().write(true).open(bench.backing(0)).unwrap();
+    backing.set_len(40 * MIB).unwrap();
+    // A loop device would make the file longer again, which no card can.
+    tool("chattr", &["+i", &bench.backing(0).display().to_string()]);
+    let output = child.wait_with_output().unwrap();
+    tool("chattr", &["-i", &bench.backing(0).display().to_string()]);
+    assert_code(&output, 1);
+    assert!(text(&output).contains("1 of 2 disks do not hold the image"), "{}", text(&output));
+    assert!(bench.bytes(0, 0, 1 << 20).iter().all(|byte| *byte == 0));
+    bench.assert_is(1, "kube2");
 }
 
 #[test]

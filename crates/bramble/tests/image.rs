@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::disk::{BOOT, CMDLINE, Disk, START, image, tool};
-use common::{Rack, assert_code, bramble, read, text};
-use serde_json::Value;
+use common::{Rack, assert_code, bramble, read, serve, text};
+use serde_json::{Value, json};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -43,13 +44,14 @@ impl Bench {
         image(self.dir.path(), "label: dos\nlabel-id: 0xb4a3b1e5", ["c", "83"], label, files)
     }
 
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = bramble();
+        command.current_dir(self.dir.path()).args(args).env("HOME", self.dir.path()).env_remove("XDG_CACHE_HOME");
+        command.output().unwrap()
+    }
+
     fn build(&self, to: &str) -> Output {
-        bramble()
-            .current_dir(self.dir.path())
-            .args(["image", "build", "kube1", "--to", to])
-            .env("HOME", self.dir.path())
-            .output()
-            .unwrap()
+        self.run(&["image", "build", "kube1", "--to", to])
     }
 
     /// Builds, and lets others judge what came of it: the tools of FAT and of partition tables find no fault, and nothing
@@ -183,7 +185,7 @@ fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
     assert_eq!(
         disk.read("cmdline.txt"),
         format!(
-            "{CMDLINE} cgroup_enable=memory systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
+            "{CMDLINE} cgroup_enable=memory systemd.run=-/boot/firmware/firstrun.sh systemd.run=-/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
         )
     );
     let script = disk.read("firstrun.sh");
@@ -302,6 +304,147 @@ fn images_come_packed_in_three_ways() {
     }
 }
 
+/// The image as it is published, with its digests.
+fn published(bench: &Bench) -> (Vec<u8>, String, String) {
+    bench.image("bootfs", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", ""), ("kernel8.img", "")]);
+    tool("sh", &["-c", &format!("xz -0 -T2 --block-size=8MiB -k {}", bench.name("image"))]);
+    let digest = |name: &str| text(&tool("sha256sum", &[&bench.name(name)]))[..64].to_owned();
+    (fs::read(bench.path("image.xz")).unwrap(), digest("image.xz"), digest("image"))
+}
+
+fn with_source(bench: &Bench, source: &str) {
+    let file = read(&bench.path("bramble.yaml"));
+    let line = file.lines().find(|line| line.starts_with("image:")).unwrap().to_owned();
+    fs::write(bench.path("bramble.yaml"), file.replace(&line, &format!("image: {{ {source} }}"))).unwrap();
+}
+
+#[test]
+fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
+    let bench = Bench::new("");
+    let (image, packed, unpacked) = published(&bench);
+    let size = fs::metadata(bench.path("image")).unwrap().len();
+    let (address, asked) = serve(|address| {
+        let offer = |name: &str, released: &str, more: Value| {
+            let mut offer = json!({
+                "name": name, "description": "", "url": format!("{address}/{released}/os.img.xz"), "extract_size": size,
+                "extract_sha256": unpacked, "image_download_size": image.len(), "release_date": released,
+                "init_format": "cloudinit-rpi", "devices": ["pi5-64bit", "pi4-64bit"],
+            });
+            offer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            offer
+        };
+        let list = json!({ "imager": {}, "os_list": [
+            offer("Desk OS", "2026-01-01", json!({ "init_format": "none" })),
+            { "name": "Others", "subitems": [
+                offer("Shelf OS Lite (64-bit)", "2026-03-01", json!({ "image_download_sha256": packed })),
+                { "name": "More", "subitems_url": format!("{address}/more.json") },
+                { "name": "Gone", "subitems_url": format!("{address}/gone.json") },
+            ] },
+            { "name": "Erase", "url": "internal://format" },
+        ] });
+        let more = json!({ "os_list": [
+            offer("Shelf OS Lite (64-bit)", "2025-11-01", json!({})),
+            offer("Old OS", "2024-01-01", json!({ "devices": ["pi3-32bit"] })),
+        ] });
+        BTreeMap::from([
+            ("/list.json".to_owned(), list.to_string().into_bytes()),
+            ("/more.json".to_owned(), more.to_string().into_bytes()),
+            ("/2026-03-01/os.img.xz".to_owned(), image.clone()),
+            // Nobody has published its digest as it is packed.
+            ("/2024-01-01/os.img.xz".to_owned(), image.clone()),
+        ])
+    });
+    let catalogue = format!("{address}/list.json");
+    let list = |more: &[&str]| {
+        let output = bench.run(&[&["image", "list", "--catalogue", &catalogue], more].concat());
+        assert_code(&output, 0);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = list(&[]);
+    let names: Vec<&str> = all.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(names, ["NAME", "Shelf OS Lite (64-bit)", "Shelf OS Lite (64-bit)", "Old OS"], "{all}");
+    assert!(all.contains("2026-03-01") && all.contains("0.1 GB"), "{all}");
+    assert_eq!(list(&["--all", "os"]).lines().count(), 5);
+    assert_eq!(list(&["--board", "rpi-3b-plus"]).lines().nth(1).unwrap().split("  ").next(), Some("Old OS"));
+    let nothing = bench.run(&["image", "list", "--catalogue", &catalogue, "windows"]);
+    assert_code(&nothing, 1);
+
+    with_source(&bench, &format!("name: Shelf OS Lite (64-bit), catalogue: \"{catalogue}\""));
+    for time in ["fetched", "kept"] {
+        asked.lock().unwrap().clear();
+        let output = bench.run(&["image", "fetch", "-o", "json"]);
+        assert_code(&output, 0);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(fs::read(told["file"].as_str().unwrap()).unwrap(), image, "{time}");
+        assert_eq!(asked.lock().unwrap().is_empty(), time == "kept");
+    }
+    let lock: Value = serde_json::from_str(&read(&bench.path("bramble.lock"))).unwrap();
+    let pin = &lock["images"]["Shelf OS Lite (64-bit)"];
+    assert_eq!(pin["url"], format!("{address}/2026-03-01/os.img.xz"), "the newest of that name");
+    assert_eq!((&pin["sha256"], &pin["unpacked"]), (&json!(packed), &json!(unpacked)));
+    assert_code(&bench.build("disk"), 0);
+
+    with_source(&bench, &format!("name: Old OS, catalogue: \"{catalogue}\""));
+    assert_code(&bench.run(&["image", "fetch"]), 0);
+    with_source(&bench, &format!("name: No OS, catalogue: \"{catalogue}\""));
+    let unknown = bench.run(&["image", "fetch"]);
+    assert_code(&unknown, 1);
+    assert!(text(&unknown).contains("has no image `No OS`"), "{}", text(&unknown));
+}
+
+#[test]
+fn the_digest_that_stands_beside_an_image_is_taken_once_and_pinned() {
+    let bench = Bench::new("");
+    let (image, packed, _) = published(&bench);
+    let (address, _) = serve(|_| {
+        BTreeMap::from([
+            ("/debian/os.img.xz".to_owned(), image.clone()),
+            ("/debian/os.img.xz.sha256".to_owned(), format!("{packed}\n").into_bytes()),
+            ("/ubuntu/os.img.xz".to_owned(), image.clone()),
+            ("/ubuntu/SHA256SUMS".to_owned(), format!("{} *other\n{packed} *os.img.xz\n", "0".repeat(64)).into_bytes()),
+            ("/wrong/os.img.xz".to_owned(), image[1..].to_vec()),
+            ("/wrong/SHA256SUMS".to_owned(), format!("{packed}  os.img.xz\n").into_bytes()),
+            ("/silent/os.img.xz".to_owned(), image.clone()),
+        ])
+    });
+    for (place, why) in [
+        ("debian", None),
+        ("ubuntu", None),
+        ("silent", Some("no digest is published for")),
+        ("wrong", Some("was published for it: it is refused")),
+    ] {
+        fs::remove_dir_all(bench.path(".cache")).ok();
+        with_source(&bench, &format!("url: \"{address}/{place}/os.img.xz\""));
+        let output = bench.run(&["image", "fetch"]);
+        assert_code(&output, i32::from(why.is_some()));
+        assert!(text(&output).contains(why.unwrap_or("The image is here")), "{}", text(&output));
+    }
+    let lock: Value = serde_json::from_str(&read(&bench.path("bramble.lock"))).unwrap();
+    assert_eq!(lock["images"][format!("{address}/debian/os.img.xz")]["sha256"], packed);
+}
+
+#[test]
+fn an_image_for_another_architecture_is_refused() {
+    let bench = Bench::new("");
+    let file = read(&bench.path("bramble.yaml")).replace("rpi-4b-4gb", "rock-pi-x-4gb");
+    let pi = [("kernel8.img", ""), ("cmdline.txt", CMDLINE), ("user-data", "")];
+    let pc = [("EFI/BOOT/BOOTX64.EFI", ""), ("user-data", "")];
+    for (files, board, why) in [
+        (&pi[..], "rock-pi-x-4gb", Some("it is for Raspberry Pi, and the board is amd64")),
+        (&pi[..], "rpi-5-8gb", None),
+        (&pc[..], "rpi-5-8gb", Some("it is for amd64, and the board is arm64")),
+        (&pc[..], "rock-pi-x-4gb", None),
+    ] {
+        bench.image("bootfs", files);
+        fs::write(bench.path("bramble.yaml"), file.replace("rock-pi-x-4gb", board)).unwrap();
+        fs::remove_file(bench.path("disk")).ok();
+        let output = bench.build("disk");
+        assert_code(&output, i32::from(why.is_some()));
+        assert!(text(&output).contains(why.unwrap_or("is the disk of kube1")), "{}", text(&output));
+        assert_eq!(bench.path("disk").exists(), why.is_none());
+    }
+}
+
 #[test]
 fn what_cannot_be_the_image_of_a_disk_is_refused_and_leaves_nothing() {
     let bench = Bench::new("");
@@ -313,6 +456,7 @@ fn what_cannot_be_the_image_of_a_disk_is_refused_and_leaves_nothing() {
     };
     let entry = 446;
     for (image, why) in [
+        (b"PK\x03\x04 and more".to_vec(), "it is a zip file"),
         (b"hello".to_vec(), "it has no partition table"),
         (vec![0; 1 << 20], "it has no partition table"),
         (good[START..].to_vec(), "it has no partition table"),

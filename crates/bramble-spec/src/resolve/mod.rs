@@ -265,31 +265,45 @@ impl Resolver {
 
     fn image(&mut self, section: Spanned<ImageSection>) -> Option<ImageSource> {
         let whole = section.span;
-        let ImageSection { file, url, sha256 } = section.value;
-        match (file, url, sha256) {
-            (Some(file), None, sha256) => {
-                Some(ImageSource::File { path: file.value, sha256: sha256.map(|sha256| sha256.value) })
-            }
-            (None, Some(url), Some(sha256)) => {
-                if !is_http(&url.value) {
-                    self.error(format!("`{}` is not a URL", url.value), url.span, "it starts with https:// or http://");
-                }
-                Some(ImageSource::Url { url: url.value, sha256: sha256.value })
-            }
-            (None, Some(url), None) => {
+        let ImageSection { file, url, name, catalogue, sha256 } = section.value;
+        let places = [&file, &url, &name].map(|place| place.as_ref().map(|text| text.span));
+        if let [_, second @ ..] = places.iter().flatten().collect::<Vec<_>>().as_slice()
+            && let [.., last] = second
+        {
+            self.error("an image comes from one place", **last, "keep one of `file`, `url` and `name`");
+            return None;
+        }
+        for address in [&url, &catalogue].into_iter().flatten() {
+            if !is_http(&address.value) {
                 self.error(
-                    "`sha256` is missing",
-                    url.span,
-                    "add the digest that stands beside the image where it is published",
+                    format!("`{}` is not a URL", address.value),
+                    address.span,
+                    "it starts with https:// or http://",
                 );
-                None
             }
-            (Some(_), Some(url), _) => {
-                self.error("an image comes from one place", url.span, "remove `file` or `url`");
-                None
+        }
+        if let (Some(catalogue), None) = (&catalogue, &name) {
+            self.error("a catalogue without a name", catalogue.span, "say which of its images: `name: …`");
+        }
+        if let (Some(sha256), Some(_)) = (&sha256, &name) {
+            self.error("the catalogue has the digest of an image", sha256.span, "remove `sha256`, or give the `url`");
+        }
+        let sha256 = sha256.map(|sha256| sha256.value);
+        match (file, url, name) {
+            (Some(file), ..) => Some(ImageSource::File { path: file.value, sha256 }),
+            (_, Some(url), _) => Some(ImageSource::Url { url: url.value, sha256 }),
+            (.., Some(name)) => {
+                Some(ImageSource::Name { name: name.value, catalogue: catalogue.map(|catalogue| catalogue.value) })
             }
-            (None, None, _) => {
-                self.missing("file", whole, whole, "add `file: image.img.xz`, or `url: https://…` with its `sha256`");
+            // What was said of it is wrong, and told.
+            (None, None, None) if catalogue.is_some() => None,
+            (None, None, None) => {
+                self.missing(
+                    "file",
+                    whole,
+                    whole,
+                    "add `file: image.img.xz`, `url: https://…`, or the `name` of an image",
+                );
                 None
             }
         }

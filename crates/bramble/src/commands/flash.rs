@@ -5,19 +5,22 @@ use std::fs::{self, File};
 use std::io::IsTerminal;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use bramble_image::{Disk, Identity, Progress, Target, WriteError, board, disks, write};
 use bramble_remote::HostKeys;
 use bramble_spec::Node;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::commands::image::{identity, source, threads};
+use crate::commands::image::identity;
+use crate::images::fetched;
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
 use crate::{Common, Done};
@@ -55,9 +58,12 @@ impl Flash {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = Project::open(common, printer)?;
         let nodes = self.nodes(&project)?;
-        let packed = source(&project, printer)?;
-        let needed = fs::metadata(&packed).with_context(|| format!("cannot read {}", packed.display()))?.len();
+        let packed = fetched(&project, printer)?;
+        let size = size(&packed).with_context(|| format!("cannot read {}", packed.display()))?;
+        // At least as much as what is packed.
+        let needed = size.map_or_else(|| fs::metadata(&packed).map(|file| file.len()), Ok)?;
         let mut ended = Vec::new();
+        let stop = Arc::new(AtomicBool::new(false));
         if self.disks.is_empty() {
             let mut done = Vec::new();
             let mut rest = nodes.as_slice();
@@ -67,13 +73,13 @@ impl Flash {
                 let pairs: Vec<Pair<'_>> = now.iter().zip(found).map(|(node, disk)| Pair { node, disk }).collect();
                 done.extend(pairs.iter().map(|pair| (pair.disk.name.clone(), pair.disk.medium)));
                 self.ask(&pairs, printer)?;
-                ended.extend(batch(&project, &packed, pairs, printer)?);
-                rest = later;
+                ended.extend(batch(&project, &packed, pairs, size, &stop, printer)?);
+                rest = if stop.load(Ordering::Relaxed) { &[] } else { later };
             }
         } else {
             let pairs = self.named(&nodes, needed)?;
             self.ask(&pairs, printer)?;
-            ended = batch(&project, &packed, pairs, printer)?;
+            ended = batch(&project, &packed, pairs, size, &stop, printer)?;
         }
         report(&ended, printer)
     }
@@ -142,6 +148,11 @@ impl Flash {
     }
 }
 
+/// How many bytes an image has, unpacked, if that can be told.
+fn size(packed: &Path) -> std::io::Result<Option<u64>> {
+    bramble_image::unpacked_size(&mut File::open(packed)?)
+}
+
 fn here() -> anyhow::Result<Vec<Disk>> {
     disks(Path::new("/")).context("cannot list this machine's disks")
 }
@@ -174,7 +185,14 @@ fn wait(nodes: &[&Node], needed: u64, done: &[(String, u64)], printer: &Printer)
 }
 
 /// Writes disks at once, and trusts the keys of those that hold the image.
-fn batch(project: &Project, packed: &Path, pairs: Vec<Pair<'_>>, printer: &Printer) -> anyhow::Result<Vec<Ended>> {
+fn batch(
+    project: &Project,
+    packed: &Path,
+    pairs: Vec<Pair<'_>>,
+    size: Option<u64>,
+    stop: &Arc<AtomicBool>,
+    printer: &Printer,
+) -> anyhow::Result<Vec<Ended>> {
     let identities: Vec<Identity> = pairs.iter().map(|pair| identity(project, pair.node)).collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for (pair, identity) in pairs.iter().zip(&identities) {
@@ -182,11 +200,22 @@ fn batch(project: &Project, packed: &Path, pairs: Vec<Pair<'_>>, printer: &Print
             move |written: &mut bramble_image::Written<'_>| board(written, identity).map(|(_, changes)| changes);
         targets.push(Target { disk: open(&pair.disk)?, customise: Box::new(customise) });
     }
-    let image = bramble_image::decompress(File::open(packed)?, threads())
+    let image = bramble_image::decompress(File::open(packed)?)
         .with_context(|| format!("cannot unpack {}", packed.display()))?;
-    let bars = Bars::new(&pairs, printer);
+    let bars = Bars::new(&pairs, size, printer);
     let started = Instant::now();
-    let results = write(image, targets, &|number, progress| bars.show(number, progress));
+    // The first Ctrl-C ends it in order, the second one at once: either way no disk half boots.
+    let signals = [SIGINT, SIGTERM, SIGHUP].into_iter().flat_map(|signal| {
+        [
+            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone()),
+            signal_hook::flag::register(signal, stop.clone()),
+        ]
+    });
+    let signals: Vec<_> = signals.collect::<Result<_, _>>()?;
+    let results = write(image, targets, stop, &|number, progress| bars.show(number, progress));
+    for signal in signals {
+        signal_hook::low_level::unregister(signal);
+    }
     let seconds = started.elapsed().as_secs_f64();
     bars.end();
     let known = HostKeys::open([project.known_hosts()?]);
@@ -225,58 +254,63 @@ fn open(disk: &Disk) -> anyhow::Result<File> {
 /// A line for each disk.
 struct Bars {
     each: Vec<ProgressBar>,
-    /// Where lines do not move: how many quarters were told.
-    quarters: Mutex<BTreeMap<usize, u64>>,
+    /// Of the image, if it is known.
+    size: Option<u64>,
+    /// Where lines do not move: how many quarters of what were told.
+    quarters: Mutex<BTreeMap<usize, (&'static str, u64)>>,
     names: Vec<String>,
     printer: Printer,
 }
 
 impl Bars {
-    fn new(pairs: &[Pair<'_>], printer: &Printer) -> Bars {
+    fn new(pairs: &[Pair<'_>], size: Option<u64>, printer: &Printer) -> Bars {
         let live = printer.format == Format::Text && !printer.quiet && std::io::stderr().is_terminal();
         let multi = MultiProgress::new();
-        let style = ProgressStyle::with_template("{prefix}  {msg:<12} {bytes:>10} {bytes_per_sec:>12} {elapsed:>5}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let style = ProgressStyle::with_template(match size {
+            Some(_) => "{prefix}  {msg:<11} {bar:20} {percent:>3} %  {bytes_per_sec:>12}  {eta:>4} left",
+            None => "{prefix}  {msg:<11} {bytes:>10}  {bytes_per_sec:>12}  {elapsed:>4}",
+        });
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
         let names: Vec<String> =
             pairs.iter().map(|pair| format!("{} (/dev/{})", pair.node.name, pair.disk.name)).collect();
         let width = names.iter().map(String::len).max().unwrap_or(0);
         let bar = |name: &String| {
-            let bar = multi.add(ProgressBar::no_length().with_style(style.clone()));
+            let bar =
+                multi.add(ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden()).with_style(style.clone()));
             bar.set_prefix(format!("{name:width$}"));
+            bar.set_message("writing");
             bar
         };
         let each = if live { names.iter().map(bar).collect() } else { Vec::new() };
-        Bars { each, quarters: Mutex::default(), names, printer: printer.clone() }
+        Bars { each, size, quarters: Mutex::default(), names, printer: printer.clone() }
     }
 
     fn show(&self, number: usize, progress: Progress) {
         if let Some(bar) = self.each.get(number) {
             match progress {
-                Progress::Written(bytes) => {
-                    bar.set_message("writing");
-                    bar.set_position(bytes);
+                Progress::Written(bytes) => bar.set_position(bytes),
+                Progress::Customising => {
+                    bar.set_message("customising");
+                    bar.reset();
                 }
-                Progress::Customising => bar.set_message("customising"),
-                Progress::Verified(bytes, _) => {
+                Progress::Verified(bytes, of) => {
                     bar.set_message("verifying");
+                    bar.set_length(of);
                     bar.set_position(bytes);
                 }
             }
             return;
         }
-        let said = match progress {
-            Progress::Customising => "written, now customised and verified".to_owned(),
-            Progress::Verified(bytes, of) => {
-                let quarter = 4 * bytes / of.max(1);
-                let mut quarters = self.quarters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if quarters.insert(number, quarter) == Some(quarter) || quarter == 0 {
-                    return;
-                }
-                format!("{} % verified", 25 * quarter)
-            }
-            Progress::Written(_) => return,
+        let (word, bytes, of) = match progress {
+            Progress::Customising => return,
+            Progress::Written(bytes) => ("written", bytes, self.size),
+            Progress::Verified(bytes, of) => ("verified", bytes, Some(of)),
         };
-        self.printer.info(format!("{}: {said}", self.names[number]));
+        let Some(quarter) = of.map(|of| 4 * bytes / of.max(1)).filter(|quarter| *quarter > 0) else { return };
+        let mut quarters = self.quarters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if quarters.insert(number, (word, quarter)) != Some((word, quarter)) {
+            self.printer.info(format!("{}: {} % {word}", self.names[number], 25 * quarter));
+        }
     }
 
     fn end(&self) {

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use bramble_image::{HostKey, Identity, Static, System, board};
 use bramble_remote::{HostKeys, new_host_key};
-use bramble_spec::{Distribution, ImageSource, Node, Sudo, hex};
+use bramble_spec::{Distribution, Node, Sudo, catalogue, hex};
 use bramble_state::MEMORY_CGROUP;
 use ipnet::Ipv4Net;
 use serde_json::json;
 
-use crate::download::{Digest, PATIENCE, download};
 use crate::engine::random;
+use crate::images::{CATALOGUE, fetched, offers};
 use crate::output::{Format, Printer, Style};
-use crate::project::{Project, file_digest};
+use crate::project::Project;
 use crate::{Common, Done};
 
 /// Images of systems for the boards' disks.
@@ -28,8 +28,28 @@ pub(crate) struct Image {
 
 #[derive(clap::Subcommand)]
 enum Action {
+    /// Show the images of a catalogue
+    List(List),
+    /// Fetch the cluster file's image, if it is not here yet, and pin it in bramble.lock
+    Fetch,
     /// Make the image of a node's disk: the system of the cluster file, already knowing who it is
     Build(Build),
+}
+
+#[derive(clap::Args)]
+struct List {
+    /// Words that the name has
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
+    /// Only images for this board, such as rpi-5-8gb
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
+    /// The catalogue's address, in the form of Raspberry Pi Imager's
+    #[arg(long, value_name = "URL", default_value = CATALOGUE)]
+    catalogue: String,
+    /// Also those that cannot be told who they are
+    #[arg(short, long)]
+    all: bool,
 }
 
 #[derive(clap::Args)]
@@ -47,10 +67,75 @@ const HOLE: usize = 64 * 1024;
 
 impl Image {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let Action::Build(build) = self.action;
-        let project = Project::open(common, printer)?;
-        build.run(&project, printer)
+        match self.action {
+            Action::List(list) => list.run(printer),
+            Action::Fetch => fetch(&Project::open(common, printer)?, printer),
+            Action::Build(build) => build.run(&Project::open(common, printer)?, printer),
+        }
     }
+}
+
+impl List {
+    fn run(self, printer: &Printer) -> anyhow::Result<Done> {
+        let board = match &self.board {
+            Some(id) => Some(
+                catalogue().iter().find(|board| board.id == *id).ok_or_else(|| anyhow!("there is no board `{id}`"))?,
+            ),
+            None => None,
+        };
+        let words: Vec<String> = self.words.iter().map(|word| word.to_lowercase()).collect();
+        let mut found = offers(&self.catalogue, printer)?;
+        found.retain(|offer| {
+            let name = offer.name.to_lowercase();
+            (self.all || offer.can_be_told())
+                && words.iter().all(|word| name.contains(word.as_str()))
+                && board.as_ref().is_none_or(|board| offer.is_for(&board.id, board.arch))
+        });
+        if printer.format == Format::Json {
+            let list: Vec<_> = found
+                .iter()
+                .map(|offer| {
+                    json!({
+                        "name": offer.name, "released": offer.released, "url": offer.url, "bytes": offer.size,
+                        "downloadBytes": offer.packed_size, "sha256": offer.packed, "unpackedSha256": offer.unpacked,
+                        "firstBoot": offer.first_boot, "devices": offer.devices,
+                    })
+                })
+                .collect();
+            printer.json(&json!({ "images": list }));
+            return Ok(Done::Good);
+        }
+        if found.is_empty() {
+            bail!("no image of {} is like that; say less, or --all", self.catalogue);
+        }
+        let width = found.iter().map(|offer| offer.name.chars().count()).max().unwrap_or(0);
+        printer.result(format!("{:width$}  {:10}  {:>8}  {:>8}", "NAME", "RELEASED", "DOWNLOAD", "DISK"));
+        for offer in &found {
+            let size =
+                |bytes: Option<u64>| bytes.map_or(String::new(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+            let line = format!(
+                "{:width$}  {:10}  {:>8}  {:>8}",
+                offer.name,
+                offer.released,
+                size(offer.packed_size),
+                size(Some(offer.size))
+            );
+            printer.result(line.trim_end());
+        }
+        Ok(Done::Good)
+    }
+}
+
+fn fetch(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
+    let path = fetched(project, printer)?;
+    let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    if printer.format == Format::Json {
+        printer.json(&json!({ "file": path, "bytes": bytes }));
+    } else {
+        let good = printer.style(Style::Good, "✓");
+        printer.result(format!("{good} The image is here, {:.1} GB: {}", bytes as f64 / 1e9, path.display()));
+    }
+    Ok(Done::Good)
 }
 
 impl Build {
@@ -60,7 +145,7 @@ impl Build {
             bail!("{} is there already: remove it, or name another file", self.to.display());
         }
         let identity = identity(project, node)?;
-        let source = source(project, printer)?;
+        let source = fetched(project, printer)?;
         let mut name = self.to.file_name().ok_or_else(|| anyhow!("{} is no file", self.to.display()))?.to_owned();
         name.push(".part");
         let part = self.to.with_file_name(name);
@@ -85,36 +170,6 @@ impl Build {
             size as f64 / 1e9
         ));
         Ok(Done::Good)
-    }
-}
-
-/// The packed image, here.
-pub(super) fn source(project: &Project, printer: &Printer) -> anyhow::Result<PathBuf> {
-    let cluster = project.cluster.name.as_str();
-    match &project.cluster.image {
-        None => {
-            bail!("the cluster file of {cluster} names no image: add `image: {{ file: … }}`, or `url` and `sha256`")
-        }
-        Some(ImageSource::File { path, sha256 }) => {
-            let path = project.path(path);
-            if let Some(published) = sha256 {
-                let found = file_digest(&path)?;
-                if found != *published {
-                    bail!(
-                        "{} has the digest {found}, the cluster file says {published}: it is refused",
-                        path.display()
-                    );
-                }
-            }
-            Ok(path)
-        }
-        Some(ImageSource::Url { url, sha256 }) => {
-            let path = project.release_cache()?.with_file_name("images").join(sha256.as_str());
-            if !path.exists() {
-                download(url, &path, Digest::Sha256(sha256), PATIENCE, printer)?;
-            }
-            Ok(path)
-        }
     }
 }
 
@@ -145,6 +200,7 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
         host_key: host_key(project, node)?,
         instance: format!("{}-{}-{}", cluster.name, node.name, hex(&random::<4>()?)),
         address,
+        arch: node.board.arch,
         mac: node.mac.clone(),
         timezone: wish.timezone.clone(),
         locale: wish.locale.clone(),
@@ -204,7 +260,7 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
         .open(to)
         .with_context(|| format!("cannot write {}", to.display()))?;
     printer.info(format!("unpacking {}", source.display()));
-    let size = bramble_image::decompress(packed, threads())
+    let size = bramble_image::decompress(packed)
         .map_err(anyhow::Error::from)
         .and_then(|mut image| Ok(copy(&mut image, &mut file)?))
         .with_context(|| format!("cannot unpack {} to {}", source.display(), to.display()))?;
@@ -215,10 +271,6 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
     }
     file.sync_all().with_context(|| format!("cannot write {}", to.display()))?;
     Ok((system, size))
-}
-
-pub(super) fn threads() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
 /// Copies all of it, with holes for runs of zeros, and tells how long it is.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -25,38 +26,50 @@ pub fn tool(program: &str, args: &[&str]) -> Output {
 
 /// Makes the file `image`: that of a disk with this kind of table and these types of partitions, a FAT32 boot partition of
 /// this name that has these files, and an ext4 root.
-pub fn image(dir: &Path, table: &str, types: [&str; 2], label: &str, files: &[(&str, &str)]) -> Vec<u8> {
+pub fn image<'a>(dir: &Path, table: &str, types: [&str; 2], label: &str, files: &[(&'a str, &str)]) -> Vec<u8> {
+    let root = dir.join("root");
+    fs::write(&root, vec![0; ROOT]).unwrap();
+    tool("mkfs.ext4", &["-q", "-L", "rootfs", &root.display().to_string()]);
+    let put = |(index, (place, content)): (usize, &(&'a str, &str))| {
+        let file = dir.join(format!("file{index}"));
+        fs::write(&file, content).unwrap();
+        (*place, file)
+    };
+    let files: Vec<(&'a str, PathBuf)> = files.iter().enumerate().map(put).collect();
+    assemble(dir, table, types, label, &files, &root);
+    fs::read(dir.join("image")).unwrap()
+}
+
+/// The same, out of files and a root that are there.
+pub fn assemble(dir: &Path, table: &str, types: [&str; 2], label: &str, files: &[(&str, PathBuf)], root: &Path) {
     let name = |name: &str| dir.join(name).display().to_string();
     let boot = name("boot");
     fs::write(&boot, vec![0; BOOT]).unwrap();
     tool("mkfs.vfat", &["-F", "32", "-s", "1", "-n", label, &boot]);
-    for (place, content) in files {
-        fs::write(dir.join("file"), content).unwrap();
-        if let Some((folder, _)) = place.split_once('/') {
-            tool("mmd", &["-i", &boot, &format!("::{folder}")]);
+    for (place, file) in files {
+        for (end, _) in place.match_indices('/') {
+            tool("mmd", &["-i", &boot, &format!("::{}", &place[..end])]);
         }
-        tool("mcopy", &["-i", &boot, &name("file"), &format!("::{place}")]);
+        tool("mcopy", &["-i", &boot, &file.display().to_string(), &format!("::{place}")]);
     }
-    let root = name("root");
-    fs::write(&root, vec![0; ROOT]).unwrap();
-    tool("mkfs.ext4", &["-q", "-L", "rootfs", &root]);
-    let mut whole = vec![0; START];
-    whole.extend(fs::read(&boot).unwrap());
-    whole.extend(fs::read(&root).unwrap());
+    let root_size = fs::metadata(root).unwrap().len();
+    let mut whole = fs::File::create(name("image")).unwrap();
+    whole.seek(SeekFrom::Start(START as u64)).unwrap();
+    for part in [Path::new(&boot), root] {
+        std::io::copy(&mut fs::File::open(part).unwrap(), &mut whole).unwrap();
+    }
     // A GPT has its second half at the end.
-    whole.extend(vec![0; 1 << 20]);
-    fs::write(name("image"), &whole).unwrap();
+    whole.set_len((START + BOOT) as u64 + root_size + (1 << 20)).unwrap();
     let table = format!(
         "{table}\nstart=8192, size={}, type={}\nstart={}, size={}, type={}\n",
         BOOT / 512,
         types[0],
         (START + BOOT) / 512,
-        ROOT / 512,
+        root_size / 512,
         types[1]
     );
     fs::write(dir.join("table"), table).unwrap();
     tool("sh", &["-c", &format!("sfdisk -q {} <{}", name("image"), name("table"))]);
-    fs::read(dir.join("image")).unwrap()
 }
 
 /// The boot partition of a built disk.

@@ -6,9 +6,11 @@ pub mod disk;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -46,6 +48,31 @@ pub fn text(output: &Output) -> String {
 
 pub fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{}", text(output));
+}
+
+/// Serves the files that are made of its address, and remembers what it was asked for.
+pub fn serve<B: Into<Vec<u8>>>(files: impl FnOnce(&str) -> BTreeMap<String, B>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let files: BTreeMap<String, Vec<u8>> =
+        files(&address).into_iter().map(|(path, body)| (path, body.into())).collect();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let path = lines.next().unwrap().unwrap().split(' ').nth(1).unwrap().to_owned();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let (status, body) = match files.get(&path) {
+                Some(body) => ("200 OK", body.as_slice()),
+                None => ("404 Not Found", [].as_slice()),
+            };
+            log.lock().unwrap().push(path);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        }
+    });
+    (address, asked)
 }
 
 /// Waits, and tells how long it took.
