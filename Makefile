@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
 PACKAGES := ca-certificates dnsmasq-base dosfstools e2fsprogs fdisk gcc iproute2 libc6-dev mmdebstrap mtools nftables openssh-client procps systemd-container xz-utils zstd
 
-.PHONY: up down test test-arm64 lint bench deps
+.PHONY: up down test test-arm64 lint bench fuzz deps
 
 up: deps
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
@@ -39,3 +39,7 @@ deps:
 		$(SUDO) apt-get -q update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing; \
 	fi
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, see https://rustup.rs"; exit 1; }
+
+# An hour of bytes that no disk, catalogue or archive should have. It needs `cargo install cargo-fuzz` and a nightly compiler.
+fuzz:
+	cd fuzz && for target in disk catalogue packed; do mkdir -p target/found/$$target && $(CARGO) +nightly fuzz run $$target target/found/$$target corpus/$$target -- -max_total_time=1200 || exit 1; done

@@ -1,6 +1,9 @@
 //! Images as they are published: compressed, each in its way. What is in a file tells how, not its name.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::MtStreamBuilder;
 
 use crate::error::{Context, ImageError};
 
@@ -38,10 +41,7 @@ pub fn unpacked_size(packed: &mut (impl Read + Seek)) -> io::Result<Option<u64>>
     match Packing::of(&head) {
         Packing::Plain => Ok(Some(length)),
         Packing::Xz => xz_size(packed, length),
-        Packing::Zstd => {
-            let mut frame = ruzstd::decoding::FrameDecoder::new();
-            Ok(frame.init(head.as_slice()).ok().map(|()| frame.content_size()).filter(|size| *size > 0))
-        }
+        Packing::Zstd => Ok(zstd::zstd_safe::get_frame_content_size(&head).ok().flatten().filter(|size| *size > 0)),
         // It tells the size modulo 4 GiB.
         Packing::Gzip => Ok(None),
     }
@@ -116,20 +116,48 @@ pub fn decompress(mut packed: impl Read + Send + 'static) -> Result<Box<dyn Read
     Ok(match packing {
         Packing::Plain => Box::new(whole),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        Packing::Xz => {
-            let stream = liblzma::stream::MtStreamBuilder::new()
-                .threads(std::thread::available_parallelism().map_or(1, |count| count.get() as u32))
-                .memlimit_threading(1 << 30)
-                .memlimit_stop(u64::MAX)
-                .decoder()
-                .map_err(io::Error::from)
-                .during("unpack the image")?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(whole, stream))
-        }
-        Packing::Zstd => Box::new(
-            ruzstd::decoding::StreamingDecoder::new(whole)
-                .map_err(|error| io::Error::other(error.to_string()))
-                .during("unpack the image")?,
-        ),
+        Packing::Xz => Box::new(XzStreams { decoder: Some(xz(whole).during("unpack the image")?) }),
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole).during("unpack the image")?),
     })
+}
+
+fn xz<R: BufRead>(packed: R) -> io::Result<XzDecoder<R>> {
+    let stream = MtStreamBuilder::new()
+        .threads(std::thread::available_parallelism().map_or(1, |count| count.get() as u32))
+        .memlimit_threading(1 << 30)
+        .memlimit_stop(u64::MAX)
+        .decoder()?;
+    Ok(XzDecoder::new_stream(packed, stream))
+}
+
+/// One stream after the other, as a file may have them, with zeros between and behind them (xz-file-format 1.2.1, 2).
+/// liblzma's decoder with threads stops at the end of the first.
+struct XzStreams<R: BufRead> {
+    /// `None` at the end of the last one.
+    decoder: Option<XzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for XzStreams<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let count = decoder.read(into)?;
+            if count > 0 || into.is_empty() {
+                return Ok(count);
+            }
+            let Some(mut packed) = self.decoder.take().map(XzDecoder::into_inner) else { break };
+            let more = loop {
+                let bytes = packed.fill_buf()?;
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                let more = zeros < bytes.len();
+                if zeros == 0 {
+                    break more;
+                }
+                packed.consume(zeros);
+            };
+            if more {
+                self.decoder = Some(xz(packed)?);
+            }
+        }
+        Ok(0)
+    }
 }

@@ -12,7 +12,6 @@ use bramble_kube::{Bundle, K0S, K3S, MICROK8S, Upstream};
 use bramble_spec::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS, hex};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ruzstd::encoding::{CompressionLevel, compress};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::{DebianBundle, Release, STANDIN, header};
@@ -128,9 +127,7 @@ fn pack(front: &Front, bundle: &Bundle, to: &Path) -> Result<(), Error> {
     let archives: Vec<PathBuf> = images.iter().map(|image| bundle.dir.join(&image.path)).collect();
     let mut archive = merge(&archives)?;
     if (front.upstream.archive)(&version, arch).ends_with(".zst") {
-        let mut smaller = Vec::new();
-        compress(archive.as_slice(), &mut smaller, CompressionLevel::Fastest);
-        archive = smaller;
+        archive = zstd::encode_all(archive.as_slice(), 1).at("compress images for", &dir)?;
     }
     let names: String = images.iter().map(|image| format!("{}\n", image.name)).collect();
     let mut files = vec![((front.upstream.archive)(&version, arch), archive)];
