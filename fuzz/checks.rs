@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
-use bramble_image::{HostKey, Identity, board, boot_partition, decompress, unpacked_size};
+use bramble_image::{HostKey, Identity, Wifi, board, boot_partition, decompress, unpacked_size};
 use bramble_spec::Arch;
 
 /// A disk: its partition table, and the FAT of its boot partition.
@@ -16,6 +16,8 @@ pub(crate) fn disk(bytes: &[u8]) {
         instance: "shelf-kube1-0".into(),
         address: None,
         arch: Arch::Arm64,
+        wifi: Some(Wifi { country: "DE".into(), join: Some(("shelf".into(), "0".repeat(64))) }),
+        swap_off: true,
         mac: None,
         timezone: Some("Europe/Berlin".into()),
         locale: None,

@@ -2,10 +2,10 @@
 
 use std::io::{Read, Seek};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::boot::BootFiles;
-use crate::customise::Identity;
+use crate::customise::{Identity, Wifi, swap_off};
 use crate::error::ImageError;
 
 pub(crate) fn write<R: Read + Seek>(
@@ -22,6 +22,9 @@ pub(crate) fn write<R: Read + Seek>(
         let (line, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
         let kept: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("ds=nocloud")).collect();
         let mut tokens = identity.kernel_args.clone();
+        if let Some(wifi) = &identity.wifi {
+            tokens.push(format!("cfg80211.ieee80211_regdom={}", wifi.country));
+        }
         tokens.push(format!("ds=nocloud;i={}", identity.instance));
         boot.write(path, &bramble_state::with_tokens(&format!("{}{rest}", kept.join(" ")), &tokens))?;
     }
@@ -52,6 +55,11 @@ fn user_data(identity: &Identity) -> String {
         "ssh_keys": { "ed25519_private": identity.host_key.private, "ed25519_public": identity.host_key.public },
         "runcmd": [["systemctl", "enable", "--now", "ssh"], ["sh", "-c", SCRUB]],
     });
+    if identity.swap_off
+        && let Some(commands) = data["runcmd"].as_array_mut()
+    {
+        commands.push(json!(["sh", "-c", swap_off()]));
+    }
     let mut add = |key: &str, value: &Option<String>| {
         if let Some(value) = value {
             data[key] = json!(value);
@@ -75,15 +83,23 @@ fn network_config(identity: &Identity) -> String {
         Some(mac) => json!({ "macaddress": mac }),
         None => json!({ "name": "e*" }),
     };
-    let mut ethernet = json!({ "match": matching, "optional": false });
-    match &identity.address {
-        Some(fixed) => {
-            ethernet["dhcp4"] = json!(false);
-            ethernet["addresses"] = json!([fixed.address]);
-            ethernet["routes"] = json!([{ "to": "0.0.0.0/0", "via": fixed.gateway }]);
-            ethernet["nameservers"] = json!({ "addresses": fixed.dns });
-        }
-        None => ethernet["dhcp4"] = Value::Bool(true),
+    let mut addresses = match &identity.address {
+        Some(fixed) => json!({
+            "dhcp4": false, "addresses": [fixed.address], "routes": [{ "to": "0.0.0.0/0", "via": fixed.gateway }],
+            "nameservers": { "addresses": fixed.dns },
+        }),
+        None => json!({ "dhcp4": true }),
+    };
+    let mut network = json!({ "version": 2 });
+    if let Some(Wifi { country, join: Some((ssid, key)) }) = &identity.wifi {
+        addresses["regulatory-domain"] = json!(country);
+        addresses["access-points"] = json!({ ssid: { "password": key } });
+        network["wifis"] = json!({ "wlan0": addresses });
+        // A cable is welcome.
+        addresses = json!({ "dhcp4": true });
     }
-    format!("{:#}\n", json!({ "version": 2, "ethernets": { "board": ethernet } }))
+    addresses["match"] = matching;
+    addresses["optional"] = json!(network.get("wifis").is_some());
+    network["ethernets"] = json!({ "board": addresses });
+    format!("{network:#}\n")
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 use std::net::Ipv4Addr;
 
-use bramble_spec::{Arch, MacAddr, NodeName};
+use bramble_spec::{Arch, MacAddr, NodeName, hex};
 use ipnet::Ipv4Net;
 
 use crate::boot::{BootFiles, edit_boot};
@@ -34,6 +34,32 @@ pub struct Static {
     pub dns: Vec<Ipv4Addr>,
 }
 
+/// What a board is told of Wi-Fi.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wifi {
+    /// The country whose rules for radio hold, two letters.
+    pub country: String,
+    /// The network that it joins: its name, and its key in 64 hexadecimal digits.
+    pub join: Option<(String, String)>,
+}
+
+impl Wifi {
+    /// The key of a network: what stands for a passphrase (IEEE 802.11, J.4), or the 64 digits that were given. `None` if
+    /// it cannot be either.
+    pub fn key(ssid: &str, password: &str) -> Option<String> {
+        let hexadecimal = password.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match password.len() {
+            64 if hexadecimal => Some(password.to_ascii_lowercase()),
+            8..=63 => {
+                let mut key = [0; 32];
+                pbkdf2::pbkdf2_hmac::<sha1::Sha1>(password.as_bytes(), ssid.as_bytes(), 4096, &mut key);
+                Some(hex(&key))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Who a board is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -51,6 +77,10 @@ pub struct Identity {
     pub address: Option<Static>,
     /// What its processor is.
     pub arch: Arch,
+    /// Its Wi-Fi; the address is there then.
+    pub wifi: Option<Wifi>,
+    /// Whether it does without swap.
+    pub swap_off: bool,
     /// Its Ethernet address, if it is known.
     pub mac: Option<MacAddr>,
     /// Its time zone, such as Europe/Berlin.
@@ -97,4 +127,29 @@ pub(crate) fn add_kernel_args<R: Read + Seek>(
     let text = boot.read(path)?.unwrap_or_default();
     let tokens: Vec<String> = more.into_iter().collect();
     boot.write(path, &bramble_state::with_tokens(&text, &tokens))
+}
+
+/// Done at the first boot by a board that does without swap: dphys-swapfile until Bookworm, rpi-swap since Trixie.
+pub(crate) fn swap_off() -> String {
+    let (file, text) = (bramble_state::RPI_SWAP_FILE, bramble_state::RPI_SWAP_TEXT.replace('\n', "\\n"));
+    format!(
+        "systemctl disable --now dphys-swapfile 2>/dev/null; \
+         [ ! -e /usr/lib/systemd/system-generators/rpi-swap-generator ] || \
+         {{ mkdir -p \"$(dirname {file})\" && printf '{text}' >{file}; }}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_becomes_the_key_that_wpa_makes_of_it() {
+        // IEEE 802.11-2020, J.4.2.
+        let key = "f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e";
+        assert_eq!(Wifi::key("IEEE", "password").as_deref(), Some(key));
+        assert_eq!(Wifi::key("IEEE", &key.to_uppercase()).as_deref(), Some(key));
+        assert_eq!(Wifi::key("IEEE", "seven77"), None);
+        assert_eq!(Wifi::key("IEEE", &"x".repeat(64)), None);
+    }
 }

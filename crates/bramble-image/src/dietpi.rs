@@ -39,6 +39,19 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
         set("AUTO_SETUP_NET_STATIC_GATEWAY", &fixed.gateway.to_string());
         set("AUTO_SETUP_NET_STATIC_DNS", &dns.join(" "));
     }
+    if let Some(wifi) = &identity.wifi {
+        set("AUTO_SETUP_NET_WIFI_COUNTRY_CODE", &wifi.country);
+        if let Some((ssid, key)) = &wifi.join {
+            set("AUTO_SETUP_NET_WIFI_ENABLED", "1");
+            let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+            let lines = [("aWIFI_SSID", ssid.as_str()), ("aWIFI_KEY", key), ("aWIFI_KEYMGR", "WPA-PSK")];
+            let mut wifi = boot.read("dietpi-wifi.txt")?.unwrap_or_default();
+            for (name, value) in lines {
+                wifi = with_setting(&wifi, &format!("{name}[0]"), &quoted(value));
+            }
+            boot.write("dietpi-wifi.txt", &wifi)?;
+        }
+    }
     for key in &identity.keys {
         text = with_line(&text, &format!("AUTO_SETUP_SSH_PUBKEY={key}"));
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use bramble_spec::shell_word;
 
 use crate::boot::BootFiles;
-use crate::customise::{Identity, add_kernel_args};
+use crate::customise::{Identity, add_kernel_args, swap_off};
 use crate::error::ImageError;
 
 const SCRIPT: &str = "firstrun.sh";
@@ -41,6 +41,16 @@ fn script(identity: &Identity) -> String {
     let dns =
         |fixed: &crate::customise::Static| fixed.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     set("dns", &fixed.map(dns).unwrap_or_default());
+    let wifi = identity.wifi.as_ref();
+    let join = wifi.and_then(|wifi| wifi.join.as_ref());
+    set("country", wifi.map_or("", |wifi| &wifi.country));
+    set("ssid", join.map_or("", |(ssid, _)| ssid));
+    set("psk", join.map_or("", |(_, key)| key));
     text.push_str(include_str!("firstrun.sh"));
+    if identity.swap_off {
+        text.push_str(&swap_off());
+        text.push('\n');
+    }
+    text.push_str(include_str!("firstrun_end.sh"));
     text
 }

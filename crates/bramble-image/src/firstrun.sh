@@ -1,9 +1,9 @@
 b=/boot
 [ ! -e /boot/firmware/cmdline.txt ] || b=/boot/firmware
 
-old=$(cat /etc/hostname)
 echo "$name" >/etc/hostname
-sed -i "s/^127\.0\.1\.1[[:space:]].*$old.*/127.0.1.1\t$name/" /etc/hosts
+sed -i '/^127\.0\.1\.1[[:space:]]/d' /etc/hosts
+printf '127.0.1.1\t%s\n' "$name" >>/etc/hosts
 
 # The image's own user gets this name; nobody logs in by a password.
 first=$(getent passwd 1000 | cut -d: -f1)
@@ -33,18 +33,41 @@ mkdir -p /etc/ssh/sshd_config.d
 echo 'PasswordAuthentication no' >/etc/ssh/sshd_config.d/00-bramble.conf
 systemctl enable ssh
 
-if [ -n "$address" ]; then
-    if [ -d /etc/NetworkManager/system-connections ]; then
+type=ethernet
+link=eth0
+if [ -n "$country" ]; then
+    raspi-config nonint do_wifi_country "$country" 2>/dev/null
+    rfkill unblock wifi 2>/dev/null
+    for f in /var/lib/systemd/rfkill/*:wlan; do [ ! -e "$f" ] || echo 0 >"$f"; done
+    if [ -n "$ssid" ]; then
+        type=wifi
+        link=wlan0
+    fi
+fi
+if [ -d /etc/NetworkManager/system-connections ]; then
+    if [ -n "$address$ssid" ]; then
         f=/etc/NetworkManager/system-connections/bramble.nmconnection
         {
-            printf '[connection]\nid=bramble\ntype=ethernet\nautoconnect-priority=100\n\n[ipv4]\nmethod=manual\n'
-            printf 'address1=%s,%s\ndns=' "$address" "$gateway"
-            for d in $dns; do printf '%s;' "$d"; done
-            printf '\n\n[ipv6]\nmethod=auto\n'
+            printf '[connection]\nid=bramble\ntype=%s\nautoconnect-priority=100\n\n' "$type"
+            [ -z "$ssid" ] || printf '[wifi]\nmode=infrastructure\nssid=%s\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n\n' "$ssid" "$psk"
+            if [ -n "$address" ]; then
+                printf '[ipv4]\nmethod=manual\naddress1=%s,%s\ndns=' "$address" "$gateway"
+                for d in $dns; do printf '%s;' "$d"; done
+                echo
+            else
+                printf '[ipv4]\nmethod=auto\n'
+            fi
+            printf '\n[ipv6]\nmethod=auto\n'
         } >"$f"
         chmod 600 "$f"
-    else
-        printf '\ninterface eth0\nstatic ip_address=%s\nstatic routers=%s\nstatic domain_name_servers=%s\n' "$address" "$gateway" "$dns" >>/etc/dhcpcd.conf
+    fi
+else
+    [ -z "$address" ] || printf '\ninterface %s\nstatic ip_address=%s\nstatic routers=%s\nstatic domain_name_servers=%s\n' "$link" "$address" "$gateway" "$dns" >>/etc/dhcpcd.conf
+    if [ -n "$ssid" ]; then
+        f=/etc/wpa_supplicant/wpa_supplicant.conf
+        printf 'country=%s\nctrl_interface=DIR=/var/run/wpa_supplicant GROUP=netdev\nupdate_config=1\nnetwork={\n\tssid=%s\n\tpsk=%s\n}\n' \
+            "$country" "$(printf %s "$ssid" | od -An -tx1 | tr -d ' \n')" "$psk" >"$f"
+        chmod 600 "$f"
     fi
 fi
 if [ -n "$timezone" ]; then
@@ -56,10 +79,3 @@ if [ -n "$locale" ]; then
     locale-gen
     update-locale "LANG=$locale"
 fi
-
-# It holds the private key: on FAT a file that is deleted stays readable.
-sed -i 's| systemd\.run[^ ]*||g; s| systemd\.unit=kernel-command-line\.target||' "$b/cmdline.txt"
-dd if=/dev/zero of="$b/firstrun.sh" bs=1 count="$(wc -c <"$b/firstrun.sh")" conv=notrunc,fsync 2>/dev/null
-rm -f "$b/firstrun.sh"
-sync
-exit 0

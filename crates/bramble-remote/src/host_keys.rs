@@ -123,6 +123,12 @@ impl HostKeys {
         }
     }
 
+    /// Whether this is a key of a host, in OpenSSH's form.
+    pub fn knows(&self, host: &str, port: u16, public: &str) -> bool {
+        let key = parse_public_key_base64(public.split_whitespace().nth(1).unwrap_or_default());
+        key.is_ok_and(|key| matches!(self.check(host, port, &key), Verdict::Known))
+    }
+
     /// Forgets the keys of a host, in the file to which new ones are written: another machine is met in its place.
     pub fn forget(&self, host: &str, port: u16) -> Result<(), ConnectError> {
         let Some(known) = self.files.first() else { return Ok(()) };

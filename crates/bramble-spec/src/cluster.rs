@@ -126,12 +126,23 @@ pub struct Network {
     pub gateway: Option<Ipv4Addr>,
     /// Who resolves names for such boards.
     pub dns: Vec<Ipv4Addr>,
+    /// The Wi-Fi that boards are in, if they are not on Ethernet.
+    pub wifi: Option<Wifi>,
     /// How pods reach each other.
     pub cni: Cni,
     /// A manifest (URL or file) in place of the CNI project's own.
     pub cni_manifest: Option<String>,
     /// The address of the Kubernetes API.
     pub api: Ipv4Addr,
+}
+
+/// What boards are told of Wi-Fi by their images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wifi {
+    /// The country whose rules for radio hold (ISO 3166-1, two letters).
+    pub country: String,
+    /// The network that they join, and the file with its passphrase, as written.
+    pub join: Option<(String, String)>,
 }
 
 /// Where the image of a system comes from.

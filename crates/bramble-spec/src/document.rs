@@ -98,6 +98,8 @@ pub(crate) struct NetworkSection {
     /// Who resolves names for boards that are told their address; the gateway if not given.
     #[serde(default)]
     pub(crate) dns: Vec<Spanned<String>>,
+    /// The Wi-Fi that boards are in, if they are not on Ethernet.
+    pub(crate) wifi: Option<Spanned<WifiSection>>,
     /// How pods reach each other; `routed` if not given, and `calico` for MicroK8s.
     pub(crate) cni: Option<Spanned<Cni>>,
     /// The manifest of the CNI, a URL or a file, instead of the one its project publishes.
@@ -105,6 +107,19 @@ pub(crate) struct NetworkSection {
     /// The address of the Kubernetes API if it is not that of the first control plane: a free one of the subnet moves
     /// to a control plane whose API answers.
     pub(crate) api: Option<Spanned<String>>,
+}
+
+/// A Wi-Fi, which boards join at their first boot.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WifiSection {
+    /// The country whose rules for radio hold, by its two letters, such as DE.
+    #[schemars(required)]
+    pub(crate) country: Option<Spanned<String>>,
+    /// Its name. Without one, only the country is set.
+    pub(crate) ssid: Option<Spanned<String>>,
+    /// A file with its passphrase, or with its key in 64 hexadecimal digits.
+    pub(crate) password: Option<Spanned<String>>,
 }
 
 /// Which Kubernetes.

@@ -19,7 +19,7 @@ pub use boards::{Arch, Board, catalogue};
 pub use cluster::{
     Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, HeldFile, ImageSource,
     Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Role, Setting, Sudo, Swap,
-    Taint, TaintEffect,
+    Taint, TaintEffect, Wifi,
 };
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};

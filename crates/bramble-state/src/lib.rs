@@ -16,6 +16,7 @@ pub use edit::{with_boot_config, with_tokens};
 pub use observation::{Facts, FileKind, FileSeen, Observation, ObservationError, UnitSeen};
 pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
 pub use probe::observe_script;
+pub use probe::{RPI_SWAP_FILE, RPI_SWAP_TEXT};
 pub use record::{Record, parse_record};
 pub use resource::{Blob, BlobSource, Certificates, Check, File, Image, MEMORY_CGROUP, Resource, Step, Unit};
 pub use script::Script;

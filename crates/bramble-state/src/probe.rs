@@ -20,9 +20,11 @@ pub(crate) const APT_LISTS: &str = "/var/lib/apt/lists";
 pub(crate) const APT_STAMP: &str = "/var/lib/bramble/done/apt-lists";
 pub(crate) const MODULES_FILE: &str = "/etc/modules-load.d/bramble.conf";
 pub(crate) const SYSCTL_FILE: &str = "/etc/sysctl.d/90-bramble.conf";
-pub(crate) const RPI_SWAP_FILE: &str = "/etc/rpi/swap.conf.d/90-bramble.conf";
+/// Where rpi-swap reads what to do (Raspberry Pi OS Trixie).
+pub const RPI_SWAP_FILE: &str = "/etc/rpi/swap.conf.d/90-bramble.conf";
 pub(crate) const DPHYS_SWAPFILE: &str = "dphys-swapfile.service";
-pub(crate) const RPI_SWAP_TEXT: &str = "[Main]\nMechanism=none\n";
+/// What it reads there if there is to be no swap.
+pub const RPI_SWAP_TEXT: &str = "[Main]\nMechanism=none\n";
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

@@ -85,6 +85,12 @@ enum Command {
     Bundle(commands::bundle::Bundle),
     /// Write the disks of boards: cards, sticks, drives, several at once
     Flash(commands::flash::Flash),
+    /// Find the boards on the network, and which node each is (exit code 3 if one is not where the cluster file says)
+    Discover(commands::discover::Discover),
+    /// Show, or set, from what boards boot: the EEPROM of Raspberry Pi 4 and 5 and what is built like them
+    BootOrder(commands::boot_order::BootOrder),
+    /// Copy the system of a running board to another of its disks, from which it boots then: from a card to an SSD
+    MoveRoot(commands::move_root::MoveRoot),
     /// Images of systems for the boards' disks
     Image(commands::image::Image),
     /// Undo everything that bramble did on the nodes
@@ -113,6 +119,9 @@ fn main() -> ExitCode {
         Command::Restore(command) => block_on(command.run(common, &printer)),
         Command::Bundle(command) => command.run(common, &printer),
         Command::Flash(command) => command.run(common, &printer),
+        Command::Discover(command) => block_on(command.run(common, &printer)),
+        Command::BootOrder(command) => block_on(command.run(common, &printer)),
+        Command::MoveRoot(command) => block_on(command.run(common, &printer)),
         Command::Image(command) => command.run(common, &printer),
         Command::Down(command) => block_on(command.run(common, &printer)),
         Command::Lab(command) => command.run(common, &printer),

@@ -82,6 +82,17 @@ impl Project {
         node.ok_or_else(|| anyhow!("the cluster file has no node `{name}`"))
     }
 
+    /// Leaves only these nodes, or all if none is named.
+    pub(crate) fn only(&mut self, names: &[String]) -> anyhow::Result<()> {
+        let nodes = &mut self.cluster.nodes;
+        if let Some(stranger) = names.iter().find(|name| !nodes.iter().any(|node| node.name.as_str() == *name)) {
+            let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            bail!("{} has no node `{stranger}`; it has: {}", self.cluster.name, known.join(", "));
+        }
+        nodes.retain(|node| names.is_empty() || names.iter().any(|name| name == node.name.as_str()));
+        Ok(())
+    }
+
     /// Where the host keys are that were trusted in this project.
     pub(crate) fn known_hosts(&self) -> anyhow::Result<PathBuf> {
         Ok(self.private_dir()?.join("known_hosts"))

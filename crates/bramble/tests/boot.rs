@@ -9,6 +9,7 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -66,7 +67,7 @@ const CLOUD_INIT: System = System {
 
 const FIRSTRUN: System = System {
     name: "firstrun",
-    packages: "network-manager,locales",
+    packages: "network-manager,locales,dosfstools,e2fsprogs,fdisk",
     hook: "useradd --create-home --shell /bin/bash --groups sudo pi && ssh-keygen -A",
     boot_files: &[],
 };
@@ -201,6 +202,7 @@ impl Shelf {
         let disk = self.name("disk");
         let size = fs::metadata(self.dir.path().join("image")).unwrap().len() + (64 << 20);
         fs::File::create(&disk).unwrap().set_len(size).unwrap();
+        fs::File::create(self.name("ssd")).unwrap().set_len(3 << 30).unwrap();
         let shown = tool("losetup", &["--find", "--show", &disk]);
         let shown = String::from_utf8(shown.stdout).unwrap();
         let output = self.bramble(&["flash", "kube1", "--yes", "--disk", shown.trim()]);
@@ -216,7 +218,11 @@ impl Shelf {
             let name = |name: &str| dir.join(name).display().to_string();
             while !off.load(Ordering::SeqCst) {
                 starts.fetch_add(1, Ordering::SeqCst);
-                let boot = format!("{}@@{START}", name("disk"));
+                // As with the boot order "usb, sd".
+                let mut start = [0; 512];
+                fs::File::open(dir.join("ssd")).unwrap().read_exact(&mut start).unwrap();
+                let disk = if start[510..] == [0x55, 0xaa] { "ssd" } else { "disk" };
+                let boot = format!("{}@@{START}", name(disk));
                 for file in ["vmlinuz", "initrd.img", "cmdline.txt"] {
                     tool("mcopy", &["-n", "-o", "-i", &boot, &format!("::{file}"), &name(file)]);
                 }
@@ -237,7 +243,9 @@ impl Shelf {
                 ]);
                 qemu.args(["-serial", "stdio", "-kernel", &name("vmlinuz"), "-initrd", &name("initrd.img")]);
                 qemu.args(["-append", read(&dir.join("cmdline.txt")).trim()]);
-                qemu.args(["-drive", &format!("file={},format=raw,if=virtio", name("disk"))]);
+                for disk in ["disk", "ssd"] {
+                    qemu.args(["-drive", &format!("file={},format=raw,if=virtio", name(disk))]);
+                }
                 qemu.args(["-netdev", "tap,id=net,ifname=board,script=no,downscript=no"]);
                 qemu.args(["-device", &format!("virtio-net-pci,netdev=net,mac={MAC}"), "-device", "virtio-rng-pci"]);
                 qemu.stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log);
@@ -280,6 +288,31 @@ impl Shelf {
         let output = self.command("ssh", &[&args[..], &["ada@10.79.0.50", script]].concat()).output().unwrap();
         assert!(output.status.success(), "{}\n{}", text(&output), self.console());
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Moves the board's system from its card to an SSD.
+    fn move_root(&self) {
+        for (disk, why) in [("/dev/vda", "already"), ("/dev/vdc", "is no disk of it; there are: /dev/vda /dev/vdb")] {
+            let refused = self.bramble(&["move-root", "kube1", "--yes", "--to", disk]);
+            assert!(text(&refused).contains(why), "{}", text(&refused));
+        }
+        self.on_board("sudo mkfs.ext4 -q /dev/vdb && sudo mount /dev/vdb /mnt && sudo touch /mnt/precious");
+        let refused = self.bramble(&["move-root", "kube1", "--yes", "--to", "/dev/vdb"]);
+        assert!(text(&refused).contains("/dev/vdb is in use: /mnt"), "{}", text(&refused));
+        self.on_board("sudo umount /mnt");
+        let moved = self.bramble(&["move-root", "kube1", "--yes", "--to", "/dev/vdb"]);
+        assert_code(&moved, 0);
+        assert!(text(&moved).contains("it holds vdb ext4"), "{}", text(&moved));
+        let before = self.starts.load(Ordering::SeqCst);
+        self.bramble(&["run", "sudo systemd-run --quiet --on-active=1 systemctl reboot"]);
+        while self.starts.load(Ordering::SeqCst) == before {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.meet();
+        assert_eq!(self.on_board("findmnt -nvo SOURCE /"), "/dev/vdb2\n");
+        assert_eq!(self.on_board("findmnt -nvo SOURCE /boot/firmware"), "/dev/vdb1\n");
+        let there = self.bramble(&["move-root", "kube1", "--yes", "--to", "/dev/vdb"]);
+        assert!(text(&there).contains("runs from /dev/vdb already"), "{}", text(&there));
     }
 
     /// That the board is who it should be, is prepared by `bramble up`, and keeps no private key where anybody reads it.
@@ -357,6 +390,7 @@ fn with_cloud_init(number: u8, machine: &'static Machine) {
 fn with_firstrun(number: u8, machine: &'static Machine) {
     let shelf = through(number, machine, &FIRSTRUN);
     assert_eq!(shelf.starts.load(Ordering::SeqCst), 2, "once for the script, once for good");
+    shelf.move_root();
     shelf.assert_is_kube1();
 }
 

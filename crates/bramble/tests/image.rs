@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use bramble_image::Wifi;
 use common::disk::{BOOT, CMDLINE, Disk, START, image, tool};
 use common::{Rack, assert_code, bramble, read, serve, text};
 use serde_json::{Value, json};
@@ -162,10 +163,7 @@ fn a_board_without_a_gateway_asks_dhcp() {
     let before = bench.image("system-boot", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")]);
     let disk = bench.built(&before);
     let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
-    assert_eq!(
-        network["ethernets"]["board"],
-        serde_json::json!({ "match": { "name": "e*" }, "dhcp4": true, "optional": false })
-    );
+    assert_eq!(network["ethernets"]["board"], json!({ "match": { "name": "e*" }, "dhcp4": true, "optional": false }));
 }
 
 #[test]
@@ -239,6 +237,43 @@ fn a_board_of_the_rack_after_the_script_is_met_under_the_key_that_was_made_for_i
     );
     assert_eq!(rack.shell(&node, "sshd -T | grep '^passwordauthentication'"), "passwordauthentication no\n");
     assert_code(&rack.run(&["up", "--yes"]), 0);
+}
+
+#[test]
+fn boards_join_the_wifi_that_they_are_told_of_and_the_passphrase_goes_nowhere() {
+    let bench = Bench::new(", wifi: { country: DE, ssid: \"shelf's own\", password: wifi.txt }");
+    fs::write(bench.path("wifi.txt"), "correct horse\n").unwrap();
+    let key = Wifi::key("shelf's own", "correct horse").unwrap();
+    let given = [("config.txt", ""), ("cmdline.txt", CMDLINE)];
+    for (more, names) in [
+        (&[("user-data", "")][..], &["network-config"][..]),
+        (&[][..], &["firstrun.sh"]),
+        (
+            &[("dietpi.txt", "AUTO_SETUP_NET_WIFI_ENABLED=0\n"), ("dietpi-wifi.txt", "aWIFI_SSID[0]=''\n")],
+            &["dietpi.txt", "dietpi-wifi.txt"],
+        ),
+    ] {
+        let before = bench.image("bootfs", &[&given, more].concat());
+        let disk = bench.built(&before);
+        let said: String = names.iter().map(|name| disk.read(name)).collect();
+        assert!(said.contains(&key) && said.contains("DE") && !said.contains("correct horse"), "{said}");
+        match names[0] {
+            "network-config" => {
+                let network: Value = serde_json::from_str(&said).unwrap();
+                let wlan = &network["wifis"]["wlan0"];
+                assert_eq!(wlan["access-points"]["shelf's own"]["password"], key);
+                assert_eq!(wlan["addresses"][0], "10.0.0.50/24");
+                assert_eq!(network["ethernets"]["board"]["optional"], true);
+                assert!(disk.read("cmdline.txt").contains(" cfg80211.ieee80211_regdom=DE "));
+            }
+            "firstrun.sh" => assert!(said.contains(r"ssid='shelf'\''s own'"), "{said}"),
+            _ => assert!(said.contains(r"aWIFI_SSID[0]='shelf'\''s own'"), "{said}"),
+        }
+    }
+    fs::write(bench.path("wifi.txt"), "short\n").unwrap();
+    let refused = bench.build("other");
+    assert_code(&refused, 1);
+    assert!(text(&refused).contains("has no password of a Wi-Fi"), "{}", text(&refused));
 }
 
 #[test]

@@ -210,6 +210,7 @@ impl Resolver {
                 pods: network.pods,
                 services: network.services,
                 gateway: network.gateway,
+                wifi: network.wifi,
                 dns: network.dns,
                 cni: network.cni,
                 cni_manifest: network.cni_manifest,

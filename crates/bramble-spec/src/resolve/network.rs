@@ -8,7 +8,7 @@ use super::Resolver;
 use crate::cluster::*;
 use crate::de::Spanned;
 use crate::diagnostic::Diagnostic;
-use crate::document::NetworkSection;
+use crate::document::{NetworkSection, WifiSection};
 
 /// The ranges of MicroK8s (microk8s, default-args/cni-env).
 const MICROK8S_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
@@ -23,6 +23,7 @@ pub(super) struct NetworkRanges {
     pub(super) services: Ipv4Net,
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) dns: Vec<Ipv4Addr>,
+    pub(super) wifi: Option<Wifi>,
     pub(super) cni: Cni,
     pub(super) cni_manifest: Option<String>,
     pub(super) api: Option<Spanned<Ipv4Addr>>,
@@ -40,6 +41,45 @@ impl NetworkRanges {
 }
 
 impl Resolver {
+    fn wifi(&mut self, section: Spanned<WifiSection>) -> Option<Wifi> {
+        let whole = section.span;
+        let WifiSection { country, ssid, password } = section.value;
+        let Some(country) = country else {
+            self.missing("country", whole, whole, "radio has other rules in each: `country: DE`");
+            return None;
+        };
+        if country.value.len() != 2 || !country.value.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            self.error(
+                format!("`{}` is not a country", country.value),
+                country.span,
+                "write its two capital letters, such as DE",
+            );
+        }
+        let join = match (ssid, password) {
+            (Some(ssid), Some(password)) => {
+                // IEEE 802.11, 9.4.2.2; control characters would break the files in which it is written.
+                if ssid.value.is_empty() || ssid.value.len() > 32 || ssid.value.chars().any(char::is_control) {
+                    self.error("this is no name of a Wi-Fi", ssid.span, "it has 1 to 32 bytes");
+                }
+                Some((ssid.value, password.value))
+            }
+            (Some(ssid), None) => {
+                self.error(
+                    format!("the Wi-Fi `{}` has no password", ssid.value),
+                    ssid.span,
+                    "name the file that has it: `password: wifi.txt`",
+                );
+                None
+            }
+            (None, Some(password)) => {
+                self.error("a password of no Wi-Fi", password.span, "add its name: `ssid: …`");
+                None
+            }
+            (None, None) => None,
+        };
+        Some(Wifi { country: country.value, join })
+    }
+
     fn range(&mut self, what: &str, text: &Spanned<String>) -> Option<Ipv4Net> {
         let help = "write it like 10.0.0.0/24";
         let Ok(net) = text.value.parse::<Ipv4Net>() else {
@@ -174,6 +214,7 @@ impl Resolver {
         if dns.is_empty() {
             dns.extend(gateway);
         }
-        Some(NetworkRanges { subnet, pods, services, gateway, dns, cni, cni_manifest, api })
+        let wifi = section.wifi.and_then(|section| self.wifi(section));
+        Some(NetworkRanges { subnet, pods, services, gateway, dns, wifi, cni, cni_manifest, api })
     }
 }

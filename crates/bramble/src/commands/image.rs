@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_image::{HostKey, Identity, Static, System, board};
+use bramble_image::{HostKey, Identity, Static, System, Wifi, board};
 use bramble_remote::{HostKeys, new_host_key};
-use bramble_spec::{Distribution, Node, Sudo, catalogue, hex};
+use bramble_spec::{Distribution, Node, Sudo, Swap, catalogue, hex};
 use bramble_state::MEMORY_CGROUP;
 use ipnet::Ipv4Net;
 use serde_json::json;
@@ -201,12 +201,32 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
         instance: format!("{}-{}-{}", cluster.name, node.name, hex(&random::<4>()?)),
         address,
         arch: node.board.arch,
+        wifi: wifi(project)?,
+        swap_off: wish.swap == Swap::Off,
         mac: node.mac.clone(),
         timezone: wish.timezone.clone(),
         locale: wish.locale.clone(),
         kernel_args,
         boot_config: wish.boot.config.clone(),
     })
+}
+
+/// What boards are told of Wi-Fi: the key that stands for the passphrase, which itself goes nowhere.
+fn wifi(project: &Project) -> anyhow::Result<Option<Wifi>> {
+    let Some(written) = &project.cluster.network.wifi else { return Ok(None) };
+    let join = match &written.join {
+        None => None,
+        Some((ssid, file)) => {
+            let path = project.path(file);
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}, the password of the Wi-Fi `{ssid}`", path.display()))?;
+            let key = Wifi::key(ssid, text.trim_end_matches(['\r', '\n'])).ok_or_else(|| {
+                anyhow!("{} has no password of a Wi-Fi: 8 to 63 characters, or 64 hexadecimal digits", path.display())
+            })?;
+            Some((ssid.clone(), key))
+        }
+    };
+    Ok(Some(Wifi { country: written.country.clone(), join }))
 }
 
 fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {

@@ -1,13 +1,16 @@
 //! One file for each command.
 
 pub(crate) mod backup;
+pub(crate) mod boot_order;
 pub(crate) mod bundle;
+pub(crate) mod discover;
 pub(crate) mod down;
 pub(crate) mod flash;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod kubeconfig;
 pub(crate) mod lab;
+pub(crate) mod move_root;
 pub(crate) mod plan;
 pub(crate) mod restore;
 pub(crate) mod run;

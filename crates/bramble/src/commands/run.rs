@@ -1,6 +1,5 @@
 //! `bramble run`.
 
-use anyhow::bail;
 use serde_json::json;
 
 use crate::fleet::{Fleet, without_address};
@@ -61,13 +60,8 @@ impl Run {
     /// The exit code is the greatest of the nodes'; 255 for one that could not be reached.
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let mut project = Project::open(common, printer)?;
+        project.only(&self.nodes)?;
         let known: Vec<String> = project.cluster.nodes.iter().map(|node| node.name.to_string()).collect();
-        if let Some(stranger) = self.nodes.iter().find(|name| !known.contains(name)) {
-            bail!("{} has no node `{stranger}`; it has: {}", project.cluster.name, known.join(", "));
-        }
-        if !self.nodes.is_empty() {
-            project.cluster.nodes.retain(|node| self.nodes.iter().any(|name| name == node.name.as_str()));
-        }
         let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
         let command = match self.command.as_slice() {
             [line] => line.clone(),

@@ -1,0 +1,23 @@
+command -v rpi-eeprom-config >/dev/null || { echo 'it has no rpi-eeprom-config: install the package rpi-eeprom' >&2; exit 1; }
+b=$(rpi-eeprom-update -b) || exit 1
+if [ -e "$b/pieeprom.upd" ]; then
+    c=$(rpi-eeprom-config "$b/pieeprom.upd") || exit 1
+    echo 'waiting yes'
+else
+    c=$(rpi-eeprom-config) || exit 1
+fi
+o=$(echo "$c" | awk '/^\[/ { s = $0 } (s == "" || s == "[all]") && sub(/^BOOT_ORDER=/, "") { o = tolower($1) } END { print o }')
+echo "order $o"
+if [ -n "$wanted" ] && [ "$o" != "$wanted" ]; then
+    d=$(mktemp -d) || exit 1
+    echo "$c" | awk -v order="$wanted" '
+        /^\[/ { s = $0 }
+        (s == "" || s == "[all]") && /^BOOT_ORDER=/ { next }
+        { print }
+        END { if (s != "" && s != "[all]") print "[all]"; print "BOOT_ORDER=" order }' >"$d/boot.conf"
+    rpi-eeprom-config --apply "$d/boot.conf" >"$d/log" 2>&1
+    k=$?
+    [ $k = 0 ] || cat "$d/log" >&2
+    rm -rf "$d"
+    [ $k = 0 ] && echo 'set yes'
+fi

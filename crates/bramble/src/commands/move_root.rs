@@ -1,0 +1,115 @@
+//! `bramble move-root`.
+
+use anyhow::{anyhow, bail};
+use bramble_spec::shell_word;
+
+use crate::commands::boot_order::{Order, ask};
+use crate::fleet::{Fleet, without_address};
+use crate::node::NodeSession;
+use crate::output::{Printer, Style};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::{Common, Done};
+
+/// Copy the system of a running board to another of its disks, from which it boots then: from a card to an SSD
+#[derive(clap::Args)]
+pub(crate) struct MoveRoot {
+    /// The node
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// The disk, as the board calls it, such as /dev/sda or /dev/nvme0n1. All that is on it is lost
+    #[arg(long, value_name = "DISK")]
+    to: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// What a board says of the disk.
+#[derive(Default)]
+struct Told {
+    /// The root is there.
+    already: bool,
+    moved: bool,
+    /// Its size in MB, how it is connected, its model.
+    disk: String,
+    holds: Vec<String>,
+}
+
+impl MoveRoot {
+    async fn script(&self, session: &NodeSession, go: bool) -> anyhow::Result<Told> {
+        let script = format!(
+            "to={}\ngo={}\n{}",
+            shell_word(&self.to),
+            if go { "yes" } else { "no" },
+            include_str!("move_root.sh")
+        );
+        let mut told = Told::default();
+        let exit = session
+            .connection
+            .run_script(&session.root, &script, |line| match line.split_once(' ').unwrap_or((line, "")) {
+                ("already", _) => told.already = true,
+                ("moved", _) => told.moved = true,
+                ("disk", disk) => told.disk = disk.to_owned(),
+                ("holds", part) => told.holds.push(part.to_owned()),
+                _ => {}
+            })
+            .await?;
+        if !exit.success() {
+            bail!("{}: {}", session.node.name, exit.stderr.trim());
+        }
+        Ok(told)
+    }
+
+    pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let mut project = Project::open(common, printer)?;
+        let _lock = project.lock()?;
+        project.only(std::slice::from_ref(&self.node))?;
+        let progress = Progress::new(printer, [self.node.as_str()]);
+        let fleet = Fleet::connect(&project, printer, &progress).await;
+        progress.end();
+        let fleet = fleet?;
+        if let Some((node, error)) = fleet.lost.first() {
+            bail!("{}: {}", node.name, without_address(node, error));
+        }
+        let session = fleet.nodes.first().ok_or_else(|| anyhow!("{} does not answer", self.node))?;
+        let seen = self.script(session, false).await?;
+        let name = session.node.name.as_str();
+        if seen.already {
+            printer.result(format!("{} {name} runs from {} already.", printer.style(Style::Good, "✓"), self.to));
+            return Ok(Done::Good);
+        }
+        let mut words = seen.disk.splitn(3, ' ');
+        let megabytes: f64 = words.next().unwrap_or_default().parse().unwrap_or_default();
+        let (transport, model) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().trim());
+        printer.info(format!(
+            "{} of {name} ({:.1} GB{}{model}) becomes its disk",
+            self.to,
+            megabytes / 1e3,
+            if model.is_empty() { "" } else { ", " }
+        ));
+        for part in &seen.holds {
+            printer.info(format!("  it holds {part}"));
+        }
+        if !self.yes && !printer.confirm(&format!("All that is on {} is lost. Copy the system there?", self.to))? {
+            bail!("nothing was written");
+        }
+        printer.info("copying the system: minutes, by the speed of the disks");
+        if !self.script(session, true).await?.moved {
+            bail!("{name} did not say that the copy is whole: run it again");
+        }
+        let good = printer.style(Style::Good, "✓");
+        printer.result(format!("{good} The system of {name} is on {} as well.", self.to));
+        let wanted: Order =
+            if transport == "nvme" { "nvme,usb,sd" } else { "usb,sd" }.parse().map_err(|error| anyhow!("{error}"))?;
+        match ask(session, Some(&wanted)).await {
+            Ok(_) => printer.info(format!(
+                "From its next boot on it tries {wanted}. Next: `bramble run -n {name} --sudo reboot`; the card stays as a way back."
+            )),
+            Err(error) => printer.info(format!(
+                "Its boot order was not changed ({error:#}). Next: switch it off, take the card out, and switch it on."
+            )),
+        }
+        Ok(Done::Good)
+    }
+}

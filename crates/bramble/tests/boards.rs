@@ -1,0 +1,111 @@
+//! Boards that are looked for and asked, on a rack.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use common::{Rack, assert_code, read, text};
+use serde_json::Value;
+
+fn found(rack: &Rack, more: &[&str], code: i32) -> Vec<Value> {
+    let output = rack.run(&[&["discover", "-o", "json"], more].concat());
+    assert_code(&output, code);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    told["machines"].as_array().unwrap().clone()
+}
+
+/// The EEPROM's tools are stand-ins that take and give what upstream's do: there is no EEPROM here. The script has been run
+/// by hand with upstream's own rpi-eeprom-config and an image of a Pi 5's bootloader.
+const EEPROM: &str = r#"mkdir -p /run/boot && printf '[all]\nBOOT_UART=1\nBOOT_ORDER=0xf41\n[gpio8=0]\nBOOT_ORDER=0xf2\n' >/run/eeprom
+cat >/usr/local/bin/rpi-eeprom-update <<'END'
+#!/bin/sh
+[ "$1" = -b ] && echo /run/boot
+END
+cat >/usr/local/bin/rpi-eeprom-config <<'END'
+#!/bin/sh
+case $1 in
+'') cat /run/eeprom ;;
+--apply) [ $# = 2 ] && cp "$2" /run/boot/pieeprom.upd ;;
+/*) cat "$1" ;;
+*) exit 2 ;;
+esac
+END
+chmod +x /usr/local/bin/rpi-eeprom-*"#;
+
+#[test]
+fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
+    let rack = Rack::up("t-find", &["--bare", "--control-planes", "0", "--workers", "3", "--subnet", "10.78.21.0/24"]);
+    let names = [rack.node(1), rack.node(2), rack.node(3)];
+    let machines = found(&rack, &[], 0);
+    assert_eq!(machines.len(), 3, "{machines:?}");
+    for (machine, name) in machines.iter().zip(&names) {
+        assert_eq!(machine["node"], *name);
+        assert!(machine["by"].as_array().unwrap().contains(&"host key".into()), "{machine}");
+        assert_eq!(machine["mac"].as_str().unwrap().len(), 17);
+    }
+
+    // Two boards have each other's address: their MACs, or a lease with their name, tell.
+    let file = read(&rack.file());
+    let address = |n: usize| machines[n]["address"].as_str().unwrap();
+    let lines: Vec<String> = file
+        .lines()
+        .map(|line| {
+            if line.contains(&format!("name: {}", names[0])) {
+                line.replace(address(0), address(1))
+            } else if line.contains(&format!("name: {}", names[1])) {
+                line.replace(address(1), address(0))
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    fs::write(rack.file(), lines.join("\n")).unwrap();
+    let known = rack.dir.path().join(".bramble/known_hosts");
+    let keys = read(&known);
+    fs::remove_file(&known).unwrap();
+    let leases = rack.dir.path().join("leases");
+    let lease =
+        |n: usize| format!("1795312345 {} {} {} *\n", machines[n]["mac"].as_str().unwrap(), address(n), names[n]);
+    fs::write(&leases, format!("{}{}", lease(0), lease(1))).unwrap();
+    let swapped = found(&rack, &["--leases", leases.to_str().unwrap()], 3);
+    for n in [0, 1] {
+        assert_eq!(swapped[n]["address"], address(n), "{swapped:?}");
+        assert!(swapped[n]["remark"].as_str().unwrap().contains("the cluster file says"), "{swapped:?}");
+    }
+    assert!(swapped[2]["remark"].as_str().unwrap().contains("nothing says that it is this node"), "{swapped:?}");
+
+    // One that no node is, and one that is off.
+    fs::write(rack.file(), &file).unwrap();
+    rack.shell(&names[2], "ip link set host0 address b8:27:eb:00:00:03");
+    fs::write(rack.file(), common::without(&file, &names[2])).unwrap();
+    assert!(rack.lab(&["cut", &format!("t-find/{}", names[1])]).status.success());
+    let shown = rack.run(&["discover"]);
+    assert_code(&shown, 3);
+    let shown = text(&shown);
+    assert!(shown.contains("b8:27:eb:00:00:03  a Raspberry Pi that is no node"), "{shown}");
+    assert!(shown.lines().any(|line| line.starts_with('✗') && line.contains("not found")), "{shown}");
+
+    // What the first one boots from.
+    fs::write(&known, keys).unwrap();
+    let own = fs::read_to_string(rack.file()).unwrap();
+    fs::write(rack.file(), common::without(&own, &names[1])).unwrap();
+    let none = rack.run(&["boot-order"]);
+    assert_code(&none, 1);
+    assert!(text(&none).contains("rpi-eeprom"), "{}", text(&none));
+    rack.shell(&names[0], EEPROM);
+    for (arguments, said) in [
+        (&["boot-order"][..], "sd, usb\n"),
+        (&["boot-order", "usb,sd"], "usb, sd, from its next boot on\n"),
+        (&["boot-order"], "usb, sd, from its next boot on\n"),
+    ] {
+        let output = rack.run(arguments);
+        assert_code(&output, 0);
+        assert!(text(&output).contains(&format!("{}  {said}", names[0])), "{}", text(&output));
+    }
+    let kept = rack.shell(&names[0], "cat /run/boot/pieeprom.upd");
+    assert_eq!(kept, "[all]\nBOOT_UART=1\n[gpio8=0]\nBOOT_ORDER=0xf2\n[all]\nBOOT_ORDER=0xf14\n");
+    let wrong = rack.run(&["boot-order", "floppy"]);
+    assert_code(&wrong, 2);
+}
