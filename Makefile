@@ -26,7 +26,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-bench: PACKAGES += python3-venv time
+bench: PACKAGES += bmap-tools python3-venv time
 bench: deps
 	$(CARGO) build --release --workspace
 	$(SUDO) env "PATH=$$PATH" python3 bench/run.py $(PARTS)

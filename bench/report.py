@@ -162,5 +162,13 @@ def spread():
     draw("spread", figure)
 
 
-for part in (w23, ready, handshake, crowd, spread):
+def flash():
+    data = load("flash")
+    if data:
+        print(f"## Writing disks: {data['size'] / 1e9:.1f} GB, packed {data['packed'] / 1e6:.0f} MB\n")
+        rows = [[n, seconds(of(r)), f"{of(r, 'memory') / 1024:.0f} MB"] for n, r in data["runs"].items()]
+        table(["", "median", "memory"], rows)
+
+
+for part in (w23, ready, handshake, crowd, spread, flash):
     part()

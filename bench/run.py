@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 import crowd
+import flash
 import handshake
 import rack
 import spread
@@ -19,7 +20,7 @@ import w23
 from rack import ROOT, raise_file_limit, run, say
 
 VENV = ROOT / "target/bench-venv"
-PARTS = ["w23", "spread", "handshake", "crowd", "sshd", "ready", "report"]
+PARTS = ["w23", "spread", "handshake", "crowd", "sshd", "ready", "flash", "report"]
 
 
 def ensure_venv():
@@ -65,6 +66,8 @@ def main():
                 crowd.measure_sshd(work, **({"counts": (20,), "turns": 1} if quick else {}))
             elif part == "spread":
                 spread.measure(work, **({"runs": 1, "direct": ()} if quick else {}))
+            elif part == "flash":
+                flash.measure(work, runs=1 if quick else 3)
             elif part == "report":
                 subprocess.run([VENV / "bin/python", "bench/report.py"], check=True)
 

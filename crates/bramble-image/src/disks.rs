@@ -68,6 +68,8 @@ pub struct Disk {
     pub read_only: bool,
     /// What uses it now, itself and its partitions.
     pub uses: Vec<Use>,
+    /// Parts that belong to something that is not in use now, such as `sda2` and `LVM`.
+    pub holds: Vec<(String, &'static str)>,
 }
 
 /// What stands against writing to a disk.
@@ -88,6 +90,8 @@ pub enum Refusal {
         /// That of the image.
         needed: u64,
     },
+    /// A part of it belongs to something that is not in use now, and it was not named twice.
+    Holds(String, &'static str),
     /// It is not made to be taken out, and was not named twice.
     Fixed(Transport),
     /// It is larger than disks of boards are, and was not named twice.
@@ -99,7 +103,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether naming the disk twice is an answer to this.
     pub fn can_be_meant(&self) -> bool {
-        matches!(self, Refusal::Fixed(_) | Refusal::TooLarge(_) | Refusal::Unnamed)
+        matches!(self, Refusal::Holds(..) | Refusal::Fixed(_) | Refusal::TooLarge(_) | Refusal::Unnamed)
     }
 }
 
@@ -115,6 +119,7 @@ impl fmt::Display for Refusal {
                 write!(f, "{part} is swap in use: `swapoff /dev/{part}` first")
             }
             Refusal::Used(Use { part, by: User::Device(device) }) => write!(f, "{part} is a part of {device}"),
+            Refusal::Holds(part, what) => write!(f, "{part} is a part of {what}, which is not in use now"),
             Refusal::ReadOnly => f.write_str("it cannot be written: a card has a switch on its side"),
             Refusal::TooSmall { size, needed } => {
                 write!(f, "it has {:.1} GB, and the image {:.1} GB", *size as f64 / 1e9, *needed as f64 / 1e9)
@@ -145,6 +150,9 @@ impl Disk {
         if self.size < needed {
             found.push(Refusal::TooSmall { size: self.size, needed });
         }
+        if named < 2 {
+            found.extend(self.holds.iter().map(|(part, what)| Refusal::Holds(part.clone(), what)));
+        }
         if self.transport == Transport::Loop {
             // Whoever names one made it for that.
             found.extend((named == 0).then_some(Refusal::Unnamed));
@@ -168,7 +176,22 @@ pub fn disks(root: &Path) -> std::io::Result<Vec<Disk>> {
     Ok(names.iter().filter_map(|name| machine.disk(name)).collect())
 }
 
+/// What udev (blkid) calls parts of something larger, which the disk alone may be worth nothing without.
+const MEMBERS: [(&str, &str); 9] = [
+    ("LVM2_member", "LVM"),
+    ("linux_raid_member", "a RAID"),
+    ("isw_raid_member", "a RAID"),
+    ("ddf_raid_member", "a RAID"),
+    ("zfs_member", "a ZFS pool"),
+    ("bcache", "bcache"),
+    ("ceph_bluestore", "Ceph"),
+    ("crypto_LUKS", "an encrypted volume"),
+    ("swap", "swap"),
+];
+
 struct Machine {
+    /// What udev knows of each device, by its number.
+    udev: PathBuf,
     block: PathBuf,
     /// Where devices are mounted, by number (`8:1`) and by name.
     mounts: BTreeMap<String, Vec<String>>,
@@ -196,7 +219,12 @@ impl Machine {
         }
         let swaps = read("proc/swaps");
         let swaps = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()?.strip_prefix("/dev/"));
-        Machine { block: root.join("sys/block"), mounts, swaps: swaps.map(str::to_owned).collect() }
+        Machine {
+            udev: root.join("run/udev/data"),
+            block: root.join("sys/block"),
+            mounts,
+            swaps: swaps.map(str::to_owned).collect(),
+        }
     }
 
     fn disk(&self, name: &str) -> Option<Disk> {
@@ -227,15 +255,19 @@ impl Machine {
         if size == 0 && transport == Transport::Loop {
             return None;
         }
-        let mut uses = Vec::new();
+        let (mut uses, mut holds) = (Vec::new(), Vec::new());
         self.uses(name, &dir, &mut uses);
+        holds.extend(self.member(&dir).map(|what| (name.to_owned(), what)));
         let mut parts: Vec<_> = fs::read_dir(&dir).into_iter().flatten().flatten().collect();
         parts.sort_by_key(fs::DirEntry::file_name);
         for part in parts {
             if part.path().join("partition").exists() {
-                self.uses(&part.file_name().to_string_lossy(), &part.path(), &mut uses);
+                let name = part.file_name().to_string_lossy().into_owned();
+                self.uses(&name, &part.path(), &mut uses);
+                holds.extend(self.member(&part.path()).map(|what| (name, what)));
             }
         }
+        holds.retain(|(part, _)| !uses.iter().any(|used| used.part == *part));
         let model = [text(&dir, "device/vendor"), text(&dir, "device/model"), text(&dir, "device/name")];
         Some(Disk {
             name: name.to_owned(),
@@ -246,7 +278,15 @@ impl Machine {
             removable: number(&dir, "removable") == 1 || matches!(transport, Transport::Usb | Transport::Sd),
             read_only: number(&dir, "ro") == 1,
             uses,
+            holds,
         })
+    }
+
+    /// What a device is a part of, by what it holds.
+    fn member(&self, dir: &Path) -> Option<&'static str> {
+        let known = text(&self.udev, &format!("b{}", text(dir, "dev")));
+        let kind = known.lines().find_map(|line| line.strip_prefix("E:ID_FS_TYPE="))?;
+        MEMBERS.iter().find(|(member, _)| *member == kind).map(|(_, what)| *what)
     }
 
     /// What uses a device, and what uses those on top of it.

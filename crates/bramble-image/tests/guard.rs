@@ -74,6 +74,15 @@ impl Fake {
         self
     }
 
+    /// What udev knows a device to hold.
+    fn udev(self, device: &str, kind: &str) -> Fake {
+        let dir = self.root.path().join("run/udev/data");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("b{device}:0")), format!("S:disk/by-id/x\nE:ID_FS_TYPE={kind}\nG:systemd\n"))
+            .unwrap();
+        self
+    }
+
     /// Another block device on top of this one.
     fn holder(self, below: &str, above: &str) -> Fake {
         self.with(&format!("{below}/holders/{above}"), "")
@@ -189,6 +198,26 @@ fn thirty_situations() {
                 .mount("dm-1", "/"),
             2,
             vec!["a part of dm-0 (crypt)", "a part of dm-1 (vg-root)", "own system is on it (sda2)"],
+        ),
+        ("a file system", stick().udev("sda1", "vfat").udev("sda2", "ext4"), 0, vec![]),
+        (
+            "LVM that is not in use",
+            stick().udev("sda2", "LVM2_member"),
+            1,
+            vec!["sda2 is a part of LVM, which is not in use now"],
+        ),
+        ("LVM that is not in use, named twice", stick().udev("sda2", "LVM2_member"), 2, vec![]),
+        (
+            "half of a RAID",
+            Fake::new().disk("sda", USB, 32 * GB).udev("sda", "linux_raid_member"),
+            0,
+            vec!["sda is a part of a RAID, which is not in use now"],
+        ),
+        (
+            "LVM that udev knows, and that is in use",
+            stick().udev("sda2", "LVM2_member").holder("sda/sda2", "dm-0").with("dm-0/dm/name", "vg-data"),
+            0,
+            vec!["sda2 is a part of dm-0 (vg-data)"],
         ),
         (
             "a locked card",

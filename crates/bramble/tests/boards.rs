@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::{Rack, assert_code, read, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn found(rack: &Rack, more: &[&str], code: i32) -> Vec<Value> {
     let output = rack.run(&[&["discover", "-o", "json"], more].concat());
@@ -74,11 +74,11 @@ fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
         assert_eq!(swapped[n]["address"], address(n), "{swapped:?}");
         assert!(swapped[n]["remark"].as_str().unwrap().contains("the cluster file says"), "{swapped:?}");
     }
-    assert!(swapped[2]["remark"].as_str().unwrap().contains("nothing says that it is this node"), "{swapped:?}");
+    assert_eq!((&swapped[2]["by"], &swapped[2]["remark"]), (&json!(["MAC"]), &Value::Null));
 
     // One that no node is, and one that is off.
     fs::write(rack.file(), &file).unwrap();
-    rack.shell(&names[2], "ip link set host0 address b8:27:eb:00:00:03");
+    rack.shell(&names[2], "ip link set eth0 address b8:27:eb:00:00:03");
     fs::write(rack.file(), common::without(&file, &names[2])).unwrap();
     assert!(rack.lab(&["cut", &format!("t-find/{}", names[1])]).status.success());
     let shown = rack.run(&["discover"]);
@@ -90,7 +90,12 @@ fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
     // What the first one boots from.
     fs::write(&known, keys).unwrap();
     let own = fs::read_to_string(rack.file()).unwrap();
-    fs::write(rack.file(), common::without(&own, &names[1])).unwrap();
+    let foreign = rack.run(&["boot-order", "-n", &names[0]]);
+    assert_code(&foreign, 1);
+    assert!(text(&foreign).contains("which bramble does not know"), "{}", text(&foreign));
+    let one =
+        common::without(&own, &names[1]).replace("generic-amd64", "rpi-4b-4gb").replace("generic-arm64", "rpi-4b-4gb");
+    fs::write(rack.file(), one).unwrap();
     let none = rack.run(&["boot-order"]);
     assert_code(&none, 1);
     assert!(text(&none).contains("rpi-eeprom"), "{}", text(&none));

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -51,6 +51,8 @@ struct Ended {
     node: String,
     disk: String,
     result: Result<u64, WriteError>,
+    /// Until all was written, and until all was read back.
+    written: Option<f64>,
     seconds: f64,
 }
 
@@ -212,7 +214,15 @@ fn batch(
         ]
     });
     let signals: Vec<_> = signals.collect::<Result<_, _>>()?;
-    let results = write(image, targets, stop, &|number, progress| bars.show(number, progress));
+    let written: Mutex<BTreeMap<usize, f64>> = Mutex::default();
+    let results = write(image, targets, stop, &|number, progress| {
+        if progress == Progress::Customising {
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.insert(number, started.elapsed().as_secs_f64());
+        }
+        bars.show(number, progress);
+    });
+    let written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
     for signal in signals {
         signal_hook::low_level::unregister(signal);
     }
@@ -220,13 +230,14 @@ fn batch(
     bars.end();
     let known = HostKeys::open([project.known_hosts()?]);
     let mut ended = Vec::new();
-    for ((pair, identity), result) in pairs.iter().zip(&identities).zip(results) {
+    for (number, ((pair, identity), result)) in pairs.iter().zip(&identities).zip(results).enumerate() {
         if result.is_ok() {
             let (host, port) = (pair.node.address.to_string(), project.cluster.access.port);
             known.forget(&host, port)?;
             known.pin(&host, port, &identity.host_key.public)?;
         }
-        ended.push(Ended { node: pair.node.name.to_string(), disk: pair.disk.name.clone(), result, seconds });
+        let (node, disk) = (pair.node.name.to_string(), pair.disk.name.clone());
+        ended.push(Ended { node, disk, result, written: written.get(&number).copied(), seconds });
     }
     Ok(ended)
 }
@@ -307,7 +318,7 @@ impl Bars {
             Progress::Verified(bytes, of) => ("verified", bytes, Some(of)),
         };
         let Some(quarter) = of.map(|of| 4 * bytes / of.max(1)).filter(|quarter| *quarter > 0) else { return };
-        let mut quarters = self.quarters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut quarters = self.quarters.lock().unwrap_or_else(PoisonError::into_inner);
         if quarters.insert(number, (word, quarter)) != Some((word, quarter)) {
             self.printer.info(format!("{}: {} % {word}", self.names[number], 25 * quarter));
         }
@@ -325,12 +336,12 @@ fn report(ended: &[Ended], printer: &Printer) -> anyhow::Result<Done> {
             .iter()
             .map(|ended| {
                 let error = ended.result.as_ref().err().map(ToString::to_string);
-                json!({ "node": ended.node, "disk": format!("/dev/{}", ended.disk), "bytes": ended.result.as_ref().ok(), "seconds": ended.seconds, "error": error })
+                json!({ "node": ended.node, "disk": format!("/dev/{}", ended.disk), "bytes": ended.result.as_ref().ok(), "writtenSeconds": ended.written, "seconds": ended.seconds, "error": error })
             })
             .collect();
         printer.json(&json!({ "disks": list }));
     }
-    for Ended { node, disk, result, seconds } in ended {
+    for Ended { node, disk, result, seconds, .. } in ended {
         if let (Ok(bytes), Format::Text) = (result, printer.format) {
             printer.result(format!(
                 "{} /dev/{disk} is the disk of {node}: {:.1} GB in {seconds:.0} s ({:.0} MB/s), read back and compared.",
