@@ -32,8 +32,8 @@ fi
 set -e
 m=/run/bramble/move
 leave() {
-    umount "$m/root" "$m/boot" 2>/dev/null
-    rmdir "$m/root" "$m/boot" "$m" 2>/dev/null
+    umount "$m/root" "$m/boot" 2>/dev/null || :
+    rmdir "$m/root" "$m/boot" "$m" 2>/dev/null || :
 }
 trap leave EXIT
 id=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
