@@ -9,7 +9,7 @@
 mod common;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -226,7 +226,8 @@ impl Shelf {
                 for file in ["vmlinuz", "initrd.img", "cmdline.txt"] {
                     tool("mcopy", &["-n", "-o", "-i", &boot, &format!("::{file}"), &name(file)]);
                 }
-                let log = fs::File::options().append(true).create(true).open(dir.join("console")).unwrap();
+                let mut log = fs::File::options().append(true).create(true).open(dir.join("console")).unwrap();
+                writeln!(log, "the firmware boots from {disk}: {}", read(&dir.join("cmdline.txt")).trim()).unwrap();
                 let mut qemu = Command::new("ip");
                 qemu.args(["netns", "exec", &network, machine.program]).args(machine.options);
                 qemu.args([
@@ -309,7 +310,7 @@ impl Shelf {
             std::thread::sleep(Duration::from_millis(200));
         }
         self.meet();
-        assert_eq!(self.on_board("findmnt -nvo SOURCE /"), "/dev/vdb2\n");
+        assert_eq!(self.on_board("findmnt -nvo SOURCE /"), "/dev/vdb2\n", "{}", self.console());
         assert_eq!(self.on_board("findmnt -nvo SOURCE /boot/firmware"), "/dev/vdb1\n");
         let there = self.bramble(&["move-root", "kube1", "--yes", "--to", "/dev/vdb"]);
         assert!(text(&there).contains("runs from /dev/vdb already"), "{}", text(&there));

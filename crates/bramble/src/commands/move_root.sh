@@ -65,7 +65,7 @@ awk -v id="$id" -v b="$b" '
     $1 !~ /^#/ && $2 == b { sub(/^[^ \t]+/, "PARTUUID=" id "-01") }
     { print }' /etc/fstab >"$m/root/etc/fstab"
 for f in "$m/boot/cmdline.txt" "$m/boot/current/cmdline.txt"; do
-    [ ! -e "$f" ] || sed -i "s|\(^\| \)root=[^ ]*|\1root=PARTUUID=$id-02|" "$f"
+    [ ! -e "$f" ] || sed -i "s,\(^\| \)root=[^ ]*,\1root=PARTUUID=$id-02," "$f"
 done
 sync
 dd if="$table" of="$to" bs=512 count=1 conv=fsync 2>/dev/null
