@@ -4,19 +4,21 @@ use bramble_state::Observation;
 
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The major version that is installed, or else the one that the node's release would install (Debian up to 13 and
-/// Ubuntu up to 24.04 have 1.x).
-pub(crate) fn major(seen: &Observation) -> u32 {
+/// The version that is installed, major and minor, or else the one that the node's release would install (Debian 12 has
+/// 1.6, Debian 13 and Ubuntu up to 24.04 have 1.7).
+pub(crate) fn version(seen: &Observation) -> (u32, u32) {
     let installed = ["containerd", "containerd.io"].iter().find_map(|name| seen.package_version(name));
     if let Some(version) = installed {
         let version = version.split_once(':').map_or(version, |(_, rest)| rest);
-        return version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(1);
+        let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+        return (numbers.next().unwrap_or(1), numbers.next().unwrap_or(0));
     }
     let release: f64 = seen.facts.os_version.parse().unwrap_or(0.0);
     match seen.facts.os.as_str() {
-        "ubuntu" if release > 24.04 => 2,
-        "debian" | "raspbian" if release > 13.0 => 2,
-        _ => 1,
+        "ubuntu" if release > 24.04 => (2, 0),
+        "debian" | "raspbian" if release > 13.0 => (2, 0),
+        "debian" | "raspbian" if release < 13.0 => (1, 6),
+        _ => (1, 7),
     }
 }
 

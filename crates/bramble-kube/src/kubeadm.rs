@@ -105,7 +105,7 @@ impl Lifecycle for Kubeadm<'_> {
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
         let mut all = Vec::new();
         let text = containerd::config(
-            containerd::major(seen),
+            containerd::version(seen).0,
             &self.pause_image(),
             systemd_cgroup(seen),
             self.cni_bin(),
@@ -506,6 +506,17 @@ impl Kubeadm<'_> {
         // Up to 1.21 a pod whose startup probe succeeded is called ready only at its next turn, a minute later.
         if config.version.minor <= 21 {
             kubelet["syncFrequency"] = json!("5s");
+        }
+        // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on and the kubelet
+        // heeds from 1.23 on; the older ones delete even the pause image when the disk is 85 % full (rke2#1830).
+        let heeds_pins = containerd::version(seen) >= (1, 7) && config.version.minor >= 23;
+        if seen.facts.container || (self.inputs.bundle.is_some() && !heeds_pins) {
+            kubelet["imageGCHighThresholdPercent"] = json!(100);
+        }
+        if seen.facts.container {
+            // How full the disk is belongs to the machine below.
+            let left = json!({ "memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" });
+            kubelet["evictionHard"] = left;
         }
         // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
         if seen.facts.resolved {

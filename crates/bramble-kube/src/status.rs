@@ -45,6 +45,8 @@ pub struct NodeReport {
     pub name: String,
     /// Whether it is Ready, or why not.
     pub ready: Result<(), String>,
+    /// What it runs short of (`DiskPressure`, `MemoryPressure`, `PIDPressure`), each with the kubelet's words.
+    pub pressures: Vec<(&'static str, String)>,
     /// Whether it takes pods.
     pub cordoned: bool,
     /// The kubelet's version.
@@ -83,9 +85,18 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     let pods: Value = serde_json::from_str(pods).ok()?;
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let nodes = nodes["items"].as_array()?.iter().map(|node| {
-        let ready = node["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
+        let named = |name: &str| {
+            node["status"]["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == name)
+        };
+        let pressures = ["DiskPressure", "MemoryPressure", "PIDPressure"].into_iter().filter_map(|name| {
+            named(name)
+                .filter(|condition| condition["status"] == "True")
+                .map(|condition| (name, text(&condition["message"])))
+        });
+        let ready = named("Ready");
         NodeReport {
             name: text(&node["metadata"]["name"]),
+            pressures: pressures.collect(),
             ready: match ready {
                 Some(c) if c["status"] == "True" => Ok(()),
                 Some(c) => Err(format!("{}: {}", text(&c["reason"]), text(&c["message"]))),
@@ -157,6 +168,9 @@ pub fn node_conditions(cluster: &Cluster, seen: &Observation, report: Option<&No
             match &report.ready {
                 Ok(()) => found.push(condition("Ready", State::Good, "the kubelet reports it")),
                 Err(why) => found.push(condition("Ready", State::Bad, why.clone())),
+            }
+            for (name, message) in &report.pressures {
+                found.push(condition(name, State::Bad, message.clone()));
             }
             if report.cordoned {
                 found.push(condition("Schedulable", State::Note, "cordoned"));

@@ -5,8 +5,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,11 @@ impl Drop for Bench {
 }
 
 const MIB: u64 = 1 << 20;
+
+/// What the kernel tells of a disk.
+fn sys(device: &str) -> PathBuf {
+    Path::new("/sys/block").join(device.strip_prefix("/dev/").unwrap())
+}
 
 #[test]
 fn two_disks_at_once_each_know_who_they_are() {
@@ -236,6 +242,60 @@ fn a_disk_in_use_is_refused_before_anything_is_written() {
     assert!(text(&output).contains(&format!("is mounted at {at}: unmount it first")), "{}", text(&output));
     assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5), "the other one was written");
     tool("fsck.ext4", &["-n", &bench.backing(1).display().to_string()]);
+}
+
+/// A card reader as the kernel shows it: the files of /sys are made here, the device behind it is a loop device.
+#[test]
+fn one_card_after_the_other_is_waited_for_in_a_reader_with_made_up_files_of_sys() {
+    let bench = Bench::new(&[96 * MIB, 96 * MIB]);
+    let devices: Vec<String> =
+        bench.loops.iter().map(|device| read(&sys(device).join("dev")).trim().to_owned()).collect();
+    let [first, second] = <[String; 2]>::try_from(devices).unwrap();
+    let reader = bench.dir.path().join("block/mmcblk7");
+    fs::create_dir_all(reader.join("device")).unwrap();
+    let set = |name: &str, value: &str| fs::write(reader.join(name), value).unwrap();
+    for (name, value) in [("size", "0"), ("removable", "1"), ("ro", "0"), ("diskseq", "0"), ("device/type", "SD")] {
+        set(name, value);
+    }
+    let nodes = bench.dir.path().join("dev");
+    fs::create_dir(&nodes).unwrap();
+    let node = nodes.join("mmcblk7");
+    let put_in = |device: &str, medium: &str| {
+        let _ = fs::remove_file(&node);
+        let (major, minor) = device.split_once(':').unwrap();
+        tool("mknod", &[node.to_str().unwrap(), "b", major, minor]);
+        set("dev", device);
+        set("diskseq", medium);
+        set("size", &(96 * MIB / 512).to_string());
+    };
+    // Only this program sees the reader, and nothing else.
+    let script =
+        "mount --bind block /sys/block && cp -a /dev/null /dev/urandom dev/ && mount --bind dev /dev && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_bramble"), "flash", "--yes"]);
+    command.current_dir(bench.dir.path()).env("HOME", bench.dir.path()).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut said = Vec::new();
+    let mut until = |what: &str| {
+        for line in lines.by_ref() {
+            said.push(line);
+            if said.last().unwrap().contains(what) {
+                return;
+            }
+        }
+        panic!("it never said `{what}`: {said:#?}");
+    };
+    until("put in the disk of kube1, or those of kube2");
+    put_in(&first, "5");
+    until("/dev/mmcblk7 (0.1 GB) becomes the disk of kube1");
+    until("put in the disk of kube2");
+    // The same reader, another card: nothing but its number tells.
+    put_in(&second, "6");
+    until("becomes the disk of kube2");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    bench.assert_is(0, "kube1");
+    bench.assert_is(1, "kube2");
 }
 
 #[test]

@@ -205,7 +205,8 @@ CONFIG
 { "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
   "authentication": { "anonymous": { "enabled": false }, "webhook": { "enabled": true }, "x509": { "clientCAFile": "$AGENT/ca.crt" } },
   "authorization": { "mode": "Webhook" }, "clusterDNS": ["$DNS"], "clusterDomain": "cluster.local", "failSwapOn": false,
-  "rotateCertificates": true, "syncFrequency": "5s", "evictionHard": { "imagefs.available": "1%", "nodefs.available": "1%" } }
+  "rotateCertificates": true, "syncFrequency": "5s", "imageGCHighThresholdPercent": 100,
+  "evictionHard": { "imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%" } }
 CONFIG
     child kubelet --config "$AGENT/etc/kubelet.json" --kubeconfig "$AGENT/kubelet.conf" \
         ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --root-dir "$KUBELET" --volume-plugin-dir "$PLUGINS" --hostname-override "$NODE" \
