@@ -8,7 +8,8 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::boards::Board;
+use crate::catalogue::Board;
+use crate::hardware::{AddressRange, Fitting, Hardware};
 use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest};
 
 /// A cluster without open questions.
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub preparation: Preparation,
     /// How nodes that run pods are changed.
     pub update: Update,
+    /// What stands beside the boards.
+    pub hardware: Hardware,
     /// Its nodes in the order of the file: at least one, and a control plane among them if there is Kubernetes.
     pub nodes: Vec<Node>,
 }
@@ -126,6 +129,10 @@ pub struct Network {
     pub gateway: Option<Ipv4Addr>,
     /// Who resolves names for such boards.
     pub dns: Vec<Ipv4Addr>,
+    /// The addresses that the router hands out.
+    pub dhcp: Option<AddressRange>,
+    /// The addresses that services get from a load balancer.
+    pub pool: Option<AddressRange>,
     /// The Wi-Fi that boards are in, if they are not on Ethernet.
     pub wifi: Option<Wifi>,
     /// How pods reach each other.
@@ -439,6 +446,8 @@ pub struct Node {
     pub taints: Option<Vec<Taint>>,
     /// Its part of the pods' range, where bramble decides it (CNI `routed`).
     pub pods: Option<Ipv4Net>,
+    /// What it has besides its board.
+    pub fitting: Fitting,
 }
 
 /// What a node does.

@@ -118,9 +118,21 @@ impl de::Error for Error {
         Error::new(format!("`{variant}` is not known here"), Some(help))
     }
 
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Error::new(format!("unknown key `{field}`"), Some(known_keys(field, expected)))
+    }
+
     fn missing_field(field: &'static str) -> Self {
         let error = Error::new(format!("`{field}` is missing here"), Some(format!("add `{field}: …`")));
         Error { missing: true, ..error }
+    }
+}
+
+/// What could have been meant by a key.
+fn known_keys(key: &str, fields: &[&str]) -> String {
+    match nearest(key, fields.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", fields.join(", ")),
     }
 }
 
@@ -344,11 +356,8 @@ impl<'a> MapAccess<'a> for Map<'a> {
             if let Some(fields) = self.fields
                 && !fields.contains(&key.text.as_str())
             {
-                let help = match nearest(&key.text, fields.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("known here: {}", fields.join(", ")),
-                };
-                let diagnostic = Diagnostic::error(format!("unknown key `{}`", key.text), key.span).help(help);
+                let diagnostic = Diagnostic::error(format!("unknown key `{}`", key.text), key.span)
+                    .help(known_keys(&key.text, fields));
                 let mut unknown = self.context.unknown.borrow_mut();
                 if !unknown.contains(&diagnostic) {
                     unknown.push(diagnostic);

@@ -4,18 +4,25 @@
 //! then resolved into a [`Cluster`] (what it means: every default filled in, every board looked up, every rule
 //! checked). Nothing behind [`load`] can meet an invalid cluster.
 
-mod boards;
+mod catalogue;
 mod cluster;
 mod de;
 mod diagnostic;
 mod document;
+mod folded;
+mod hardware;
 mod k3s_flags;
 mod names;
+mod quantity;
 mod resolve;
 mod shell;
 mod yaml;
 
-pub use boards::{Arch, Board, catalogue};
+pub use catalogue::{
+    Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Connector, DiskKind, Family, Fan, From as Sources, Hat,
+    Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,
+    parts_schema,
+};
 pub use cluster::{
     Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, HeldFile, ImageSource,
     Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Role, Setting, Sudo, Swap,
@@ -24,9 +31,12 @@ pub use cluster::{
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};
 pub use document::ClusterDocument;
+pub use folded::{fold, fold_short, group};
+pub use hardware::{AddressRange, Device, Disk, Feed, Fitting, Guest, Hardware, Holds, Line};
 pub use k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
-pub use names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest, hex};
-pub use resolve::{Loaded, load};
+pub use names::{ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest, hex};
+pub use quantity::{BitRate, ByteRate, Celsius, Currency, Length, Money, Power, Price, Seconds, Size, Voltage};
+pub use resolve::{Loaded, Override, load, load_with};
 pub use shell::shell_word;
 
 /// The JSON Schema (draft 2020-12) of one document of a cluster file, made from the types that parse it.

@@ -100,6 +100,14 @@ text_type! {
 }
 
 text_type! {
+    /// The name of a switch, a router, a charger, or of a board that is no node.
+    DeviceName, "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    |text| if dns_label(&text) { Ok(text) } else {
+        Err(Invalid::new(format!("`{text}` is not the name of a device"), LABEL_HELP))
+    }
+}
+
+text_type! {
     /// An Ethernet address in lower case with colons.
     MacAddr, "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$",
     |text| {

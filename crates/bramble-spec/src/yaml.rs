@@ -183,3 +183,92 @@ impl Reader {
         Value::Mapping(entries)
     }
 }
+
+/// Puts a value (YAML) in the place of another. `path` has keys with dots between them; things of a list go by their
+/// `name`, and `*` means all of them. Keys of maps that are not there are added.
+pub(crate) fn set(documents: &mut [Tree], path: &str, value: &str) -> Result<(), String> {
+    let (mut parsed, mistakes) = parse(value);
+    let value = match (parsed.pop(), mistakes.is_empty() && parsed.is_empty()) {
+        (Some(value), true) => value,
+        (None, true) => {
+            Tree { id: 0, span: Span::default(), value: Value::Scalar { text: String::new(), plain: true } }
+        }
+        _ => return Err("the value is not YAML".to_owned()),
+    };
+    let keys: Vec<&str> = path.split('.').collect();
+    if documents.is_empty() {
+        return Err("there is no cluster".to_owned());
+    }
+    // What is new gets ids that nothing else has, and stands where nothing is written.
+    let mut next = documents.iter().map(largest).max().unwrap_or(0);
+    // Of several clusters it concerns those that have such a place.
+    let results: Vec<_> = documents.iter_mut().map(|document| put(document, &keys, &value, &mut next)).collect();
+    if results.iter().any(Result::is_ok) { Ok(()) } else { results.into_iter().collect() }
+}
+
+fn largest(tree: &Tree) -> usize {
+    let inner = match &tree.value {
+        Value::Scalar { .. } => 0,
+        Value::Sequence(items) => items.iter().map(largest).max().unwrap_or(0),
+        Value::Mapping(entries) => entries.iter().map(|(_, item)| largest(item)).max().unwrap_or(0),
+    };
+    inner.max(tree.id)
+}
+
+/// A copy with new ids, all of it at one place.
+fn placed(tree: &Tree, span: Span, next: &mut usize) -> Tree {
+    *next += 1;
+    let id = *next;
+    let value = match &tree.value {
+        Value::Scalar { .. } => tree.value.clone(),
+        Value::Sequence(items) => Value::Sequence(items.iter().map(|item| placed(item, span, next)).collect()),
+        Value::Mapping(entries) => Value::Mapping(
+            entries
+                .iter()
+                .map(|(key, item)| (Key { text: key.text.clone(), span }, placed(item, span, next)))
+                .collect(),
+        ),
+    };
+    Tree { id, span, value }
+}
+
+fn put(tree: &mut Tree, keys: &[&str], value: &Tree, next: &mut usize) -> Result<(), String> {
+    let Some((key, rest)) = keys.split_first() else {
+        *tree = placed(value, tree.span, next);
+        return Ok(());
+    };
+    if tree.kind() == "nothing" {
+        tree.value = Value::Mapping(Vec::new());
+    }
+    let span = Span { start: tree.span.start, end: tree.span.start };
+    match &mut tree.value {
+        Value::Mapping(entries) => match entries.iter_mut().find(|(known, _)| known.text == *key) {
+            Some((_, inner)) => put(inner, rest, value, next),
+            None => {
+                *next += 1;
+                let mut inner = Tree { id: *next, span, value: Value::Mapping(Vec::new()) };
+                put(&mut inner, rest, value, next)?;
+                entries.push((Key { text: (*key).to_owned(), span }, inner));
+                Ok(())
+            }
+        },
+        Value::Sequence(items) => {
+            let mut found = false;
+            for item in items.iter_mut().filter(|item| *key == "*" || name(item) == Some(key)) {
+                found = true;
+                put(item, rest, value, next)?;
+            }
+            if found { Ok(()) } else { Err(format!("nothing in that list is called `{key}`")) }
+        }
+        Value::Scalar { text, .. } => Err(format!("`{text}` has nothing called `{key}` in it")),
+    }
+}
+
+/// The `name` of a thing of a list.
+fn name(tree: &Tree) -> Option<&str> {
+    let Value::Mapping(entries) = &tree.value else { return None };
+    entries.iter().find(|(key, _)| key.text == "name").and_then(|(_, value)| match &value.value {
+        Value::Scalar { text, .. } => Some(text.as_str()),
+        _ => None,
+    })
+}

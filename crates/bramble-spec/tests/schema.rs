@@ -9,8 +9,10 @@ use serde_json::Value;
 
 fn examples() -> Vec<(String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    let mut all: Vec<_> = fs::read_dir(dir)
-        .unwrap()
+    let files = [dir.clone(), dir.join("builds")].map(|dir| fs::read_dir(dir).unwrap());
+    let mut all: Vec<_> = files
+        .into_iter()
+        .flatten()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()))
@@ -29,7 +31,8 @@ fn documents(text: &str) -> Vec<Value> {
 fn every_example_resolves_and_fits_the_schema() {
     let validator = jsonschema::validator_for(&bramble_spec::schema()).unwrap();
     for (name, text) in examples() {
-        let loaded = bramble_spec::load(Path::new(&name), &text);
+        let read = |written: &str| fs::read_to_string(Path::new(&name).parent().unwrap().join(written));
+        let loaded = bramble_spec::load_with(Path::new(&name), &text, &[], &read);
         assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
         assert!(!loaded.clusters.is_empty(), "{name}");
         for document in documents(&text) {
@@ -43,7 +46,7 @@ fn every_example_resolves_and_fits_the_schema() {
 #[test]
 fn the_schema_refuses_what_the_parser_refuses() {
     let validator = jsonschema::validator_for(&bramble_spec::schema()).unwrap();
-    let (_, text) = examples().remove(0);
+    let (_, text) = examples().into_iter().find(|(name, _)| name.ends_with("everything.yaml")).unwrap();
     let good = documents(&text).remove(0);
     assert!(validator.is_valid(&good));
     for (pointer, value) in [
@@ -62,4 +65,22 @@ fn the_schema_refuses_what_the_parser_refuses() {
     let mut bad = good;
     bad.as_object_mut().unwrap().remove("network");
     assert!(!validator.is_valid(&bad), "a missing key");
+}
+
+#[test]
+fn files_of_parts_fit_their_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let validator = jsonschema::validator_for(&bramble_spec::parts_schema()).unwrap();
+    let folders = [root.join("src/catalogue"), root.join("../../examples/builds/parts")];
+    let files = folders.into_iter().flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
+        for document in documents(&fs::read_to_string(&path).unwrap()) {
+            let errors: Vec<String> =
+                validator.iter_errors(&document).map(|e| format!("{}: {e}", e.instance_path)).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 8);
 }

@@ -11,11 +11,11 @@ use bramble_spec::{Jump, Node, Sudo};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::folded::{fold, group};
 use crate::node::NodeSession;
 use crate::output::Printer;
 use crate::progress::{Event, Progress};
 use crate::project::Project;
+use bramble_spec::{fold, group};
 
 /// What came of the nodes that answer, and why the others do not, each in the order of the cluster file.
 pub(crate) struct Fleet<T = NodeSession> {

@@ -5,7 +5,6 @@ mod commands;
 mod download;
 mod engine;
 mod fleet;
-mod folded;
 mod images;
 mod leave;
 mod node;
@@ -67,6 +66,8 @@ pub(crate) struct Common {
 enum Command {
     /// Write a first cluster file
     Init(commands::init::Init),
+    /// Check the hardware: power, ports, memory, disks, addresses, cost (exit code 3 if something cannot work)
+    Design(commands::design::Design),
     /// Show what `up` would change, without changing anything (exit code 3 if there is something)
     Plan(commands::plan::Plan),
     /// Make the cluster what the cluster file says
@@ -99,8 +100,14 @@ enum Command {
     Lab(commands::lab::Lab),
     /// List the boards that can be named in a cluster file
     Boards,
+    /// List all parts that can be named in a cluster file
+    Parts(commands::parts::Parts),
     /// Print the JSON Schema of the cluster file
-    Schema,
+    Schema {
+        /// That of files of parts (`hardware.catalogue`) instead
+        #[arg(long)]
+        parts: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -125,9 +132,11 @@ fn main() -> ExitCode {
         Command::Image(command) => command.run(common, &printer),
         Command::Down(command) => block_on(command.run(common, &printer)),
         Command::Lab(command) => command.run(common, &printer),
-        Command::Boards => commands::boards(&printer),
-        Command::Schema => {
-            printer.json(&bramble_spec::schema());
+        Command::Design(command) => command.run(common, &printer),
+        Command::Boards => commands::parts::boards(&printer),
+        Command::Parts(command) => command.run(common, &printer),
+        Command::Schema { parts } => {
+            printer.json(&if parts { bramble_spec::parts_schema() } else { bramble_spec::schema() });
             Ok(Done::Good)
         }
     };

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Bundle, Inputs, LocalFile, lifecycle};
-use bramble_spec::{Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Release, Severity, Sha256Digest, hex};
+use bramble_spec::{
+    Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Override, Release, Severity, Sha256Digest, hex,
+};
 use sha2::{Digest, Sha256};
 
 use crate::Common;
@@ -19,6 +21,14 @@ use crate::releases::Releases;
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is not a valid cluster file")]
 pub(crate) struct InvalidFile(pub(crate) String);
+
+/// A path as written in the cluster file of this folder.
+fn written_path(dir: &Path, home: Option<&Path>, written: &str) -> PathBuf {
+    match (written.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => dir.join(written),
+    }
+}
 
 /// A cluster and its folder.
 #[derive(Debug)]
@@ -34,6 +44,11 @@ pub(crate) struct Project {
 
 impl Project {
     pub(crate) fn open(common: &Common, printer: &Printer) -> anyhow::Result<Project> {
+        Project::open_with(common, printer, &[])
+    }
+
+    /// The same, with some values of the cluster file given anew.
+    pub(crate) fn open_with(common: &Common, printer: &Printer, overrides: &[Override]) -> anyhow::Result<Project> {
         let path = &common.file;
         let text = fs::read_to_string(path).map_err(|error| {
             let hint =
@@ -41,7 +56,13 @@ impl Project {
             anyhow::Error::new(InvalidFile(path.display().to_string()))
                 .context(format!("cannot read {}: {error}{hint}", path.display()))
         })?;
-        let loaded = bramble_spec::load(path, &text);
+        let dir = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let home = std::env::home_dir();
+        let read = |written: &str| fs::read_to_string(written_path(&dir, home.as_deref(), written));
+        let loaded = bramble_spec::load_with(path, &text, overrides, &read);
         if loaded.report.diagnostics.iter().any(|d| d.severity == Severity::Error) {
             printer.error(loaded.report.render(printer.colour));
             return Err(InvalidFile(path.display().to_string()).into());
@@ -61,19 +82,12 @@ impl Project {
                 bail!("{} holds several clusters: choose one with --cluster ({})", path.display(), names.join(", "))
             }
         };
-        let dir = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        Ok(Project { cluster, dir, home: std::env::home_dir(), bundle: common.bundle.clone() })
+        Ok(Project { cluster, dir, home, bundle: common.bundle.clone() })
     }
 
     /// A path as written in the cluster file: `~` is the home folder, anything relative starts at the file.
     pub(crate) fn path(&self, written: &str) -> PathBuf {
-        match (written.strip_prefix("~/"), &self.home) {
-            (Some(rest), Some(home)) => home.join(rest),
-            _ => self.dir.join(written),
-        }
+        written_path(&self.dir, self.home.as_deref(), written)
     }
 
     /// The node of this name.

@@ -5,8 +5,8 @@ use bramble_state::{Change, Detail, Plan};
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
 
-use crate::folded::{fold, group};
 use crate::output::{Printer, Style};
+use bramble_spec::{fold, group};
 
 /// A node and what would change on it; `steps` are those of the cluster.
 pub(crate) struct NodePlan {

@@ -1,5 +1,6 @@
 //! From what was written to what it means, with everything that is wrong found in one go.
 
+mod hardware;
 mod network;
 mod preparation;
 mod releases;
@@ -7,15 +8,17 @@ mod releases;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
 use self::network::NetworkRanges;
-use crate::boards::{self, Board};
+use crate::catalogue::{Board, Catalogue};
 use crate::cluster::*;
 use crate::de::{self, Spanned, nearest};
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::document::*;
+use crate::hardware::{Fitting, Hardware};
 use crate::names::KubeVersion;
 use crate::yaml;
 
@@ -28,11 +31,39 @@ pub struct Loaded {
     pub report: Report,
 }
 
-/// Reads a cluster file. `path` is only for messages.
+/// A value that takes the place of one in the cluster file, as `bramble design --set` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Keys with dots between them. A thing of a list goes by its name, and `*` are all of them: `nodes.*.board`.
+    pub path: String,
+    /// What it is instead, in YAML.
+    pub value: String,
+}
+
+/// Reads a cluster file that names no file of parts. `path` is only for messages.
 pub fn load(path: &Path, text: &str) -> Loaded {
-    let (trees, diagnostics) = yaml::parse(text);
+    load_with(path, text, &[], &|_| Err(std::io::ErrorKind::Unsupported.into()))
+}
+
+/// Reads a cluster file, with some of its values given anew. `read` gives the text of a file of parts, by its path as
+/// written.
+pub fn load_with(
+    path: &Path,
+    text: &str,
+    overrides: &[Override],
+    read: &dyn Fn(&str) -> std::io::Result<String>,
+) -> Loaded {
+    let (mut trees, mut diagnostics) = yaml::parse(text);
     let broken = !diagnostics.is_empty();
-    let mut resolver = Resolver { found: diagnostics, skipped: Vec::new(), datastore: None };
+    for Override { path, value } in overrides {
+        if let Err(message) = yaml::set(&mut trees, path, value) {
+            diagnostics.push(Diagnostic::error(format!("cannot set {path}={value}: {message}"), Span::default()).help(
+                "keys have dots between them, such as `nodes.kube1.board`, `nodes.*.board` or `hardware.each.hat`",
+            ));
+        }
+    }
+    let catalogue = Catalogue::built_in().clone();
+    let mut resolver = Resolver { found: diagnostics, skipped: Vec::new(), datastore: None, catalogue, read };
     if trees.is_empty() && !broken {
         resolver.found.push(
             Diagnostic::error("this file holds no cluster", Span::default()).help("`bramble init` writes a first one"),
@@ -56,6 +87,7 @@ pub fn load(path: &Path, text: &str) -> Loaded {
     if report.has_errors() {
         clusters.clear();
     }
+    hardware::share(&mut clusters);
     Loaded { clusters, report }
 }
 
@@ -67,12 +99,25 @@ struct Places {
     control_planes: Vec<Span>,
 }
 
-struct Resolver {
+/// What nodes are read against.
+struct Shelf<'a> {
+    network: Option<&'a NetworkRanges>,
+    distribution: Option<&'a Distribution>,
+    hardware: &'a Hardware,
+    /// What every node has that does not say otherwise.
+    each: Fitting,
+}
+
+struct Resolver<'a> {
     found: Vec<Diagnostic>,
     /// Places whose value could not be read and was reported: nothing there is "missing".
     skipped: Vec<Span>,
     /// The datastore that was asked for: whether it fits is known with the nodes.
     datastore: Option<Spanned<Datastore>>,
+    /// The parts that this cluster can name.
+    catalogue: Arc<Catalogue>,
+    /// The text of a file, by its path as written.
+    read: &'a dyn Fn(&str) -> std::io::Result<String>,
 }
 
 /// kubeadm's own preflight asks for 1700 MB on a control plane.
@@ -87,7 +132,7 @@ const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
 /// The range of minors whose kubeadm configuration bramble knows.
 const KUBEADM_MINORS: std::ops::RangeInclusive<u32> = 20..=37;
 
-impl Resolver {
+impl Resolver<'_> {
     fn error(&mut self, message: impl Into<String>, span: Span, help: impl Into<String>) {
         self.found.push(Diagnostic::error(message, span).help(help));
     }
@@ -118,6 +163,7 @@ impl Resolver {
         let update = self.update(document.update);
         let image = document.image.and_then(|section| self.image(section));
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
+        let (hardware, each) = self.hardware(document.hardware);
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
         let mut places = Places {
             cluster: document.cluster.as_ref().map(|n| Spanned { value: n.value.to_string(), span: n.span }),
@@ -125,7 +171,11 @@ impl Resolver {
             macs: Vec::new(),
             control_planes: Vec::new(),
         };
-        let nodes = document.nodes.map(|nodes| self.nodes(nodes, network.as_ref(), distribution.as_ref(), &mut places));
+        let nodes = document.nodes.map(|nodes| {
+            let shelf =
+                Shelf { network: network.as_ref(), distribution: distribution.as_ref(), hardware: &hardware, each };
+            self.nodes(nodes, shelf, &mut places)
+        });
         let cluster = (|| {
             let (network, distribution, nodes) = (network?, distribution?, nodes?);
             let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
@@ -210,6 +260,8 @@ impl Resolver {
                 pods: network.pods,
                 services: network.services,
                 gateway: network.gateway,
+                dhcp: network.dhcp,
+                pool: network.pool.map(|pool| pool.value),
                 wifi: network.wifi,
                 dns: network.dns,
                 cni: network.cni,
@@ -224,6 +276,7 @@ impl Resolver {
                 image,
                 preparation,
                 update,
+                hardware,
                 nodes,
             })
         })();
@@ -366,10 +419,10 @@ impl Resolver {
     fn nodes(
         &mut self,
         section: Spanned<Vec<Spanned<NodeSection>>>,
-        network: Option<&NetworkRanges>,
-        distribution: Option<&Distribution>,
+        shelf: Shelf<'_>,
         places: &mut Places,
     ) -> Vec<Node> {
+        let Shelf { network, distribution, hardware, each } = shelf;
         if section.value.is_empty() {
             self.missing("nodes", section.span, section.span, "list at least one machine");
         }
@@ -406,6 +459,14 @@ impl Resolver {
                             .help("give each board its own"),
                     );
                 }
+                if let Some(pool) = network.and_then(|network| network.pool).filter(|pool| pool.value.contains(address))
+                {
+                    self.found.push(
+                        Diagnostic::error(format!("{label}: {address} is among the services' addresses"), text.span)
+                            .note(pool.span, "given to services by the load balancer")
+                            .help("choose another address, or another pool"),
+                    );
+                }
                 places.addresses.push(Spanned { value: address, span: text.span });
                 Some(address)
             });
@@ -423,6 +484,16 @@ impl Resolver {
                     );
                 }
             }
+            let fitting = self.fitting(&label, node.hardware, hardware, Some(&each));
+            if let Some(name) = &node.name
+                && hardware.device(name.value.as_str()).is_some()
+            {
+                self.error(
+                    format!("a device and a node are both called `{}`", name.value),
+                    name.span,
+                    "give the device another name",
+                );
+            }
             let taints =
                 node.taints.map(|taints| taints.iter().filter_map(|taint| self.taint(&label, taint)).collect());
             let (Some(name), Some(role), Some(board), Some(address)) = (node.name, node.role, board, address) else {
@@ -439,6 +510,7 @@ impl Resolver {
                 labels: node.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
                 taints,
                 pods,
+                fitting,
             });
         }
         nodes
@@ -485,10 +557,9 @@ impl Resolver {
     }
 
     fn board(&mut self, board: &Spanned<String>) -> Option<Board> {
-        let known = boards::catalogue();
-        let found = known.iter().find(|known| known.id == board.value);
+        let found = self.catalogue.board(&board.value);
         if found.is_none() {
-            let help = match nearest(&board.value, known.iter().map(|known| known.id.as_str())) {
+            let help = match nearest(&board.value, self.catalogue.boards().map(|known| known.id.as_str())) {
                 Some(near) => format!("did you mean `{near}`? `bramble boards` lists all"),
                 None => {
                     "`bramble boards` lists all; `generic-arm64` and `generic-amd64` stand for any other".to_owned()
@@ -496,7 +567,7 @@ impl Resolver {
             };
             self.error(format!("no board is called `{}`", board.value), board.span, help);
         }
-        found.cloned()
+        found
     }
 
     fn role(

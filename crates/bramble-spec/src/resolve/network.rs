@@ -9,6 +9,7 @@ use crate::cluster::*;
 use crate::de::Spanned;
 use crate::diagnostic::Diagnostic;
 use crate::document::{NetworkSection, WifiSection};
+use crate::hardware::AddressRange;
 
 /// The ranges of MicroK8s (microk8s, default-args/cni-env).
 const MICROK8S_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
@@ -23,6 +24,8 @@ pub(super) struct NetworkRanges {
     pub(super) services: Ipv4Net,
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) dns: Vec<Ipv4Addr>,
+    pub(super) dhcp: Option<AddressRange>,
+    pub(super) pool: Option<Spanned<AddressRange>>,
     pub(super) wifi: Option<Wifi>,
     pub(super) cni: Cni,
     pub(super) cni_manifest: Option<String>,
@@ -40,7 +43,7 @@ impl NetworkRanges {
     }
 }
 
-impl Resolver {
+impl Resolver<'_> {
     fn wifi(&mut self, section: Spanned<WifiSection>) -> Option<Wifi> {
         let whole = section.span;
         let WifiSection { country, ssid, password } = section.value;
@@ -94,6 +97,27 @@ impl Resolver {
             );
         }
         Some(net.trunc())
+    }
+
+    /// A range of addresses within the subnet.
+    fn addresses(&mut self, what: &str, text: &Spanned<String>, subnet: Ipv4Net) -> Option<Spanned<AddressRange>> {
+        let Some(range) = AddressRange::parse(&text.value) else {
+            self.error(
+                format!("{what}: `{}` is not a range of addresses", text.value),
+                text.span,
+                "write the first and the last, like 10.0.0.200-10.0.0.220",
+            );
+            return None;
+        };
+        if !subnet.contains(&range.first) || !subnet.contains(&range.last) {
+            self.error(
+                format!("{what}: {range} is not within the subnet {subnet}"),
+                text.span,
+                "choose addresses inside",
+            );
+            return None;
+        }
+        Some(Spanned { value: range, span: text.span })
     }
 
     pub(super) fn network(
@@ -215,6 +239,35 @@ impl Resolver {
             dns.extend(gateway);
         }
         let wifi = section.wifi.and_then(|section| self.wifi(section));
-        Some(NetworkRanges { subnet, pods, services, gateway, dns, wifi, cni, cni_manifest, api })
+        let dhcp = section.dhcp.as_ref().and_then(|text| self.addresses("dhcp", text, subnet));
+        let pool = section.pool.as_ref().and_then(|text| self.addresses("pool", text, subnet));
+        if let (Some(dhcp), Some(pool)) = (&dhcp, &pool)
+            && dhcp.value.overlaps(&pool.value)
+        {
+            self.found.push(
+                Diagnostic::error(
+                    format!(
+                        "the services' addresses {} are among those that the router hands out, {}",
+                        pool.value, dhcp.value
+                    ),
+                    pool.span,
+                )
+                .note(dhcp.span, "handed out by the router")
+                .help("choose addresses that nobody else gives away"),
+            );
+        }
+        for (what, address) in [("gateway", gateway), ("API", api.as_ref().map(|api| api.value))] {
+            if let (Some(pool), Some(address)) = (&pool, address)
+                && pool.value.contains(address)
+            {
+                self.error(
+                    format!("the services' addresses {} hold that of the {what}, {address}", pool.value),
+                    pool.span,
+                    "choose addresses that nobody has",
+                );
+            }
+        }
+        let dhcp = dhcp.map(|dhcp| dhcp.value);
+        Some(NetworkRanges { subnet, pods, services, gateway, dns, dhcp, pool, wifi, cni, cni_manifest, api })
     }
 }

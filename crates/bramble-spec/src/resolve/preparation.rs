@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::document::PrepareSection;
 use crate::names::FileMode;
 
-impl Resolver {
+impl Resolver<'_> {
     pub(super) fn preparation(&mut self, section: PrepareSection, distribution: Option<&Distribution>) -> Preparation {
         fn values(list: Vec<Spanned<String>>) -> Vec<String> {
             list.into_iter().map(|item| item.value).collect()

@@ -49,7 +49,7 @@ const OURS: &[(&str, &str)] = &[
     ("with-node-id", "nodes have the names of the cluster file"),
 ];
 
-impl Resolver {
+impl Resolver<'_> {
     /// `whole` is the place of the section.
     pub(super) fn k3s(&mut self, section: K3sSection, whole: Span) -> Option<Distribution> {
         let Some(version) = section.version else {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use bramble_image::{HostKey, Identity, Static, System, Wifi, board};
 use bramble_remote::{HostKeys, new_host_key};
-use bramble_spec::{Distribution, Node, Sudo, Swap, catalogue, hex};
+use bramble_spec::{Catalogue, Distribution, Node, Sudo, Swap, hex};
 use bramble_state::MEMORY_CGROUP;
 use ipnet::Ipv4Net;
 use serde_json::json;
@@ -78,9 +78,7 @@ impl Image {
 impl List {
     fn run(self, printer: &Printer) -> anyhow::Result<Done> {
         let board = match &self.board {
-            Some(id) => Some(
-                catalogue().iter().find(|board| board.id == *id).ok_or_else(|| anyhow!("there is no board `{id}`"))?,
-            ),
+            Some(id) => Some(Catalogue::built_in().board(id).ok_or_else(|| anyhow!("there is no board `{id}`"))?),
             None => None,
         };
         let words: Vec<String> = self.words.iter().map(|word| word.to_lowercase()).collect();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::commands::design;
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -16,6 +17,7 @@ pub(crate) struct Plan {}
 impl Plan {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = Project::open(common, printer)?;
+        design::refuse_what_cannot_work(&project.cluster)?;
         let inputs = Arc::new(project.inputs(printer)?);
         let cluster = Arc::new(project.cluster.clone());
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));

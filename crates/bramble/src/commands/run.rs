@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::fleet::{Fleet, without_address};
-use crate::folded::{fold, group};
 use crate::node::NodeSession;
 use crate::output::{Format, Printer, Style};
 use crate::progress::{Event, Progress};
 use crate::project::Project;
 use crate::{Common, Done};
+use bramble_spec::{fold, group};
 
 #[derive(clap::Args)]
 pub(crate) struct Run {

@@ -8,12 +8,12 @@ use bramble_spec::{Cluster, Distribution, Node, Role};
 use serde_json::json;
 
 use crate::fleet::Fleet;
-use crate::folded::fold;
 use crate::node::NodeSession;
 use crate::output::{Format, Printer, Style};
 use crate::progress::{Event, Progress};
 use crate::project::Project;
 use crate::{Common, Done};
+use bramble_spec::fold;
 
 /// From how many nodes on only those are shown of which something must be said.
 const MANY: usize = 12;

@@ -12,12 +12,13 @@ use bramble_spec::{Cluster, Distribution, Role};
 use bramble_state::Upload;
 use serde_json::json;
 
+use crate::commands::design;
 use crate::fleet::lines;
-use crate::folded::{fold, group};
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::{Common, Done, engine, leave, show};
+use bramble_spec::{fold, group};
 
 #[derive(clap::Args)]
 pub(crate) struct Up {
@@ -35,6 +36,7 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = Project::open(common, printer)?;
+        design::refuse_what_cannot_work(&project.cluster)?;
         let _lock = project.lock()?;
         for name in &self.replaced {
             let node = project.node(name).with_context(|| format!("--replaced {name}"))?;

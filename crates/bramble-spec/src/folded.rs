@@ -4,7 +4,7 @@
 const LISTED: usize = 4;
 
 /// Writes names down, a few one by one, many as ranges of their last numbers; their order is kept.
-pub(crate) fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     if names.len() <= LISTED {
         return names.join(", ");
@@ -25,6 +25,19 @@ pub(crate) fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         }
     }
     runs.iter().map(Run::text).collect::<Vec<_>>().join(", ")
+}
+
+/// The same within one line of a terminal: of names that do not fold well, the first ones and how many there are.
+pub fn fold_short<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const LINE: usize = 100;
+    let names: Vec<&str> = names.into_iter().collect();
+    let whole = fold(names.iter().copied());
+    match names.as_slice() {
+        [first, second, rest @ ..] if whole.len() > LINE && !rest.is_empty() => {
+            format!("{first}, {second} and {} others", rest.len())
+        }
+        _ => whole,
+    }
 }
 
 /// Names that differ in their last number.
@@ -49,7 +62,7 @@ impl Run<'_> {
 }
 
 /// Puts together what is the same for several names; the order is that of the first of each.
-pub(crate) fn group<'a, T: PartialEq>(items: impl IntoIterator<Item = (&'a str, T)>) -> Vec<(Vec<&'a str>, T)> {
+pub fn group<'a, T: PartialEq>(items: impl IntoIterator<Item = (&'a str, T)>) -> Vec<(Vec<&'a str>, T)> {
     let mut groups: Vec<(Vec<&str>, T)> = Vec::new();
     for (name, item) in items {
         match groups.iter_mut().find(|(_, other)| *other == item) {

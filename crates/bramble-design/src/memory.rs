@@ -1,0 +1,116 @@
+//! Memory, and what is left of it for workloads.
+
+use bramble_spec::{Cluster, Distribution, Node, Role, TaintEffect};
+use serde::Serialize;
+
+use crate::finding::{Findings, Rule, Severity};
+
+/// What a node has for workloads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Capacity {
+    /// Whether pods without special wishes run there.
+    pub workloads: bool,
+    /// Memory that the system sees, in MiB.
+    pub memory: Option<u32>,
+    /// Memory that system and Kubernetes take, in MiB.
+    pub taken: u32,
+    /// Memory that is left, in MiB; 0 where workloads do not go.
+    pub free: u32,
+    /// Cores, where workloads go.
+    pub cores: u32,
+}
+
+/// The word of the catalogue for what a node runs.
+fn need(distribution: &Distribution, role: Role) -> Option<String> {
+    let name = match distribution {
+        Distribution::Kubeadm(_) => "kubeadm",
+        Distribution::K3s(_) => "k3s",
+        Distribution::K0s(_) => "k0s",
+        Distribution::MicroK8s(_) => "microk8s",
+        Distribution::None => return None,
+    };
+    Some(format!("{name}-{role}"))
+}
+
+/// What is asked of a node by what it runs.
+pub(crate) fn need_of<'a>(cluster: &'a Cluster, node: &Node) -> Option<&'a bramble_spec::Need> {
+    cluster.hardware.catalogue.needs.get(&need(&cluster.distribution, node.role)?)
+}
+
+/// Of the memory as sold, the firmware and the kernel keep some: a 4 GB Raspberry Pi 4 shows 3856 MiB of 4096 (`free -m`
+/// of the document behind the `k3s-worker` figures).
+fn seen(sold: u32) -> u32 {
+    (u64::from(sold) * 3856 / 4096) as u32
+}
+
+/// Whether pods without special wishes run on a node: kubeadm and k0s keep control planes free unless taints are given.
+fn takes_workloads(cluster: &Cluster, node: &Node) -> bool {
+    let kept = match &node.taints {
+        Some(taints) => taints.iter().any(|taint| taint.effect != TaintEffect::PreferNoSchedule),
+        None => {
+            node.role == Role::ControlPlane
+                && matches!(cluster.distribution, Distribution::Kubeadm(_) | Distribution::K0s(_))
+        }
+    };
+    node.role != Role::Gateway && !kept
+}
+
+pub(crate) fn capacity(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Capacity> {
+    cluster
+        .nodes
+        .iter()
+        .map(|node| {
+            let need = need_of(cluster, node);
+            let idle = need.and_then(|need| need.idle).unwrap_or(0);
+            let busy = need.and_then(|need| need.busy).unwrap_or(idle).max(idle);
+            let workloads = takes_workloads(cluster, node);
+            let Some(memory) = node.board.memory.map(seen) else {
+                return Capacity { workloads, taken: busy, ..Capacity::default() };
+            };
+            let figures = [
+                ("seen by the system", format!("{memory} MiB")),
+                ("with nothing to do", format!("{idle} MiB")),
+                ("while it works", format!("{busy} MiB")),
+            ];
+            // What is asked for is of memory as sold.
+            if node.board.memory.is_some_and(|sold| sold < idle) {
+                findings.add(
+                    Severity::Error,
+                    Rule::Memory,
+                    node.name.as_str(),
+                    format!("a {} as {} needs {idle} MiB, and the system sees {memory}", node.board.name, node.role),
+                    &figures,
+                    "take a board with more memory, or a smaller distribution",
+                );
+            } else if memory < busy {
+                findings.add(
+                    Severity::Warning,
+                    Rule::Memory,
+                    node.name.as_str(),
+                    format!(
+                        "as {} it takes {busy} MiB while the cluster works, and the system sees {memory}",
+                        node.role
+                    ),
+                    &figures,
+                    "take a board with more memory, or run little besides",
+                );
+            } else if workloads && memory - busy < 256 {
+                findings.add(
+                    Severity::Warning,
+                    Rule::Memory,
+                    node.name.as_str(),
+                    format!("{} MiB are left for workloads", memory - busy),
+                    &figures,
+                    "take a board with more memory",
+                );
+            }
+            Capacity {
+                workloads,
+                memory: Some(memory),
+                taken: busy,
+                free: if workloads { memory.saturating_sub(busy) } else { 0 },
+                cores: if workloads { node.board.cores.unwrap_or(0) } else { 0 },
+            }
+        })
+        .collect()
+}
