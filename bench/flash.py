@@ -112,7 +112,8 @@ def measure(work, runs=3):
                         words = [word for disk in made for word in ("--disk", disk)]
                         took = go([BRAMBLE, "flash", "-y", "-o", "json", *words])
                         note(f"bramble, {count} disks, read back", took.record())
-                        told = json.loads(took.output[took.output.index("{") :])
+                        # What goes on is told on stderr, which stands behind it.
+                        told, _ = json.JSONDecoder().raw_decode(took.output, took.output.index("{"))
                         written = max(disk["writtenSeconds"] for disk in told["disks"])
                         note(f"bramble, {count} disks, written", {**took.record(), "seconds": round(written, 4)})
         for name, records in found.items():

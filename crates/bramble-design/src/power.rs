@@ -344,7 +344,7 @@ fn poe(name: &str, switch: &NetworkDevice, loads: &[Load<'_>], findings: &mut Fi
             );
             continue;
         };
-        let hat_name = hat.name.as_deref().unwrap_or(&hat.id);
+        let hat_name = hat.label();
         match (&hat.fits, board.family.as_ref()) {
             (Some(fits), Some(family)) if !fits.contains(&family.id) => findings.add(
                 Severity::Error,

@@ -132,7 +132,7 @@ fn attachment(node: &Node, disk: &Disk, findings: &mut Findings<'_>) {
             Severity::Warning,
             Rule::Disk,
             name,
-            format!("the adapter {} hangs with UAS", adapter.name.as_deref().unwrap_or(&adapter.id)),
+            format!("the adapter {} hangs with UAS", adapter.label()),
             &[("USB id", id.to_owned())],
             format!(
                 "add the kernel argument: `prepare: {{ boot: {{ kernel_args: [\"usb-storage.quirks={id}:u\"] }} }}`"

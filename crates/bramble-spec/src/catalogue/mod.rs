@@ -83,7 +83,7 @@ pub(crate) struct PartsDocument {
 }
 
 /// All parts that can be named.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Catalogue {
     /// Where figures come from.
     pub sources: BTreeMap<String, Source>,
@@ -100,14 +100,7 @@ impl Catalogue {
     /// The parts that come with bramble.
     pub fn built_in() -> &'static Arc<Catalogue> {
         static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
-            let mut catalogue = Catalogue {
-                sources: BTreeMap::new(),
-                needs: BTreeMap::new(),
-                families: BTreeMap::new(),
-                boards: Vec::new(),
-                parts: BTreeMap::new(),
-                order: Vec::new(),
-            };
+            let mut catalogue = Catalogue::default();
             for (name, text) in BUILT_IN {
                 // A mistake in them is found by the tests.
                 catalogue.extend(name, text);

@@ -103,6 +103,12 @@ macro_rules! part {
         }
 
         impl $name {
+            /// The name on its box, or the word for it.
+            #[allow(unreachable_pub)]
+            pub fn label(&self) -> &str {
+                self.name.as_deref().unwrap_or(&self.id)
+            }
+
             /// The names of the figures that it gives.
             #[allow(unreachable_pub)]
             pub fn figures(&self) -> Vec<&'static str> {
@@ -321,7 +327,7 @@ impl BoardEntry {
     pub(crate) fn board(&self, family: Option<Family>) -> Option<Board> {
         Some(Board {
             id: self.id.clone(),
-            name: self.name.clone().unwrap_or_else(|| self.id.clone()),
+            name: self.label().to_owned(),
             arch: self.arch?,
             cores: self.cores,
             memory: self.memory,
@@ -354,9 +360,28 @@ pub struct Board {
 }
 
 impl Board {
+    /// The name on its box.
+    pub fn label(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the figures that it gives itself, without those of its family.
+    pub fn figures(&self) -> Vec<&'static str> {
+        let given =
+            [("cores", self.cores.is_some()), ("memory", self.memory.is_some()), ("price", self.price.is_some())];
+        given.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect()
+    }
+
     /// A figure of its family.
     pub fn figure<T>(&self, figure: impl FnOnce(&Family) -> Option<T>) -> Option<T> {
         self.family.as_ref().and_then(figure)
+    }
+}
+
+impl Overlay for Board {
+    /// Boards are made of entries that were put together already.
+    fn over(&self, _: &Self) -> Self {
+        self.clone()
     }
 }
 
@@ -584,6 +609,24 @@ macro_rules! parts {
             pub fn from(&self) -> &From {
                 match self { $(Part::$kind(part) => &part.from),* }
             }
+
+            /// The name on its box.
+            pub fn name(&self) -> &str {
+                match self { $(Part::$kind(part) => part.label()),* }
+            }
+
+            /// The names of the figures that it gives.
+            pub fn figures(&self) -> Vec<&'static str> {
+                match self { $(Part::$kind(part) => part.figures()),* }
+            }
+
+            /// This part, where it says something, over another of the same kind.
+            pub(crate) fn over(&self, base: &Part) -> Option<Part> {
+                match (self, base) {
+                    $((Part::$kind(part), Part::$kind(base)) => Some(Part::$kind(part.over(base))),)*
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -605,25 +648,6 @@ parts! {
 }
 
 impl Part {
-    /// The name on its box.
-    pub fn name(&self) -> &str {
-        let name = match self {
-            Part::Board(board) => return &board.name,
-            Part::Hat(part) => &part.name,
-            Part::Supply(part) => &part.name,
-            Part::Charger(part) => &part.name,
-            Part::Switch(part) | Part::Router(part) => &part.name,
-            Part::Disk(part) => &part.name,
-            Part::Adapter(part) => &part.name,
-            Part::Fan(part) => &part.name,
-            Part::Heatsink(part) => &part.name,
-            Part::Case(part) => &part.name,
-            Part::Cable(part) => &part.name,
-            Part::Other(part) => &part.name,
-        };
-        name.as_deref().unwrap_or(self.id())
-    }
-
     /// The power that it takes from whatever it is attached to.
     pub fn load(&self) -> Option<Power> {
         match self {
@@ -632,51 +656,5 @@ impl Part {
             Part::Other(part) => part.load,
             _ => None,
         }
-    }
-
-    /// The names of the figures that it gives.
-    pub fn figures(&self) -> Vec<&'static str> {
-        match self {
-            Part::Board(board) => {
-                let given = [
-                    ("cores", board.cores.is_some()),
-                    ("memory", board.memory.is_some()),
-                    ("price", board.price.is_some()),
-                ];
-                given.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect()
-            }
-            Part::Hat(part) => part.figures(),
-            Part::Supply(part) => part.figures(),
-            Part::Charger(part) => part.figures(),
-            Part::Switch(part) | Part::Router(part) => part.figures(),
-            Part::Disk(part) => part.figures(),
-            Part::Adapter(part) => part.figures(),
-            Part::Fan(part) => part.figures(),
-            Part::Heatsink(part) => part.figures(),
-            Part::Case(part) => part.figures(),
-            Part::Cable(part) => part.figures(),
-            Part::Other(part) => part.figures(),
-        }
-    }
-
-    /// This part, where it says something, over another of the same kind.
-    pub(crate) fn over(&self, base: &Part) -> Option<Part> {
-        Some(match (self, base) {
-            // Boards are made of merged entries.
-            (Part::Board(board), Part::Board(_)) => Part::Board(board.clone()),
-            (Part::Hat(part), Part::Hat(base)) => Part::Hat(part.over(base)),
-            (Part::Supply(part), Part::Supply(base)) => Part::Supply(part.over(base)),
-            (Part::Charger(part), Part::Charger(base)) => Part::Charger(part.over(base)),
-            (Part::Switch(part), Part::Switch(base)) => Part::Switch(part.over(base)),
-            (Part::Router(part), Part::Router(base)) => Part::Router(part.over(base)),
-            (Part::Disk(part), Part::Disk(base)) => Part::Disk(part.over(base)),
-            (Part::Adapter(part), Part::Adapter(base)) => Part::Adapter(part.over(base)),
-            (Part::Fan(part), Part::Fan(base)) => Part::Fan(part.over(base)),
-            (Part::Heatsink(part), Part::Heatsink(base)) => Part::Heatsink(part.over(base)),
-            (Part::Case(part), Part::Case(base)) => Part::Case(part.over(base)),
-            (Part::Cable(part), Part::Cable(base)) => Part::Cable(part.over(base)),
-            (Part::Other(part), Part::Other(base)) => Part::Other(part.over(base)),
-            _ => return None,
-        })
     }
 }

@@ -11,14 +11,7 @@ fn entries() -> Vec<(String, Vec<&'static str>, From)> {
 
 #[test]
 fn every_file_can_be_read_and_every_figure_has_a_source() {
-    let mut catalogue = Catalogue {
-        sources: BTreeMap::new(),
-        needs: BTreeMap::new(),
-        families: BTreeMap::new(),
-        boards: Vec::new(),
-        parts: BTreeMap::new(),
-        order: Vec::new(),
-    };
+    let mut catalogue = Catalogue::default();
     for (name, text) in BUILT_IN {
         assert_eq!(catalogue.extend(name, text), Vec::<String>::new());
     }
