@@ -284,22 +284,21 @@ fn give(name: &str, part: Option<&str>, limits: &Limits, loads: &[Load<'_>], fin
     match limits.sum {
         None if !loads.is_empty() => findings.unknown(name, "the budget", part, "whether it is enough is not checked"),
         Some(limit) if sum.load > limit || sum.worst > limit => {
-            let busy = sum.load > limit;
             // How many of the hungriest fit.
             let mut worst: Vec<u64> = consumers.iter().map(|consumer| consumer.draw.worst.0).collect();
             worst.sort_unstable_by(|a, b| b.cmp(a));
             let mut left = limit.0;
             let fit =
                 worst.iter().take_while(|draw| left.checked_sub(**draw).map(|rest| left = rest).is_some()).count();
-            let message = match busy {
-                true => format!("it gives {limit}, and takes {} under load, {} at worst", sum.load, sum.worst),
+            let message = match sum.load > limit {
+                true => format!("it gives {limit}, and is asked for {} under load, {} at worst", sum.load, sum.worst),
                 false => format!("it gives {limit}, and {} consumers can ask for {}", consumers.len(), sum.worst),
             };
             findings.add(
                 Severity::Error,
                 Rule::Budget,
                 name,
-                if busy { message.replace("takes", "is asked for") } else { message },
+                message,
                 &[
                     ("budget", format!("{limit} ({part})")),
                     ("under load", sum.load.to_string()),
