@@ -15,6 +15,7 @@ pub(crate) fn disk(bytes: &[u8]) {
         host_key: HostKey { private: "private\n".repeat(8), public: "public".into() },
         instance: "shelf-kube1-0".into(),
         address: None,
+        sides: None,
         arch: Arch::Arm64,
         wifi: Some(Wifi { country: "DE".into(), join: Some(("shelf".into(), "0".repeat(64))) }),
         swap_off: true,

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use serde_json::json;
 
 use crate::boot::BootFiles;
-use crate::customise::{Identity, Wifi, swap_off};
+use crate::customise::{Identity, Sides, Wifi, swap_off};
 use crate::error::ImageError;
 
 pub(crate) fn write<R: Read + Seek>(
@@ -79,9 +79,10 @@ fn user_data(identity: &Identity) -> String {
 
 /// Netplan's form, version 2, of which NetworkManager and networkd both get their own.
 fn network_config(identity: &Identity) -> String {
-    let matching = match &identity.mac {
-        Some(mac) => json!({ "macaddress": mac }),
-        None => json!({ "name": "e*" }),
+    let matching = match (&identity.mac, &identity.sides) {
+        (_, Some(sides)) => json!({ "name": sides.outside }),
+        (Some(mac), None) => json!({ "macaddress": mac }),
+        (None, None) => json!({ "name": "e*" }),
     };
     let mut addresses = match &identity.address {
         Some(fixed) => json!({
@@ -100,6 +101,14 @@ fn network_config(identity: &Identity) -> String {
     }
     addresses["match"] = matching;
     addresses["optional"] = json!(network.get("wifis").is_some());
-    network["ethernets"] = json!({ "board": addresses });
+    network["ethernets"] = match &identity.sides {
+        None => json!({ "board": addresses }),
+        Some(Sides { outside, inside, address }) => {
+            let inside = json!({
+                "match": { "name": inside }, "dhcp4": false, "addresses": [address], "optional": true,
+            });
+            if outside.starts_with("wl") { json!({ "inside": inside }) } else { json!({ "board": addresses, "inside": inside }) }
+        }
+    };
     format!("{network:#}\n")
 }

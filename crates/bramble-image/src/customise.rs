@@ -34,6 +34,17 @@ pub struct Static {
     pub dns: Vec<Ipv4Addr>,
 }
 
+/// The two sides of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sides {
+    /// The interface towards the outside.
+    pub outside: String,
+    /// The interface towards the rack.
+    pub inside: String,
+    /// Its address there, with the length of the network's prefix.
+    pub address: Ipv4Net,
+}
+
 /// What a board is told of Wi-Fi.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Wifi {
@@ -75,6 +86,8 @@ pub struct Identity {
     pub instance: String,
     /// Its address; without one it asks DHCP.
     pub address: Option<Static>,
+    /// Its two sides, if it is a gateway: it asks DHCP outside.
+    pub sides: Option<Sides>,
     /// What its processor is.
     pub arch: Arch,
     /// Its Wi-Fi; the address is there then.

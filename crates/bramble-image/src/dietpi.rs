@@ -18,6 +18,12 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
             what: format!("to have the user `{}`; say `access: {{ user: dietpi }}`", identity.user),
         });
     }
+    if identity.sides.is_some() {
+        return Err(ImageError::CannotSay {
+            system: "DietPi",
+            what: "to be on two networks at its first boot; write the gateway with Raspberry Pi OS".to_owned(),
+        });
+    }
     let mut text = boot.read("dietpi.txt")?.unwrap_or_default();
     let mut set = |key: &str, value: &str| text = with_setting(&text, key, value);
     set("AUTO_SETUP_AUTOMATED", "1");

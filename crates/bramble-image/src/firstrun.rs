@@ -41,6 +41,9 @@ fn script(identity: &Identity) -> String {
     let dns =
         |fixed: &crate::customise::Static| fixed.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     set("dns", &fixed.map(dns).unwrap_or_default());
+    let sides = identity.sides.as_ref();
+    set("inside", sides.map_or("", |sides| &sides.inside));
+    set("inside_address", &sides.map(|sides| sides.address.to_string()).unwrap_or_default());
     let wifi = identity.wifi.as_ref();
     let join = wifi.and_then(|wifi| wifi.join.as_ref());
     set("country", wifi.map_or("", |wifi| &wifi.country));

@@ -61,7 +61,13 @@ if [ -d /etc/NetworkManager/system-connections ]; then
         } >"$f"
         chmod 600 "$f"
     fi
+    if [ -n "$inside" ]; then
+        f=/etc/NetworkManager/system-connections/bramble-inside.nmconnection
+        printf '[connection]\nid=bramble-inside\ntype=ethernet\ninterface-name=%s\nautoconnect-priority=100\n\n[ipv4]\nmethod=manual\naddress1=%s\nnever-default=true\n\n[ipv6]\nmethod=link-local\n' "$inside" "$inside_address" >"$f"
+        chmod 600 "$f"
+    fi
 else
+    [ -z "$inside" ] || printf '\ninterface %s\nstatic ip_address=%s\nnogateway\n' "$inside" "$inside_address" >>/etc/dhcpcd.conf
     [ -z "$address" ] || printf '\ninterface %s\nstatic ip_address=%s\nstatic routers=%s\nstatic domain_name_servers=%s\n' "$link" "$address" "$gateway" "$dns" >>/etc/dhcpcd.conf
     if [ -n "$ssid" ]; then
         f=/etc/wpa_supplicant/wpa_supplicant.conf

@@ -18,7 +18,7 @@ mod write;
 
 pub use boot::{BootFiles, edit_boot};
 pub use catalogue::{Catalogue, Offer, catalogue};
-pub use customise::{HostKey, Identity, Static, Wifi, board};
+pub use customise::{HostKey, Identity, Sides, Static, Wifi, board};
 pub use disks::{Disk, LIMIT, Refusal, Transport, Use, User, disks};
 pub use error::ImageError;
 pub use overlay::Change;

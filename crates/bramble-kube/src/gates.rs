@@ -12,9 +12,9 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
     let mut script = life.kubectl();
     script.fixed("api_answers 120 || exit 1");
     script.append(&adopt(cluster, 120));
-    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    let names: Vec<&str> = cluster.members().map(|node| node.name.as_str()).collect();
     script.fixed("echo '@fact gate nodes-appeared'");
-    for node in &cluster.nodes {
+    for node in cluster.members() {
         script.append(&life.introduce(node));
     }
     script.call("kubectl_admin wait --for=condition=Ready --timeout=180s node", &names);
@@ -50,7 +50,7 @@ fn adopt(cluster: &Cluster, patience: u32) -> Script {
     [ -z "$2" ] || [ -n "$r" ] || kubectl_admin patch node "$1" --type merge -p "{\"spec\":{\"podCIDR\":\"$2\",\"podCIDRs\":[\"$2\"]}}" >/dev/null
 }"#,
     );
-    for node in &cluster.nodes {
+    for node in cluster.members() {
         let range = node.pods.map_or_else(String::new, |pods| pods.to_string());
         script.call_with("adopt", [node.name.as_str(), &range], "|| exit 1");
     }
@@ -66,7 +66,7 @@ pub fn adopt_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
 
 /// What the mark of a passed smoke test says: it holds for these nodes.
 pub fn smoke_mark(cluster: &Cluster) -> String {
-    let names: Vec<String> = cluster.nodes.iter().map(|node| format!("{}={}", node.name, node.address)).collect();
+    let names: Vec<String> = cluster.members().map(|node| format!("{}={}", node.name, node.address)).collect();
     hex(&Sha256::digest(names.join(" ").as_bytes())[..8])
 }
 
@@ -110,7 +110,7 @@ pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle, image: &str) -> Str
     });
     let mut script = life.kubectl();
     script.call("private_file", ["/run/bramble/smoke.json", &manifest.to_string()]);
-    script.set("nodes", &cluster.nodes.len().to_string());
+    script.set("nodes", &cluster.members().count().to_string());
     script.set("mark", &smoke_mark(cluster));
     script.fixed(
         r#"k() { kubectl_admin -n bramble-smoke "$@"; }
@@ -164,7 +164,7 @@ echo "@fact smoke $paths between pods, $count through the service""#,
 pub fn drain_script(cluster: &Cluster, life: &dyn Lifecycle) -> String {
     let mut script = life.kubectl();
     script.fixed("drain() { kubectl_admin drain \"$1\" --ignore-daemonsets --delete-emptydir-data --force --disable-eviction --timeout=60s >/dev/null 2>&1 || :; }");
-    for node in &cluster.nodes {
+    for node in cluster.members() {
         script.call("drain", [node.name.as_str()]);
     }
     script.as_str().to_owned()

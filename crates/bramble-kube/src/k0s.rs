@@ -124,7 +124,7 @@ impl Lifecycle for K0s<'_> {
 
     fn init(&self, node: &Node, _: &Observation, _: &JoinFacts, restored: Option<&str>) -> Result<Step, MissingFact> {
         let mut apply = self.on(node);
-        let others = self.cluster.nodes.iter().filter(|other| other.name != node.name);
+        let others = self.cluster.members().filter(|other| other.name != node.name);
         let backup = [restored.unwrap_or_default()];
         apply.call("k0s_init", backup.into_iter().chain(roles(others)));
         let title = format!("make the cluster {} (k0s controller)", self.cluster.name);

@@ -5,6 +5,7 @@
 mod bundle;
 mod containerd;
 mod gates;
+mod gateway;
 mod k0s;
 mod k3s;
 mod keepalived;

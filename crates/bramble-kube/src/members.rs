@@ -74,7 +74,8 @@ pub fn restoration(cluster: &Cluster, seen: &[(&Node, &Observation)], known: &st
         Role::Worker if !all && seen.done(MEMBER) == Some(membership(node, known).as_str()) => Task::Nothing,
         _ => Task::Join,
     };
-    let tasks = seen.iter().map(|(node, seen)| (node.name.clone(), task(node, seen)));
+    let members = seen.iter().filter(|(node, _)| node.role != Role::Gateway);
+    let tasks = members.map(|(node, seen)| (node.name.clone(), task(node, seen)));
     Agenda { tasks: tasks.collect(), ..Agenda::default() }
 }
 
@@ -96,7 +97,7 @@ pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observat
     agenda.ca = member_plane.and_then(|(_, seen)| ca(seen)).map(str::to_owned);
     let maker = planes().next().map(|(node, _)| &node.name);
     let version = life.version();
-    for (node, seen) in seen {
+    for (node, seen) in seen.iter().filter(|(node, _)| node.role != Role::Gateway) {
         let mark = seen.done(MEMBER);
         let member = agenda.ca.as_deref().is_some_and(|known| {
             mark == Some(membership(node, known).as_str())
@@ -122,7 +123,7 @@ pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observat
     for (name, address) in members.split_whitespace().filter_map(|member| member.split_once('=')) {
         let (Ok(name), Ok(address)) = (name.parse::<NodeName>(), address.parse::<Ipv4Addr>()) else { continue };
         agenda.members.push((name.clone(), address));
-        match cluster.nodes.iter().find(|node| node.name == name) {
+        match cluster.members().find(|node| node.name == name) {
             None => agenda.leavers.push(Leaver { name, address }),
             Some(node) if node.address != address && agenda.is_member(&name) => agenda.problems.push((
                 name,

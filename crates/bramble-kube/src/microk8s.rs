@@ -168,7 +168,7 @@ impl Lifecycle for MicroK8s<'_> {
         // MicroK8s finds its own address for DNS if its range of services is the one that it knows.
         let own = self.cluster.network.services.to_string() == "10.152.183.0/24";
         let dns = if own { String::new() } else { format!("/etc/resolv.conf {dns}") };
-        let others = self.cluster.nodes.iter().filter(|other| other.name != node.name).map(|other| other.name.as_str());
+        let others = self.cluster.members().filter(|other| other.name != node.name).map(|other| other.name.as_str());
         apply.call("microk8s_init", [restored.unwrap_or_default(), &address, &dns].into_iter().chain(others));
         let title = format!("make the cluster {} (MicroK8s)", self.cluster.name);
         Ok(member(self, node, None, title, apply, self.undo()))

@@ -13,7 +13,8 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
     let mut found = Vec::new();
     let facts = &seen.facts;
     let here: Vec<&str> = facts.addresses.iter().map(|(address, _)| address.as_str()).collect();
-    if !here.contains(&node.address.to_string().as_str()) {
+    // A gateway gets its address in the rack from bramble.
+    if node.uplink.is_none() && !here.contains(&node.address.to_string().as_str()) {
         found.push(format!(
             "the machine at {} has the addresses {}: give the board the address of the cluster file, or correct the file",
             node.address,
@@ -29,6 +30,18 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
             "this is another board than {mac}: it has {}; check the cabling, or correct `mac` in the cluster file",
             known.join(", ")
         ));
+    }
+    if let Some(uplink) = &node.uplink {
+        for interface in [&uplink.interface, &uplink.inside] {
+            if !facts.macs.contains_key(interface) {
+                let known: Vec<&str> = facts.macs.keys().map(String::as_str).filter(|name| *name != "lo").collect();
+                found.push(format!(
+                    "it has no interface {interface}, only {}: correct `uplink` in the cluster file",
+                    known.join(", ")
+                ));
+            }
+        }
+        return found;
     }
     if let Some(life) = lifecycle(cluster, inputs) {
         found.extend(life.check(node, seen));

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bramble_spec::{Cluster, KubeVersion, Node, Sha256Digest, Swap};
+use bramble_spec::{Cluster, KubeVersion, Node, Role, Sha256Digest, Swap};
 use bramble_state::{Blob, BlobSource, Check, File, Observation, Resource, Unit};
 
 use crate::bundle::Bundle;
+use crate::gateway;
 use crate::lifecycle::lifecycle;
 use crate::release::Release;
 
@@ -46,7 +47,7 @@ const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
 pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
     let wish = &cluster.preparation;
     let mut all = Vec::new();
-    let life = lifecycle(cluster, inputs);
+    let life = lifecycle(cluster, inputs).filter(|_| node.role != Role::Gateway);
     let kubernetes = life.is_some();
     all.push(Resource::Hostname(node.name.to_string()));
     let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
@@ -69,6 +70,9 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         }
         packages.extend(own.install);
         hold.extend(own.hold);
+    }
+    if node.uplink.is_some() {
+        packages.extend(gateway::PACKAGES.map(str::to_owned));
     }
     packages.sort();
     packages.dedup();
@@ -107,6 +111,9 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         {
             sysctls.entry(key.to_owned()).or_insert_with(|| "1".to_owned());
         }
+    }
+    if node.uplink.is_some() {
+        sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());
     }
     // Modules come first: some settings exist only with them.
     if !modules.is_empty() {
@@ -156,6 +163,9 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     }
     for (unit, files) in readers {
         all.push(Resource::Unit(Unit::new(unit, files)));
+    }
+    if let Some(uplink) = &node.uplink {
+        all.extend(gateway::resources(cluster, node, uplink, seen));
     }
     if let Some(life) = &life {
         all.extend(life.resources(node, seen));

@@ -30,7 +30,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     });
     let mut up = String::new();
     let mut ours = String::new();
-    for other in cluster.nodes.iter().filter(|other| other.name != node.name) {
+    for other in cluster.members().filter(|other| other.name != node.name) {
         if let Some(range) = other.pods {
             up.push_str(&format!("    ip route replace {range} via {} proto {PROTOCOL}\n", other.address));
             ours.push_str(&format!("{range} "));

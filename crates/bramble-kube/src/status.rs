@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use bramble_spec::{Cluster, Distribution, Node};
+use bramble_spec::{Cluster, Distribution, Node, Role};
 use bramble_state::{Observation, Resource};
 
 use crate::lifecycle::{Lifecycle, MEMBER, lifecycle};
@@ -129,17 +129,18 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
 pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs);
+    let life = life.filter(|_| node.role != Role::Gateway);
     life.map(|life| Resource::Certificates(life.certificates(node))).into_iter().collect()
 }
 
 /// How a node that was looked at stands.
-pub fn node_conditions(cluster: &Cluster, seen: &Observation, report: Option<&NodeReport>) -> Vec<Condition> {
+pub fn node_conditions(cluster: &Cluster, node: &Node, seen: &Observation, report: Option<&NodeReport>) -> Vec<Condition> {
     let mut found = vec![condition("Reachable", State::Good, seen.facts.model.clone())];
     let facts = &seen.facts;
     if facts.reboot_required {
         found.push(condition("Rebooted", State::Note, "Debian asks for a reboot"));
     }
-    if cluster.distribution == Distribution::None {
+    if cluster.distribution == Distribution::None || node.role == Role::Gateway {
         return found;
     }
     if facts.controllers.contains("memory") {
@@ -191,8 +192,9 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
     let address = format!("https://{}:{}", cluster.network.api, life.api_port());
     let mut found = vec![condition("ApiAnswers", State::Good, address)];
     let ready = report.nodes.iter().filter(|node| node.ready.is_ok()).count();
-    let state = if ready == cluster.nodes.len() { State::Good } else { State::Bad };
-    found.push(condition("NodesReady", state, format!("{ready} of {}", cluster.nodes.len())));
+    let members = cluster.members().count();
+    let state = if ready == members { State::Good } else { State::Bad };
+    found.push(condition("NodesReady", state, format!("{ready} of {members}")));
     if report.bad_pods.is_empty() {
         found.push(condition("SystemPodsReady", State::Good, format!("{} pods", report.system_pods)));
     } else {

@@ -34,9 +34,19 @@ fn port(rack: &str, index: usize) -> String {
     format!("bl{}p{index}", tag(rack))
 }
 
-/// The first address of the subnet is the bridge: way out and name server.
-pub(crate) fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
+/// The first address of a network: way out and name server. It is the bridge's, or in a rack with a gateway that node's.
+pub(crate) fn first(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
+}
+
+/// The network that this machine is in, too.
+fn near(rack: &Rack) -> Ipv4Net {
+    rack.outside.unwrap_or(rack.subnet)
+}
+
+/// The bridge behind a rack's gateway, which this machine has no part in.
+fn inner(rack: &str) -> String {
+    format!("{}i", bridge(rack))
 }
 
 fn exists(link: &str) -> bool {
@@ -49,7 +59,15 @@ pub(crate) fn up(rack: &Rack) -> Result<(), Error> {
     if !exists(&bridge) {
         run("ip", &["link", "add", &bridge, "type", "bridge"])?;
     }
-    let address = format!("{}/{}", gateway(rack.subnet), rack.subnet.prefix_len());
+    if rack.outside.is_some() {
+        let inner = inner(&rack.name);
+        if !exists(&inner) {
+            run("ip", &["link", "add", &inner, "type", "bridge"])?;
+        }
+        run("ip", &["link", "set", &inner, "up"])?;
+    }
+    let near = near(rack);
+    let address = format!("{}/{}", first(near), near.prefix_len());
     run("ip", &["addr", "replace", &address, "dev", &bridge])?;
     run("ip", &["link", "set", &bridge, "up"])?;
     let table = table(&rack.name);
@@ -57,7 +75,7 @@ pub(crate) fn up(rack: &Rack) -> Result<(), Error> {
         "table ip {table} {{}}\ndelete table ip {table}\ntable ip {table} {{\n\
          chain nat {{ type nat hook postrouting priority srcnat; ip saddr {net} ip daddr != {net} masquerade; }}\n\
          chain forward {{ type filter hook forward priority filter; iifname \"{bridge}\" accept; oifname \"{bridge}\" accept; }}\n}}\n",
-        net = rack.subnet
+        net = near
     );
     let file = rack.dir.join("nat.nft");
     crate::host::write(&file, rules, 0o600)?;
@@ -125,24 +143,41 @@ pub(crate) fn plug(rack: &Rack, index: usize, node: &RackNode) -> Result<(), Err
     unplug(&rack.name, index, &node.name)?;
     let (ns, port, bridge) = (namespace(&rack.name, &node.name), port(&rack.name, index), bridge(&rack.name));
     run("ip", &["netns", "add", &ns])?;
-    run(
-        "ip",
-        &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "address", node.mac.as_str(), "netns", &ns],
-    )?;
-    run("ip", &["link", "set", &port, "master", &bridge, "up"])?;
-    let address = format!("{}/{}", node.address, rack.subnet.prefix_len());
-    let via = gateway(rack.subnet).to_string();
-    run("ip", &["-n", &ns, "addr", "add", &address, "dev", "eth0"])?;
     run("ip", &["-n", &ns, "link", "set", "lo", "up"])?;
-    run("ip", &["-n", &ns, "link", "set", "eth0", "up"])?;
-    run("ip", &["-n", &ns, "route", "add", "default", "via", &via])?;
+    let veth = |port: &str, bridge: &str, name: &str, mac: &[&str]| {
+        let head = ["link", "add", port, "type", "veth", "peer", "name", name];
+        run("ip", &[&head[..], mac, &["netns", &ns]].concat())?;
+        run("ip", &["link", "set", port, "master", bridge, "up"])?;
+        run("ip", &["-n", &ns, "link", "set", name, "up"])
+    };
+    let mac = ["address", node.mac.as_str()];
+    let (address, interface) = match rack.outside {
+        None => {
+            veth(&port, &bridge, "eth0", &mac)?;
+            (node.address, "eth0")
+        }
+        Some(_) => {
+            // Behind a gateway boards ask DHCP, and the gateway itself is told its address there by bramble.
+            veth(&port, &inner(&rack.name), "eth0", &mac)?;
+            let Some(reach) = rack.reach(node) else { return Ok(()) };
+            veth(&format!("{bridge}u"), &bridge, "eth1", &[])?;
+            (reach, "eth1")
+        }
+    };
+    let near = near(rack);
+    run("ip", &["-n", &ns, "addr", "add", &format!("{address}/{}", near.prefix_len()), "dev", interface])?;
+    run("ip", &["-n", &ns, "route", "add", "default", "via", &first(near).to_string()])?;
     Ok(())
 }
 
 pub(crate) fn unplug(rack: &str, index: usize, node: &str) -> Result<(), Error> {
-    let (ns, port) = (namespace(rack, node), port(rack, index));
-    if exists(&port) {
-        run("ip", &["link", "del", &port])?;
+    let ns = namespace(rack, node);
+    let mut ports = vec![port(rack, index)];
+    if index == 0 {
+        ports.push(format!("{}u", bridge(rack)));
+    }
+    for port in ports.iter().filter(|port| exists(port)) {
+        run("ip", &["link", "del", port])?;
     }
     if Path::new("/run/netns").join(&ns).exists() {
         run("ip", &["netns", "del", &ns])?;
@@ -152,9 +187,8 @@ pub(crate) fn unplug(rack: &str, index: usize, node: &str) -> Result<(), Error> 
 
 /// Removes bridge and NAT; DNS ends with the rack's processes.
 pub(crate) fn down(rack: &str) -> Result<(), Error> {
-    let bridge = bridge(rack);
-    if exists(&bridge) {
-        run("ip", &["link", "del", &bridge])?;
+    for bridge in [bridge(rack), inner(rack)].iter().filter(|bridge| exists(bridge)) {
+        run("ip", &["link", "del", bridge])?;
     }
     let table = table(rack);
     if run("nft", &["list", "tables", "ip"])?.lines().any(|line| line.ends_with(&format!(" {table}"))) {

@@ -139,7 +139,8 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     put("etc/machine-id", &format!("{id}\n"), 0o444)?;
     let resolv = root.join("etc/resolv.conf");
     fs::remove_file(&resolv).ok();
-    write(&resolv, format!("nameserver {}\n", network::gateway(rack.subnet)), 0o644)?;
+    let near = rack.outside.filter(|_| rack.reach(node).is_some()).unwrap_or(rack.subnet);
+    write(&resolv, format!("nameserver {}\n", network::first(near)), 0o644)?;
     put("boot/firmware/cmdline.txt", CMDLINE, 0o755)?;
     put("boot/firmware/config.txt", CONFIG, 0o755)?;
     put("etc/rpi-issue", "Raspberry Pi reference 2025-05-13\n", 0o644)?;
@@ -158,6 +159,12 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
         run("chroot", &[&chroot, "sh", "-c", &script])?;
     } else {
         put("etc/sudoers.d/010_pi-nopasswd", "pi ALL=(ALL) NOPASSWD: ALL\n", 0o440)?;
+    }
+    if rack.outside.is_some() && rack.reach(node).is_none() {
+        put("etc/systemd/network/10-eth0.network", "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n", 0o644)?;
+        // Where /sys can be written, it waits for udev, which a container does not have.
+        put("etc/systemd/system/systemd-networkd.service.d/rack.conf", "[Service]\nReadOnlyPaths=/sys\n", 0o644)?;
+        run("chroot", &[&chroot, "systemctl", "enable", "systemd-networkd.service"])?;
     }
     if rack.snapd {
         put("usr/bin/snap", include_str!("standin/snap.sh"), 0o755)?;

@@ -41,6 +41,8 @@ pub struct RackRequest {
     pub sudo_password: bool,
     /// Whether the nodes have snapd: a stand-in for it.
     pub snapd: bool,
+    /// Whether the first node stands between the others and this machine.
+    pub gateway: bool,
 }
 
 /// A virtual rack.
@@ -60,6 +62,9 @@ pub struct Rack {
     pub(crate) sudo_password: bool,
     #[serde(default)]
     pub(crate) snapd: bool,
+    /// The network outside of the first node, if that is a gateway: the rack's own is cut off from this machine then.
+    #[serde(default)]
+    pub outside: Option<Ipv4Net>,
     #[serde(skip)]
     pub(crate) dir: PathBuf,
 }
@@ -159,18 +164,24 @@ impl Lab {
         let others = self.list()?;
         let routes = run("ip", &["-4", "route"])?;
         let routed = |net: &Ipv4Net| routes.lines().any(|line| line.split(' ').next() == Some(&net.to_string()));
-        let subnet = match request.subnet {
-            Some(subnet) => subnet,
-            None => (0..=255u8)
-                .filter_map(|third| Ipv4Net::new(Ipv4Addr::new(10, 77, third, 0), 24).ok())
-                .find(|net| !routed(net) && others.iter().all(|rack| rack.subnet != *net))
-                .ok_or_else(|| Error::Request("all of 10.77.0.0/16 is taken by racks".into()))?,
+        let free = |second: u8| {
+            (0..=255u8)
+                .filter_map(|third| Ipv4Net::new(Ipv4Addr::new(10, second, third, 0), 24).ok())
+                .find(|net| {
+                    !routed(net) && others.iter().all(|rack| rack.subnet != *net && rack.outside != Some(*net))
+                })
+                .ok_or_else(|| Error::Request(format!("all of 10.{second}.0.0/16 is taken by racks")))
         };
+        let subnet = request.subnet.map_or_else(|| free(77), Ok)?;
+        let outside = if request.gateway { Some(free(78)?) } else { None };
         let nodes = request.nodes.iter().zip(0u8..).map(|(name, index)| {
             let base = u32::from(subnet.network());
             let tail = subnet.network().octets();
             let mac = format!("dc:a6:32:{:02x}:{:02x}:{index:02x}", tail[1], tail[2]);
-            let address = Ipv4Addr::from(base + 50 + u32::from(index));
+            let address = match outside {
+                Some(_) if index == 0 => network::first(subnet),
+                _ => Ipv4Addr::from(base + 50 + u32::from(index)),
+            };
             let mac = mac.parse().map_err(|_| Error::Request(format!("{mac} is no MAC address")))?;
             if !subnet.contains(&address) {
                 return Err(Error::Request(format!("{subnet} is too small: nodes start at its address number 50")));
@@ -189,6 +200,7 @@ impl Lab {
             host_settings,
             sudo_password: request.sudo_password,
             snapd: request.snapd,
+            outside,
             dir: self.racks().join(&request.name),
         };
         // From here on everything that will be made can be found and removed again.
@@ -291,7 +303,8 @@ impl Rack {
             let path = self.node_dir(&node.name).join("host_key.pub");
             let text = fs::read_to_string(&path).at("read", &path)?;
             let key: Vec<&str> = text.split_whitespace().take(2).collect();
-            lines.push_str(&format!("{} {}\n", node.address, key.join(" ")));
+            let host = self.reach(node).unwrap_or(node.address);
+            lines.push_str(&format!("{host} {}\n", key.join(" ")));
         }
         Ok(lines)
     }
@@ -330,10 +343,19 @@ impl Rack {
         fs::read_to_string(&public).at("read", &public)
     }
 
+    /// Where a gateway is reached from this machine.
+    pub fn reach(&self, node: &RackNode) -> Option<Ipv4Addr> {
+        let first = self.nodes.first().is_some_and(|first| first.name == node.name);
+        self.outside.filter(|_| first).map(|net| Ipv4Addr::from(u32::from(net.network()) + 2))
+    }
+
     fn wait_for_ssh(&self, node: &RackNode) -> Result<(), Error> {
+        if self.outside.is_some() && self.reach(node).is_none() {
+            return self.wait_for_sshd(node);
+        }
         use std::io::Read;
         let deadline = Instant::now() + Duration::from_secs(60);
-        let address = SocketAddr::from((node.address, 22));
+        let address = SocketAddr::from((self.reach(node).unwrap_or(node.address), 22));
         loop {
             if let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
                 stream.set_read_timeout(Some(Duration::from_secs(2))).ok();
@@ -351,6 +373,22 @@ impl Rack {
                 )));
             }
             std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// The same for a node that cannot be reached from this machine: whether sshd listens is asked in its own network.
+    fn wait_for_sshd(&self, node: &RackNode) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let namespace = network::namespace(&self.name, &node.name);
+        loop {
+            let listening = run("ip", &["netns", "exec", &namespace, "ss", "-Hltn", "sport = :22"]);
+            if listening.is_ok_and(|lines| !lines.trim().is_empty()) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Request(format!("node `{}` has no sshd after 60 s", node.name)));
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }

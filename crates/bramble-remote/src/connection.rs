@@ -1,9 +1,11 @@
 //! One SSH connection for each node, for the whole run.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use russh::Preferred;
 use russh::client::{self, AuthResult, Handle};
@@ -17,7 +19,7 @@ use crate::error::ConnectError;
 use crate::host_keys::{HostKeys, Verdict};
 
 /// A machine to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Its name or address.
     pub host: String,
@@ -51,7 +53,20 @@ pub struct Dialer {
     pub host_keys: HostKeys,
     calls: Semaphore,
     handshakes: Semaphore,
+    /// Connections to hosts that others are reached through: one for all, since sshd refuses many handshakes at once
+    /// (`MaxStartups` of sshd_config(5)).
+    jumps: tokio::sync::Mutex<HashMap<Target, Jump>>,
 }
+
+/// A machine that others are reached through.
+#[derive(Debug)]
+enum Jump {
+    Up(Weak<Connection>),
+    Down { since: Instant, reason: String },
+}
+
+/// For how long nobody tries a jump host again that did not answer: each of the nodes behind it would wait in turn.
+const JUMP_DOWN: Duration = Duration::from_secs(2);
 
 /// Machines that are called at once: waiting for the dead costs nothing, but a network's table of neighbours is finite
 /// (1024 entries by default, arp(7)).
@@ -62,7 +77,42 @@ const HANDSHAKES: usize = 64;
 impl Dialer {
     /// A dialer that trusts these keys.
     pub fn new(host_keys: HostKeys) -> Dialer {
-        Dialer { host_keys, calls: Semaphore::new(CALLS), handshakes: Semaphore::new(HANDSHAKES) }
+        Dialer {
+            host_keys,
+            calls: Semaphore::new(CALLS),
+            handshakes: Semaphore::new(HANDSHAKES),
+            jumps: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The connection that leads through `target`, made anew if there is none that lives.
+    async fn jump(self: &Arc<Self>, target: &Target, credentials: &Credentials) -> Result<Arc<Connection>, ConnectError> {
+        let mut jumps = self.jumps.lock().await;
+        match jumps.get(target) {
+            Some(Jump::Up(known)) => {
+                if let Some(known) = known.upgrade().filter(|known| !known.handle.is_closed()) {
+                    return Ok(known);
+                }
+            }
+            Some(Jump::Down { since, reason }) if since.elapsed() < JUMP_DOWN => {
+                return Err(ConnectError::Unreachable { host: target.display(), reason: reason.clone() });
+            }
+            _ => {}
+        }
+        match Box::pin(Connection::open(target, credentials, self)).await {
+            Ok(fresh) => {
+                let fresh = Arc::new(fresh);
+                jumps.insert(target.clone(), Jump::Up(Arc::downgrade(&fresh)));
+                Ok(fresh)
+            }
+            Err(error) => {
+                if let ConnectError::Unreachable { reason, .. } = &error {
+                    let (since, reason) = (Instant::now(), reason.clone());
+                    jumps.insert(target.clone(), Jump::Down { since, reason });
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -75,7 +125,13 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Connection {
     pub(crate) handle: Handle<Client>,
     /// The connection that this one travels in.
-    _jump: Option<Box<Connection>>,
+    _jump: Option<Arc<Connection>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("closed", &self.handle.is_closed()).finish()
+    }
 }
 
 pub(crate) struct Client {
@@ -107,7 +163,7 @@ impl Connection {
         dialer: &Arc<Dialer>,
     ) -> Result<Connection, ConnectError> {
         let jump = match &target.jump {
-            Some(jump) => Some(Box::new(Box::pin(Connection::open(jump, credentials, dialer)).await?)),
+            Some(jump) => Some(dialer.jump(jump, credentials).await?),
             None => None,
         };
         let host = target.display();

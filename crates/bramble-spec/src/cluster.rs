@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 use schemars::JsonSchema;
@@ -36,6 +36,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The nodes that Kubernetes runs on, in the order of the file: all but the gateway.
+    pub fn members(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role != Role::Gateway)
+    }
+
+    /// The node that gives the others their addresses and their way out, with its outside.
+    pub fn gateway(&self) -> Option<(&Node, &Uplink)> {
+        self.nodes.iter().find_map(|node| node.uplink.as_ref().map(|uplink| (node, uplink)))
+    }
+
     /// The control planes in the order of the file.
     pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.role == Role::ControlPlane)
@@ -448,6 +458,40 @@ pub struct Node {
     pub pods: Option<Ipv4Net>,
     /// What it has besides its board.
     pub fitting: Fitting,
+    /// Its outside, if it is a gateway.
+    pub uplink: Option<Uplink>,
+}
+
+impl Node {
+    /// Under which name or address bramble calls it.
+    pub fn host(&self) -> String {
+        let reach = self.uplink.as_ref().and_then(|uplink| uplink.reach.clone());
+        reach.unwrap_or_else(|| self.address.to_string())
+    }
+}
+
+/// The outside of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uplink {
+    /// The interface towards the outside.
+    pub interface: String,
+    /// The interface towards the rack.
+    pub inside: String,
+    /// Its name or address outside, if bramble works from there.
+    pub reach: Option<String>,
+    /// TCP ports of its own that are open to the outside, without sshd's.
+    pub open: Vec<u16>,
+    /// TCP ports outside that lead into the rack.
+    pub publish: Vec<Published>,
+}
+
+/// A TCP port outside that leads into the rack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// The port of the gateway's outside.
+    pub port: u16,
+    /// To whom it leads.
+    pub to: SocketAddrV4,
 }
 
 /// What a node does.

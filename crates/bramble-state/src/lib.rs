@@ -13,7 +13,7 @@ mod script;
 mod undo;
 
 pub use edit::{with_boot_config, with_tokens};
-pub use observation::{Facts, FileKind, FileSeen, Observation, ObservationError, UnitSeen};
+pub use observation::{Facts, FileKind, FileSeen, NetworkManager, Observation, ObservationError, UnitSeen};
 pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
 pub use probe::observe_script;
 pub use probe::{RPI_SWAP_FILE, RPI_SWAP_TEXT};

@@ -45,6 +45,8 @@ pub struct Facts {
     pub macs: BTreeMap<String, String>,
     /// Whether systemd-resolved runs.
     pub resolved: bool,
+    /// Who manages its interfaces.
+    pub network: NetworkManager,
     /// Whether Debian asks for a reboot.
     pub reboot_required: bool,
     /// Whether rpi-swap manages swap (Raspberry Pi OS Trixie).
@@ -57,6 +59,18 @@ pub struct Facts {
     pub cmdline_file: Option<String>,
     /// The config.txt that this board's firmware reads.
     pub config_file: Option<String>,
+}
+
+/// Who manages a node's interfaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkManager {
+    /// NetworkManager.
+    NetworkManager,
+    /// systemd-networkd.
+    Networkd,
+    /// Another one, or nobody.
+    #[default]
+    Other,
 }
 
 /// A file on a node.
@@ -349,6 +363,13 @@ impl Facts {
                 self.macs.insert(interface.to_owned(), mac.to_owned());
             }
             "resolved" => self.resolved = true,
+            "network" => {
+                self.network = match value {
+                    "NetworkManager" => NetworkManager::NetworkManager,
+                    "networkd" => NetworkManager::Networkd,
+                    _ => NetworkManager::Other,
+                }
+            }
             "reboot-required" => self.reboot_required = true,
             "rpi-swap" => self.rpi_swap = true,
             "ledger" => self.ledger = true,

@@ -296,7 +296,7 @@ async fn write_members(cluster: &Cluster, agenda: &Agenda, outcome: &Outcome) ->
     let members: Vec<_> = cluster
         .nodes
         .iter()
-        .filter(|node| good(&node.name) || agenda.lists(&node.name))
+        .filter(|node| node.role != Role::Gateway && (good(&node.name) || agenda.lists(&node.name)))
         .map(|node| (node.name.clone(), node.address))
         .collect();
     let script = bramble_kube::members_script(members.iter().map(|(name, address)| (name, *address)));

@@ -164,6 +164,8 @@ struct ConnectPlan {
     user: String,
     port: u16,
     jump: Option<Jump>,
+    /// The gateway, if it is reached from outside.
+    gateway: Option<Node>,
     dialer: Arc<Dialer>,
     spreader: Arc<Spreader>,
     lookups: Semaphore,
@@ -196,6 +198,7 @@ impl ConnectPlan {
             user: access.user.clone(),
             port: access.port,
             jump: access.jump.clone(),
+            gateway: project.cluster.gateway().filter(|(_, uplink)| uplink.reach.is_some()).map(|(node, _)| node.clone()),
             dialer: Arc::new(Dialer::new(HostKeys::open(files))),
             spreader: Arc::default(),
             lookups: Semaphore::new(LOOKUPS),
@@ -211,7 +214,15 @@ impl ConnectPlan {
     }
 
     async fn target(&self, node: &Node) -> (Target, Credentials) {
-        let address = node.address.to_string();
+        let (mut target, credentials) = self.directly(node.host()).await;
+        if let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.name != node.name) {
+            target.jump = Some(Box::new(self.directly(gateway.host()).await.0));
+        }
+        (target, credentials)
+    }
+
+    /// A machine that is reached without the rack's gateway.
+    async fn directly(&self, address: String) -> (Target, Credentials) {
         let config = self.lookup(&address).await;
         let jump = match &self.jump {
             Some(jump) => Some(Box::new(self.jump_target(jump).await)),

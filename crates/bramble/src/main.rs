@@ -5,6 +5,7 @@ mod commands;
 mod download;
 mod engine;
 mod fleet;
+mod gateway;
 mod images;
 mod leave;
 mod node;

@@ -262,7 +262,7 @@ impl Project {
     /// The architectures that the boards' systems may have, as Debian calls them.
     pub(crate) fn arches(&self) -> Vec<&'static str> {
         let mut arches: Vec<_> =
-            self.cluster.nodes.iter().flat_map(|node| crate::releases::arches(node.board.arch)).copied().collect();
+            self.cluster.members().flat_map(|node| crate::releases::arches(node.board.arch)).copied().collect();
         arches.sort_unstable();
         arches.dedup();
         arches

@@ -1,5 +1,6 @@
 //! From what was written to what it means, with everything that is wrong found in one go.
 
+mod gateway;
 mod hardware;
 mod network;
 mod preparation;
@@ -97,6 +98,7 @@ struct Places {
     addresses: Vec<Spanned<Ipv4Addr>>,
     macs: Vec<Spanned<String>>,
     control_planes: Vec<Span>,
+    gateways: Vec<Span>,
 }
 
 /// What nodes are read against.
@@ -170,6 +172,7 @@ impl Resolver<'_> {
             addresses: Vec::new(),
             macs: Vec::new(),
             control_planes: Vec::new(),
+            gateways: Vec::new(),
         };
         let nodes = document.nodes.map(|nodes| {
             let shelf =
@@ -471,6 +474,7 @@ impl Resolver<'_> {
                 Some(address)
             });
             let board = node.board.as_ref().and_then(|board| self.board(board));
+            places.gateways.extend(node.role.as_ref().filter(|r| r.value == Role::Gateway).map(|r| r.span));
             places.control_planes.extend(node.role.as_ref().filter(|r| r.value == Role::ControlPlane).map(|r| r.span));
             if let (Some(role), Some(distribution)) = (&node.role, distribution) {
                 self.role(&label, role, distribution, board.as_ref(), node.board.as_ref().map(|b| b.span));
@@ -484,6 +488,22 @@ impl Resolver<'_> {
                     );
                 }
             }
+            let uplink = match (node.uplink, node.role.as_ref().filter(|role| role.value == Role::Gateway)) {
+                (Some(uplink), Some(_)) => self.uplink(&label, uplink, network),
+                (Some(uplink), None) => {
+                    self.error(
+                        format!("{label}: only a gateway has an uplink"),
+                        uplink.span,
+                        "give it `role: gateway`, or remove `uplink`",
+                    );
+                    None
+                }
+                (None, Some(role)) => {
+                    self.missing("uplink", span, role.span, &format!("{label} needs a way out: `uplink: {{ interface: wlan0 }}`"));
+                    None
+                }
+                (None, None) => None,
+            };
             let fitting = self.fitting(&label, node.hardware, hardware, Some(&each));
             if let Some(name) = &node.name
                 && hardware.device(name.value.as_str()).is_some()
@@ -500,6 +520,7 @@ impl Resolver<'_> {
                 continue;
             };
             let ours = matches!(distribution, Some(Distribution::Kubeadm(_) | Distribution::None) | None);
+            let ours = ours && role.value != Role::Gateway;
             let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| n.pod_range(address));
             nodes.push(Node {
                 name: name.value,
@@ -511,7 +532,11 @@ impl Resolver<'_> {
                 taints,
                 pods,
                 fitting,
+                uplink,
             });
+        }
+        if let Some(network) = network {
+            self.behind_gateway(&nodes, network, section.span, &places.gateways);
         }
         nodes
     }
@@ -579,11 +604,7 @@ impl Resolver<'_> {
         at: Option<Span>,
     ) {
         match (distribution, role.value) {
-            (_, Role::Gateway) => self.error(
-                format!("{node}: there is no role `gateway` yet"),
-                role.span,
-                "use `control-plane` or `worker`",
-            ),
+            (_, Role::Gateway) => {}
             (Distribution::None, Role::ControlPlane) => self.error(
                 format!("{node}: without a distribution there is no control plane"),
                 role.span,

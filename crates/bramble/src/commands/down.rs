@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use anyhow::bail;
 use bramble_kube::{Inputs, lifecycle};
+use bramble_spec::{NodeName, Role};
 use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
+use crate::node::NodeSession;
 use crate::output::{Printer, Style};
 use crate::progress::{Event, Progress};
 use crate::project::Project;
@@ -21,6 +23,15 @@ pub(crate) struct Down {
     /// Go on although some nodes cannot be reached
     #[arg(long)]
     partial: bool,
+}
+
+async fn undo(session: NodeSession) -> (NodeName, anyhow::Result<usize>) {
+    let result = session.undo().await;
+    match &result {
+        Ok(count) => session.say(Event::Done(format!("{count} changes undone"))),
+        Err(error) => session.say(Event::Failed(error.to_string())),
+    }
+    (session.node.name, result)
 }
 
 impl Down {
@@ -57,23 +68,21 @@ impl Down {
                 // A cluster that is broken must go, too.
                 plane.ask(&bramble_kube::drain_script(cluster, &*life), |_, _| {}).await.ok();
             }
-            let mut tasks = JoinSet::new();
-            for session in sessions {
-                tasks.spawn(async move {
-                    let result = session.undo().await;
-                    match &result {
-                        Ok(count) => session.say(Event::Done(format!("{count} changes undone"))),
-                        Err(error) => session.say(Event::Failed(error.to_string())),
-                    }
-                    (session.node.name.clone(), result)
-                });
-            }
+            // The gateway goes last: the others are reached through it.
+            let (gateways, others): (Vec<_>, Vec<_>) =
+                sessions.into_iter().partition(|session| session.node.role == Role::Gateway);
             let mut undone = 0;
             let mut failed = Vec::new();
-            while let Some(task) = tasks.join_next().await {
-                match task? {
-                    (_, Ok(count)) => undone += count,
-                    (name, Err(error)) => failed.push(format!("\n  {name}: {error:#}")),
+            for sessions in [others, gateways] {
+                let mut tasks = JoinSet::new();
+                for session in sessions.into_iter().filter(|_| failed.is_empty()) {
+                    tasks.spawn(undo(session));
+                }
+                while let Some(task) = tasks.join_next().await {
+                    match task? {
+                        (_, Ok(count)) => undone += count,
+                        (name, Err(error)) => failed.push(format!("\n  {name}: {error:#}")),
+                    }
                 }
             }
             if !failed.is_empty() {

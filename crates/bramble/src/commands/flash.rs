@@ -232,7 +232,7 @@ fn batch(
     let mut ended = Vec::new();
     for (number, ((pair, identity), result)) in pairs.iter().zip(&identities).zip(results).enumerate() {
         if result.is_ok() {
-            let (host, port) = (pair.node.address.to_string(), project.cluster.access.port);
+            let (host, port) = (pair.node.host(), project.cluster.access.port);
             known.forget(&host, port)?;
             known.pin(&host, port, &identity.host_key.public)?;
         }

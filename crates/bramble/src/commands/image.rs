@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_image::{HostKey, Identity, Static, System, Wifi, board};
+use bramble_image::{HostKey, Identity, Sides, Static, System, Wifi, board};
 use bramble_remote::{HostKeys, new_host_key};
 use bramble_spec::{Catalogue, Distribution, Node, Sudo, Swap, hex};
 use bramble_state::MEMORY_CGROUP;
@@ -154,7 +154,7 @@ impl Build {
         fs::rename(&part, &self.to).with_context(|| format!("cannot write {}", self.to.display()))?;
         // Whoever boots from it can be met without asking. The board that has this address now may be there for a while.
         let known = HostKeys::open([project.known_hosts()?]);
-        known.pin(&node.address.to_string(), project.cluster.access.port, &identity.host_key.public)?;
+        known.pin(&node.host(), project.cluster.access.port, &identity.host_key.public)?;
         if printer.format == Format::Json {
             printer.json(&json!({ "node": node.name, "file": self.to, "system": system.name(), "bytes": size }));
             return Ok(Done::Good);
@@ -183,14 +183,14 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
     if kubernetes && node.board.id.starts_with("rpi") && !kernel_args.iter().any(|arg| arg == MEMORY_CGROUP) {
         kernel_args.push(MEMORY_CGROUP.to_owned());
     }
-    let address = match cluster.network.gateway {
-        Some(gateway) => Some(Static {
-            address: Ipv4Net::new(node.address, cluster.network.subnet.prefix_len())?,
-            gateway,
-            dns: cluster.network.dns.clone(),
-        }),
-        None => None,
-    };
+    let address = Ipv4Net::new(node.address, cluster.network.subnet.prefix_len())?;
+    let sides = node.uplink.as_ref().map(|uplink| Sides {
+        outside: uplink.interface.clone(),
+        inside: uplink.inside.clone(),
+        address,
+    });
+    let gateway = cluster.network.gateway.filter(|_| sides.is_none());
+    let address = gateway.map(|gateway| Static { address, gateway, dns: cluster.network.dns.clone() });
     Ok(Identity {
         name: node.name.clone(),
         user: cluster.access.user.clone(),
@@ -199,7 +199,9 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
         instance: format!("{}-{}-{}", cluster.name, node.name, hex(&random::<4>()?)),
         address,
         arch: node.board.arch,
-        wifi: wifi(project)?,
+        // Behind a gateway that is in a Wi-Fi, boards are on its Ethernet.
+        wifi: if cluster.gateway().is_none_or(|(gateway, _)| gateway.name == node.name) { wifi(project)? } else { None },
+        sides,
         swap_off: wish.swap == Swap::Off,
         mac: node.mac.clone(),
         timezone: wish.timezone.clone(),

@@ -114,6 +114,9 @@ struct LabUp {
     /// Which Kubernetes; others than kubeadm by a stand-in
     #[arg(long, value_parser = ["kubeadm", "k3s", "k0s", "microk8s"], default_value = "kubeadm", value_name = "NAME")]
     distribution: String,
+    /// A node more, between the others and this machine: the rack has no other way out, and its nodes no addresses of their own
+    #[arg(long)]
+    gateway: bool,
     /// Nodes whose sudo asks for the password `raspberry`
     #[arg(long)]
     sudo_password: bool,
@@ -250,7 +253,9 @@ impl LabUp {
     fn run(self, racks: &Racks, printer: &Printer) -> anyhow::Result<()> {
         let planes = usize::from(self.control_planes);
         let total = planes + usize::from(self.workers);
-        let nodes: Vec<String> = (1..=total).map(|n| format!("{}-{n}", self.name)).collect();
+        let gateway = self.gateway.then(|| format!("{}-gate", self.name));
+        let nodes: Vec<String> =
+            gateway.into_iter().chain((1..=total).map(|n| format!("{}-{n}", self.name))).collect();
         let (mut distribution, mut standins) = ("  none\n".to_owned(), None);
         if self.distribution != "kubeadm" {
             standins = Some(self::standins(racks, Release::Own, printer)?);
@@ -272,6 +277,7 @@ impl LabUp {
             subnet: self.subnet,
             sudo_password: self.sudo_password,
             snapd: microk8s,
+            gateway: self.gateway,
         };
         let watch = Watch::new(printer);
         let rack = racks.up(&request, &|event| watch.event(event))?;
@@ -326,10 +332,18 @@ fn cluster_file(rack: &Rack, planes: usize, distribution: &str, cni: &str, sudo_
         if sudo_password { "  sudo: password\n" } else { "" },
         rack.subnet,
     );
-    for (index, node) in rack.nodes.iter().enumerate() {
-        let role = if index < planes { "control-plane" } else { "worker" };
+    let mut planes = planes;
+    for node in &rack.nodes {
+        let (role, more) = match rack.reach(node) {
+            Some(reach) => ("gateway", format!(", uplink: {{ interface: eth1, reach: {reach} }}")),
+            None if planes > 0 => {
+                planes -= 1;
+                ("control-plane", String::new())
+            }
+            None => ("worker", String::new()),
+        };
         text.push_str(&format!(
-            "  - {{ name: {}, role: {role}, board: {board}, address: {}, mac: \"{}\" }}\n",
+            "  - {{ name: {}, role: {role}, board: {board}, address: {}, mac: \"{}\"{more} }}\n",
             node.name, node.address, node.mac
         ));
     }

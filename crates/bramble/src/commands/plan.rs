@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bramble_kube::Agenda;
+use bramble_spec::fold;
+
 use crate::commands::design;
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{Common, Done, engine, show};
+use crate::{Common, Done, engine, gateway, show};
 
 /// The exit code that says that there is something to change.
 const CHANGES: u8 = 3;
@@ -23,8 +26,16 @@ impl Plan {
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
-        let surveys = fleet.complete()?;
-        let agenda = engine::agenda(&cluster, &inputs, &surveys);
+        let behind = gateway::awaited(&fleet)
+            .then(|| fold(fleet.lost.iter().map(|(node, _)| node.name.as_str())));
+        let (surveys, agenda) = match &behind {
+            Some(_) => (gateway::alone(fleet), Agenda::default()),
+            None => {
+                let surveys = fleet.complete()?;
+                let agenda = engine::agenda(&cluster, &inputs, &surveys);
+                (surveys, agenda)
+            }
+        };
         let plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, false);
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys, &agenda);
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
@@ -40,6 +51,9 @@ impl Plan {
             printer.result(show::plans(printer, &plans));
             for (name, message) in &obstacles {
                 printer.result(format!("{} {name}: {message}", printer.style(Style::Bad, "!")));
+            }
+            if let Some(behind) = &behind {
+                printer.result(format!("The gateway comes first: {behind} may have no address before, and were not looked at."));
             }
             if changes == 0 {
                 printer.result("Nothing to change.");

@@ -39,7 +39,7 @@ impl Status {
                     if asks { Some(ask(&cluster, &session).await) } else { None }
                 });
                 session.say(Event::Looked);
-                Ok((session.node.name.clone(), seen, report))
+                Ok((session.node, seen, report))
             }
         };
         let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
@@ -47,30 +47,31 @@ impl Status {
         let mut fleet = fleet?;
         let mut silent: BTreeMap<String, String> = BTreeMap::new();
         let mut report = Err("no control plane can be reached".to_owned());
-        for (name, _, answer) in &mut fleet.nodes {
+        for (node, _, answer) in &mut fleet.nodes {
             match answer.take() {
                 Some(Ok(known)) if report.is_err() => report = Ok(known),
                 Some(Err(why)) => {
                     if report.is_err() {
                         report = Err(why.clone());
                     }
-                    silent.insert(name.to_string(), why);
+                    silent.insert(node.name.to_string(), why);
                 }
                 _ => {}
             }
         }
         let mut nodes: BTreeMap<String, Vec<Condition>> = BTreeMap::new();
-        for (name, seen, _) in fleet.nodes {
+        for (node, seen, _) in fleet.nodes {
+            let name = node.name.as_str();
             let mut conditions = match seen {
                 Ok(seen) => {
                     let known =
-                        report.as_ref().ok().and_then(|r| r.nodes.iter().find(|node| node.name == name.as_str()));
-                    bramble_kube::node_conditions(cluster, &seen, known)
+                        report.as_ref().ok().and_then(|r| r.nodes.iter().find(|known| known.name == name));
+                    bramble_kube::node_conditions(cluster, &node, &seen, known)
                 }
                 Err(error) => vec![Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") }],
             };
             // Where there is no other one the cluster's own condition says it.
-            if let (Some(why), true) = (silent.remove(name.as_str()), report.is_ok()) {
+            if let (Some(why), true) = (silent.remove(name), report.is_ok()) {
                 conditions.push(Condition { name: "ApiAnswers", state: State::Bad, reason: why });
             }
             nodes.insert(name.to_string(), conditions);

@@ -17,7 +17,7 @@ use crate::fleet::lines;
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{Common, Done, engine, leave, show};
+use crate::{Common, Done, engine, gateway, leave, show};
 use bramble_spec::{fold, group};
 
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ impl Up {
         for name in &self.replaced {
             let node = project.node(name).with_context(|| format!("--replaced {name}"))?;
             let keys = HostKeys::open([project.known_hosts()?]);
-            keys.forget(&node.address.to_string(), project.cluster.access.port)?;
+            keys.forget(&node.host(), project.cluster.access.port)?;
         }
         Course { yes: self.yes, prepare_only: self.prepare_only, restored: None }.run(&project, printer).await
     }
@@ -72,8 +72,20 @@ impl Course {
         let cluster = Arc::new(project.cluster.clone());
         let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
         let progress = Progress::new(printer, names.iter().copied());
-        let fleet = engine::survey(project, &cluster, &inputs, printer, &progress).await?;
+        let mut fleet = engine::survey(project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
+        let mut before = 0;
+        if gateway::awaited(&fleet) {
+            let behind = fold(fleet.lost.iter().map(|(node, _)| node.name.as_str()));
+            let plans = engine::node_plans(&cluster, &inputs, &fleet.nodes, &Agenda::default(), false);
+            let plans: Vec<_> = plans.into_iter().filter(|plan| plan.count() > 0).collect();
+            printer.info(format!("The gateway comes first: {behind} may have no address before."));
+            printer.info(summary(printer, &plans));
+            if !self.yes && std::io::stdin().is_terminal() && !printer.confirm("Make these changes?")? {
+                bail!("nothing was changed");
+            }
+            (fleet, before) = gateway::first(project, &cluster, &inputs, printer, fleet).await?;
+        }
         let plane_lost = fleet.lost.iter().any(|(node, _)| node.role == Role::ControlPlane);
         if plane_lost || fleet.nodes.is_empty() {
             fleet.complete()?;
@@ -104,7 +116,7 @@ impl Course {
         // What all nodes take part in can be asked when all are there.
         let gates = kubernetes && losses.0 == 0;
         if changes == 0 && quiet && (smoked || !gates) {
-            report(printer, &project.cluster, surveys.len(), 0, None, started);
+            report(printer, &project.cluster, surveys.len(), before, None, started);
             return without(&losses);
         }
         if printer.format == Format::Text && !printer.quiet {
@@ -154,7 +166,8 @@ impl Course {
         for line in &left {
             printer.info(line);
         }
-        report(printer, &project.cluster, outcome.sessions.len(), outcome.changes + leaving.len(), smoke, started);
+        let changes = before + outcome.changes + leaving.len();
+        report(printer, &project.cluster, outcome.sessions.len(), changes, smoke, started);
         without(&losses)
     }
 }

@@ -1,0 +1,229 @@
+//! The gateway: a node between two networks that gives the others their addresses and names, and lets them out.
+//!
+//! It is dnsmasq and nftables under units of our own, so that neither depends on what a package's defaults are, and nothing
+//! at boot on who is first: the firewall stands before any interface is up, and dnsmasq takes interfaces as they come.
+
+use bramble_spec::{Cluster, Node, Uplink};
+use bramble_state::{File, NetworkManager, Observation, Resource, Unit};
+
+/// The packages that it takes: of dnsmasq only the program.
+pub(crate) const PACKAGES: [&str; 2] = ["dnsmasq-base", "nftables"];
+/// The folder in which dnsmasq keeps what it gave away.
+pub(crate) const FOLDER: &str = "/var/lib/bramble-gateway";
+
+const DNSMASQ: &str = "/etc/bramble/gateway/dnsmasq.conf";
+const FIREWALL: &str = "/etc/bramble/gateway/firewall.nft";
+const ADDRESS: &str = "/etc/bramble/gateway/address";
+
+/// The folder of NetworkManager's connections; systemd-networkd's own files.
+const NETWORK_MANAGER: &str = "/etc/NetworkManager/system-connections";
+const NETWORKD: &str = "/etc/systemd/network";
+
+/// What a gateway has.
+pub(crate) fn resources(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &Observation) -> Vec<Resource> {
+    let mut all = vec![
+        Resource::OwnedFolder(FOLDER.to_owned()),
+        Resource::File(File::new(FIREWALL, firewall(cluster, uplink))),
+        unit_file("firewall", FIREWALL_UNIT),
+        unit("firewall", &[FIREWALL]),
+    ];
+    match seen.facts.network {
+        NetworkManager::NetworkManager => {
+            let path = format!("{NETWORK_MANAGER}/bramble-inside.nmconnection");
+            all.push(Resource::File(File { mode: "600".into(), ..File::new(path, keyfile(cluster, node, uplink)) }));
+        }
+        NetworkManager::Networkd => {
+            // Before what netplan makes, which begins with 10.
+            let path = format!("{NETWORKD}/05-bramble-inside.network");
+            all.push(Resource::File(File::new(path, networkd(cluster, node, uplink))));
+        }
+        NetworkManager::Other => {}
+    }
+    all.push(Resource::File(File { mode: "755".into(), ..File::new(ADDRESS, address(cluster, node, uplink)) }));
+    all.push(unit_file("address", ADDRESS_UNIT));
+    all.push(unit("address", &[ADDRESS]));
+    all.push(Resource::File(File::new(DNSMASQ, dnsmasq(cluster, node, uplink, seen))));
+    all.push(unit_file("dnsmasq", DNSMASQ_UNIT));
+    all.push(unit("dnsmasq", &[DNSMASQ]));
+    all
+}
+
+fn unit_path(name: &str) -> String {
+    format!("/etc/systemd/system/bramble-gateway-{name}.service")
+}
+
+fn unit_file(name: &str, text: &str) -> Resource {
+    Resource::File(File::new(unit_path(name), text))
+}
+
+fn unit(name: &str, reads: &[&str]) -> Resource {
+    let reads = reads.iter().map(|path| (*path).to_owned()).chain([unit_path(name)]).collect();
+    Resource::Unit(Unit::new(&format!("bramble-gateway-{name}"), reads))
+}
+
+const FIREWALL_UNIT: &str = "\
+[Unit]
+Description=Firewall and NAT of the rack
+DefaultDependencies=no
+After=local-fs.target systemd-modules-load.service
+Wants=network-pre.target
+Before=network-pre.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft -f /etc/bramble/gateway/firewall.nft
+ExecStop=-/usr/sbin/nft delete table inet bramble_gateway
+
+[Install]
+WantedBy=sysinit.target
+";
+
+const ADDRESS_UNIT: &str = "\
+[Unit]
+Description=The gateway's address in the rack
+After=network-pre.target systemd-networkd.service NetworkManager.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/etc/bramble/gateway/address up
+ExecStop=-/etc/bramble/gateway/address down
+Restart=on-failure
+RestartSec=2
+
+[Install]
+WantedBy=multi-user.target
+";
+
+const DNSMASQ_UNIT: &str = "\
+[Unit]
+Description=Addresses and names for the rack
+After=bramble-gateway-address.service network.target
+StartLimitIntervalSec=0
+
+[Service]
+StateDirectory=bramble-gateway
+ExecStartPre=/usr/sbin/dnsmasq --test --conf-file=/etc/bramble/gateway/dnsmasq.conf
+ExecStart=/usr/sbin/dnsmasq --keep-in-foreground --log-facility=- --conf-file=/etc/bramble/gateway/dnsmasq.conf
+Restart=always
+RestartSec=2
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// nft(8). From outside comes in what is named, and answers; everything else is dropped without a word.
+fn firewall(cluster: &Cluster, uplink: &Uplink) -> String {
+    let Uplink { interface, inside, reach, open, publish } = uplink;
+    let subnet = cluster.network.subnet;
+    let mut ports: Vec<u16> = open.clone();
+    if reach.is_some() {
+        ports.push(cluster.access.port);
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    let mut rules = String::new();
+    if !ports.is_empty() {
+        let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+        rules.push_str(&format!("        iifname \"{interface}\" tcp dport {{ {} }} accept\n", list.join(", ")));
+    }
+    if reach.as_ref().is_some_and(|reach| reach.ends_with(".local")) {
+        rules.push_str(&format!("        iifname \"{interface}\" udp dport 5353 accept\n"));
+    }
+    let published: String = publish
+        .iter()
+        .map(|one| format!("        iifname \"{interface}\" tcp dport {} dnat ip to {}\n", one.port, one.to))
+        .collect();
+    format!(
+        "# Written by bramble.\n\
+         table inet bramble_gateway {{}}\ndelete table inet bramble_gateway\n\
+         table inet bramble_gateway {{\n    \
+         chain input {{\n        type filter hook input priority filter; policy drop;\n        \
+         ct state established,related accept\n        ct state invalid drop\n        \
+         iifname {{ \"lo\", \"{inside}\" }} accept\n        \
+         meta l4proto {{ icmp, ipv6-icmp }} accept\n        \
+         # The answers of the router outside that gives this machine its address there.\n        \
+         udp sport 67 udp dport 68 accept\n        udp sport 547 udp dport 546 accept\n{rules}    }}\n    \
+         chain forward {{\n        type filter hook forward priority filter; policy drop;\n        \
+         ct state established,related accept\n        ct state invalid drop\n        \
+         iifname \"{inside}\" accept\n        ct status dnat accept\n    }}\n    \
+         chain prerouting {{\n        type nat hook prerouting priority dstnat; policy accept;\n{published}    }}\n    \
+         chain postrouting {{\n        type nat hook postrouting priority srcnat; policy accept;\n        \
+         oifname \"{interface}\" ip saddr {subnet} masquerade\n    }}\n}}\n"
+    )
+}
+
+/// dnsmasq(8).
+fn dnsmasq(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &Observation) -> String {
+    let network = &cluster.network;
+    let (subnet, own) = (network.subnet, node.address);
+    let mut text = format!(
+        "# Written by bramble.\ninterface={}\nexcept-interface=lo\n# Interfaces are taken as they come, also late.\nbind-dynamic\n\
+         no-hosts\ndomain-needed\nbogus-priv\ncache-size=1000\n\
+         dhcp-authoritative\ndhcp-leasefile={FOLDER}/leases\n\
+         dhcp-option=option:router,{own}\ndhcp-option=option:dns-server,{own}\n",
+        uplink.inside
+    );
+    match network.dhcp {
+        Some(range) => {
+            text.push_str(&format!("dhcp-range={},{},{},12h\n", range.first, range.last, subnet.netmask()));
+        }
+        // Only to those that are known.
+        None => text.push_str(&format!("dhcp-range={},static,{},12h\n", subnet.network(), subnet.netmask())),
+    }
+    let upstream: Vec<_> = network.dns.iter().filter(|address| **address != own).collect();
+    if !upstream.is_empty() {
+        text.push_str("no-resolv\n");
+    } else if seen.facts.resolved {
+        text.push_str("resolv-file=/run/systemd/resolve/resolv.conf\n");
+    }
+    for address in upstream {
+        text.push_str(&format!("server={address}\n"));
+    }
+    for node in &cluster.nodes {
+        text.push_str(&format!("host-record={},{}\n", node.name, node.address));
+        if let Some(mac) = node.mac.as_ref().filter(|_| node.address != own) {
+            text.push_str(&format!("dhcp-host={mac},{},{}\n", node.address, node.name));
+        }
+    }
+    text
+}
+
+fn own_address(cluster: &Cluster, node: &Node) -> String {
+    format!("{}/{}", node.address, cluster.network.subnet.prefix_len())
+}
+
+/// A connection of NetworkManager (nm-settings-keyfile(5)).
+fn keyfile(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
+    format!(
+        "# Written by bramble.\n[connection]\nid=bramble-inside\ntype=ethernet\ninterface-name={}\nautoconnect-priority=100\n\n\
+         [ipv4]\nmethod=manual\naddress1={}\nnever-default=true\n\n[ipv6]\nmethod=link-local\n",
+        uplink.inside,
+        own_address(cluster, node)
+    )
+}
+
+/// systemd.network(5).
+fn networkd(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
+    format!(
+        "# Written by bramble.\n[Match]\nName={}\n\n[Network]\nAddress={}\nConfigureWithoutCarrier=yes\n",
+        uplink.inside,
+        own_address(cluster, node)
+    )
+}
+
+/// Who manages the board's interfaces is told, and the address is there in any case.
+fn address(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
+    let (inside, own) = (&uplink.inside, own_address(cluster, node));
+    format!(
+        "#!/bin/sh\n# Written by bramble: the gateway's address in the rack.\ncase $1 in\nup)\n    \
+         if systemctl -q is-active NetworkManager && [ -e {NETWORK_MANAGER}/bramble-inside.nmconnection ]; then\n        \
+         nmcli connection reload\n        nmcli connection up bramble-inside || :\n    \
+         elif systemctl -q is-active systemd-networkd && [ -e {NETWORKD}/05-bramble-inside.network ]; then\n        \
+         networkctl reload\n    fi\n    \
+         ip link set {inside} up && ip addr replace {own} dev {inside}\n    ;;\n\
+         down)\n    ip addr del {own} dev {inside} 2>/dev/null || :\n    ;;\nesac\n"
+    )
+}
