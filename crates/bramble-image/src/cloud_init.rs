@@ -107,7 +107,11 @@ fn network_config(identity: &Identity) -> String {
             let inside = json!({
                 "match": { "name": inside }, "dhcp4": false, "addresses": [address], "optional": true,
             });
-            if outside.starts_with("wl") { json!({ "inside": inside }) } else { json!({ "board": addresses, "inside": inside }) }
+            if outside.starts_with("wl") {
+                json!({ "inside": inside })
+            } else {
+                json!({ "board": addresses, "inside": inside })
+            }
         }
     };
     format!("{network:#}\n")

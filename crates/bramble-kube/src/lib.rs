@@ -11,6 +11,7 @@ mod k3s;
 mod keepalived;
 mod kubeadm;
 mod lifecycle;
+mod manifest;
 mod members;
 mod microk8s;
 mod preflight;
@@ -24,6 +25,7 @@ pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, 
 pub use k0s::K0S;
 pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
+pub use manifest::{Platform, Reference, Run, has_large_pages, images, needs_small_pages, nodes_for, objects, title};
 pub use members::{
     Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, forget_script, give_back_script, members_script,
     objects_script, restoration, stop_script, take_off_script, updated_script,

@@ -134,7 +134,12 @@ pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
 }
 
 /// How a node that was looked at stands.
-pub fn node_conditions(cluster: &Cluster, node: &Node, seen: &Observation, report: Option<&NodeReport>) -> Vec<Condition> {
+pub fn node_conditions(
+    cluster: &Cluster,
+    node: &Node,
+    seen: &Observation,
+    report: Option<&NodeReport>,
+) -> Vec<Condition> {
     let mut found = vec![condition("Reachable", State::Good, seen.facts.model.clone())];
     let facts = &seen.facts;
     if facts.reboot_required {

@@ -167,9 +167,7 @@ impl Lab {
         let free = |second: u8| {
             (0..=255u8)
                 .filter_map(|third| Ipv4Net::new(Ipv4Addr::new(10, second, third, 0), 24).ok())
-                .find(|net| {
-                    !routed(net) && others.iter().all(|rack| rack.subnet != *net && rack.outside != Some(*net))
-                })
+                .find(|net| !routed(net) && others.iter().all(|rack| rack.subnet != *net && rack.outside != Some(*net)))
                 .ok_or_else(|| Error::Request(format!("all of 10.{second}.0.0/16 is taken by racks")))
         };
         let subnet = request.subnet.map_or_else(|| free(77), Ok)?;

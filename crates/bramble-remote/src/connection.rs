@@ -86,7 +86,11 @@ impl Dialer {
     }
 
     /// The connection that leads through `target`, made anew if there is none that lives.
-    async fn jump(self: &Arc<Self>, target: &Target, credentials: &Credentials) -> Result<Arc<Connection>, ConnectError> {
+    async fn jump(
+        self: &Arc<Self>,
+        target: &Target,
+        credentials: &Credentials,
+    ) -> Result<Arc<Connection>, ConnectError> {
         let mut jumps = self.jumps.lock().await;
         match jumps.get(target) {
             Some(Jump::Up(known)) => {

@@ -25,6 +25,8 @@ pub struct Cluster {
     pub distribution: Distribution,
     /// The system that is written onto the boards' disks.
     pub image: Option<ImageSource>,
+    /// Where the images of a registry come from instead: a URL without a `/` at its end, by the registry's host.
+    pub registries: BTreeMap<String, String>,
     /// What every node gets first.
     pub preparation: Preparation,
     /// How nodes that run pods are changed.

@@ -33,6 +33,9 @@ pub struct ClusterDocument {
     pub(crate) distribution: Option<Spanned<DistributionSection>>,
     /// The system that is written onto the boards' disks.
     pub(crate) image: Option<Spanned<ImageSection>>,
+    /// Where the images of a registry come from instead, such as `docker.io: http://10.0.0.10:5000`.
+    #[serde(default)]
+    pub(crate) registries: BTreeMap<String, Spanned<String>>,
     /// What every node gets before Kubernetes.
     #[serde(default)]
     pub(crate) prepare: PrepareSection,

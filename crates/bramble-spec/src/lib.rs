@@ -24,10 +24,9 @@ pub use catalogue::{
     parts_schema,
 };
 pub use cluster::{
-    Published, Uplink,
     Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, HeldFile, ImageSource,
-    Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Role, Setting, Sudo, Swap,
-    Taint, TaintEffect, Wifi,
+    Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Published, Role, Setting,
+    Sudo, Swap, Taint, TaintEffect, Uplink, Wifi,
 };
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};

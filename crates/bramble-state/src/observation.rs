@@ -272,14 +272,17 @@ impl Observation {
     }
 
     /// Whether this look, which asked about `asked`, is enough to show what `resources` change: every text that differs
-    /// was read, and every place of a blob was looked at.
+    /// was read, and every place of a file or a blob was looked at.
     pub fn suffices(&self, resources: &[Resource], asked: &[Resource]) -> bool {
         let same_place = |blob: &Blob, other: &Resource| matches!(other, Resource::Blob(b) if b.path == blob.path);
+        let same_file = |path: &str| asked.iter().any(|other| matches!(other, Resource::File(f) if f.path == path));
         resources.iter().all(|resource| match resource {
             Resource::Blob(blob) => asked.iter().any(|other| same_place(blob, other)),
             Resource::File(file) => {
+                if !self.files.contains_key(&file.path) {
+                    return same_file(&file.path);
+                }
                 file.secret
-                    || !self.files.contains_key(&file.path)
                     || self.texts.contains_key(&file.path)
                     || self.digests.get(&file.path) == Some(&crate::probe::sha256(file.content.as_bytes()))
             }

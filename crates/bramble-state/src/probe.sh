@@ -43,7 +43,7 @@ for f in /sys/class/net/*/address; do
 done
 [ ! -e /run/systemd/resolve/resolv.conf ] || echo 'fact resolved yes'
 if [ -d /run/NetworkManager/devices ]; then echo 'fact network NetworkManager'
-elif [ -d /run/systemd/netif/links ]; then echo 'fact network networkd'; fi
+elif [ -e /run/systemd/netif/state ]; then echo 'fact network networkd'; fi
 [ ! -e /run/systemd/container ] || echo 'fact container yes'
 [ ! -e /run/reboot-required ] || echo 'fact reboot-required yes'
 [ ! -d /etc/rpi/swap.conf.d ] && [ ! -e /usr/lib/systemd/system-generators/rpi-swap-generator ] || echo 'fact rpi-swap yes'

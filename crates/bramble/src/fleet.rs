@@ -198,7 +198,11 @@ impl ConnectPlan {
             user: access.user.clone(),
             port: access.port,
             jump: access.jump.clone(),
-            gateway: project.cluster.gateway().filter(|(_, uplink)| uplink.reach.is_some()).map(|(node, _)| node.clone()),
+            gateway: project
+                .cluster
+                .gateway()
+                .filter(|(_, uplink)| uplink.reach.is_some())
+                .map(|(node, _)| node.clone()),
             dialer: Arc::new(Dialer::new(HostKeys::open(files))),
             spreader: Arc::default(),
             lookups: Semaphore::new(LOOKUPS),

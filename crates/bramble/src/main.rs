@@ -13,6 +13,7 @@ mod output;
 mod pins;
 mod progress;
 mod project;
+mod registry;
 mod releases;
 mod show;
 mod store;
@@ -93,7 +94,7 @@ enum Command {
     BootOrder(commands::boot_order::BootOrder),
     /// Copy the system of a running board to another of its disks, from which it boots then: from a card to an SSD
     MoveRoot(commands::move_root::MoveRoot),
-    /// Images of systems for the boards' disks
+    /// Images: of systems for the boards' disks, and whether container images fit
     Image(commands::image::Image),
     /// Undo everything that bramble did on the nodes
     Down(commands::down::Down),

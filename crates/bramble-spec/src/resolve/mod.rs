@@ -6,7 +6,7 @@ mod network;
 mod preparation;
 mod releases;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -163,6 +163,7 @@ impl Resolver<'_> {
         let distribution = document.distribution.and_then(|section| self.distribution(section));
         let preparation = self.preparation(document.prepare, distribution.as_ref());
         let update = self.update(document.update);
+        let registries = self.registries(document.registries);
         let image = document.image.and_then(|section| self.image(section));
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
         let (hardware, each) = self.hardware(document.hardware);
@@ -277,6 +278,7 @@ impl Resolver<'_> {
                 network,
                 distribution,
                 image,
+                registries,
                 preparation,
                 update,
                 hardware,
@@ -364,6 +366,30 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    fn registries(&mut self, section: BTreeMap<String, Spanned<String>>) -> BTreeMap<String, String> {
+        let host =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
+        let mut found = BTreeMap::new();
+        for (registry, mirror) in section {
+            if !host(&registry) {
+                self.error(
+                    format!("`{registry}` is no registry"),
+                    mirror.span,
+                    "write its host, such as docker.io, quay.io or ghcr.io",
+                );
+            }
+            if !is_http(&mirror.value) {
+                self.error(
+                    format!("`{}` is not a URL", mirror.value),
+                    mirror.span,
+                    "it starts with https:// or http://, such as http://10.0.0.10:5000",
+                );
+            }
+            found.insert(registry, mirror.value.trim_end_matches('/').to_owned());
+        }
+        found
     }
 
     fn update(&mut self, section: UpdateSection) -> Update {
@@ -499,7 +525,12 @@ impl Resolver<'_> {
                     None
                 }
                 (None, Some(role)) => {
-                    self.missing("uplink", span, role.span, &format!("{label} needs a way out: `uplink: {{ interface: wlan0 }}`"));
+                    self.missing(
+                        "uplink",
+                        span,
+                        role.span,
+                        &format!("{label} needs a way out: `uplink: {{ interface: wlan0 }}`"),
+                    );
                     None
                 }
                 (None, None) => None,

@@ -13,13 +13,14 @@ use bramble_state::MEMORY_CGROUP;
 use ipnet::Ipv4Net;
 use serde_json::json;
 
+use crate::commands::image_check::Check;
 use crate::engine::random;
 use crate::images::{CATALOGUE, fetched, offers};
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
 use crate::{Common, Done};
 
-/// Images of systems for the boards' disks.
+/// Images of systems for the boards' disks, and container images.
 #[derive(clap::Args)]
 pub(crate) struct Image {
     #[command(subcommand)]
@@ -34,6 +35,8 @@ enum Action {
     Fetch,
     /// Make the image of a node's disk: the system of the cluster file, already knowing who it is
     Build(Build),
+    /// See whether container images run on the boards of the cluster file (exit code 1 if one does not)
+    Check(Check),
 }
 
 #[derive(clap::Args)]
@@ -70,6 +73,7 @@ impl Image {
         match self.action {
             Action::List(list) => list.run(printer),
             Action::Fetch => fetch(&Project::open(common, printer)?, printer),
+            Action::Check(check) => check.run(common, printer),
             Action::Build(build) => build.run(&Project::open(common, printer)?, printer),
         }
     }
@@ -200,7 +204,11 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
         address,
         arch: node.board.arch,
         // Behind a gateway that is in a Wi-Fi, boards are on its Ethernet.
-        wifi: if cluster.gateway().is_none_or(|(gateway, _)| gateway.name == node.name) { wifi(project)? } else { None },
+        wifi: if cluster.gateway().is_none_or(|(gateway, _)| gateway.name == node.name) {
+            wifi(project)?
+        } else {
+            None
+        },
         sides,
         swap_off: wish.swap == Swap::Off,
         mac: node.mac.clone(),

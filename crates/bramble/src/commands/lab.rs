@@ -254,8 +254,7 @@ impl LabUp {
         let planes = usize::from(self.control_planes);
         let total = planes + usize::from(self.workers);
         let gateway = self.gateway.then(|| format!("{}-gate", self.name));
-        let nodes: Vec<String> =
-            gateway.into_iter().chain((1..=total).map(|n| format!("{}-{n}", self.name))).collect();
+        let nodes: Vec<String> = gateway.into_iter().chain((1..=total).map(|n| format!("{}-{n}", self.name))).collect();
         let (mut distribution, mut standins) = ("  none\n".to_owned(), None);
         if self.distribution != "kubeadm" {
             standins = Some(self::standins(racks, Release::Own, printer)?);

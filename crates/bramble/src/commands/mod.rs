@@ -8,6 +8,7 @@ pub(crate) mod discover;
 pub(crate) mod down;
 pub(crate) mod flash;
 pub(crate) mod image;
+pub(crate) mod image_check;
 pub(crate) mod init;
 pub(crate) mod kubeconfig;
 pub(crate) mod lab;

@@ -26,8 +26,7 @@ impl Plan {
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
-        let behind = gateway::awaited(&fleet)
-            .then(|| fold(fleet.lost.iter().map(|(node, _)| node.name.as_str())));
+        let behind = gateway::awaited(&fleet).then(|| fold(fleet.lost.iter().map(|(node, _)| node.name.as_str())));
         let (surveys, agenda) = match &behind {
             Some(_) => (gateway::alone(fleet), Agenda::default()),
             None => {
@@ -53,7 +52,9 @@ impl Plan {
                 printer.result(format!("{} {name}: {message}", printer.style(Style::Bad, "!")));
             }
             if let Some(behind) = &behind {
-                printer.result(format!("The gateway comes first: {behind} may have no address before, and were not looked at."));
+                printer.result(format!(
+                    "The gateway comes first: {behind} may have no address before, and were not looked at."
+                ));
             }
             if changes == 0 {
                 printer.result("Nothing to change.");

@@ -64,8 +64,7 @@ impl Status {
             let name = node.name.as_str();
             let mut conditions = match seen {
                 Ok(seen) => {
-                    let known =
-                        report.as_ref().ok().and_then(|r| r.nodes.iter().find(|known| known.name == name));
+                    let known = report.as_ref().ok().and_then(|r| r.nodes.iter().find(|known| known.name == name));
                     bramble_kube::node_conditions(cluster, &node, &seen, known)
                 }
                 Err(error) => vec![Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") }],

@@ -1,0 +1,258 @@
+//! Kubernetes manifests: their objects, and the container images that these run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bramble_spec::{Arch, Cluster, Node};
+use serde_json::Value;
+
+/// The objects of a manifest: all documents, and those within lists.
+///
+/// # Errors
+/// What is wrong with the text, with its line.
+pub fn objects(text: &str) -> Result<Vec<Value>, String> {
+    // Upstream manifests are longer than what a configuration file may be.
+    let mut options = serde_saphyr::Options::default();
+    options.budget = None;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for document in documents {
+        flatten(document, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn flatten(value: Value, found: &mut Vec<Value>) -> Result<(), String> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    if let (true, Some(items)) = (is_list, value["items"].as_array()) {
+        return items.iter().cloned().try_for_each(|item| flatten(item, found));
+    }
+    for key in ["apiVersion", "kind"] {
+        if !value[key].is_string() {
+            return Err(format!("an object has no `{key}`: is this a Kubernetes manifest?"));
+        }
+    }
+    if !value["metadata"]["name"].is_string() {
+        return Err(format!("a {} has no `metadata.name`", value["kind"].as_str().unwrap_or_default()));
+    }
+    found.push(value);
+    Ok(())
+}
+
+/// How an object is called: `Deployment monitoring/grafana`.
+pub fn title(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+/// An image that an object runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The image as it is written.
+    pub image: String,
+    /// By whom.
+    pub object: String,
+    /// Labels that a node must have.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// The images that objects run, in their order.
+pub fn images(objects: &[Value]) -> Vec<Run> {
+    let mut found = Vec::new();
+    for object in objects {
+        pods(object, &title(object), &mut found);
+    }
+    found
+}
+
+/// Finds pod templates wherever they are: every workload has one, and custom resources carry them in places of their own.
+fn pods(value: &Value, object: &str, found: &mut Vec<Run>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| pods(item, object, found)),
+        Value::Object(fields) => {
+            let selector = fields.get("nodeSelector").and_then(Value::as_object);
+            let selector: BTreeMap<String, String> = selector
+                .into_iter()
+                .flatten()
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect();
+            for key in ["initContainers", "containers", "ephemeralContainers"] {
+                for container in fields.get(key).and_then(Value::as_array).into_iter().flatten() {
+                    if let Some(image) = container["image"].as_str() {
+                        let run =
+                            Run { image: image.to_owned(), object: object.to_owned(), selector: selector.clone() };
+                        found.push(run);
+                    }
+                }
+            }
+            fields.values().for_each(|value| pods(value, object, found));
+        }
+        _ => {}
+    }
+}
+
+/// The nodes on which a pod with this selector may come to run.
+pub fn nodes_for<'a>(cluster: &'a Cluster, selector: &BTreeMap<String, String>) -> Vec<&'a Node> {
+    let may = |node: &&Node| {
+        selector.iter().all(|(key, value)| match key.as_str() {
+            "kubernetes.io/arch" => node.board.arch.to_string() == *value,
+            "kubernetes.io/os" => value == "linux",
+            "kubernetes.io/hostname" => node.name.as_str() == value,
+            _ => node.labels.get(key) == Some(value),
+        })
+    };
+    cluster.members().filter(may).collect()
+}
+
+/// What an image was made for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Platform {
+    /// The processor, by Go's name for it.
+    pub architecture: String,
+    /// Which of them, such as `v7`; empty if nothing is said.
+    pub variant: String,
+}
+
+impl Platform {
+    /// Whether it runs on a processor: 64-bit Arm also runs what was made for 32 bits, which containerd takes if there is
+    /// nothing better (containerd/platforms, compare.go).
+    pub fn runs_on(&self, arch: Arch) -> bool {
+        match arch {
+            Arch::Amd64 => self.architecture == "amd64" && matches!(self.variant.as_str(), "" | "v1"),
+            Arch::Arm64 => matches!(self.architecture.as_str(), "arm64" | "arm"),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.architecture.as_str(), self.variant.as_str()) {
+            (architecture, "") | (architecture @ "arm64", "v8") => f.write_str(architecture),
+            (architecture, variant) => write!(f, "{architecture}/{variant}"),
+        }
+    }
+}
+
+/// Where an image is: what its name means (distribution/reference, normalize.go).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference {
+    /// The registry's host, and its port if it is named.
+    pub registry: String,
+    /// The image's place there.
+    pub repository: String,
+    /// A tag, or a digest with its algorithm.
+    pub version: String,
+}
+
+impl Reference {
+    /// Takes a name apart; `None` if it cannot be the name of an image.
+    pub fn parse(name: &str) -> Option<Reference> {
+        let (rest, digest) = match name.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (name, None),
+        };
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+            _ => (rest, None),
+        };
+        let (registry, repository) = match path.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
+            Some(_) => ("docker.io", path.to_owned()),
+            None => ("docker.io", format!("library/{path}")),
+        };
+        let plain =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:".contains(&b));
+        let repository = repository.trim_start_matches("index.docker.io/").to_owned();
+        let version = digest.or(tag).unwrap_or("latest").to_owned();
+        let lower = !repository.bytes().any(|b| b.is_ascii_uppercase());
+        (plain(registry) && plain(&repository) && plain(&version) && lower).then(|| Reference {
+            registry: registry.to_owned(),
+            repository,
+            version,
+        })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.version.contains(':') { '@' } else { ':' };
+        write!(f, "{}/{}{sign}{}", self.registry, self.repository, self.version)
+    }
+}
+
+/// Repositories whose images carry a jemalloc that was built for pages of 4 KiB: they die at once on kernels with larger
+/// ones, each with the report of it.
+const SMALL_PAGES: [(&str, &str); 3] = [
+    ("ghcr.io/postgresml/pgcat", "postgresml/pgcat#922"),
+    ("docker.io/library/influxdb", "influxdata/influxdb#26066"),
+    ("ghcr.io/sebadob/rauthy", "sebadob/rauthy#1287"),
+];
+
+/// The report that says that an image needs memory pages of 4 KiB, if there is one.
+pub fn needs_small_pages(image: &Reference) -> Option<&'static str> {
+    let name = format!("{}/{}", image.registry, image.repository);
+    SMALL_PAGES.iter().find(|(known, _)| *known == name).map(|(_, report)| *report)
+}
+
+/// Whether the kernel of a node has pages of 16 KiB: that of Raspberry Pi OS on a Raspberry Pi 5 and what is built on its
+/// processor, unless config.txt chooses the other one (raspberrypi.com/documentation, config.txt, `kernel`).
+pub fn has_large_pages(cluster: &Cluster, node: &Node) -> bool {
+    let five = ["rpi-5", "rpi-cm5"].iter().any(|start| node.board.id.starts_with(start));
+    let other = cluster.preparation.boot.config.get("kernel").is_some_and(|kernel| kernel == "kernel8.img");
+    five && !other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_what_they_mean_to_docker() {
+        let whole = |name: &str| Reference::parse(name).map(|reference| reference.to_string());
+        for (name, meant) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("grafana/grafana:12.0.0", "docker.io/grafana/grafana:12.0.0"),
+            ("quay.io/metallb/speaker:v0.15.2", "quay.io/metallb/speaker:v0.15.2"),
+            ("localhost/a", "localhost/a:latest"),
+            ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b:1"),
+            ("registry.k8s.io/pause:3.9@sha256:ab", "registry.k8s.io/pause@sha256:ab"),
+        ] {
+            assert_eq!(whole(name).as_deref(), Some(meant), "{name}");
+        }
+        for wrong in ["", "Nginx", "a b", "docker.io/", "$(IMAGE)"] {
+            assert_eq!(whole(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn images_are_found_in_all_kinds_of_workloads() {
+        let found = objects(
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: batch/v1\n  kind: CronJob\n  metadata: { name: c, namespace: n }\n  \
+             spec: { jobTemplate: { spec: { template: { spec: { nodeSelector: { kubernetes.io/arch: amd64 }, \
+             initContainers: [{ image: one }], containers: [{ image: two }] } } } } }\n---\n\
+             apiVersion: v1\nkind: ConfigMap\nmetadata: { name: image }\ndata: { image: three }\n---\n",
+        )
+        .unwrap();
+        let images: Vec<_> =
+            images(&found).into_iter().map(|run| (run.image, run.object, run.selector.len())).collect();
+        assert_eq!(images, [("one".into(), "CronJob n/c".into(), 1), ("two".into(), "CronJob n/c".into(), 1)]);
+        assert!(objects("kind: Pod\n").unwrap_err().contains("apiVersion"));
+    }
+
+    #[test]
+    fn thirty_two_bits_run_on_sixty_four_of_arm_and_not_the_other_way() {
+        let platform =
+            |architecture: &str, variant: &str| Platform { architecture: architecture.into(), variant: variant.into() };
+        assert!(platform("arm", "v7").runs_on(Arch::Arm64));
+        assert!(!platform("arm64", "v8").runs_on(Arch::Amd64));
+        assert!(!platform("amd64", "v3").runs_on(Arch::Amd64), "boards are older than that");
+    }
+}

@@ -1,0 +1,168 @@
+//! Container registries: for which processors an image was made (OCI distribution specification, "Pulling manifests").
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bramble_kube::{Platform, Reference};
+use serde_json::Value;
+
+/// The kinds of manifests that are understood, lists first.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+/// How long a registry may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// More than any manifest or configuration has.
+const LIMIT: u64 = 8 * 1024 * 1024;
+
+/// A client that only reads, as anybody may.
+pub(crate) struct Registries {
+    agent: ureq::Agent,
+    /// Where the images of a registry are asked for instead, by the registry's name.
+    mirrors: BTreeMap<String, String>,
+    /// Anonymous tokens, by registry and repository.
+    tokens: Mutex<HashMap<(String, String), String>>,
+}
+
+/// There is no such image.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no image {0}")]
+pub(crate) struct NoImage(String);
+
+impl Registries {
+    pub(crate) fn new(mirrors: BTreeMap<String, String>) -> Registries {
+        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
+        Registries { agent: agent.into(), mirrors, tokens: Mutex::default() }
+    }
+
+    /// For which processors an image was made.
+    pub(crate) fn platforms(&self, image: &Reference) -> anyhow::Result<Vec<Platform>> {
+        let manifest = self.get(image, &format!("manifests/{}", image.version))?;
+        let mut found: Vec<Platform> = match manifest["manifests"].as_array() {
+            Some(list) => list.iter().filter_map(|entry| platform(&entry["platform"])).collect(),
+            None => {
+                let config = manifest["config"]["digest"].as_str();
+                let config = config.ok_or_else(|| anyhow!("{image} has a manifest of an unknown kind"))?;
+                platform(&self.get(image, &format!("blobs/{config}"))?).into_iter().collect()
+            }
+        };
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            bail!("{image} does not say for which processors it was made");
+        }
+        Ok(found)
+    }
+
+    /// A registry's address; plain HTTP is only spoken to this machine, or where a mirror says so.
+    fn base(&self, registry: &str) -> String {
+        if let Some(mirror) = self.mirrors.get(registry) {
+            return mirror.trim_end_matches('/').to_owned();
+        }
+        let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+        match registry {
+            // Its own name leads to its front page.
+            "docker.io" => "https://registry-1.docker.io".to_owned(),
+            _ if host == "localhost" || host.starts_with("127.") => format!("http://{registry}"),
+            _ => format!("https://{registry}"),
+        }
+    }
+
+    fn get(&self, image: &Reference, what: &str) -> anyhow::Result<Value> {
+        let url = format!("{}/v2/{}/{what}", self.base(&image.registry), image.repository);
+        let key = (image.registry.clone(), image.repository.clone());
+        let mut token = self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?.get(&key).cloned();
+        for _ in 0..2 {
+            let mut request = self.agent.get(&url).header("Accept", ACCEPT);
+            if let Some(token) = &token {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            let mut response = request.call().with_context(|| format!("cannot ask for {image} at {url}"))?;
+            let challenge = response.headers().get("www-authenticate").and_then(|value| value.to_str().ok());
+            match (response.status().as_u16(), challenge) {
+                (200, _) => {
+                    let text = response.body_mut().with_config().limit(LIMIT).read_to_string();
+                    let text = text.with_context(|| format!("cannot read {url}"))?;
+                    return serde_json::from_str(&text).with_context(|| format!("{url} gives no JSON"));
+                }
+                (401, Some(challenge)) if token.is_none() => {
+                    let fresh = self.token(challenge, image)?;
+                    self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?.insert(key.clone(), fresh.clone());
+                    token = Some(fresh);
+                }
+                // Some registries do not tell strangers whether a private image is there.
+                (401 | 403, _) => bail!("{image} is not for everybody, or is not there: {url} wants a password"),
+                (404, _) => return Err(NoImage(image.to_string()).into()),
+                (429, _) => {
+                    bail!("{} answers that it was asked too often; try again later, or name a mirror", image.registry)
+                }
+                (status, _) => bail!("{url} answers {status}"),
+            }
+        }
+        bail!("{image}: the token that its registry gave is not accepted")
+    }
+
+    /// A token for nobody in particular (distribution.github.io, "Token Authentication Specification").
+    fn token(&self, challenge: &str, image: &Reference) -> anyhow::Result<String> {
+        let fields = fields(
+            challenge
+                .strip_prefix("Bearer ")
+                .ok_or_else(|| anyhow!("{image}: {} asks for a password", image.registry))?,
+        );
+        let realm = fields.get("realm").ok_or_else(|| anyhow!("{image}: its registry names no place for tokens"))?;
+        let mut request = self.agent.get(*realm);
+        for name in ["service", "scope"] {
+            if let Some(value) = fields.get(name) {
+                request = request.query(name, value);
+            }
+        }
+        let mut response = request.call().with_context(|| format!("cannot get a token at {realm}"))?;
+        if response.status().as_u16() != 200 {
+            bail!("{image} is not for everybody: {realm} answers {}", response.status());
+        }
+        let answer: Value = serde_json::from_str(&response.body_mut().with_config().limit(LIMIT).read_to_string()?)?;
+        let token = answer["token"].as_str().or(answer["access_token"].as_str());
+        token.map(str::to_owned).ok_or_else(|| anyhow!("{realm} gives no token"))
+    }
+}
+
+/// `key="value"` pairs with commas between them.
+fn fields(text: &str) -> HashMap<&str, &str> {
+    let mut found = HashMap::new();
+    let mut rest = text;
+    while let Some((key, after)) = rest.split_once("=\"") {
+        let Some((value, next)) = after.split_once('"') else { break };
+        found.insert(key.trim_matches([',', ' ']), value);
+        rest = next;
+    }
+    found
+}
+
+fn platform(value: &Value) -> Option<Platform> {
+    let architecture = value["architecture"].as_str().filter(|architecture| *architecture != "unknown")?;
+    if value["os"].as_str().is_some_and(|os| os != "linux") {
+        return None;
+    }
+    let variant = value["variant"].as_str().unwrap_or_default();
+    Some(Platform { architecture: architecture.to_owned(), variant: variant.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_taken_apart() {
+        let text = r#"realm="https://auth.example/token",service="reg", scope="repository:a/b:pull,push""#;
+        let found = fields(text);
+        assert_eq!(found["realm"], "https://auth.example/token");
+        assert_eq!(found["scope"], "repository:a/b:pull,push");
+    }
+
+    #[test]
+    fn attestations_and_other_systems_are_no_platforms() {
+        assert_eq!(platform(&serde_json::json!({ "architecture": "unknown", "os": "unknown" })), None);
+        assert_eq!(platform(&serde_json::json!({ "architecture": "amd64", "os": "windows" })), None);
+    }
+}
