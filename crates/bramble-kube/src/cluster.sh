@@ -28,7 +28,7 @@ leave_old() {
 }
 
 # The marks of a membership that is over.
-forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members"; }
+forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons"; }
 
 # Moves the pods off a node. Evictions honour disruption budgets; whom the user cordoned stays cordoned later.
 take_off() { # node seconds

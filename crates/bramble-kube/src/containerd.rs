@@ -3,6 +3,17 @@
 use bramble_state::Observation;
 
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
+/// Where it looks for what is said of registries.
+pub(crate) const REGISTRIES: &str = "/etc/containerd/certs.d";
+
+/// Where the images of a registry come from (containerd, docs/hosts.md); the registry itself is asked if the mirror has
+/// nothing.
+pub(crate) fn hosts(registry: &str, mirror: &str) -> String {
+    let server = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+    format!(
+        "# Written by bramble.\nserver = \"https://{server}\"\n\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+    )
+}
 
 /// The version that is installed, major and minor, or else the one that the node's release would install (Debian 12 has
 /// 1.6, Debian 13 and Ubuntu up to 24.04 have 1.7).
@@ -23,7 +34,14 @@ pub(crate) fn version(seen: &Observation) -> (u32, u32) {
 }
 
 /// Keys and places: containerd's docs/cri/config.md, for versions 1.7 and 2.x.
-pub(crate) fn config(major: u32, pause: &str, systemd_cgroup: bool, cni_bin: &str, in_container: bool) -> String {
+pub(crate) fn config(
+    major: u32,
+    pause: &str,
+    systemd_cgroup: bool,
+    cni_bin: &str,
+    in_container: bool,
+    registries: bool,
+) -> String {
     let (format, cri, images) = match major {
         0 | 1 => (2, "io.containerd.grpc.v1.cri", None),
         _ => (3, "io.containerd.cri.v1.runtime", Some("io.containerd.cri.v1.images")),
@@ -31,6 +49,10 @@ pub(crate) fn config(major: u32, pause: &str, systemd_cgroup: bool, cni_bin: &st
     let mut text = format!("# Written by bramble.\nversion = {format}\n\n");
     if let Some(images) = images {
         text.push_str(&format!("[plugins.'{images}'.pinned_images]\n  sandbox = \"{pause}\"\n\n"));
+    }
+    if registries {
+        let owner = images.unwrap_or(cri);
+        text.push_str(&format!("[plugins.'{owner}'.registry]\n  config_path = \"{REGISTRIES}\"\n\n"));
     }
     text.push_str(&format!("[plugins.'{cri}']\n"));
     if images.is_none() {

@@ -3,6 +3,8 @@
 use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting};
 use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
 
+use serde_json::json;
+
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, Packages, member};
 use crate::prepare::Inputs;
@@ -99,8 +101,14 @@ impl Lifecycle for K3s<'_> {
         let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
         all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
         let mut reads = vec![CONFIG.to_owned()];
-        if let Some(text) = &self.inputs.registries {
-            all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text.clone()) }));
+        // docs.k3s.io, "Private Registry Configuration". JSON is YAML.
+        let mirrors = (!self.cluster.registries.is_empty()).then(|| {
+            let of = |(registry, mirror): (&String, &String)| (registry.clone(), json!({ "endpoint": [mirror] }));
+            let mirrors: serde_json::Map<_, _> = self.cluster.registries.iter().map(of).collect();
+            format!("{:#}\n", json!({ "mirrors": mirrors }))
+        });
+        if let Some(text) = self.inputs.registries.clone().or(mirrors) {
+            all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text) }));
             reads.push(REGISTRIES.into());
         }
         if node.role == Role::ControlPlane {

@@ -2,6 +2,7 @@
 //!
 //! This crate decides: resources, steps, scripts, checks. How they reach a node is not known here.
 
+mod addons;
 mod bundle;
 mod containerd;
 mod gates;
@@ -20,6 +21,7 @@ mod release;
 mod routed;
 mod status;
 
+pub use addons::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
 pub use k0s::K0S;

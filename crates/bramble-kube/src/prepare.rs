@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bramble_spec::{Cluster, KubeVersion, Node, Role, Sha256Digest, Swap};
+use bramble_spec::{AddonKind, Cluster, KubeVersion, Node, Role, Sha256Digest, Swap};
 use bramble_state::{Blob, BlobSource, Check, File, Observation, Resource, Unit};
 
+use crate::addons::{self, Rendered};
 use crate::bundle::Bundle;
 use crate::gateway;
 use crate::lifecycle::lifecycle;
@@ -26,6 +27,8 @@ pub struct Inputs {
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.
     pub cni_manifest: Option<String>,
+    /// The add-ons of the cluster file.
+    pub addons: Vec<Rendered>,
     /// The files of `prepare.uploads`, by what the cluster file calls them.
     pub uploads: BTreeMap<String, LocalFile>,
 }
@@ -71,6 +74,11 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         packages.extend(own.install);
         hold.extend(own.hold);
     }
+    let needs = cluster.addons.iter().map(|addon| (addon, addon.needs()));
+    // The gateway is only watched.
+    let needs = needs.filter(|(addon, _)| kubernetes || matches!(addon.kind, AddonKind::Monitoring(_)));
+    let needs: Vec<_> = needs.map(|(_, needs)| needs).collect();
+    packages.extend(needs.iter().flat_map(|needs| needs.packages).map(|name| (*name).to_owned()));
     if node.uplink.is_some() {
         packages.extend(gateway::PACKAGES.map(str::to_owned));
     }
@@ -99,6 +107,11 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         all.push(Resource::SwapOff);
     }
     let mut modules = wish.modules.clone();
+    for module in needs.iter().flat_map(|needs| needs.modules) {
+        if !modules.iter().any(|known| known == module) {
+            modules.push((*module).to_owned());
+        }
+    }
     let mut sysctls: BTreeMap<String, String> = wish.sysctls.clone();
     if kubernetes {
         // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
@@ -167,6 +180,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if let Some(uplink) = &node.uplink {
         all.extend(gateway::resources(cluster, node, uplink, seen));
     }
+    all.extend(addons::node_resources(cluster, node, life.as_deref()));
     if let Some(life) = &life {
         all.extend(life.resources(node, seen));
     }

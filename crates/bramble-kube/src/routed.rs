@@ -1,6 +1,8 @@
 //! The CNI `routed`: all nodes share one Ethernet, so a route for each node's range of pods is all it takes. No
 //! overlay, no daemon, nothing to download.
 
+use std::net::Ipv4Addr;
+
 use bramble_spec::{Cluster, Node};
 use bramble_state::{File, Resource, Unit};
 use serde_json::json;
@@ -36,7 +38,12 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
             ours.push_str(&format!("{range} "));
         }
     }
-    // Pods keep their own addresses among themselves and towards the nodes; only what leaves the network is masked.
+    // Pods keep their own addresses among themselves and towards the nodes. Nobody else, in the same network or not, knows
+    // the way back to them.
+    let mut members: Vec<Ipv4Addr> = cluster.members().map(|node| node.address).chain([cluster.network.api]).collect();
+    members.sort_unstable();
+    members.dedup();
+    let members = members.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
     let script = format!(
         "#!/bin/sh\n# Written by bramble: the way to the pods of the other nodes.\nset -e\ncase $1 in\nup)\n{up}    \
          # A node that has left leaves its route.\n    \
@@ -45,10 +52,9 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
          nft -f - <<'RULES'\n\
          table ip bramble_routed {{}}\ndelete table ip bramble_routed\ntable ip bramble_routed {{\n    \
          chain postrouting {{\n        type nat hook postrouting priority srcnat; policy accept;\n        \
-         ip saddr {pods} ip daddr != {{ {cluster_pods}, {subnet} }} masquerade\n    }}\n}}\nRULES\n    ;;\ndown)\n    ip route flush proto {PROTOCOL}\n    \
+         ip saddr {pods} ip daddr != {{ {cluster_pods}, {members} }} masquerade\n    }}\n}}\nRULES\n    ;;\ndown)\n    ip route flush proto {PROTOCOL}\n    \
          nft delete table ip bramble_routed 2>/dev/null || :\n    ;;\nesac\n",
         cluster_pods = cluster.network.pods,
-        subnet = cluster.network.subnet,
     );
     let unit = format!(
         "[Unit]\nDescription=Routes to the pods of the other nodes\nWants=network-online.target\nAfter=network-online.target\n\n\

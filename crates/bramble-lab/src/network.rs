@@ -71,9 +71,10 @@ pub(crate) fn up(rack: &Rack) -> Result<(), Error> {
     run("ip", &["addr", "replace", &address, "dev", &bridge])?;
     run("ip", &["link", "set", &bridge, "up"])?;
     let table = table(&rack.name);
+    // With br_netfilter, rules also meet what only crosses a bridge.
     let rules = format!(
         "table ip {table} {{}}\ndelete table ip {table}\ntable ip {table} {{\n\
-         chain nat {{ type nat hook postrouting priority srcnat; ip saddr {net} ip daddr != {net} masquerade; }}\n\
+         chain nat {{ type nat hook postrouting priority srcnat; oifname != \"{bridge}*\" ip saddr {net} ip daddr != {net} masquerade; }}\n\
          chain forward {{ type filter hook forward priority filter; iifname \"{bridge}\" accept; oifname \"{bridge}\" accept; }}\n}}\n",
         net = near
     );

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::addon::Addon;
 use crate::catalogue::Board;
 use crate::hardware::{AddressRange, Fitting, Hardware};
 use crate::names::{ClusterName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest};
@@ -27,6 +28,8 @@ pub struct Cluster {
     pub image: Option<ImageSource>,
     /// Where the images of a registry come from instead: a URL without a `/` at its end, by the registry's host.
     pub registries: BTreeMap<String, String>,
+    /// What it has besides Kubernetes.
+    pub addons: Vec<Addon>,
     /// What every node gets first.
     pub preparation: Preparation,
     /// How nodes that run pods are changed.

@@ -4,6 +4,7 @@
 //! then resolved into a [`Cluster`] (what it means: every default filled in, every board looked up, every rule
 //! checked). Nothing behind [`load`] can meet an invalid cluster.
 
+mod addon;
 mod catalogue;
 mod cluster;
 mod de;
@@ -18,6 +19,7 @@ mod resolve;
 mod shell;
 mod yaml;
 
+pub use addon::{Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
 pub use catalogue::{
     Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Connector, DiskKind, Family, Fan, From as Sources, Hat,
     Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,

@@ -1,5 +1,6 @@
 //! `bramble`: from a pile of boards to a running Kubernetes cluster.
 
+mod addons;
 mod archive;
 mod commands;
 mod download;

@@ -162,6 +162,9 @@ impl Project {
             let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
             inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
         }
+        if !self.cluster.addons.is_empty() {
+            inputs.addons = crate::addons::render(self, &mut self.pins()?, printer)?;
+        }
         if let (Some(releases), Some(wanted)) = (self.releases()?, self.wanted()) {
             let mut pins = self.pins()?;
             let arches = self.arches();

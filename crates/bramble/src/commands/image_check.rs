@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
-use crate::registry::Registries;
+use crate::registry::{NoImage, Registries};
 use crate::{Common, Done};
 
 #[derive(clap::Args)]
@@ -25,12 +25,21 @@ pub(crate) struct Check {
 pub(crate) struct Verdict {
     pub(crate) image: String,
     pub(crate) platforms: Vec<Platform>,
+    /// Whether there is none.
+    pub(crate) absent: bool,
     /// Which objects run it.
     pub(crate) objects: Vec<String>,
     /// Why it cannot run, with the way out.
     pub(crate) bad: Vec<String>,
     /// What one should know.
     pub(crate) notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether it is certain that it cannot run: there is none, or it was made for other processors.
+    pub(crate) fn is_misfit(&self) -> bool {
+        !self.bad.is_empty() && (!self.platforms.is_empty() || self.absent)
+    }
 }
 
 impl Check {
@@ -102,13 +111,17 @@ pub(crate) fn check(cluster: &Cluster, runs: &[Run], registries: &Registries) ->
         let mut verdict = Verdict {
             image: name.to_owned(),
             platforms: Vec::new(),
+            absent: false,
             objects: objects.into_iter().collect(),
             bad: Vec::new(),
             notes: Vec::new(),
         };
         match platforms {
             Ok(platforms) => verdict.platforms = platforms,
-            Err(error) => verdict.bad.push(format!("{error:#}")),
+            Err(error) => {
+                verdict.absent = error.is::<NoImage>();
+                verdict.bad.push(format!("{error:#}"));
+            }
         }
         judge(cluster, &runs, &mut verdict);
         verdicts.push(verdict);

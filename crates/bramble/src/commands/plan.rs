@@ -9,7 +9,7 @@ use crate::commands::design;
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{Common, Done, engine, gateway, show};
+use crate::{Common, Done, addons, engine, gateway, show};
 
 /// The exit code that says that there is something to change.
 const CHANGES: u8 = 3;
@@ -35,7 +35,10 @@ impl Plan {
                 (surveys, agenda)
             }
         };
-        let plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, false);
+        let mut plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, false);
+        if behind.is_none() {
+            show::add_addons(&mut plans, &cluster, &addons::plan(&inputs, &surveys, &agenda, false));
+        }
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys, &agenda);
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         if printer.format == Format::Json {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bramble_kube::{Agenda, Inputs, lifecycle, smoke_mark};
+use bramble_kube::{AddonPlan, Agenda, Inputs, lifecycle, smoke_mark};
 use bramble_remote::HostKeys;
 use bramble_spec::{Cluster, Distribution, Role};
 use bramble_state::Upload;
@@ -17,7 +17,7 @@ use crate::fleet::lines;
 use crate::output::{Format, Printer, Style};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{Common, Done, engine, gateway, leave, show};
+use crate::{Common, Done, addons, engine, gateway, leave, show};
 use bramble_spec::{fold, group};
 
 #[derive(clap::Args)]
@@ -105,12 +105,18 @@ impl Course {
             bail!("nothing was changed, because of:{list}");
         }
         let agenda = if self.prepare_only { Agenda::default() } else { agenda };
-        let plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, self.restored.is_some());
+        let mut plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, self.restored.is_some());
+        let node_changes: usize = plans.iter().map(show::NodePlan::count).sum();
+        let kubernetes = cluster.distribution != Distribution::None && !self.prepare_only;
+        let addons = match kubernetes {
+            true => addons::plan(&inputs, &surveys, &agenda, self.restored.is_some()),
+            false => AddonPlan::default(),
+        };
+        show::add_addons(&mut plans, &cluster, &addons);
         let smoked = surveys
             .iter()
             .find(|survey| survey.session.node.role == Role::ControlPlane)
             .is_some_and(|survey| survey.seen.done("smoke") == Some(smoke_mark(&cluster).as_str()));
-        let kubernetes = cluster.distribution != Distribution::None && !self.prepare_only;
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         let quiet = surveys.iter().all(|survey| survey.plan.is_empty());
         // What all nodes take part in can be asked when all are there.
@@ -130,6 +136,7 @@ impl Course {
         if !self.yes && !std::io::stdin().is_terminal() && !leaving.is_empty() {
             bail!("this takes {} out of the cluster: say --yes if that is meant", leaving.join(", "));
         }
+        addons::refuse_misfits(&cluster, &inputs, &addons, printer)?;
         bring_releases(project, &inputs, &surveys, printer)?;
         let progress = Progress::new(printer, names.iter().chain(&leaving).copied());
         for survey in &mut surveys {
@@ -156,9 +163,14 @@ impl Course {
             );
         }
         let smoke = if gates {
-            let smoke = engine::gates(&cluster, &inputs, &outcome.sessions, !smoked || changes > 0).await;
+            let result = async {
+                let smoke = engine::gates(&cluster, &inputs, &outcome.sessions, !smoked || node_changes > 0).await?;
+                addons::carry_out(project, &inputs, &addons, &outcome.sessions).await?;
+                anyhow::Ok(smoke)
+            };
+            let result = result.await;
             progress.end();
-            smoke?
+            result?
         } else {
             progress.end();
             None
@@ -166,7 +178,7 @@ impl Course {
         for line in &left {
             printer.info(line);
         }
-        let changes = before + outcome.changes + leaving.len();
+        let changes = before + outcome.changes + leaving.len() + addons.steps().len();
         report(printer, &project.cluster, outcome.sessions.len(), changes, smoke, started);
         without(&losses)
     }

@@ -1,0 +1,89 @@
+# Add-ons: shared by the scripts that bring and remove them. `kubectl_admin` is there.
+
+manage() { kubectl_admin apply --server-side --force-conflicts --field-manager=bramble "$@"; }
+
+# The books of an add-on: a line for each object, with the stage in which it is made and what names it.
+books() { # name
+    kubectl_admin -n kube-system get configmap "bramble-addon-$1" -o 'jsonpath={.data.objects}' 2>/dev/null || :
+}
+
+keep_books() { # name file
+    kubectl_admin -n kube-system create configmap "bramble-addon-$1" --from-file="objects=$2" --dry-run=client -o json |
+        manage -f - >/dev/null
+}
+
+delete_listed() { # file
+    for s in 3 2 1; do
+        awk -F'\t' -v s="$s" '$1 == s { l[++n] = $2 } END { for (; n > 0; n--) print l[n] "\n---" }' "$1" >"$D/objects"
+        [ -s "$D/objects" ] || continue
+        # A kind that is gone has no objects either.
+        kubectl_admin delete --ignore-not-found --timeout=180s -f "$D/objects" >"$D/said" 2>&1 || {
+            grep -v 'no matches for kind\|deleted' "$D/said" >"$D/left" || :
+            [ ! -s "$D/left" ] || { cat "$D/left"; return 1; }
+        }
+    done
+}
+
+# Waits for the workloads of an add-on; says of those that do not come what their pods say.
+wait_ready() { # name
+    kubectl_admin get deployments,daemonsets,statefulsets -A -l "bramble/addon=$1" \
+        -o 'jsonpath={range .items[*]}{.metadata.namespace} {.kind}/{.metadata.name}{"\n"}{end}' >"$D/work"
+    while read -r space what; do
+        kubectl_admin -n "$space" rollout status "$what" --timeout=300s >"$D/said" 2>&1 </dev/null || {
+            echo "$what does not get ready within 300 s:"
+            kubectl_admin -n "$space" get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {range .status.containerStatuses[*]}{.state.waiting.reason} {.state.waiting.message}{end}{"\n"}{end}' </dev/null |
+                grep -v ' Running *$\| Succeeded *$' | head -n 10
+            return 1
+        }
+    done <"$D/work"
+}
+
+addon_begin() {
+    D=/run/bramble/addon
+    rm -rf "$D"
+    mkdir -p "$D"
+}
+
+addon_apply() { # name lines
+    addon_begin
+    books "$1" >"$D/old"
+    cut -f1,2 "$2" >"$D/new"
+    # All that is there or may be made, so that nothing is forgotten if this is cut off.
+    { cat "$D/new"; grep -vxFf "$D/new" "$D/old" || :; } >"$D/all"
+    keep_books "$1" "$D/all"
+    for s in 1 2 3; do
+        awk -F'\t' -v s="$s" '$1 == s { print $3 "\n---" }' "$2" >"$D/objects"
+        [ -s "$D/objects" ] || continue
+        [ "$s" != 3 ] || wait_ready "$1"
+        n=0
+        # Webhooks answer some time after their pods are ready.
+        until manage -f "$D/objects" >"$D/said" 2>&1; do
+            if [ "$s" != 3 ] || [ "$n" -ge 60 ]; then tail -n 12 "$D/said"; return 1; fi
+            sleep 2; n=$((n + 1))
+        done
+        if [ "$s" = 1 ] && grep -q '"kind":"CustomResourceDefinition"' "$D/objects"; then
+            kubectl_admin wait --for=condition=Established --timeout=60s crd -l "bramble/addon=$1" >/dev/null
+        fi
+    done
+    grep -vxFf "$D/new" "$D/old" >"$D/gone" || :
+    [ ! -s "$D/gone" ] || delete_listed "$D/gone"
+    keep_books "$1" "$D/new"
+    wait_ready "$1"
+    rm -rf "$D" "$2"
+}
+
+addon_remove() { # name
+    addon_begin
+    books "$1" >"$D/old"
+    delete_listed "$D/old"
+    kubectl_admin -n kube-system delete configmap "bramble-addon-$1" --ignore-not-found >/dev/null
+    rm -rf "$D"
+}
+
+addon_enable() { # name what
+    microk8s enable "$2" </dev/null
+}
+
+addon_disable() { # name what
+    microk8s disable "$2" </dev/null
+}

@@ -1,0 +1,353 @@
+//! Monitoring: node exporter on the boards, and in the cluster a Prometheus that is small enough for one of them.
+
+use bramble_spec::{AddonKind, Cluster, Monitoring, Node, hex};
+use bramble_state::{File, Resource, Unit};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::lifecycle::Lifecycle;
+
+const SPACE: &str = "monitoring";
+const DEFAULTS: &str = "/etc/default/prometheus-node-exporter";
+const SCRIPT: &str = "/etc/bramble/metrics";
+const SERVICE: &str = "/etc/systemd/system/bramble-metrics.service";
+const TIMER: &str = "/etc/systemd/system/bramble-metrics.timer";
+/// Where node exporter answers.
+const PORT: u16 = 9100;
+/// What is asked of a board every half minute costs its card nothing.
+const INTERVAL: &str = "30s";
+
+/// What every node has when the cluster is monitored, the gateway too.
+pub(crate) fn node_resources(cluster: &Cluster, node: &Node, life: Option<&dyn Lifecycle>) -> Vec<Resource> {
+    if !cluster.addons.iter().any(|addon| matches!(addon.kind, AddonKind::Monitoring(_))) {
+        return Vec::new();
+    }
+    let certificates = life.map(|life| life.certificates(node).files.join(" ")).unwrap_or_default();
+    let script = include_str!("metrics.sh").replacen(
+        "export LC_ALL",
+        &format!("certificates='{certificates}'\nexport LC_ALL"),
+        1,
+    );
+    // Only within the rack: what it tells is nobody else's business.
+    let defaults = format!("# Written by bramble.\nARGS=\"--web.listen-address={}:{PORT}\"\n", node.address);
+    let service = format!(
+        "[Unit]\nDescription=What node exporter does not know of a board\n\n[Service]\nType=oneshot\nNice=10\nExecStart=/bin/sh {SCRIPT}\n"
+    );
+    let timer = "[Unit]\nDescription=What node exporter does not know of a board\n\n[Timer]\nOnActiveSec=1\n\
+                 OnUnitActiveSec=30\nAccuracySec=1\n\n[Install]\nWantedBy=timers.target\n";
+    vec![
+        Resource::File(File::new(DEFAULTS, defaults)),
+        Resource::Unit(Unit::new("prometheus-node-exporter", vec![DEFAULTS.into()])),
+        Resource::File(File::new(SCRIPT, script)),
+        Resource::File(File::new(SERVICE, service)),
+        Resource::File(File::new(TIMER, timer)),
+        Resource::Unit(Unit::new("bramble-metrics.timer", vec![TIMER.into()])),
+    ]
+}
+
+pub(super) fn objects(cluster: &Cluster, config: &Monitoring) -> Vec<Value> {
+    let mut all = vec![
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": SPACE } }),
+        map(
+            "prometheus",
+            json!({
+                "prometheus.yml": format!("{:#}\n", prometheus(cluster, config)), "rules.yml": format!("{:#}\n", rules()),
+            }),
+        ),
+    ];
+    let labels = json!({ "app": "prometheus" });
+    let storage = json!({ "requests": { "storage": format!("{}Gi", config.size + 1) } });
+    let data = match &config.class {
+        Some(class) => {
+            all.push(json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "prometheus", "namespace": SPACE },
+                "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": storage },
+            }));
+            json!({ "name": "data", "persistentVolumeClaim": { "claimName": "prometheus" } })
+        }
+        None => json!({ "name": "data", "emptyDir": { "sizeLimit": format!("{}Gi", config.size + 1) } }),
+    };
+    all.push(service("prometheus", 9090));
+    all.push(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "prometheus", "namespace": SPACE },
+        "spec": {
+            "replicas": 1, "strategy": { "type": "Recreate" }, "selector": { "matchLabels": labels },
+            "template": {
+                // A changed configuration is another pod.
+                "metadata": { "labels": labels, "annotations": { "bramble/config": digest(&all) } },
+                "spec": {
+                    "automountServiceAccountToken": false,
+                    "securityContext": { "runAsUser": 65534, "runAsGroup": 65534, "runAsNonRoot": true, "fsGroup": 65534 },
+                    "containers": [{
+                        "name": "prometheus", "image": config.prometheus,
+                        "args": [
+                            "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus",
+                            format!("--storage.tsdb.retention.time={}", config.retention),
+                            format!("--storage.tsdb.retention.size={}GB", config.size),
+                        ],
+                        "ports": [{ "name": "http", "containerPort": 9090 }],
+                        "readinessProbe": { "httpGet": { "path": "/-/ready", "port": "http" }, "periodSeconds": 5 },
+                        "resources": { "requests": { "cpu": "100m", "memory": "192Mi" }, "limits": { "memory": "512Mi" } },
+                        "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+                        "volumeMounts": [
+                            { "name": "config", "mountPath": "/etc/prometheus" }, { "name": "data", "mountPath": "/prometheus" },
+                        ],
+                    }],
+                    "volumes": [{ "name": "config", "configMap": { "name": "prometheus" } }, data],
+                },
+            },
+        },
+    }));
+    if let Some(image) = &config.grafana {
+        all.extend(grafana(image));
+    }
+    all
+}
+
+fn digest(objects: &[Value]) -> String {
+    let text: String = objects.iter().map(Value::to_string).collect();
+    hex(&Sha256::digest(text.as_bytes())[..8])
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "namespace": SPACE }, "data": data })
+}
+
+fn service(name: &str, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": SPACE },
+        "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": port, "targetPort": "http" }] },
+    })
+}
+
+/// prometheus.io/docs, "Configuration". JSON is YAML.
+fn prometheus(cluster: &Cluster, config: &Monitoring) -> Value {
+    let targets: Vec<Value> = cluster
+        .nodes
+        .iter()
+        .map(|node| {
+            json!({
+                "targets": [format!("{}:{PORT}", node.address)],
+                "labels": { "node": node.name, "role": node.role.to_string(), "board": node.board.id },
+            })
+        })
+        .collect();
+    let mut whole = json!({
+        "global": { "scrape_interval": INTERVAL, "evaluation_interval": INTERVAL, "external_labels": { "cluster": cluster.name } },
+        "rule_files": ["/etc/prometheus/rules.yml"],
+        "scrape_configs": [{ "job_name": "node", "static_configs": targets }],
+    });
+    if !config.alertmanagers.is_empty() {
+        whole["alerting"] = json!({ "alertmanagers": [{ "static_configs": [{ "targets": config.alertmanagers }] }] });
+    }
+    whole
+}
+
+/// The alerts: name, what is asked, for how long, how bad, and what it means with the next step.
+const ALERTS: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        "NodeDown",
+        "up{job=\"node\"} == 0",
+        "2m",
+        "critical",
+        "{{ $labels.node }} does not answer: look at its power and its cable, then `bramble status`",
+    ),
+    (
+        "UnderVoltage",
+        "bramble_throttled{what=\"under-voltage\",when=\"now\"} == 1",
+        "0s",
+        "critical",
+        "{{ $labels.node }} gets less than 4.63 V: its supply or cable is too weak, and its disk is at risk",
+    ),
+    (
+        "UnderVoltageBefore",
+        "bramble_throttled{what=\"under-voltage\",when=\"since-boot\"} == 1",
+        "0s",
+        "warning",
+        "{{ $labels.node }} got less than 4.63 V since it was turned on: `bramble design` tells what it may draw",
+    ),
+    (
+        "BoardHot",
+        "bramble_temperature_celsius > 80",
+        "2m",
+        "critical",
+        "{{ $labels.node }} has {{ $value }} °C and slows down: give it air or a heat sink",
+    ),
+    (
+        "BoardThrottled",
+        "bramble_throttled{what=~\"throttled|frequency-capped\",when=\"now\"} == 1",
+        "1m",
+        "warning",
+        "{{ $labels.node }} runs slower than it could: heat or power",
+    ),
+    (
+        "DiskFull",
+        "node_filesystem_avail_bytes{fstype!~\"tmpfs|overlay|ramfs\"} / node_filesystem_size_bytes < 0.1",
+        "5m",
+        "warning",
+        "{{ $labels.mountpoint }} of {{ $labels.node }} has less than a tenth left: at 15 % the kubelet removes images, at 10 % pods",
+    ),
+    (
+        "DiskReadOnly",
+        "node_filesystem_readonly{mountpoint=\"/\"} == 1",
+        "1m",
+        "critical",
+        "{{ $labels.node }} cannot write any more: its card or disk is at its end, or lost power",
+    ),
+    (
+        "DiskWorn",
+        "bramble_disk_life_used_ratio > 0.8",
+        "10m",
+        "warning",
+        "{{ $labels.device }} of {{ $labels.node }} has used up most of its life: `bramble move-root` takes the system elsewhere",
+    ),
+    (
+        "MemoryLow",
+        "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes < 0.05",
+        "5m",
+        "warning",
+        "{{ $labels.node }} has almost no memory left",
+    ),
+    (
+        "CertificateEnds",
+        "bramble_certificate_end_seconds - time() < 14 * 24 * 3600",
+        "10m",
+        "warning",
+        "{{ $labels.file }} of {{ $labels.node }} ends soon: `bramble up` renews it",
+    ),
+    (
+        "ClockUnsynced",
+        "node_timex_sync_status == 0",
+        "15m",
+        "warning",
+        "the clock of {{ $labels.node }} follows nobody: certificates depend on it (timedatectl)",
+    ),
+];
+
+fn rules() -> Value {
+    let rule = |(name, expr, long, severity, text): &(&str, &str, &str, &str, &str)| {
+        json!({
+            "alert": name, "expr": expr, "for": long, "labels": { "severity": severity }, "annotations": { "summary": text },
+        })
+    };
+    json!({ "groups": [{ "name": "boards", "rules": ALERTS.iter().map(rule).collect::<Vec<_>>() }] })
+}
+
+/// grafana.com/docs, "Provision Grafana". Anybody in the cluster may look, nobody may change.
+fn grafana(image: &str) -> Vec<Value> {
+    let source = json!({
+        "apiVersion": 1,
+        "datasources": [{
+            "name": "Prometheus", "uid": "prometheus", "type": "prometheus", "access": "proxy", "isDefault": true,
+            // By the variables that Kubernetes gives to pods: a cluster may have no DNS.
+            "url": "http://$PROMETHEUS_SERVICE_HOST:$PROMETHEUS_SERVICE_PORT",
+        }],
+    });
+    let provider = json!({
+        "apiVersion": 1,
+        "providers": [{ "name": "bramble", "type": "file", "options": { "path": "/etc/grafana/dashboards" } }],
+    });
+    let labels = json!({ "app": "grafana" });
+    let data = [
+        map("grafana", json!({ "datasource.yml": source.to_string(), "provider.yml": provider.to_string() })),
+        map("grafana-dashboards", json!({ "boards.json": format!("{:#}\n", dashboard()) })),
+    ];
+    let setting = |name: &str, value: &str| json!({ "name": name, "value": value });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "grafana", "namespace": SPACE },
+        "spec": {
+            "replicas": 1, "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels, "annotations": { "bramble/config": digest(&data) } },
+                "spec": {
+                    "automountServiceAccountToken": false,
+                    "securityContext": { "runAsUser": 472, "runAsGroup": 472, "runAsNonRoot": true, "fsGroup": 472 },
+                    "containers": [{
+                        "name": "grafana", "image": image,
+                        "env": [
+                            setting("GF_AUTH_ANONYMOUS_ENABLED", "true"), setting("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer"),
+                            setting("GF_AUTH_DISABLE_LOGIN_FORM", "true"), setting("GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION", "true"),
+                            setting("GF_ANALYTICS_REPORTING_ENABLED", "false"), setting("GF_ANALYTICS_CHECK_FOR_UPDATES", "false"),
+                            setting("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", "/etc/grafana/dashboards/boards.json"),
+                        ],
+                        "ports": [{ "name": "http", "containerPort": 3000 }],
+                        "readinessProbe": { "httpGet": { "path": "/api/health", "port": "http" }, "periodSeconds": 10 },
+                        "resources": { "requests": { "cpu": "50m", "memory": "128Mi" }, "limits": { "memory": "256Mi" } },
+                        "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+                        "volumeMounts": [
+                            { "name": "config", "mountPath": "/etc/grafana/provisioning/datasources/bramble.yml", "subPath": "datasource.yml" },
+                            { "name": "config", "mountPath": "/etc/grafana/provisioning/dashboards/bramble.yml", "subPath": "provider.yml" },
+                            { "name": "dashboards", "mountPath": "/etc/grafana/dashboards" },
+                            { "name": "data", "mountPath": "/var/lib/grafana" },
+                        ],
+                    }],
+                    "volumes": [
+                        { "name": "config", "configMap": { "name": "grafana" } },
+                        { "name": "dashboards", "configMap": { "name": "grafana-dashboards" } },
+                        { "name": "data", "emptyDir": {} },
+                    ],
+                },
+            },
+        },
+    });
+    data.into_iter().chain([service("grafana", 3000), deployment]).collect()
+}
+
+/// The dashboard: title, what is asked, its unit, and from which value on it is yellow and red.
+const PANELS: &[(&str, &str, &str, f64, f64)] = &[
+    ("Temperature", "bramble_temperature_celsius", "celsius", 70.0, 80.0),
+    ("Held back now", "sum by (node, what) (bramble_throttled{when=\"now\"})", "none", 0.5, 1.0),
+    ("Processor", "1 - avg by (node) (rate(node_cpu_seconds_total{mode=\"idle\"}[2m]))", "percentunit", 0.8, 0.95),
+    ("Memory in use", "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "percentunit", 0.8, 0.95),
+    (
+        "Disks in use",
+        "1 - node_filesystem_avail_bytes{fstype!~\"tmpfs|overlay|ramfs\"} / node_filesystem_size_bytes",
+        "percentunit",
+        0.8,
+        0.9,
+    ),
+    ("Written to disks", "sum by (node) (rate(node_disk_written_bytes_total[5m]))", "Bps", 1e6, 1e7),
+    ("Life of disks used up", "bramble_disk_life_used_ratio", "percentunit", 0.6, 0.8),
+    (
+        "Network",
+        "sum by (node) (rate(node_network_receive_bytes_total{device!~\"lo|veth.*|cni.*|flannel.*\"}[2m]))",
+        "Bps",
+        5e7,
+        1e8,
+    ),
+];
+
+fn dashboard() -> Value {
+    let source = json!({ "type": "prometheus", "uid": "prometheus" });
+    let mut panels = vec![json!({
+        "id": 1, "type": "stat", "title": "Nodes that answer", "datasource": source,
+        "gridPos": { "x": 0, "y": 0, "w": 12, "h": 4 },
+        "targets": [{ "refId": "A", "expr": "up{job=\"node\"}", "legendFormat": "{{node}}" }],
+        "fieldConfig": { "defaults": {
+            "mappings": [{ "type": "value", "options": { "0": { "text": "down", "color": "red" }, "1": { "text": "up", "color": "green" } } }],
+        }, "overrides": [] },
+        "options": { "colorMode": "background", "reduceOptions": { "calcs": ["lastNotNull"] } },
+    })];
+    panels.push(json!({
+        "id": 2, "type": "table", "title": "Alerts", "datasource": source, "gridPos": { "x": 12, "y": 0, "w": 12, "h": 4 },
+        "targets": [{ "refId": "A", "expr": "ALERTS{alertstate=\"firing\"}", "format": "table", "instant": true }],
+    }));
+    for (number, (title, expr, unit, yellow, red)) in (0u32..).zip(PANELS) {
+        panels.push(json!({
+            "id": 3 + number, "type": "timeseries", "title": title, "datasource": source,
+            "gridPos": { "x": number % 2 * 12, "y": 4 + number / 2 * 8, "w": 12, "h": 8 },
+            "targets": [{ "refId": "A", "expr": expr, "legendFormat": "{{node}} {{what}}{{mountpoint}}{{device}}" }],
+            "fieldConfig": { "defaults": {
+                "unit": unit,
+                "custom": { "thresholdsStyle": { "mode": "dashed" } },
+                "thresholds": { "mode": "absolute", "steps": [
+                    { "color": "green", "value": null }, { "color": "yellow", "value": yellow }, { "color": "red", "value": red },
+                ] },
+            }, "overrides": [] },
+        }));
+    }
+    json!({
+        "uid": "bramble-boards", "title": "Boards", "tags": ["bramble"], "timezone": "browser", "schemaVersion": 39,
+        "refresh": "30s", "time": { "from": "now-6h", "to": "now" }, "panels": panels,
+    })
+}

@@ -1,0 +1,268 @@
+//! The section `addons`.
+
+use std::collections::BTreeMap;
+
+use super::{Resolver, is_http, is_label_value};
+use crate::addon::*;
+use crate::cluster::Distribution;
+use crate::de::Spanned;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::document::*;
+
+/// The releases that bramble names, each with the manifest that its project publishes.
+const METALLB: &str = "https://raw.githubusercontent.com/metallb/metallb/v0.15.2/config/manifests/metallb-native.yaml";
+const INGRESS_NGINX: &str = "https://raw.githubusercontent.com/kubernetes/ingress-nginx/controller-v1.13.3/deploy/static/provider/baremetal/deploy.yaml";
+const CERT_MANAGER: &str = "https://github.com/cert-manager/cert-manager/releases/download/v1.19.1/cert-manager.yaml";
+const LOCAL_PATH: &str =
+    "https://raw.githubusercontent.com/rancher/local-path-provisioner/v0.0.32/deploy/local-path-storage.yaml";
+const LONGHORN: &str = "https://raw.githubusercontent.com/longhorn/longhorn/v1.10.0/deploy/longhorn.yaml";
+const METRICS_SERVER: &str =
+    "https://github.com/kubernetes-sigs/metrics-server/releases/download/v0.8.0/components.yaml";
+const TRAEFIK_IMAGE: &str = "docker.io/library/traefik:v3.5";
+const PROMETHEUS_IMAGE: &str = "quay.io/prometheus/prometheus:v3.5.0";
+const GRAFANA_IMAGE: &str = "docker.io/grafana/grafana:12.2.0";
+
+impl Resolver<'_> {
+    pub(super) fn addons(
+        &mut self,
+        section: AddonsSection,
+        distribution: Option<&Distribution>,
+        pool: bool,
+    ) -> Vec<Addon> {
+        let mut all = Vec::new();
+        let mut add = |name: &str, kind: AddonKind| all.push(Addon { name: name.to_owned(), kind });
+        let k3s = match distribution {
+            Some(Distribution::K3s(k3s)) => Some(k3s),
+            _ => None,
+        };
+        let microk8s = matches!(distribution, Some(Distribution::MicroK8s(_)));
+        // What the distribution brings under the same name would fight with ours over ports and classes.
+        let brings = |this: &mut Self, component: &str, what: &str, span: Span| {
+            if k3s.is_some_and(|k3s| !k3s.disable.iter().any(|known| known == component)) {
+                this.error(
+                    format!("k3s brings {what}"),
+                    span,
+                    format!(
+                        "say `disable: [{component}]` beside k3s' `version` to have this one instead, or remove it here"
+                    ),
+                );
+            }
+        };
+        let mirror = |section: UpstreamSection, own: &str| section.manifest.map_or_else(|| own.to_owned(), |m| m.value);
+        if let Some(Spanned { value, span }) = section.metallb {
+            brings(self, "servicelb", "a load balancer of its own", span);
+            if !pool {
+                self.error(
+                    "MetalLB has no addresses to give",
+                    span,
+                    "add some that nobody else gives away: `network: { pool: 10.0.0.240-10.0.0.250 }`",
+                );
+            }
+            add("metallb", AddonKind::Metallb(mirror(value, METALLB)));
+        }
+        let ingresses = [section.traefik.as_ref().map(|s| s.span), section.ingress_nginx.as_ref().map(|s| s.span)];
+        if let [Some(first), Some(second)] = ingresses {
+            self.found.push(
+                Diagnostic::error("two ingresses want ports 80 and 443 of every node", second)
+                    .note(first, "the first")
+                    .help("keep one; traefik is looked after"),
+            );
+        }
+        if let Some(Spanned { value, span }) = section.traefik {
+            brings(self, "traefik", "Traefik", span);
+            let image = self.image_name(value.image, TRAEFIK_IMAGE);
+            add("traefik", AddonKind::Traefik(image));
+        }
+        if let Some(Spanned { value, span }) = section.ingress_nginx {
+            brings(self, "traefik", "Traefik, which has the same ports", span);
+            self.found.push(
+                Diagnostic::warning("ingress-nginx is retired since March 2026: holes in it stay open", span)
+                    .help("use `traefik`, which understands its Ingress objects and most of its annotations"),
+            );
+            add("ingress-nginx", AddonKind::IngressNginx(mirror(value, INGRESS_NGINX)));
+        }
+        if let Some(Spanned { value, .. }) = section.cert_manager {
+            let manifest = value.manifest.map_or_else(|| CERT_MANAGER.to_owned(), |manifest| manifest.value);
+            add("cert-manager", AddonKind::CertManager { manifest, ca: value.ca.unwrap_or(true) });
+        }
+        if let Some(Spanned { value, span }) = section.local_path {
+            brings(self, "local-storage", "these volumes", span);
+            add("local-path", AddonKind::LocalPath(mirror(value, LOCAL_PATH)));
+        }
+        if let Some(Spanned { value, .. }) = section.longhorn {
+            add("longhorn", AddonKind::Longhorn(mirror(value, LONGHORN)));
+        }
+        if let Some(Spanned { value, span }) = section.metrics_server {
+            brings(self, "metrics-server", "metrics-server", span);
+            add("metrics-server", AddonKind::MetricsServer(mirror(value, METRICS_SERVER)));
+        }
+        if let Some(Spanned { value, .. }) = section.monitoring {
+            let monitoring = self.monitoring(value);
+            add("monitoring", AddonKind::Monitoring(monitoring));
+        }
+        if let Some(Spanned { value, .. }) = section.limits {
+            let limits = self.limits(value);
+            add("limits", AddonKind::Limits(limits));
+        }
+        let mayastor = section.mayastor.map(|section| Spanned { value: "mayastor".to_owned(), span: section.span });
+        if let Some(mayastor) = mayastor.as_ref().filter(|_| !microk8s) {
+            self.error(
+                "Mayastor is published as a Helm chart alone",
+                mayastor.span,
+                "use MicroK8s, which has it as an add-on, or `longhorn`; or render the chart into a folder for `own`",
+            );
+        }
+        for addon in section.microk8s.into_iter().chain(mayastor.filter(|_| microk8s)) {
+            if !microk8s {
+                self.error(
+                    "only MicroK8s has these add-ons",
+                    addon.span,
+                    "remove them, or use `distribution: microk8s`",
+                );
+                continue;
+            }
+            let (name, argument) = match addon.value.split_once(':') {
+                Some((name, argument)) => (name, Some(argument.to_owned())),
+                None => (addon.value.as_str(), None),
+            };
+            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/:=,".contains(&b));
+            if !self.addon_name(name, addon.span) || !argument.as_deref().is_none_or(plain) {
+                continue;
+            }
+            if name == "mayastor" && k3s.is_none() {
+                self.found.push(
+                    Diagnostic::warning("Mayastor takes 2 GiB of huge pages and a core of every node", addon.span)
+                        .help("it wants three nodes with 4 GB and a disk of their own at least"),
+                );
+            }
+            add(&format!("microk8s-{name}"), AddonKind::MicroK8s { name: name.to_owned(), argument });
+        }
+        for (name, section) in section.own {
+            let span = section.span;
+            if !self.addon_name(&name, span) {
+                continue;
+            }
+            let OwnSection { from, git, revision, path } = section.value;
+            let source = match (from, git) {
+                (Some(from), None) => OwnSource::From(from.value),
+                (None, Some(git)) => {
+                    if git.value.starts_with('-') || revision.as_ref().is_some_and(|r| r.value.starts_with('-')) {
+                        self.error("this is no git repository", git.span, "give its URL");
+                    }
+                    OwnSource::Git {
+                        url: git.value,
+                        revision: revision.map(|revision| revision.value),
+                        path: path.map_or_else(|| ".".to_owned(), |path| path.value),
+                    }
+                }
+                _ => {
+                    self.error(
+                        format!("`{name}` comes from one place"),
+                        span,
+                        "write `from: ./folder`, or `git: https://…` with `revision` and `path`",
+                    );
+                    continue;
+                }
+            };
+            add(&name, AddonKind::Own(source));
+        }
+        if distribution == Some(&Distribution::None) && !all.is_empty() {
+            self.error("add-ons live in Kubernetes, and there is none", Span::default(), "choose a distribution");
+        }
+        let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+        for addon in &all {
+            if seen.insert(&addon.name, ()).is_some() {
+                self.error(
+                    format!("two add-ons are called `{}`", addon.name),
+                    Span::default(),
+                    "give yours another name",
+                );
+            }
+        }
+        all
+    }
+
+    /// Names of add-ons become parts of the names of objects.
+    fn addon_name(&mut self, name: &str, span: Span) -> bool {
+        let good = is_label_value(name) && !name.is_empty() && name.len() <= 40;
+        let good = good && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !good {
+            self.error(format!("`{name}` cannot be an add-on's name"), span, "use lower-case letters, digits and `-`");
+        }
+        good
+    }
+
+    fn image_name(&mut self, image: Option<Spanned<String>>, own: &str) -> String {
+        let Some(image) = image else { return own.to_owned() };
+        if image.value.is_empty() || image.value.contains(char::is_whitespace) || is_http(&image.value) {
+            self.error(
+                format!("`{}` is no name of an image", image.value),
+                image.span,
+                "write it like quay.io/prometheus/prometheus:v3.5.0",
+            );
+        }
+        image.value
+    }
+
+    fn monitoring(&mut self, section: MonitoringSection) -> Monitoring {
+        let grafana = match section.grafana {
+            Some(grafana) if grafana.value == "none" => None,
+            grafana => Some(self.image_name(grafana, GRAFANA_IMAGE)),
+        };
+        let retention = section.retention.map_or_else(
+            || "15d".to_owned(),
+            |retention| {
+                let (number, unit) = retention.value.split_at(retention.value.len().saturating_sub(1));
+                if number.parse::<u32>().is_err() || !["h", "d", "w", "y"].contains(&unit) {
+                    self.error(
+                        format!("`{}` is no time", retention.value),
+                        retention.span,
+                        "write it like 12h, 15d or 1y",
+                    );
+                }
+                retention.value
+            },
+        );
+        Monitoring {
+            prometheus: self.image_name(section.prometheus, PROMETHEUS_IMAGE),
+            grafana,
+            retention,
+            size: section.size.map_or(2, |size| size.value.max(1)),
+            class: section.class.map(|class| class.value),
+            alertmanagers: section.alertmanagers.into_iter().map(|manager| manager.value).collect(),
+        }
+    }
+
+    fn limits(&mut self, section: LimitsSection) -> Limits {
+        let mut resources = |section: Option<BTreeMap<String, Spanned<String>>>, own: &[(&str, &str)]| match section {
+            None => own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            Some(section) => {
+                let mut found = BTreeMap::new();
+                for (key, value) in section {
+                    // apimachinery, pkg/api/resource: digits, then a suffix.
+                    let digits = value.value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                    let suffix = &value.value[digits.len()..];
+                    let known = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&suffix);
+                    if !["cpu", "memory", "ephemeral-storage"].contains(&key.as_str()) {
+                        self.error(
+                            format!("`{key}` cannot be limited"),
+                            value.span,
+                            "use cpu, memory, ephemeral-storage",
+                        );
+                    } else if digits.parse::<f64>().is_err() || !known {
+                        self.error(format!("`{}` is no amount", value.value), value.span, "write it like 50m or 64Mi");
+                    }
+                    found.insert(key, value.value);
+                }
+                found
+            }
+        };
+        let requests = resources(section.requests, &[("cpu", "50m"), ("memory", "64Mi")]);
+        let limits = resources(section.limits, &[("memory", "256Mi")]);
+        let mut namespaces: Vec<String> = section.namespaces.into_iter().map(|namespace| namespace.value).collect();
+        if namespaces.is_empty() {
+            namespaces.push("default".to_owned());
+        }
+        Limits { namespaces, requests, limits }
+    }
+}

@@ -1,0 +1,197 @@
+//! Add-ons on their way from where their manifests are into the cluster.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, anyhow, bail};
+use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Rendered, lifecycle};
+use bramble_spec::{Addon, AddonKind, Cluster, OwnSource, Role, hex};
+use bramble_state::{BLOBS, Change, Plan, Script, Upload};
+use sha2::{Digest, Sha256};
+
+use crate::commands::image_check::{check, manifests, show};
+use crate::engine::Survey;
+use crate::node::NodeSession;
+use crate::output::Printer;
+use crate::pins::{Pins, replace};
+use crate::project::{Project, file_digest};
+use crate::registry::Registries;
+
+/// Reads what the add-ons of the cluster file are made of. What comes from elsewhere is pinned.
+pub(crate) fn render(project: &Project, pins: &mut Pins, printer: &Printer) -> anyhow::Result<Vec<Rendered>> {
+    let mut one = |addon: &Addon| {
+        let text = match (&addon.kind, bramble_kube::sources(addon)) {
+            (AddonKind::Own(OwnSource::Git { url, revision, path }), _) => {
+                git(project, pins, url, revision.as_deref().unwrap_or("HEAD"), path, printer)?
+            }
+            (_, Some(url)) if url.starts_with("https://") || url.starts_with("http://") => {
+                pins.fetch(&format!("addon {}", addon.name), url, printer)?
+            }
+            (_, Some(written)) => joined(&project.path(written))?,
+            (_, None) => String::new(),
+        };
+        bramble_kube::render(&project.cluster, addon, &text).map_err(|error| anyhow!("{error}"))
+    };
+    project
+        .cluster
+        .addons
+        .iter()
+        .map(|addon| one(addon).with_context(|| format!("the add-on {}", addon.name)))
+        .collect()
+}
+
+/// The manifests of a folder as one.
+fn joined(path: &Path) -> anyhow::Result<String> {
+    let mut all = String::new();
+    for file in manifests(path)? {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Errors tell of lines: each file is read alone first.
+        bramble_kube::objects(&text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+        all.push_str(&text);
+        all.push_str("\n---\n");
+    }
+    if all.is_empty() {
+        bail!("there is no manifest in {}: files end with .yaml, .yml or .json", path.display());
+    }
+    Ok(all)
+}
+
+/// The manifests at a place of a git repository, at the commit that was chosen at first use.
+fn git(
+    project: &Project,
+    pins: &mut Pins,
+    url: &str,
+    revision: &str,
+    path: &str,
+    printer: &Printer,
+) -> anyhow::Result<String> {
+    let dir = project.private_dir()?.join("cache").join(format!("git-{}", hex(&Sha256::digest(url.as_bytes())[..8])));
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new("git").arg("--git-dir").arg(&dir).args(arguments).env("GIT_TERMINAL_PROMPT", "0").output();
+        let output = output.context("cannot run git; is it installed?")?;
+        if !output.status.success() {
+            bail!("git: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    if !dir.exists() {
+        fs::create_dir_all(&dir)?;
+        run(&["init", "--quiet", "--bare"])?;
+    }
+    // A relative path is one beside the cluster file.
+    let local = project.path(url);
+    let from = if local.exists() { local.to_string_lossy().into_owned() } else { url.to_owned() };
+    let commit = pins.release(&format!("{url}#{revision}"), || {
+        printer.info(format!("fetching {url}"));
+        run(&["fetch", "--quiet", "--depth", "1", &from, revision])?;
+        Ok(run(&["rev-parse", "FETCH_HEAD"])?.trim().to_owned())
+    })?;
+    if run(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_err() {
+        printer.info(format!("fetching {url}"));
+        run(&["fetch", "--quiet", "--depth", "1", &from, &commit])?;
+    }
+    let path = path.trim_start_matches("./").trim_end_matches('/');
+    let place = if path == "." { "" } else { path };
+    let mut names = vec!["ls-tree", "-r", "--name-only", commit.as_str()];
+    names.extend(Some(place).filter(|place| !place.is_empty()));
+    let mut all = String::new();
+    for name in run(&names)?.lines() {
+        let below = name.strip_prefix(place).unwrap_or(name).trim_start_matches('/');
+        let wanted = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+        // As in a folder: those that are right there.
+        if wanted && !below.contains('/') {
+            let text = run(&["show", &format!("{commit}:{name}")])?;
+            bramble_kube::objects(&text).map_err(|error| anyhow!("{name}: {error}"))?;
+            all.push_str(&format!("{text}\n---\n"));
+        }
+    }
+    if all.is_empty() {
+        bail!("{url} has no manifest at `{path}` in {commit}");
+    }
+    Ok(all)
+}
+
+/// What lies between the add-ons that there are and those of the cluster file.
+pub(crate) fn plan(inputs: &Inputs, surveys: &[Survey], agenda: &Agenda, restoring: bool) -> AddonPlan {
+    let planes = surveys.iter().filter(|survey| survey.session.node.role == Role::ControlPlane);
+    let mut marks = planes.filter(|survey| agenda.is_member(&survey.session.node.name)).map(|s| s.seen.done(ADDONS));
+    // A backup may be older than what was applied since.
+    let mark = marks.find_map(|mark| mark).filter(|_| agenda.runs() && !restoring);
+    AddonPlan::new(mark, &inputs.addons)
+}
+
+/// Looks whether the images of what is about to be applied run on the nodes. Those of a bundle are there already.
+pub(crate) fn refuse_misfits(
+    cluster: &Cluster,
+    inputs: &Inputs,
+    plan: &AddonPlan,
+    printer: &Printer,
+) -> anyhow::Result<()> {
+    let objects: Vec<_> = plan.apply.iter().flat_map(|(addon, _)| addon.objects.iter().cloned()).collect();
+    let mut runs = bramble_kube::images(&objects);
+    if let Some(bundle) = &inputs.bundle {
+        runs.retain(|run| !bundle.manifest.images.iter().any(|image| image.name == run.image));
+    }
+    if runs.is_empty() {
+        return Ok(());
+    }
+    printer.info("looking up for which processors the images of the add-ons were made");
+    let verdicts = check(cluster, &runs, &Registries::new(cluster.registries.clone()))?;
+    let (bad, other): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|verdict| verdict.is_misfit());
+    for verdict in other.iter().filter(|verdict| !verdict.bad.is_empty()) {
+        // The nodes may reach what this machine does not.
+        printer.info(format!("{}: not looked up: {}", verdict.image, verdict.bad.join("; ")));
+    }
+    if !bad.is_empty() {
+        show(printer, &bad);
+        bail!("nothing was changed, because images of add-ons do not run on the nodes");
+    }
+    Ok(())
+}
+
+/// Brings what comes, removes what goes, and lets every control plane remember it.
+pub(crate) async fn carry_out(
+    project: &Project,
+    inputs: &Inputs,
+    plan: &AddonPlan,
+    sessions: &[NodeSession],
+) -> anyhow::Result<()> {
+    let Some(life) = lifecycle(&project.cluster, inputs) else { return Ok(()) };
+    let planes: Vec<_> = sessions.iter().filter(|session| session.node.role == Role::ControlPlane).collect();
+    let plane = *planes.first().ok_or_else(|| anyhow!("no control plane answers"))?;
+    for name in &plan.remove {
+        let title = format!("remove the add-on {name}");
+        apply(plane, title, bramble_kube::remove_script(&*life, name), Vec::new()).await?;
+    }
+    for (addon, _) in &plan.apply {
+        bring(project, plane, &*life, addon).await?;
+    }
+    for plane in planes {
+        plane.ask(&bramble_kube::mark_script(&plan.mark), |_, _| {}).await?;
+    }
+    Ok(())
+}
+
+async fn bring(project: &Project, plane: &NodeSession, life: &dyn Lifecycle, addon: &Rendered) -> anyhow::Result<()> {
+    let title = format!("apply the add-on {}", addon.name);
+    let from = project.private_dir()?.join("cache").join(format!("addon-{}-{}", project.cluster.name, addon.name));
+    fs::create_dir_all(from.parent().unwrap_or(Path::new(".")))?;
+    replace(&from, addon.lines().as_bytes(), 0o600)?;
+    let sha256 = file_digest(&from)?;
+    let lines = format!("{BLOBS}/{sha256}");
+    let uploads = match addon.microk8s {
+        Some(_) => Vec::new(),
+        // There may be secrets among them.
+        None => vec![Upload { name: addon.name.clone(), from: from.clone(), sha256, secret: true }],
+    };
+    let result = apply(plane, title, bramble_kube::apply_script(life, addon, &lines), uploads).await;
+    fs::remove_file(&from).with_context(|| format!("cannot remove {}", from.display()))?;
+    result
+}
+
+async fn apply(plane: &NodeSession, title: String, script: Script, uploads: Vec<Upload>) -> anyhow::Result<()> {
+    let change = Change { title, details: Vec::new(), script, uploads, quiet: false };
+    plane.apply(&Plan { changes: vec![change], ..Plan::default() }, |_, _| {}).await
+}
