@@ -18,7 +18,7 @@ test: deps
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace
 
 # Boards with arm64 that boot in QEMU. Making their systems takes half an hour, once.
-test-arm64: PACKAGES += qemu-system-arm qemu-user-static binfmt-support
+test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-support
 test-arm64: deps
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test -p bramble --test boot -- --ignored
 

@@ -20,6 +20,7 @@ mod prepare;
 mod release;
 mod routed;
 mod status;
+mod storage;
 
 pub use addons::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
@@ -36,6 +37,7 @@ pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, LocalFile, prepare};
 pub use release::{Release, Upstream, minor};
+pub use storage::{STORAGE, mount_script, pool_script, storage_mark};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
     watched,

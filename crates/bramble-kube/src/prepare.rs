@@ -1,9 +1,9 @@
 //! What every node has before Kubernetes starts on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use bramble_spec::{AddonKind, Cluster, KubeVersion, Node, Role, Sha256Digest, Swap};
+use bramble_spec::{AddonKind, Cluster, KubeVersion, Node, NodeName, Role, Sha256Digest, Swap};
 use bramble_state::{Blob, BlobSource, Check, File, Observation, Resource, Unit};
 
 use crate::addons::{self, Rendered};
@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::gateway;
 use crate::lifecycle::lifecycle;
 use crate::release::Release;
+use crate::storage;
 
 /// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ pub struct Inputs {
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.
     pub cni_manifest: Option<String>,
+    /// Disks that may be formatted although something is on them, each with its node.
+    pub format: BTreeSet<(NodeName, String)>,
     /// The add-ons of the cluster file.
     pub addons: Vec<Rendered>,
     /// The files of `prepare.uploads`, by what the cluster file calls them.
@@ -79,6 +82,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     let needs = needs.filter(|(addon, _)| kubernetes || matches!(addon.kind, AddonKind::Monitoring(_)));
     let needs: Vec<_> = needs.map(|(_, needs)| needs).collect();
     packages.extend(needs.iter().flat_map(|needs| needs.packages).map(|name| (*name).to_owned()));
+    packages.extend(storage::packages(cluster, node).into_iter().map(str::to_owned));
     if node.uplink.is_some() {
         packages.extend(gateway::PACKAGES.map(str::to_owned));
     }
@@ -180,6 +184,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if let Some(uplink) = &node.uplink {
         all.extend(gateway::resources(cluster, node, uplink, seen));
     }
+    all.extend(storage::resources(cluster, node, seen, inputs));
     all.extend(addons::node_resources(cluster, node, life.as_deref()));
     if let Some(life) = &life {
         all.extend(life.resources(node, seen));

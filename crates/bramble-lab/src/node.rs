@@ -277,6 +277,9 @@ pub fn keep(rack_dir: &Path, node: &str) -> Result<(), Error> {
 
 fn boot_arguments(command: &mut Command, rack: &Rack, node: &RackNode, root: &Path) {
     let name = network::namespace(&rack.name, &node.name);
+    if Path::new("/dev/fuse").exists() {
+        command.arg("--bind=/dev/fuse");
+    }
     command
         .args(["--quiet", "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no", "--resolv-conf=off"])
         .args(["--timezone=off", "--capability=all", "--kill-signal=SIGRTMIN+3", "--bind=/dev/kmsg"])

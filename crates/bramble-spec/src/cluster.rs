@@ -28,6 +28,8 @@ pub struct Cluster {
     pub image: Option<ImageSource>,
     /// Where the images of a registry come from instead: a URL without a `/` at its end, by the registry's host.
     pub registries: BTreeMap<String, String>,
+    /// Folders that all nodes share.
+    pub storage: Storage,
     /// What it has besides Kubernetes.
     pub addons: Vec<Addon>,
     /// What every node gets first.
@@ -55,6 +57,43 @@ impl Cluster {
     pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.role == Role::ControlPlane)
     }
+}
+
+/// Folders that all nodes share.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Storage {
+    /// A folder of one node, which the others mount.
+    pub nfs: Option<Nfs>,
+    /// A volume that several nodes hold.
+    pub glusterfs: Option<Gluster>,
+}
+
+/// A folder of one node, which the others mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nfs {
+    /// The node that has it.
+    pub server: NodeName,
+    /// The folder there.
+    pub folder: String,
+    /// A disk of its own for the folder.
+    pub disk: Option<String>,
+    /// Where every node has it.
+    pub mount: String,
+}
+
+/// A volume that several nodes hold, each a whole copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gluster {
+    /// The nodes that hold it.
+    pub nodes: Vec<NodeName>,
+    /// Its name.
+    pub volume: String,
+    /// The folder with each node's copy.
+    pub brick: String,
+    /// A disk of its own for it on each of these nodes.
+    pub disk: Option<String>,
+    /// Where every node has it.
+    pub mount: String,
 }
 
 /// How nodes that run pods are changed.

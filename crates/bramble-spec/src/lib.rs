@@ -27,7 +27,7 @@ pub use catalogue::{
 };
 pub use cluster::{
     Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, HeldFile, ImageSource,
-    Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Published, Role, Setting,
+    Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Gluster, Nfs, Published, Storage, Role, Setting,
     Sudo, Swap, Taint, TaintEffect, Uplink, Wifi,
 };
 pub use de::Spanned;

@@ -133,6 +133,8 @@ pub struct Observation {
     pub(crate) removable: Vec<String>,
     /// By file: when it ends, in seconds since 1970.
     pub(crate) certificates: BTreeMap<String, i64>,
+    /// What is on a disk, by its device: `missing`, `blank`, or what it holds and the label of that.
+    pub(crate) disks: BTreeMap<String, String>,
     pub(crate) done: BTreeMap<String, String>,
     pub(crate) pending: BTreeMap<String, String>,
 }
@@ -255,6 +257,10 @@ impl Observation {
                 "certificate" => {
                     let (end, path) = pair();
                     seen.certificates.insert(path.to_owned(), end.parse().map_err(|_| bad())?);
+                }
+                "disk" => {
+                    let (device, holds) = pair();
+                    seen.disks.insert(device.to_owned(), holds.to_owned());
                 }
                 "done" => {
                     let (name, value) = pair();

@@ -10,7 +10,7 @@ use bramble_spec::Sha256Digest;
 use crate::edit;
 use crate::observation::{FileKind, Observation, normal_locale};
 use crate::probe::*;
-use crate::resource::{Blob, BlobSource, Certificates, Check, File, Image, MEMORY_CGROUP, Resource, Step, Unit};
+use crate::resource::{Blob, BlobSource, Certificates, Check, Disk, File, Image, MEMORY_CGROUP, Resource, Step, Unit};
 use crate::script::Script;
 
 /// What must change on a node.
@@ -224,6 +224,7 @@ impl Planner<'_> {
             Resource::Blob(blob) => self.blob(blob),
             Resource::Images(images) => self.images(images),
             Resource::Certificates(certificates) => self.certificates(certificates),
+            Resource::Disk(disk) => self.disk(disk),
             Resource::Step(step) => self.step(step),
             // Both are planned together, once.
             Resource::KernelArgs(_) | Resource::MemoryCgroup => {}
@@ -626,6 +627,29 @@ impl Planner<'_> {
             let details = vec![Detail::Value { from, to: "new ones".into() }];
             self.push("renew the certificates", details, wanted.renew.clone());
         }
+    }
+
+    fn disk(&mut self, disk: &Disk) {
+        let Disk { device, label, wipe } = disk;
+        let holds = self.seen.disks.get(device).map_or("missing", |holds| holds.trim());
+        if holds == format!("ext4 {label}") {
+            return;
+        }
+        if holds == "missing" {
+            self.problem(format!("it has no disk {device}: `lsblk` there shows those that it has"));
+            return;
+        }
+        if holds != "blank" && !wipe {
+            self.problem(format!(
+                "{device} holds {holds}, and is only formatted if you name it: `bramble up --format NODE:{device}` (all that \
+                 is on it is lost), or correct the cluster file"
+            ));
+            return;
+        }
+        let mut script = Script::new();
+        script.call("format_disk", [device.as_str(), label.as_str(), if *wipe { "wipe" } else { "blank" }]);
+        let from = Some(holds.to_owned());
+        self.push(format!("format {device}"), vec![Detail::Value { from, to: format!("ext4 {label}") }], script);
     }
 
     fn step(&mut self, step: &Step) {

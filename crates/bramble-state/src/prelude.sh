@@ -302,3 +302,15 @@ step_begins() { # hash id title undo
     : >"$B/pending/step.$2"
     sync "$B/pending/step.$2"
 }
+
+# A disk that is in use, or is not blank any more, is left alone.
+format_disk() { # device label blank|wipe
+    if awk -v d="$(readlink -f -- "$1")" '$1 == d || index($1, d) == 1 && substr($1, length(d) + 1) ~ /^p?[0-9]+$/ { f = 1 } END { exit !f }' /proc/self/mounts /proc/swaps; then
+        echo "$1 is in use"
+        return 1
+    fi
+    if [ "$3" = blank ] && [ -n "$(wipefs -n -p -- "$1" | grep -v '^#')" ]; then echo "$1 is not blank any more"; return 1; fi
+    wipefs -aq -- "$1"
+    mkfs.ext4 -q -F -L "$2" "$1"
+    udevadm settle 2>/dev/null || :
+}

@@ -62,6 +62,7 @@ struct Wanted {
     modules: BTreeSet<String>,
     blobs: BTreeSet<String>,
     certificates: BTreeSet<&'static str>,
+    disks: BTreeSet<String>,
     images: bool,
     locales: bool,
     autoremove: bool,
@@ -99,6 +100,7 @@ impl Wanted {
                 self.packages.extend(names.iter().map(|name| package_name(name).to_owned()));
             }
             Resource::Certificates(certificates) => self.certificates.extend(certificates.files),
+            Resource::Disk(disk) => drop(self.disks.insert(disk.device.clone())),
             Resource::Autoremove => self.autoremove = true,
             Resource::BootConfig(_) | Resource::KernelArgs(_) | Resource::MemoryCgroup => self.boot_texts = true,
             Resource::SwapOff => {
@@ -199,6 +201,9 @@ pub fn observe_script(resources: &[Resource]) -> String {
         script.append(&Script::quoted(format!("for f in {patterns}; do\n")));
         script.fixed(CERTIFICATE_CHECK);
     }
+    for device in &wanted.disks {
+        script.set("f", device).fixed(DISK_CHECK);
+    }
     if wanted.images {
         script.fixed("if command -v ctr >/dev/null && [ -S /run/containerd/containerd.sock ]; then ctr -n k8s.io images ls -q | while read -r v; do echo \"image $v\"; done; fi");
     }
@@ -235,6 +240,17 @@ const CERTIFICATE_CHECK: &str = r#"
     fi
     printf 'certificate %s %s\n' "${r%% *}" "$f"
 done"#;
+
+/// What is on a disk (blkid(8): 2 means that it knows of nothing there, and what it is not sure of is no blank disk).
+const DISK_CHECK: &str = r#"
+if [ ! -b "$f" ]; then echo "disk $f missing"; else
+    r=0; v=$(blkid -p -o export "$f" 2>/dev/null) || r=$?
+    t=; l=
+    while IFS== read -r k x; do case $k in TYPE) t=$x ;; PTTYPE) t=${t:-a partition table}; ;; LABEL) l=$x ;; esac; done <<B
+$v
+B
+    if [ "$r" = 2 ] && [ -z "$v" ]; then echo "disk $f blank"; else echo "disk $f ${t:-something} $l"; fi
+fi"#;
 
 const SHA_LOOP: &str = r#"2>/dev/null | while read -r s p; do
     e=any w=hide

@@ -57,8 +57,21 @@ pub enum Resource {
     Images(Vec<Image>),
     /// Certificates that do not end soon.
     Certificates(Certificates),
+    /// A disk with a file system of ours.
+    Disk(Disk),
     /// Something that is done once.
     Step(Step),
+}
+
+/// A disk with a file system of ours (ext4), which is known by its label. It is formatted if it is blank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The whole disk or a partition.
+    pub device: String,
+    /// At most 16 characters.
+    pub label: String,
+    /// Whether what is on it may be lost.
+    pub wipe: bool,
 }
 
 /// A file with exactly this text.

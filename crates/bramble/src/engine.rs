@@ -492,6 +492,36 @@ impl NodeTask {
     }
 }
 
+/// Whether a node has yet to mount the folders that all share, which the plan then says.
+pub(crate) fn plan_folders(cluster: &Cluster, surveys: &[Survey], plans: &mut [NodePlan]) -> bool {
+    let mark = bramble_kube::storage_mark(cluster);
+    let waits = |survey: &Survey| mark.is_some() && survey.seen.done(bramble_kube::STORAGE) != mark.as_deref();
+    for survey in surveys.iter().filter(|survey| waits(survey)) {
+        if let Some(plan) = plans.iter_mut().find(|plan| plan.name == survey.session.node.name) {
+            plan.steps.push("mount the shared folders".to_owned());
+        }
+    }
+    surveys.iter().any(waits)
+}
+
+/// Lets nodes have the folders that they share: the pool first, then the mounts.
+pub(crate) async fn share_folders(cluster: &Cluster, sessions: &[NodeSession]) -> anyhow::Result<()> {
+    let Some(mount) = bramble_kube::mount_script(cluster) else { return Ok(()) };
+    if let Some(pool) = bramble_kube::pool_script(cluster) {
+        let first = cluster.storage.glusterfs.iter().flat_map(|gluster| &gluster.nodes).next();
+        let holder = sessions.iter().find(|session| Some(&session.node.name) == first);
+        let holder = holder.ok_or_else(|| anyhow!("the first node of the GlusterFS volume does not answer"))?;
+        holder.say(Event::Waiting("the GlusterFS pool and its volume".into()));
+        holder.ask(pool.as_str(), |_, _| {}).await.context("the GlusterFS volume cannot be made")?;
+    }
+    for session in sessions {
+        session.say(Event::Waiting("the shared folders".into()));
+        let result = session.ask(mount.as_str(), |_, _| {}).await;
+        result.with_context(|| format!("{} does not get the shared folders", session.node.name))?;
+    }
+    Ok(())
+}
+
 /// Waits until the cluster is well, and lets pods on every node talk to each other once.
 pub(crate) async fn gates(
     cluster: &Cluster,

@@ -77,6 +77,8 @@ enum Command {
     Up(commands::up::Up),
     /// Show how nodes and cluster are
     Status(commands::status::Status),
+    /// Add-ons: what they need and what they are made of
+    Addons(commands::addons::Addons),
     /// Run a command on all nodes
     Run(commands::run::Run),
     /// Put the cluster into your kubeconfig
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
         Command::Plan(command) => block_on(command.run(common, &printer)),
         Command::Up(command) => block_on(command.run(common, &printer)),
         Command::Status(command) => block_on(command.run(common, &printer)),
+        Command::Addons(command) => command.run(common, &printer),
         Command::Run(command) => block_on(command.run(common, &printer)),
         Command::Kubeconfig(command) => block_on(command.run(common, &printer)),
         Command::Backup(command) => block_on(command.run(common, &printer)),

@@ -14,7 +14,7 @@ keep_books() { # name file
 
 delete_listed() { # file
     for s in 3 2 1; do
-        awk -F'\t' -v s="$s" '$1 == s { l[++n] = $2 } END { for (; n > 0; n--) print l[n] "\n---" }' "$1" >"$D/objects"
+        awk -F'\t' -v s="$s" '$1 == s { l[++n] = $2 } END { for (; n > 0; n--) print l[n] }' "$1" >"$D/objects"
         [ -s "$D/objects" ] || continue
         # A kind that is gone has no objects either.
         kubectl_admin delete --ignore-not-found --timeout=180s -f "$D/objects" >"$D/said" 2>&1 || {
@@ -52,7 +52,7 @@ addon_apply() { # name lines
     { cat "$D/new"; grep -vxFf "$D/new" "$D/old" || :; } >"$D/all"
     keep_books "$1" "$D/all"
     for s in 1 2 3; do
-        awk -F'\t' -v s="$s" '$1 == s { print $3 "\n---" }' "$2" >"$D/objects"
+        awk -F'\t' -v s="$s" '$1 == s { print $3 }' "$2" >"$D/objects"
         [ -s "$D/objects" ] || continue
         [ "$s" != 3 ] || wait_ready "$1"
         n=0

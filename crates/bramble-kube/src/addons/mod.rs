@@ -73,6 +73,7 @@ pub fn render(cluster: &Cluster, addon: &Addon, text: &str) -> Result<Rendered, 
         AddonKind::CertManager { .. } | AddonKind::LocalPath(_) | AddonKind::Longhorn(_) | AddonKind::Own(_) => {}
     }
     for object in &mut objects {
+        name_protocols(object);
         if !object["metadata"]["labels"].is_object() {
             object["metadata"]["labels"] = json!({});
         }
@@ -85,6 +86,24 @@ pub fn render(cluster: &Cluster, addon: &Addon, text: &str) -> Result<Rendered, 
     hasher.update(microk8s.as_deref().unwrap_or_default());
     let digest = hex(&hasher.finalize()[..6]);
     Ok(Rendered { name: addon.name.clone(), objects, microk8s, digest })
+}
+
+/// Says of ports that they are TCP where nothing is said: the keys of lists that are merged server-side have no defaults in
+/// older Kubernetes (kubernetes/kubernetes#92332).
+fn name_protocols(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(name_protocols),
+        Value::Object(fields) => {
+            for port in fields.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                let is_port = port["containerPort"].is_number() || port["port"].is_number();
+                if let Some(port) = port.as_object_mut().filter(|_| is_port) {
+                    port.entry("protocol").or_insert(json!("TCP"));
+                }
+            }
+            fields.values_mut().for_each(name_protocols);
+        }
+        _ => {}
+    }
 }
 
 /// What lies between the add-ons that a cluster has and those of the cluster file.

@@ -183,7 +183,7 @@ impl Resolver<'_> {
     }
 
     /// Names of add-ons become parts of the names of objects.
-    fn addon_name(&mut self, name: &str, span: Span) -> bool {
+    pub(super) fn addon_name(&mut self, name: &str, span: Span) -> bool {
         let good = is_label_value(name) && !name.is_empty() && name.len() <= 40;
         let good = good && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !good {

@@ -6,6 +6,7 @@ mod hardware;
 mod network;
 mod preparation;
 mod releases;
+mod storage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -183,6 +184,11 @@ impl Resolver<'_> {
                 Shelf { network: network.as_ref(), distribution: distribution.as_ref(), hardware: &hardware, each };
             self.nodes(nodes, shelf, &mut places)
         });
+        let (storage, classes) = self.storage(document.storage, nodes.as_deref().unwrap_or_default());
+        let mut addons = addons;
+        if distribution.as_ref() != Some(&Distribution::None) {
+            addons.splice(0..0, classes);
+        }
         let cluster = (|| {
             let (network, distribution, nodes) = (network?, distribution?, nodes?);
             let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
@@ -282,6 +288,7 @@ impl Resolver<'_> {
                 distribution,
                 image,
                 registries,
+                storage,
                 addons,
                 preparation,
                 update,

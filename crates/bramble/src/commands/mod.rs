@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod addons;
 pub(crate) mod backup;
 pub(crate) mod boot_order;
 pub(crate) mod bundle;

@@ -37,6 +37,7 @@ impl Plan {
         };
         let mut plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, false);
         if behind.is_none() {
+            engine::plan_folders(&cluster, &surveys, &mut plans);
             show::add_addons(&mut plans, &cluster, &addons::plan(&inputs, &surveys, &agenda, false));
         }
         let obstacles = engine::obstacles(&cluster, &inputs, &surveys, &agenda);

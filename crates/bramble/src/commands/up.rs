@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use bramble_kube::{AddonPlan, Agenda, Inputs, lifecycle, smoke_mark};
 use bramble_remote::HostKeys;
-use bramble_spec::{Cluster, Distribution, Role};
+use bramble_spec::{Cluster, Distribution, NodeName, Role};
 use bramble_state::Upload;
 use serde_json::json;
 
@@ -28,6 +28,9 @@ pub(crate) struct Up {
     /// Only prepare the nodes; leave Kubernetes for later
     #[arg(long)]
     prepare_only: bool,
+    /// This disk may be formatted although something is on it, as NODE:/dev/sda: all that is on it is lost
+    #[arg(long, value_name = "NODE:DISK")]
+    format: Vec<String>,
     /// This board is another one than before, or was flashed again: its new host key is shown and asked for
     #[arg(long, value_name = "NODE")]
     replaced: Vec<String>,
@@ -43,7 +46,12 @@ impl Up {
             let keys = HostKeys::open([project.known_hosts()?]);
             keys.forget(&node.host(), project.cluster.access.port)?;
         }
-        Course { yes: self.yes, prepare_only: self.prepare_only, restored: None }.run(&project, printer).await
+        let mut format = BTreeSet::new();
+        for written in &self.format {
+            let (name, disk) = written.split_once(':').with_context(|| format!("--format {written}: say NODE:/dev/…"))?;
+            format.insert((project.node(name).with_context(|| format!("--format {written}"))?.name.clone(), disk.to_owned()));
+        }
+        Course { yes: self.yes, prepare_only: self.prepare_only, format, restored: None }.run(&project, printer).await
     }
 }
 
@@ -61,6 +69,8 @@ pub(crate) struct Restored {
 pub(crate) struct Course {
     pub(crate) yes: bool,
     pub(crate) prepare_only: bool,
+    /// Disks that may be formatted although something is on them.
+    pub(crate) format: BTreeSet<(NodeName, String)>,
     pub(crate) restored: Option<Restored>,
 }
 
@@ -68,7 +78,7 @@ impl Course {
     /// Looks, asks, changes, waits until the cluster is well.
     pub(crate) async fn run(self, project: &Project, printer: &Printer) -> anyhow::Result<Done> {
         let started = Instant::now();
-        let inputs = Arc::new(project.inputs(printer)?);
+        let inputs = Arc::new(Inputs { format: self.format, ..project.inputs(printer)? });
         let cluster = Arc::new(project.cluster.clone());
         let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
         let progress = Progress::new(printer, names.iter().copied());
@@ -106,6 +116,7 @@ impl Course {
         }
         let agenda = if self.prepare_only { Agenda::default() } else { agenda };
         let mut plans = engine::node_plans(&cluster, &inputs, &surveys, &agenda, self.restored.is_some());
+        let unshared = engine::plan_folders(&cluster, &surveys, &mut plans);
         let node_changes: usize = plans.iter().map(show::NodePlan::count).sum();
         let kubernetes = cluster.distribution != Distribution::None && !self.prepare_only;
         let addons = match kubernetes {
@@ -161,6 +172,10 @@ impl Course {
                 outcome.sessions.len(),
                 list
             );
+        }
+        if unshared && losses.0 == 0 {
+            let shared = engine::share_folders(&cluster, &outcome.sessions).await;
+            shared.inspect_err(|_| progress.end())?;
         }
         let smoke = if gates {
             let result = async {

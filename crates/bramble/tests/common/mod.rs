@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod disk;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,189 @@
+//! Volumes that all nodes share: an NFS export of one of them, or a replicated GlusterFS volume of several.
+//!
+//! Both are mounted by services of our own, which wait for the network and try again until the other side is there, so that
+//! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
+
+use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, Storage, hex};
+use bramble_state::{Disk, ENDS, File, Observation, Resource, Script, Unit};
+use sha2::{Digest, Sha256};
+
+use crate::prepare::Inputs;
+
+/// The mark of a node whose shared folders can be mounted.
+pub const STORAGE: &str = "storage";
+
+/// Debian packages that a node needs.
+pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    if let Some(nfs) = &cluster.storage.nfs {
+        all.push(if nfs.server == node.name { "nfs-kernel-server" } else { "nfs-common" });
+    }
+    if let Some(gluster) = &cluster.storage.glusterfs {
+        all.push(if gluster.nodes.contains(&node.name) { "glusterfs-server" } else { "glusterfs-client" });
+    }
+    all
+}
+
+/// What a node has of the cluster's storage.
+pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
+    let mut all = Vec::new();
+    let wipe = |disk: &Option<String>| {
+        disk.as_ref().is_some_and(|disk| inputs.format.contains(&(node.name.clone(), disk.clone())))
+    };
+    // Before the other side is there, mounting would only fail.
+    let ready = seen.done(STORAGE).is_some();
+    if let Some(nfs) = &cluster.storage.nfs {
+        if nfs.server == node.name {
+            all.extend(disk(wipe(&nfs.disk), nfs.disk.as_deref(), "bramble-nfs", &nfs.folder, "nfs-server.service"));
+            all.extend(export(cluster, nfs));
+            let how = format!("mount --bind {} {}", nfs.folder, nfs.mount);
+            all.extend(mount("nfs", &nfs.mount, &how, "nfs-server.service", ready));
+        } else {
+            let server = cluster.nodes.iter().find(|other| other.name == nfs.server);
+            let address = server.map(|server| server.address.to_string()).unwrap_or_default();
+            let how = format!("mount -t nfs4 -o hard,noatime {address}:{} {}", nfs.folder, nfs.mount);
+            all.extend(mount("nfs", &nfs.mount, &how, "network-online.target", ready));
+        }
+    }
+    if let Some(gluster) = &cluster.storage.glusterfs {
+        let bricks: Vec<&Node> = gluster.nodes.iter().filter_map(|name| find(cluster, name)).collect();
+        if gluster.nodes.contains(&node.name) {
+            all.extend(disk(wipe(&gluster.disk), gluster.disk.as_deref(), "bramble-brick", &gluster.brick, "glusterd.service"));
+            all.push(Resource::Unit(Unit::new("glusterd", Vec::new())));
+        }
+        // Of itself first, and from the others if it has nothing to give.
+        let own = bricks.iter().filter(|brick| brick.name == node.name);
+        let servers: Vec<String> = own
+            .chain(bricks.iter().filter(|brick| brick.name != node.name))
+            .map(|brick| brick.address.to_string())
+            .collect();
+        if let [first, others @ ..] = servers.as_slice() {
+            let backup = if others.is_empty() { String::new() } else { format!(" -o backup-volfile-servers={}", others.join(":")) };
+            let how = format!("mount -t glusterfs{backup} {first}:/{} {}", gluster.volume, gluster.mount);
+            all.extend(mount("glusterfs", &gluster.mount, &how, "glusterd.service", ready));
+        }
+    }
+    all
+}
+
+fn find<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<&'a Node> {
+    cluster.nodes.iter().find(|node| node.name == *name)
+}
+
+/// A disk of its own for a folder.
+fn disk(wipe: bool, device: Option<&str>, label: &str, folder: &str, before: &str) -> Vec<Resource> {
+    let Some(device) = device else { return Vec::new() };
+    let mut all = vec![Resource::Disk(Disk { device: device.to_owned(), label: label.to_owned(), wipe })];
+    let how = format!("mount -o noatime LABEL={label} {folder}");
+    all.extend(service(label, folder, &how, "local-fs.target", before, true));
+    all
+}
+
+fn mount(name: &str, folder: &str, how: &str, after: &str, ready: bool) -> Vec<Resource> {
+    service(&format!("bramble-mount-{name}"), folder, how, after, "kubelet.service k3s.service k3s-agent.service", ready)
+}
+
+/// A service that mounts something at a folder, and tries until it is there.
+fn service(name: &str, folder: &str, how: &str, after: &str, before: &str, running: bool) -> Vec<Resource> {
+    let script = format!(
+        "#!/bin/sh\n# Written by bramble.\ncase $1 in\nup)\n    mountpoint -q {folder} && exit 0\n    mkdir -p {folder}\n    \
+         # What is written while nothing is mounted would be lost below it.\n    chattr +i {folder} 2>/dev/null\n    \
+         timeout 60 {how}\n    mountpoint -q {folder}\n    ;;\n\
+         down)\n    umount {folder} 2>/dev/null || umount -l {folder} 2>/dev/null\n    chattr -i {folder} 2>/dev/null\n    \
+         rmdir {folder} 2>/dev/null || :\n    ;;\nesac\n"
+    );
+    let path = format!("/etc/bramble/mounts/{name}");
+    let unit_path = format!("/etc/systemd/system/{name}.service");
+    let unit = format!(
+        "[Unit]\nDescription={folder} (bramble)\nWants=network-online.target\nAfter=network-online.target {after}\nBefore={before}\n\
+         StartLimitIntervalSec=0\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=90\n\
+         ExecStart=/bin/sh {path} up\nExecStop=/bin/sh {path} down\nRestart=on-failure\nRestartSec=3\n\n\
+         [Install]\nWantedBy=multi-user.target\n"
+    );
+    vec![
+        Resource::File(File::new(&path, script)),
+        Resource::File(File::new(&unit_path, unit)),
+        Resource::Unit(Unit { running, ..Unit::new(name, vec![path, unit_path]) }),
+    ]
+}
+
+const EXPORTS: &str = "/etc/exports.d/bramble.exports";
+
+/// exports(5): for the rack's own network and no other.
+fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
+    let text = format!(
+        "# Written by bramble.\n{} {}(rw,sync,no_subtree_check,no_root_squash)\n",
+        nfs.folder, cluster.network.subnet
+    );
+    let prepare = format!(
+        "# Written by bramble.\n[Service]\nExecStartPre=/bin/mkdir -p {}\nExecStartPre=/bin/chmod 1777 {}\n",
+        nfs.folder, nfs.folder
+    );
+    let drop_in = "/etc/systemd/system/nfs-server.service.d/bramble.conf";
+    vec![
+        Resource::File(File::new(drop_in, prepare)),
+        Resource::File(File::new(EXPORTS, text)),
+        Resource::Unit(Unit::new("nfs-server", vec![EXPORTS.into(), drop_in.into()])),
+    ]
+}
+
+/// Run on the first node with a brick when all of them are prepared: makes the pool and the volume what they should be.
+/// Nodes are added; a brick with data is never taken out by itself.
+pub fn pool_script(cluster: &Cluster) -> Option<Script> {
+    let gluster = cluster.storage.glusterfs.as_ref()?;
+    let mut script = Script::new();
+    script.fixed("set -e\nexport LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    script.fixed(include_str!("gluster.sh"));
+    let bricks: Vec<String> =
+        gluster.nodes.iter().filter_map(|name| find(cluster, name)).map(|node| node.address.to_string()).collect();
+    script.call("gluster_pool", &bricks);
+    let path = brick(gluster);
+    let subnet = cluster.network.subnet;
+    // auth.allow knows stars, not prefixes, and only whole bytes of them.
+    let octets = subnet.network().octets();
+    let whole = usize::from(subnet.prefix_len() / 8);
+    let allowed: Vec<String> = octets.iter().take(whole).map(u8::to_string).collect();
+    let allowed = if whole == 4 { allowed.join(".") } else { format!("{}.*", allowed.join(".")) };
+    let fixed = [gluster.volume.as_str(), path.as_str(), allowed.as_str()];
+    script.call("gluster_volume", fixed.into_iter().chain(bricks.iter().map(String::as_str)));
+    Some(script)
+}
+
+/// The brick is a folder below the disk's own, so that a missing disk is a missing brick.
+fn brick(gluster: &Gluster) -> String {
+    format!("{}/{}", gluster.brick, gluster.volume)
+}
+
+/// What the mark [`STORAGE`] says when a node has all that the cluster file says; `None` if that is nothing.
+pub fn storage_mark(cluster: &Cluster) -> Option<String> {
+    let storage = &cluster.storage;
+    let text = serde_json::to_string(storage).unwrap_or_default();
+    (*storage != Storage::default()).then(|| hex(&Sha256::digest(text.as_bytes())[..8]))
+}
+
+/// Run on every node when what it mounts is there.
+pub fn mount_script(cluster: &Cluster) -> Option<Script> {
+    let storage = &cluster.storage;
+    let names = [storage.nfs.as_ref().map(|_| "nfs"), storage.glusterfs.as_ref().map(|_| "glusterfs")];
+    let names: Vec<String> = names.into_iter().flatten().map(|name| format!("bramble-mount-{name}.service")).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let mut script = Script::new();
+    script.fixed("set -e").fixed(ENDS);
+    script.fixed(
+        r#"mounted() {
+    for u in "$@"; do
+        n=0
+        # The service tries again by itself; this only waits for it.
+        until systemctl -q is-active "$u"; do
+            systemctl start "$u" 2>/dev/null || :
+            [ "$n" -lt 40 ] || { journalctl -q -n 8 -o cat -u "$u" >&2; echo "$u does not mount" >&2; return 1; }
+            systemctl -q is-active "$u" || sleep 1; n=$((n + 1))
+        done
+    done
+}"#,
+    );
+    script.call("mounted", &names).call("step_ends", [STORAGE, &storage_mark(cluster)?]);
+    Some(script)
+}

@@ -1,0 +1,93 @@
+//! The section `storage`.
+
+use super::Resolver;
+use crate::addon::{Addon, AddonKind, SharedVolumes};
+use crate::cluster::*;
+use crate::de::Spanned;
+use crate::diagnostic::Diagnostic;
+use crate::document::{GlusterSection, NfsSection, StorageSection};
+use crate::names::NodeName;
+
+/// It can hand out folders of a shared one (rancher/local-path-provisioner, README).
+const PROVISIONER: &str = "docker.io/rancher/local-path-provisioner:v0.0.32";
+
+impl Resolver<'_> {
+    /// The storage, and the add-ons that make volumes of it.
+    pub(super) fn storage(&mut self, section: StorageSection, nodes: &[Node]) -> (Storage, Vec<Addon>) {
+        let mut addons = Vec::new();
+        let mut class = |class: Option<Spanned<String>>, own: &str, folder: &str| {
+            let class = class.map_or_else(|| own.to_owned(), |class| class.value);
+            if class != "none" {
+                let shared = SharedVolumes { class, folder: folder.to_owned(), image: PROVISIONER.to_owned() };
+                addons.push(Addon { name: format!("storage-{own}"), kind: AddonKind::Shared(shared) });
+            }
+        };
+        let nfs = section.nfs.and_then(|Spanned { value, span }| {
+            let NfsSection { server, folder, disk, mount, class: wanted } = value;
+            let Some(server) = server else {
+                self.missing("server", span, span, "name the node that has the folder: `server: kube1`");
+                return None;
+            };
+            self.known_node(&server, nodes);
+            let mount = self.shared_folder(mount, "/mnt/nfs");
+            class(wanted, "nfs", &mount);
+            Some(Nfs { server: server.value, folder: self.shared_folder(folder, "/srv/nfs"), disk: self.shared_disk(disk), mount })
+        });
+        let glusterfs = section.glusterfs.map(|Spanned { value, span }| {
+            let GlusterSection { nodes: wanted_nodes, volume, brick, disk, mount, class: wanted } = value;
+            for node in &wanted_nodes {
+                self.known_node(node, nodes);
+            }
+            match wanted_nodes.len() {
+                0 => self.missing("nodes", span, span, "name the nodes that hold the volume: `nodes: [kube1, kube2, kube3]`"),
+                1 => self.found.push(Diagnostic::warning("a volume on one node is lost with it", span).help("name three")),
+                2 => self.found.push(
+                    Diagnostic::warning("with two copies, writes stop when the first node is lost", span)
+                        .help("name three: then any one may be lost"),
+                ),
+                _ => {}
+            }
+            let volume = volume.unwrap_or(Spanned { value: "shared".to_owned(), span });
+            self.addon_name(&volume.value, volume.span);
+            let mount = self.shared_folder(mount, "/mnt/shared");
+            class(wanted, "shared", &mount);
+            Gluster {
+                nodes: wanted_nodes.into_iter().map(|node| node.value).collect(),
+                volume: volume.value,
+                brick: self.shared_folder(brick, "/srv/brick"),
+                disk: self.shared_disk(disk),
+                mount,
+            }
+        });
+        (Storage { nfs, glusterfs }, addons)
+    }
+
+    fn known_node(&mut self, name: &Spanned<NodeName>, nodes: &[Node]) {
+        if !nodes.iter().any(|node| node.name == name.value) {
+            self.error(format!("there is no node `{}`", name.value), name.span, "name one of `nodes`");
+        }
+    }
+
+    fn shared_folder(&mut self, folder: Option<Spanned<String>>, own: &str) -> String {
+        let Some(folder) = folder else { return own.to_owned() };
+        let text = folder.value.trim_end_matches('/').to_owned();
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+        if !text.starts_with('/') || text.len() < 2 || !plain || text.split('/').any(|part| part == "..") {
+            self.error(format!("`{}` is no folder", folder.value), folder.span, "write it from the root, such as /srv/nfs");
+        }
+        text
+    }
+
+    fn shared_disk(&mut self, disk: Option<Spanned<String>>) -> Option<String> {
+        let disk = disk?;
+        let plain = disk.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-:".contains(&b));
+        if !disk.value.starts_with("/dev/") || !plain || disk.value.contains("..") {
+            self.error(
+                format!("`{}` is no disk", disk.value),
+                disk.span,
+                "write it like /dev/sda, or better /dev/disk/by-id/…, which stays when another one is plugged in",
+            );
+        }
+        Some(disk.value)
+    }
+}

@@ -1,0 +1,82 @@
+//! `bramble addons`: what add-ons are made of.
+
+use anyhow::bail;
+use serde_json::json;
+
+use crate::output::{Format, Printer};
+use crate::project::Project;
+use crate::{Common, Done, addons};
+
+/// The add-ons of the cluster file.
+#[derive(clap::Args)]
+pub(crate) struct Addons {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List them, with what they need
+    List,
+    /// Print the objects of an add-on, as they are applied (JSON, which kubectl reads)
+    Show {
+        /// The add-on
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+impl Addons {
+    pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+        let project = Project::open(common, printer)?;
+        match self.action {
+            Action::List => list(&project, printer),
+            Action::Show { name } => {
+                let rendered = addons::render(&project, &mut project.pins()?, printer)?;
+                let Some(addon) = rendered.into_iter().find(|addon| addon.name == name) else {
+                    let known: Vec<&str> = project.cluster.addons.iter().map(|addon| addon.name.as_str()).collect();
+                    bail!("the cluster file has no add-on `{name}`; it has: {}", known.join(", "));
+                };
+                printer.json(&json!({ "apiVersion": "v1", "kind": "List", "items": addon.objects }));
+                Ok(Done::Good)
+            }
+        }
+    }
+}
+
+fn list(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
+    let all = &project.cluster.addons;
+    if printer.format == Format::Json {
+        let list: Vec<_> = all
+            .iter()
+            .map(|addon| {
+                let needs = addon.needs();
+                json!({
+                    "name": addon.name, "source": bramble_kube::sources(addon), "memoryEachMiB": needs.each,
+                    "memoryMiB": needs.one, "packages": needs.packages, "modules": needs.modules,
+                })
+            })
+            .collect();
+        printer.json(&json!({ "addons": list }));
+        return Ok(Done::Good);
+    }
+    if all.is_empty() {
+        printer.result("The cluster file has no add-ons. `addons:` takes metallb, traefik, cert-manager, monitoring and more.");
+    }
+    let width = all.iter().map(|addon| addon.name.len()).max().unwrap_or(0);
+    for addon in all {
+        let needs = addon.needs();
+        let mut words = Vec::new();
+        if needs.each > 0 {
+            words.push(format!("{} MiB on each node", needs.each));
+        }
+        if needs.one > 0 {
+            words.push(format!("{} MiB on one", needs.one));
+        }
+        words.extend((!needs.packages.is_empty()).then(|| format!("packages {}", needs.packages.join(" "))));
+        words.extend((!needs.modules.is_empty()).then(|| format!("modules {}", needs.modules.join(" "))));
+        words.extend(bramble_kube::sources(addon).map(|source| format!("from {source}")));
+        printer.result(format!("{:width$}  {}", addon.name, words.join(", ")).trim_end());
+    }
+    Ok(Done::Good)
+}
