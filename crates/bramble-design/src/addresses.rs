@@ -41,7 +41,8 @@ pub(crate) fn plan(cluster: &Cluster, findings: &mut Findings<'_>) -> AddressPla
             _ => claims.push(one("nodes", *address)),
         }
     }
-    claims.extend(network.gateway.map(|address| one("gateway", address)));
+    let gateway = network.gateway.filter(|address| addresses.binary_search(address).is_err());
+    claims.extend(gateway.map(|address| one("gateway", address)));
     if addresses.binary_search(&network.api).is_err() {
         claims.push(one("API", network.api));
     }

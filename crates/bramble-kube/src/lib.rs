@@ -37,8 +37,8 @@ pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};
 pub use prepare::{Inputs, LocalFile, prepare};
 pub use release::{Release, Upstream, minor};
-pub use storage::{STORAGE, mount_script, pool_script, storage_mark};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
     watched,
 };
+pub use storage::{STORAGE, mount_script, pool_script, storage_mark};

@@ -48,8 +48,17 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
     if let Some(gluster) = &cluster.storage.glusterfs {
         let bricks: Vec<&Node> = gluster.nodes.iter().filter_map(|name| find(cluster, name)).collect();
         if gluster.nodes.contains(&node.name) {
-            all.extend(disk(wipe(&gluster.disk), gluster.disk.as_deref(), "bramble-brick", &gluster.brick, "glusterd.service"));
-            all.push(Resource::Unit(Unit::new("glusterd", Vec::new())));
+            all.extend(disk(
+                wipe(&gluster.disk),
+                gluster.disk.as_deref(),
+                "bramble-brick",
+                &gluster.brick,
+                "glusterd.service",
+            ));
+            let text = format!("# Written by bramble.\n[Service]\nExecStartPre=/bin/mkdir -p {}\n", gluster.brick);
+            let drop_in = "/etc/systemd/system/glusterd.service.d/bramble.conf";
+            all.push(Resource::File(File::new(drop_in, text)));
+            all.push(Resource::Unit(Unit::new("glusterd", vec![drop_in.into()])));
         }
         // Of itself first, and from the others if it has nothing to give.
         let own = bricks.iter().filter(|brick| brick.name == node.name);
@@ -58,7 +67,11 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
             .map(|brick| brick.address.to_string())
             .collect();
         if let [first, others @ ..] = servers.as_slice() {
-            let backup = if others.is_empty() { String::new() } else { format!(" -o backup-volfile-servers={}", others.join(":")) };
+            let backup = if others.is_empty() {
+                String::new()
+            } else {
+                format!(" -o backup-volfile-servers={}", others.join(":"))
+            };
             let how = format!("mount -t glusterfs{backup} {first}:/{} {}", gluster.volume, gluster.mount);
             all.extend(mount("glusterfs", &gluster.mount, &how, "glusterd.service", ready));
         }
@@ -80,7 +93,14 @@ fn disk(wipe: bool, device: Option<&str>, label: &str, folder: &str, before: &st
 }
 
 fn mount(name: &str, folder: &str, how: &str, after: &str, ready: bool) -> Vec<Resource> {
-    service(&format!("bramble-mount-{name}"), folder, how, after, "kubelet.service k3s.service k3s-agent.service", ready)
+    service(
+        &format!("bramble-mount-{name}"),
+        folder,
+        how,
+        after,
+        "kubelet.service k3s.service k3s-agent.service",
+        ready,
+    )
 }
 
 /// A service that mounts something at a folder, and tries until it is there.

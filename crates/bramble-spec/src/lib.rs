@@ -26,9 +26,9 @@ pub use catalogue::{
     parts_schema,
 };
 pub use cluster::{
-    Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, HeldFile, ImageSource,
-    Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Node, Preparation, Gluster, Nfs, Published, Storage, Role, Setting,
-    Sudo, Swap, Taint, TaintEffect, Uplink, Wifi,
+    Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, Gluster, HeldFile,
+    ImageSource, Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Nfs, Node, Preparation, Published,
+    Role, Setting, Storage, Sudo, Swap, Taint, TaintEffect, Uplink, Wifi,
 };
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};

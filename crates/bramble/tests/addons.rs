@@ -72,7 +72,11 @@ fn shop(dir: &Path, web: &str, second: bool) {
     fs::write(dir.join("web.yaml"), text).unwrap();
     let map = dir.join("map.yaml");
     if second {
-        fs::write(map, "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: prices, namespace: shop }\ndata: { apple: '1' }\n").unwrap();
+        fs::write(
+            map,
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: prices, namespace: shop }\ndata: { apple: '1' }\n",
+        )
+        .unwrap();
     } else {
         fs::remove_file(map).unwrap();
     }
@@ -95,7 +99,10 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let dir = rack.dir.path().join("shop");
     shop(&dir, "quay.io/acme/mainframe:1", true);
     let with = |addons: &str| {
-        let text = file.replace("distribution:", &format!("registries: {{ quay.io: \"http://{}\" }}\naddons:\n{addons}distribution:", registry.address));
+        let text = file.replace(
+            "distribution:",
+            &format!("registries: {{ quay.io: \"http://{}\" }}\naddons:\n{addons}distribution:", registry.address),
+        );
         fs::write(rack.file(), text).unwrap();
     };
     let all = "  limits: {}\n  monitoring: { grafana: none }\n  own: { shop: { from: shop } }\n";
@@ -107,14 +114,20 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     // An image that no node can run is found before anything is done.
     let refused = rack.run(&["up", "--yes"]);
     assert_code(&refused, 1);
-    assert!(text(&refused).contains("nothing was changed") && text(&refused).contains("nothing for"), "{}", text(&refused));
+    assert!(
+        text(&refused).contains("nothing was changed") && text(&refused).contains("nothing for"),
+        "{}",
+        text(&refused)
+    );
     assert!(!rack.shell(&rack.node(1), "ls /var/lib/bramble/ledger 2>&1").contains("0000"), "something was changed");
     shop(&dir, bundled, true);
     rack.go_up();
     rack.assert_well();
     assert_eq!(rack.kubectl(1, "-n shop get configmap prices -o jsonpath={.data.apple}"), "1");
     assert_eq!(rack.kubectl(1, "get ware apple -o name"), "ware.shop.example/apple\n");
-    assert!(rack.kubectl(1, "get limitrange bramble -o jsonpath={.spec.limits[0].defaultRequest.memory}").contains("64Mi"));
+    assert!(
+        rack.kubectl(1, "get limitrange bramble -o jsonpath={.spec.limits[0].defaultRequest.memory}").contains("64Mi")
+    );
     let manager = rack.kubectl(1, "-n shop get deployment web -o jsonpath={.metadata.managedFields[*].manager}");
     assert!(manager.contains("bramble"), "{manager}");
 
@@ -131,8 +144,17 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let firing = || {
         let answer = ask(&rack, "alerts");
         let list = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
-        let firing = list.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["severity"] == "critical");
-        firing.map(|alert| format!("{} {}", alert["labels"]["alertname"].as_str().unwrap(), alert["labels"]["node"].as_str().unwrap())).collect::<Vec<_>>()
+        let firing =
+            list.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["severity"] == "critical");
+        firing
+            .map(|alert| {
+                format!(
+                    "{} {}",
+                    alert["labels"]["alertname"].as_str().unwrap(),
+                    alert["labels"]["node"].as_str().unwrap()
+                )
+            })
+            .collect::<Vec<_>>()
     };
     assert_eq!(firing(), Vec::<String>::new());
     // A supply that is too weak: bits 0 and 16.
@@ -148,7 +170,12 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert!(rack.kubectl(1, "-n shop get configmap prices").contains("NotFound"));
     with("  limits: {}\n");
     rack.go_up();
-    for gone in ["get namespace shop", "get namespace monitoring", "get crd wares.shop.example", "get configmap -n kube-system bramble-addon-shop"] {
+    for gone in [
+        "get namespace shop",
+        "get namespace monitoring",
+        "get crd wares.shop.example",
+        "get configmap -n kube-system bramble-addon-shop",
+    ] {
         assert!(rack.kubectl(1, gone).contains("NotFound"), "{gone}: {}", rack.kubectl(1, gone));
     }
     assert!(rack.kubectl(1, "get limitrange bramble -o name").contains("limitrange/bramble"));

@@ -20,7 +20,7 @@ echo done >/run/stopped
 
 #[test]
 fn a_glusterfs_volume_loses_no_write_when_a_board_is_cut_and_heals_it_afterwards() {
-    let rack = Rack::up("t-glus", &["--bare", "--workers", "3"]);
+    let rack = Rack::up("t-glus", &["--bare", "--workers", "2"]);
     let file = read(&rack.file());
     let storage = "storage:\n  glusterfs: { nodes: [t-glus-1, t-glus-2, t-glus-3], brick: /var/lib/brick }\n";
     fs::write(rack.file(), file.replace("distribution:", &format!("{storage}distribution:"))).unwrap();
@@ -44,7 +44,7 @@ fn a_glusterfs_volume_loses_no_write_when_a_board_is_cut_and_heals_it_afterwards
     wait_for("writes without one board", || written() > before + 100);
     rack.shell(&rack.node(1), "touch /run/stop");
     wait_for("the end of the writer", || rack.shell(&rack.node(1), "cat /run/stopped 2>/dev/null") == "done\n");
-    let lost = rack.shell(&rack.node(3), "sort -n /mnt/shared/numbers") ;
+    let lost = rack.shell(&rack.node(3), "sort -n /mnt/shared/numbers");
     let kept: std::collections::BTreeSet<u32> = lost.lines().map(|line| line.parse().unwrap()).collect();
     for number in rack.shell(&rack.node(1), "cat /run/written").lines() {
         assert!(kept.contains(&number.parse().unwrap()), "{number} was written and is lost");
@@ -67,7 +67,9 @@ fn a_glusterfs_volume_loses_no_write_when_a_board_is_cut_and_heals_it_afterwards
         assert_code(&rack.lab(&["start", &format!("t-glus/t-glus-{n}")]), 0);
     }
     for n in 1..=3 {
-        wait_for("the folder after a power cut", || rack.shell(&rack.node(n), "timeout 5 cat /mnt/shared/greeting") == "from two\n");
+        wait_for("the folder after a power cut", || {
+            rack.shell(&rack.node(n), "timeout 5 cat /mnt/shared/greeting") == "from two\n"
+        });
     }
     assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
 

@@ -41,9 +41,15 @@ pub fn network(cluster: &Cluster, design: &Design, width: u32, theme: Option<The
     for device in way.iter().rev() {
         chain.push((devices[*device].name.to_string(), devices[*device].part.name().to_owned()));
     }
-    if let Some(gateway) = network.gateway {
-        chain.insert(1, ("gateway".to_owned(), gateway.to_string()));
+    match (cluster.gateway(), network.gateway) {
+        (Some((node, uplink)), _) => {
+            let about = format!("{}, out by {}", node.address, uplink.interface);
+            chain.insert(1, (node.name.to_string(), about));
+        }
+        (None, Some(gateway)) => chain.insert(1, ("gateway".to_owned(), gateway.to_string())),
+        (None, None) => {}
     }
+    let members: Vec<_> = cluster.members().collect();
     for (number, (name, about)) in chain.iter().enumerate() {
         let x = MARGIN + (inner - CARD.0.min(inner)) / 2;
         if number > 0 {
@@ -60,7 +66,7 @@ pub fn network(cluster: &Cluster, design: &Design, width: u32, theme: Option<The
 
     // The subnet with its nodes.
     let across = ((inner - GAP) / (CARD.0 + GAP)).max(1);
-    let rows = (cluster.nodes.len() as u32).div_ceil(across);
+    let rows = (members.len() as u32).div_ceil(across);
     let frame = 34 + rows * (CARD.1 + GAP);
     svg.rect("line", (MARGIN, y), (inner, frame), 8);
     svg.text("b", (MARGIN + 12, y + 20), 12, Anchor::Start, inner / 2 - 16, &format!("subnet {}", network.subnet));
@@ -69,7 +75,7 @@ pub fn network(cluster: &Cluster, design: &Design, width: u32, theme: Option<The
         let text = format!("API {} ({api})", network.api);
         svg.text("dim", (MARGIN + inner - 12, y + 20), 10, Anchor::End, inner / 2 - 16, &text);
     }
-    for (place, node) in cluster.nodes.iter().enumerate() {
+    for (place, node) in members.iter().enumerate() {
         let place = place as u32;
         let (x, top) = (MARGIN + GAP + (place % across) * (CARD.0 + GAP), y + 34 + (place / across) * (CARD.1 + GAP));
         svg.rect("card", (x, top), CARD, 4);

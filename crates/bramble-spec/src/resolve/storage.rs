@@ -31,7 +31,12 @@ impl Resolver<'_> {
             self.known_node(&server, nodes);
             let mount = self.shared_folder(mount, "/mnt/nfs");
             class(wanted, "nfs", &mount);
-            Some(Nfs { server: server.value, folder: self.shared_folder(folder, "/srv/nfs"), disk: self.shared_disk(disk), mount })
+            Some(Nfs {
+                server: server.value,
+                folder: self.shared_folder(folder, "/srv/nfs"),
+                disk: self.shared_disk(disk),
+                mount,
+            })
         });
         let glusterfs = section.glusterfs.map(|Spanned { value, span }| {
             let GlusterSection { nodes: wanted_nodes, volume, brick, disk, mount, class: wanted } = value;
@@ -39,8 +44,15 @@ impl Resolver<'_> {
                 self.known_node(node, nodes);
             }
             match wanted_nodes.len() {
-                0 => self.missing("nodes", span, span, "name the nodes that hold the volume: `nodes: [kube1, kube2, kube3]`"),
-                1 => self.found.push(Diagnostic::warning("a volume on one node is lost with it", span).help("name three")),
+                0 => self.missing(
+                    "nodes",
+                    span,
+                    span,
+                    "name the nodes that hold the volume: `nodes: [kube1, kube2, kube3]`",
+                ),
+                1 => self
+                    .found
+                    .push(Diagnostic::warning("a volume on one node is lost with it", span).help("name three")),
                 2 => self.found.push(
                     Diagnostic::warning("with two copies, writes stop when the first node is lost", span)
                         .help("name three: then any one may be lost"),
@@ -73,7 +85,11 @@ impl Resolver<'_> {
         let text = folder.value.trim_end_matches('/').to_owned();
         let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
         if !text.starts_with('/') || text.len() < 2 || !plain || text.split('/').any(|part| part == "..") {
-            self.error(format!("`{}` is no folder", folder.value), folder.span, "write it from the root, such as /srv/nfs");
+            self.error(
+                format!("`{}` is no folder", folder.value),
+                folder.span,
+                "write it from the root, such as /srv/nfs",
+            );
         }
         text
     }

@@ -61,7 +61,9 @@ fn list(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
         return Ok(Done::Good);
     }
     if all.is_empty() {
-        printer.result("The cluster file has no add-ons. `addons:` takes metallb, traefik, cert-manager, monitoring and more.");
+        printer.result(
+            "The cluster file has no add-ons. `addons:` takes metallb, traefik, cert-manager, monitoring and more.",
+        );
     }
     let width = all.iter().map(|addon| addon.name.len()).max().unwrap_or(0);
     for addon in all {

@@ -72,7 +72,9 @@ impl Restore {
             secret: true,
         };
         let restored = Restored { ca: manifest.ca.clone(), moved: manifest.api != cluster.network.api, state: upload };
-        let done = Course { yes: true, prepare_only: false, format: BTreeSet::new(), restored: Some(restored) }.run(&project, printer).await?;
+        let done = Course { yes: true, prepare_only: false, format: BTreeSet::new(), restored: Some(restored) }
+            .run(&project, printer)
+            .await?;
         let fleet = Fleet::control_planes(&project, printer).await?;
         let plane = Fleet::control_plane(&fleet.nodes).ok_or_else(|| anyhow!("no control plane answers"))?;
         let there: BTreeSet<String> = objects(plane, &*life).await?.into_iter().collect();

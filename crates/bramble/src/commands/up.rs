@@ -48,8 +48,12 @@ impl Up {
         }
         let mut format = BTreeSet::new();
         for written in &self.format {
-            let (name, disk) = written.split_once(':').with_context(|| format!("--format {written}: say NODE:/dev/…"))?;
-            format.insert((project.node(name).with_context(|| format!("--format {written}"))?.name.clone(), disk.to_owned()));
+            let (name, disk) =
+                written.split_once(':').with_context(|| format!("--format {written}: say NODE:/dev/…"))?;
+            format.insert((
+                project.node(name).with_context(|| format!("--format {written}"))?.name.clone(),
+                disk.to_owned(),
+            ));
         }
         Course { yes: self.yes, prepare_only: self.prepare_only, format, restored: None }.run(&project, printer).await
     }

@@ -114,4 +114,3 @@ impl Registry {
         self.manifest(repository, "1", kind, &list, &Value::Null);
     }
 }
-
