@@ -55,7 +55,10 @@ pub(crate) fn traffic(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Tra
             continue;
         };
         let (name, part) = (device.name.as_str(), device.part.name());
-        let needed = attached.len() as u32 + 1;
+        // Behind a gateway of the rack's own the way out is one of the boards.
+        let own =
+            cluster.gateway().is_some_and(|(gateway, _)| attached.iter().any(|name| *name == gateway.name.as_str()));
+        let needed = attached.len() as u32 + u32::from(!own);
         let capacity_needed = network.speed.map(|speed| BitRate(speed.0 * 2 * u64::from(needed)));
         let capacity = network.switching();
         match network.ports {
@@ -65,8 +68,9 @@ pub(crate) fn traffic(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Tra
                 Rule::SwitchPorts,
                 name,
                 format!(
-                    "{} are plugged into it, with its way out it needs {needed} ports, and it has {ports}",
-                    attached.len()
+                    "{} are plugged into it, {}it needs {needed} ports, and it has {ports}",
+                    attached.len(),
+                    if own { "" } else { "with its way out " }
                 ),
                 &[
                     ("plugged in", attached.len().to_string()),

@@ -14,6 +14,8 @@ pub fn objects(text: &str) -> Result<Vec<Value>, String> {
     // Upstream manifests are longer than what a configuration file may be.
     let mut options = serde_saphyr::Options::default();
     options.budget = None;
+    // `n` and `on` are texts: what is true in a manifest says so.
+    options.strict_booleans = true;
     let documents: Vec<Value> =
         serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
@@ -173,11 +175,8 @@ impl Reference {
         let repository = repository.trim_start_matches("index.docker.io/").to_owned();
         let version = digest.or(tag).unwrap_or("latest").to_owned();
         let lower = !repository.bytes().any(|b| b.is_ascii_uppercase());
-        (plain(registry) && plain(&repository) && plain(&version) && lower).then(|| Reference {
-            registry: registry.to_owned(),
-            repository,
-            version,
-        })
+        (plain(registry) && plain(&repository) && !repository.ends_with('/') && plain(&version) && lower)
+            .then(|| Reference { registry: registry.to_owned(), repository, version })
     }
 }
 

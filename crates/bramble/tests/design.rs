@@ -63,7 +63,7 @@ fn files_are_written_and_machines_can_read_all_of_it() {
     ]);
     assert_code(&output, 0);
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(value["summary"]["nodes"], 7);
+    assert_eq!(value["summary"]["nodes"], 8);
     assert_eq!(value["total"]["load"], "39.4 W");
     assert_eq!(
         value["traffic"][value["devices"].as_array().unwrap().iter().position(|name| name == "switch").unwrap()]["ports_needed"],
