@@ -137,6 +137,15 @@ impl Lifecycle for Kubeadm<'_> {
             };
             all.push(Resource::Images(images.map(image).collect()));
         }
+        let archives = self.inputs.archives.iter().map(|(name, file)| Image {
+            name: name.clone(),
+            sha256: file.sha256.clone(),
+            archive: file.path.clone(),
+        });
+        let archives: Vec<Image> = archives.collect();
+        if !archives.is_empty() {
+            all.push(Resource::Images(archives));
+        }
         all.extend(self.kubelet_unit(seen));
         if self.cluster.network.cni == Cni::Routed {
             all.extend(routed::resources(self.cluster, node));

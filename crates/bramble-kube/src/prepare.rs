@@ -28,6 +28,8 @@ pub struct Inputs {
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.
     pub cni_manifest: Option<String>,
+    /// Archives of container images, each with the name of the first image in it.
+    pub archives: Vec<(String, LocalFile)>,
     /// Disks that may be formatted although something is on them, each with its node.
     pub format: BTreeSet<(NodeName, String)>,
     /// The add-ons of the cluster file.

@@ -1,10 +1,12 @@
 //! Is the cluster well? Named conditions, each with its reason.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use bramble_spec::{Cluster, Distribution, Node, Role};
-use bramble_state::{Observation, Resource};
+use bramble_state::{Observation, Resource, Unit};
 
 use crate::lifecycle::{Lifecycle, MEMBER, lifecycle};
 use crate::prepare::Inputs;
@@ -64,6 +66,8 @@ pub struct ClusterReport {
     pub system_pods: usize,
     /// Whether a cluster DNS runs.
     pub dns: bool,
+    /// Workloads of add-ons, by the add-on: how many there are, and which are not ready, as `name: n of m`.
+    pub addons: BTreeMap<String, (usize, Vec<String>)>,
 }
 
 /// Asks the API, on a control plane, for what [`parse_nodes`] reads.
@@ -73,16 +77,20 @@ pub fn status_script(life: &dyn Lifecycle) -> String {
         "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
          kubectl_admin get nodes -o json --request-timeout=10s || exit 1\n\
          echo '@next'\n\
-         kubectl_admin -n kube-system get pods -o json --request-timeout=10s",
+         kubectl_admin -n kube-system get pods -o json --request-timeout=10s || exit 1\n\
+         echo '@next'\n\
+         kubectl_admin get deployments,daemonsets,statefulsets -A -l bramble/addon -o json --request-timeout=10s",
     );
     script.as_str().to_owned()
 }
 
 /// Reads the output of [`status_script`].
 pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
-    let (nodes, pods) = output.split_once("@next")?;
+    let (nodes, rest) = output.split_once("@next")?;
+    let (pods, workloads) = rest.split_once("@next")?;
     let nodes: Value = serde_json::from_str(nodes).ok()?;
     let pods: Value = serde_json::from_str(pods).ok()?;
+    let workloads: Value = serde_json::from_str(workloads).ok()?;
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let nodes = nodes["items"].as_array()?.iter().map(|node| {
         let named = |name: &str| {
@@ -106,6 +114,19 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
             version: text(&node["status"]["nodeInfo"]["kubeletVersion"]),
         }
     });
+    let mut addons: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
+    for workload in workloads["items"].as_array().into_iter().flatten() {
+        let status = &workload["status"];
+        let number = |value: &Value| value.as_u64();
+        // Those of a DaemonSet are counted under names of their own.
+        let wanted = number(&status["desiredNumberScheduled"]).or(number(&workload["spec"]["replicas"])).unwrap_or(1);
+        let ready = number(&status["numberReady"]).or(number(&status["readyReplicas"])).unwrap_or(0);
+        let entry = addons.entry(text(&workload["metadata"]["labels"]["bramble/addon"])).or_default();
+        entry.0 += 1;
+        if ready < wanted {
+            entry.1.push(format!("{}: {ready} of {wanted} ready", text(&workload["metadata"]["name"])));
+        }
+    }
     let pods = pods["items"].as_array()?;
     let bad_pods = pods.iter().filter_map(|pod| {
         let ready = pod["status"]["conditions"]
@@ -122,7 +143,7 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
         (!ready && phase != "Succeeded").then(|| format!("{}: {why}", text(&pod["metadata"]["name"])))
     });
     let dns = pods.iter().any(|pod| pod["metadata"]["labels"]["k8s-app"] == "kube-dns");
-    Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns })
+    Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns, addons })
 }
 
 /// What a look at a node asks about so that [`node_conditions`] can tell all.
@@ -130,7 +151,25 @@ pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs);
     let life = life.filter(|_| node.role != Role::Gateway);
-    life.map(|life| Resource::Certificates(life.certificates(node))).into_iter().collect()
+    let certificates = life.map(|life| Resource::Certificates(life.certificates(node)));
+    let units = services(cluster, node).into_iter().map(|(_, unit, _)| Resource::Unit(Unit::new(unit, Vec::new())));
+    certificates.into_iter().chain(units).collect()
+}
+
+/// What runs on a node beside Kubernetes: the condition that it is, its unit, and what is wrong without it.
+fn services(cluster: &Cluster, node: &Node) -> Vec<(&'static str, &'static str, &'static str)> {
+    let mut all = Vec::new();
+    if node.uplink.is_some() {
+        all.push(("Firewall", "bramble-gateway-firewall", "the rack has no way out, and no protection"));
+        all.push(("AddressesAndNames", "bramble-gateway-dnsmasq", "nodes get no addresses, and find no names"));
+    }
+    if cluster.storage.nfs.is_some() {
+        all.push(("NfsFolder", "bramble-mount-nfs", "it is not mounted"));
+    }
+    if cluster.storage.glusterfs.is_some() {
+        all.push(("GlusterFolder", "bramble-mount-glusterfs", "it is not mounted"));
+    }
+    all
 }
 
 /// How a node that was looked at stands.
@@ -144,6 +183,16 @@ pub fn node_conditions(
     let facts = &seen.facts;
     if facts.reboot_required {
         found.push(condition("Rebooted", State::Note, "Debian asks for a reboot"));
+    }
+    for (name, unit, without) in services(cluster, node) {
+        found.push(match seen.runs(unit) {
+            true => condition(name, State::Good, format!("{unit} runs")),
+            false => condition(
+                name,
+                State::Bad,
+                format!("{without}: run `bramble up`, or look at `systemctl status {unit}`"),
+            ),
+        });
     }
     if cluster.distribution == Distribution::None || node.role == Role::Gateway {
         return found;
@@ -219,8 +268,16 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
         found.push(condition(
             "ClusterDns",
             State::Note,
-            "none: the bundle has no CoreDNS image; services are reached by address",
+            "none: the bundle has no CoreDNS image; services are reached by address. With an image of yours: `archives: \
+             [coredns.tar]` and `addons: { dns: { image: … } }`",
         ));
+    }
+    for (name, (count, bad)) in &report.addons {
+        let (state, reason) = match bad.is_empty() {
+            true => (State::Good, format!("{name}: {count} workloads ready")),
+            false => (State::Bad, format!("{name}: {}", bad.join(", "))),
+        };
+        found.push(condition("AddonReady", state, reason));
     }
     found
 }

@@ -17,6 +17,8 @@ pub struct Addon {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddonKind {
+    /// CoreDNS, where the distribution brings none.
+    Dns(String),
     /// MetalLB: addresses for services, announced by the nodes.
     Metallb(String),
     /// Traefik on every node, at ports 80 and 443.
@@ -129,6 +131,8 @@ impl Addon {
         match &self.kind {
             // metallb, config/manifests/metallb-native.yaml: no requests; measured by its users at 20 to 50 MiB each.
             AddonKind::Metallb(_) => Needs { each: 50, one: 50, ..Needs::default() },
+            // kubeadm's own manifest of it: `memory: 70Mi`.
+            AddonKind::Dns(_) => Needs { one: 70, ..Needs::default() },
             AddonKind::Traefik(_) => Needs { each: 64, ..Needs::default() },
             // kubernetes/ingress-nginx, deploy/static: `memory: 90Mi`.
             AddonKind::IngressNginx(_) => Needs { one: 90, ..Needs::default() },

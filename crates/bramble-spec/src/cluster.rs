@@ -28,6 +28,8 @@ pub struct Cluster {
     pub image: Option<ImageSource>,
     /// Where the images of a registry come from instead: a URL without a `/` at its end, by the registry's host.
     pub registries: BTreeMap<String, String>,
+    /// Archives of container images that every node gets, as written.
+    pub archives: Vec<String>,
     /// Folders that all nodes share.
     pub storage: Storage,
     /// What it has besides Kubernetes.

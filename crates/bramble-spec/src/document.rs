@@ -36,6 +36,9 @@ pub struct ClusterDocument {
     /// Where the images of a registry come from instead, such as `docker.io: http://10.0.0.10:5000`.
     #[serde(default)]
     pub(crate) registries: BTreeMap<String, Spanned<String>>,
+    /// Archives of container images (`docker save`) that every node gets: it need not pull them.
+    #[serde(default)]
+    pub(crate) archives: Vec<Spanned<String>>,
     /// Folders that all nodes share.
     #[serde(default)]
     pub(crate) storage: StorageSection,
@@ -544,6 +547,8 @@ pub(crate) struct UplinkSection {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddonsSection {
+    /// CoreDNS, for clusters whose bundle has none: names of services are found by pods.
+    pub(crate) dns: Option<Spanned<ImageOfSection>>,
     /// MetalLB: services of type LoadBalancer get addresses of `network.pool`.
     pub(crate) metallb: Option<Spanned<UpstreamSection>>,
     /// Traefik on every node, at ports 80 and 443.

@@ -296,6 +296,11 @@ impl Observation {
         }) && crate::probe::units(resources).iter().all(|unit| self.units.contains_key(unit))
     }
 
+    /// Whether a service runs that was asked about, by its name without its suffix.
+    pub fn runs(&self, service: &str) -> bool {
+        self.units.get(&format!("{service}.service")).is_some_and(UnitSeen::runs)
+    }
+
     /// The certificate that ends first: its file, and how many seconds are left by the node's clock.
     pub fn first_certificate(&self) -> Option<(&str, i64)> {
         let (path, end) = self.certificates.iter().min_by_key(|(_, end)| **end)?;

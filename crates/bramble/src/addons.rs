@@ -134,6 +134,7 @@ pub(crate) fn refuse_misfits(
     if let Some(bundle) = &inputs.bundle {
         runs.retain(|run| !bundle.manifest.images.iter().any(|image| image.name == run.image));
     }
+    runs.retain(|run| !inputs.archives.iter().any(|(name, _)| *name == run.image));
     if runs.is_empty() {
         return Ok(());
     }

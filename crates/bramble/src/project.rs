@@ -162,6 +162,12 @@ impl Project {
             let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
             inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
         }
+        for written in &self.cluster.archives {
+            let path = self.path(written);
+            let name = archived_image(&path).context("a file of `archives`")?;
+            let sha256 = file_digest(&path)?;
+            inputs.archives.push((name, LocalFile { path, sha256 }));
+        }
         if !self.cluster.addons.is_empty() {
             inputs.addons = crate::addons::render(self, &mut self.pins()?, printer)?;
         }
@@ -284,6 +290,21 @@ impl Project {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The name of the first image in an archive of Docker's (moby, image/spec/v1.2.md, `manifest.json`).
+fn archived_image(path: &Path) -> anyhow::Result<String> {
+    let file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut archive = tar::Archive::new(file);
+    for entry in archive.entries().with_context(|| format!("{} is no tar archive", path.display()))? {
+        let entry = entry.with_context(|| format!("{} is no tar archive", path.display()))?;
+        if entry.path()?.as_os_str() == "manifest.json" {
+            let manifest: serde_json::Value = serde_json::from_reader(entry)?;
+            let name = manifest[0]["RepoTags"][0].as_str();
+            return name.map(str::to_owned).ok_or_else(|| anyhow!("{} has an image without a name", path.display()));
+        }
+    }
+    bail!("{} has no manifest.json: make it with `docker save`", path.display())
 }
 
 pub(crate) fn file_digest(path: &Path) -> anyhow::Result<Sha256Digest> {

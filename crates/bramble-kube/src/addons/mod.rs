@@ -60,6 +60,7 @@ pub fn render(cluster: &Cluster, addon: &Addon, text: &str) -> Result<Rendered, 
     let mut microk8s = None;
     match &addon.kind {
         AddonKind::Metallb(_) => objects.extend(own::metallb(cluster)),
+        AddonKind::Dns(image) => objects.extend(own::dns(cluster, image)),
         AddonKind::Traefik(image) => objects.extend(own::traefik(cluster, image)),
         AddonKind::CertManager { ca: true, .. } => objects.extend(own::authority(cluster)),
         AddonKind::MetricsServer(_) => own::trust_kubelets(&mut objects),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Resolver, is_http, is_label_value};
 use crate::addon::*;
-use crate::cluster::Distribution;
+use crate::cluster::{Distribution, Kubeadm, KubeadmSource};
 use crate::de::Spanned;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::*;
@@ -18,6 +18,7 @@ const LOCAL_PATH: &str =
 const LONGHORN: &str = "https://raw.githubusercontent.com/longhorn/longhorn/v1.10.0/deploy/longhorn.yaml";
 const METRICS_SERVER: &str =
     "https://github.com/kubernetes-sigs/metrics-server/releases/download/v0.8.0/components.yaml";
+const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.12.4";
 const TRAEFIK_IMAGE: &str = "docker.io/library/traefik:v3.5";
 const PROMETHEUS_IMAGE: &str = "quay.io/prometheus/prometheus:v3.5.0";
 const GRAFANA_IMAGE: &str = "docker.io/grafana/grafana:12.2.0";
@@ -49,6 +50,19 @@ impl Resolver<'_> {
             }
         };
         let mirror = |section: UpstreamSection, own: &str| section.manifest.map_or_else(|| own.to_owned(), |m| m.value);
+        if let Some(Spanned { value, span }) = section.dns {
+            brings(self, "coredns", "a cluster DNS", span);
+            let bundle =
+                matches!(distribution, Some(Distribution::Kubeadm(Kubeadm { source: KubeadmSource::Bundle(_), .. })));
+            if k3s.is_none() && !bundle {
+                self.error(
+                    "this distribution brings a cluster DNS",
+                    span,
+                    "remove `dns`; it is for bundles without one",
+                );
+            }
+            add("dns", AddonKind::Dns(self.image_name(value.image, COREDNS_IMAGE)));
+        }
         if let Some(Spanned { value, span }) = section.metallb {
             brings(self, "servicelb", "a load balancer of its own", span);
             if !pool {

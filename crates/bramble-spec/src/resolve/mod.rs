@@ -184,6 +184,16 @@ impl Resolver<'_> {
                 Shelf { network: network.as_ref(), distribution: distribution.as_ref(), hardware: &hardware, each };
             self.nodes(nodes, shelf, &mut places)
         });
+        if let (Some(Distribution::K0s(_) | Distribution::MicroK8s(_)), Some(first)) =
+            (&distribution, document.archives.first())
+        {
+            self.error(
+                "this distribution's images are not loaded from here",
+                first.span,
+                "k0s takes archives in /var/lib/k0s/images (`prepare: uploads`), MicroK8s by `microk8s images import`",
+            );
+        }
+        let archives = document.archives.into_iter().map(|archive| archive.value).collect();
         let (storage, classes) = self.storage(document.storage, nodes.as_deref().unwrap_or_default());
         let mut addons = addons;
         if distribution.as_ref() != Some(&Distribution::None) {
@@ -288,6 +298,7 @@ impl Resolver<'_> {
                 distribution,
                 image,
                 registries,
+                archives,
                 storage,
                 addons,
                 preparation,
