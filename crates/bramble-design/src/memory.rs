@@ -56,22 +56,27 @@ fn takes_workloads(cluster: &Cluster, node: &Node) -> bool {
 }
 
 pub(crate) fn capacity(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Capacity> {
-    cluster
+    let each: u32 = cluster.addons.iter().map(|addon| addon.needs().each).sum();
+    let mut all: Vec<Capacity> = cluster
         .nodes
         .iter()
         .map(|node| {
+            let each = if node.role == Role::Gateway { 0 } else { each };
             let need = need_of(cluster, node);
-            let idle = need.and_then(|need| need.idle).unwrap_or(0);
-            let busy = need.and_then(|need| need.busy).unwrap_or(idle).max(idle);
+            let idle = need.and_then(|need| need.idle).unwrap_or(0) + each;
+            let busy = (need.and_then(|need| need.busy).unwrap_or(0) + each).max(idle);
             let workloads = takes_workloads(cluster, node);
             let Some(memory) = node.board.memory.map(seen) else {
                 return Capacity { workloads, taken: busy, ..Capacity::default() };
             };
-            let figures = [
+            let mut figures = vec![
                 ("seen by the system", format!("{memory} MiB")),
                 ("with nothing to do", format!("{idle} MiB")),
                 ("while it works", format!("{busy} MiB")),
             ];
+            if each > 0 {
+                figures.push(("of that, add-ons", format!("{each} MiB")));
+            }
             // What is asked for is of memory as sold.
             if node.board.memory.is_some_and(|sold| sold < idle) {
                 findings.add(
@@ -112,5 +117,35 @@ pub(crate) fn capacity(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Ca
                 cores: if workloads { node.board.cores.unwrap_or(0) } else { 0 },
             }
         })
-        .collect()
+        .collect();
+    place_addons(cluster, &mut all, findings);
+    all
+}
+
+/// Gives what an add-on needs once to the node that has most left, the largest first.
+fn place_addons(cluster: &Cluster, all: &mut [Capacity], findings: &mut Findings<'_>) {
+    let mut wanted: Vec<(&str, u32)> = cluster
+        .addons
+        .iter()
+        .map(|addon| (addon.name.as_str(), addon.needs().one))
+        .filter(|(_, one)| *one > 0)
+        .collect();
+    wanted.sort_by_key(|(_, one)| std::cmp::Reverse(*one));
+    for (name, one) in wanted {
+        // Of a board whose memory nobody knows nothing can be said.
+        let known = all.iter_mut().filter(|capacity| capacity.memory.is_some());
+        let Some(most) = known.max_by_key(|capacity| capacity.free) else { return };
+        if most.free < one {
+            findings.add(
+                Severity::Warning,
+                Rule::Memory,
+                &format!("addons.{name}"),
+                format!("it needs {one} MiB on one node, and no node has more than {} MiB left", most.free),
+                &[("needed", format!("{one} MiB")), ("left", format!("{} MiB", most.free))],
+                "take a board with more memory, or leave the add-on out",
+            );
+        }
+        most.taken += one;
+        most.free = most.free.saturating_sub(one);
+    }
 }

@@ -260,3 +260,16 @@ fn what_if_shows_what_each_change_changes() {
     assert!(boards.iter().any(|other| other.id == "rpi-4b-8gb" && other.changes == changes), "{boards:?}");
     assert!(bill.lines.iter().flat_map(|line| &line.alternatives).all(|other| other.price.is_some()));
 }
+
+#[test]
+fn addons_take_their_memory_from_each_node_and_from_the_one_that_has_most_left() {
+    let addons = |addons: &str| Design::of(&example("kubecon.yaml", &[("addons", addons)]));
+    let (none, some) = (addons("{}"), addons("{ longhorn: {}, metrics-server: {} }"));
+    let less = none.capacity.iter().zip(&some.capacity).map(|(before, after)| before.free - after.free);
+    // Longhorn 1024 MiB on each of the four, metrics-server 200 on one.
+    assert_eq!(less.sum::<u32>(), 4 * 1024 + 200);
+    // Boards of 1 GB have no room for Prometheus.
+    let small = Design::of(&example("router-pi.yaml", &[("addons", "{ monitoring: {}, longhorn: {} }")]));
+    let memory = found(&small, Rule::Memory);
+    assert!(memory.iter().any(|finding| finding.about == ["addons.monitoring"]), "{memory:?}");
+}

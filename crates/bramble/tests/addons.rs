@@ -141,6 +141,11 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert_eq!(rules["data"]["groups"][0]["rules"].as_array().unwrap().len(), 11, "{rules}");
     let certificates = ask(&rack, "query?query=count(bramble_certificate_end_seconds>time())");
     assert_ne!(certificates["data"]["result"], json!([]), "{certificates}");
+    let well = rack.well();
+    let conditions = well["conditions"].as_array().unwrap().iter();
+    let told: Vec<&str> =
+        conditions.filter(|c| c["name"] == "AddonReady").map(|c| c["reason"].as_str().unwrap()).collect();
+    assert_eq!(told, ["monitoring: 1 workloads ready", "shop: 1 workloads ready"]);
     let firing = || {
         let answer = ask(&rack, "alerts");
         let list = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
@@ -183,10 +188,10 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
 
     // The API server takes every object of ours, and its schema knows every field.
     with(
-        "  traefik: {}\n  monitoring: { class: local-path, alertmanagers: [\"10.0.0.9:9093\"] }\n  \
-         limits: { namespaces: [default, kube-public], requests: { cpu: 10m }, limits: { cpu: \"1\", memory: 1Gi } }\n",
+        "  dns: {}\n  traefik: {}\n  monitoring: { class: local-path, alertmanagers: [\"10.0.0.9:9093\"] }\n  \
+         limits: { namespaces: [default, kube-public], requests: { cpu: 10m }, limits: { cpu: \"1\", memory: 1Gi } }\nstorage: { nfs: { server: t-add-1 } }\n",
     );
-    for name in ["traefik", "monitoring", "limits"] {
+    for name in ["storage-nfs", "dns", "traefik", "monitoring", "limits"] {
         let shown = rack.run(&["addons", "show", name]);
         assert_code(&shown, 0);
         let list: Value = serde_json::from_slice(&shown.stdout).unwrap();
