@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::registry::Registry;
 use common::{Rack, assert_code, read, text, wait_for};
+use registry::Registry;
 use serde_json::{Value, json};
 
 /// A root with Debian's Prometheus, where the image of the project has it, as a tar archive.

@@ -277,6 +277,42 @@ fn boards_join_the_wifi_that_they_are_told_of_and_the_passphrase_goes_nowhere() 
 }
 
 #[test]
+fn a_gateway_is_told_of_its_two_sides() {
+    let bench = Bench::new(", wifi: { country: DE, ssid: shelf, password: wifi.txt }");
+    fs::write(bench.path("wifi.txt"), "correct horse\n").unwrap();
+    let file = read(&bench.path("bramble.yaml"));
+    let others = file.replace("control-plane", "worker");
+    let others = others.replace("k3s: { version: stable }", "none");
+    let gateway = |uplink: &str| {
+        let text = others.replace("role: worker", &format!("role: gateway, uplink: {{ interface: {uplink} }}"));
+        let text = text.replace("address: 10.0.0.50", "address: 10.0.0.1");
+        fs::write(bench.path("bramble.yaml"), text).unwrap();
+    };
+    let given = [("config.txt", ""), ("cmdline.txt", CMDLINE)];
+    for (uplink, inside) in [("wlan0", "eth0"), ("eth0", "eth1")] {
+        gateway(uplink);
+        let disk = bench.built(&bench.image("bootfs", &[&given[..], &[("user-data", "")]].concat()));
+        let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
+        assert_eq!(network["ethernets"]["inside"]["match"]["name"], inside);
+        assert_eq!(network["ethernets"]["inside"]["addresses"][0], "10.0.0.1/24");
+        assert_eq!(network["ethernets"]["inside"]["routes"], Value::Null, "the way out is on the other side");
+        if uplink == "eth0" {
+            assert_eq!(network["ethernets"]["board"]["match"]["name"], "eth0");
+            assert_eq!(network["ethernets"]["board"]["dhcp4"], true);
+        } else {
+            assert_eq!(network["wifis"]["wlan0"]["dhcp4"], true);
+        }
+        let disk = bench.built(&bench.image("bootfs", &given));
+        let script = disk.read("firstrun.sh");
+        assert!(script.contains(&format!("inside={inside}\ninside_address=10.0.0.1/24\n")), "{script}");
+    }
+    bench.image("boot", &[&given[..], &[("dietpi.txt", "")]].concat());
+    let refused = bench.build("other");
+    assert_code(&refused, 1);
+    assert!(text(&refused).contains("Raspberry Pi OS"), "{}", text(&refused));
+}
+
+#[test]
 fn dietpi_has_its_own_file() {
     let bench = Bench::new("");
     let own =

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::fs;
 use std::path::Path;
 
-use common::registry::Registry;
 use common::{assert_code, bramble, text};
+use registry::Registry;
 use serde_json::{Value, json};
 
 const CLUSTER: &str = r#"

@@ -102,6 +102,22 @@ fn microk8s_through_its_whole_life_with_a_stand_in_in_its_place() {
     through(&MICROK8S);
 }
 
+/// Add-ons of MicroK8s' own come and go by name.
+fn own_addons(rack: &Rack) {
+    let file = read(&rack.file());
+    fs::write(rack.file(), file.replace("distribution:", "addons: { microk8s: [hostpath-storage] }\ndistribution:"))
+        .unwrap();
+    let planned = rack.run(&["plan"]);
+    assert_code(&planned, 3);
+    assert!(text(&planned).contains("microk8s enable hostpath-storage"), "{}", text(&planned));
+    rack.go_up();
+    assert_eq!(rack.plan().0, 0);
+    assert!(rack.kubectl(1, "get storageclass").contains("microk8s-hostpath"));
+    fs::write(rack.file(), file).unwrap();
+    rack.go_up();
+    assert!(!rack.kubectl(1, "get storageclass").contains("microk8s-hostpath"));
+}
+
 fn through(life: &Life) {
     let name = format!("t-{}", life.name);
     let (subnet, api) = (format!("10.78.{}.0/24", life.network), format!("10.78.{}.9", life.network));
@@ -188,6 +204,9 @@ fn through(life: &Life) {
     let versions = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
     assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v1.20.3{}", life.kubelet); 4]);
     rack.assert_well();
+    if life.name == "microk8s" {
+        own_addons(&rack);
+    }
     assert_code(&rack.run(&["down", "--yes"]), 0);
     let left = format!("ls -d {} 2>/dev/null", life.places);
     assert_eq!(rack.shell(&rack.node(1), &left), "");

@@ -81,9 +81,9 @@ addon_remove() { # name
 }
 
 addon_enable() { # name what
-    microk8s enable "$2" </dev/null
+    /snap/bin/microk8s enable "$2" </dev/null
 }
 
 addon_disable() { # name what
-    microk8s disable "$2" </dev/null
+    /snap/bin/microk8s disable "$2" </dev/null
 }

@@ -300,7 +300,18 @@ remove-node)
     on_a_control_plane 1
     remove_node "$@"
     ;;
-enable)
+enable | disable)
+    if [ "$1" = hostpath-storage ]; then
+        # The one object of it that needs no image (microk8s-core-addons, addons/hostpath-storage/storage.yaml).
+        verb=apply
+        [ "$run" = enable ] || verb='delete --ignore-not-found'
+        # shellcheck disable=SC2086
+        admin $verb -f - <<CLASS
+{ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": "microk8s-hostpath" }, "provisioner": "microk8s.io/hostpath" }
+CLASS
+        exit
+    fi
+    [ "$run" = enable ] || fatal "this stand-in for MicroK8s cannot do: disable $*"
     [ "$1" = dns ] || fatal "this stand-in for MicroK8s has no addon $1"
     [ -z "${3:-}" ] || [ "$2" = /etc/resolv.conf ] || fatal "Your input value ($2) is not a valid and reachable IP address"
     admin apply -f - >/dev/null <<DEPLOYMENT

@@ -31,7 +31,7 @@ impl Resolver<'_> {
         pool: bool,
     ) -> Vec<Addon> {
         let mut all = Vec::new();
-        let mut add = |name: &str, kind: AddonKind| all.push(Addon { name: name.to_owned(), kind });
+        let add = |all: &mut Vec<Addon>, name: &str, kind: AddonKind| all.push(Addon { name: name.to_owned(), kind });
         let k3s = match distribution {
             Some(Distribution::K3s(k3s)) => Some(k3s),
             _ => None,
@@ -61,7 +61,7 @@ impl Resolver<'_> {
                     "remove `dns`; it is for bundles without one",
                 );
             }
-            add("dns", AddonKind::Dns(self.image_name(value.image, COREDNS_IMAGE)));
+            add(&mut all, "dns", AddonKind::Dns(self.image_name(value.image, COREDNS_IMAGE)));
         }
         if let Some(Spanned { value, span }) = section.metallb {
             brings(self, "servicelb", "a load balancer of its own", span);
@@ -72,7 +72,7 @@ impl Resolver<'_> {
                     "add some that nobody else gives away: `network: { pool: 10.0.0.240-10.0.0.250 }`",
                 );
             }
-            add("metallb", AddonKind::Metallb(mirror(value, METALLB)));
+            add(&mut all, "metallb", AddonKind::Metallb(mirror(value, METALLB)));
         }
         let ingresses = [section.traefik.as_ref().map(|s| s.span), section.ingress_nginx.as_ref().map(|s| s.span)];
         if let [Some(first), Some(second)] = ingresses {
@@ -85,7 +85,7 @@ impl Resolver<'_> {
         if let Some(Spanned { value, span }) = section.traefik {
             brings(self, "traefik", "Traefik", span);
             let image = self.image_name(value.image, TRAEFIK_IMAGE);
-            add("traefik", AddonKind::Traefik(image));
+            add(&mut all, "traefik", AddonKind::Traefik(image));
         }
         if let Some(Spanned { value, span }) = section.ingress_nginx {
             brings(self, "traefik", "Traefik, which has the same ports", span);
@@ -93,30 +93,30 @@ impl Resolver<'_> {
                 Diagnostic::warning("ingress-nginx is retired since March 2026: holes in it stay open", span)
                     .help("use `traefik`, which understands its Ingress objects and most of its annotations"),
             );
-            add("ingress-nginx", AddonKind::IngressNginx(mirror(value, INGRESS_NGINX)));
+            add(&mut all, "ingress-nginx", AddonKind::IngressNginx(mirror(value, INGRESS_NGINX)));
         }
         if let Some(Spanned { value, .. }) = section.cert_manager {
             let manifest = value.manifest.map_or_else(|| CERT_MANAGER.to_owned(), |manifest| manifest.value);
-            add("cert-manager", AddonKind::CertManager { manifest, ca: value.ca.unwrap_or(true) });
+            add(&mut all, "cert-manager", AddonKind::CertManager { manifest, ca: value.ca.unwrap_or(true) });
         }
         if let Some(Spanned { value, span }) = section.local_path {
             brings(self, "local-storage", "these volumes", span);
-            add("local-path", AddonKind::LocalPath(mirror(value, LOCAL_PATH)));
+            add(&mut all, "local-path", AddonKind::LocalPath(mirror(value, LOCAL_PATH)));
         }
         if let Some(Spanned { value, .. }) = section.longhorn {
-            add("longhorn", AddonKind::Longhorn(mirror(value, LONGHORN)));
+            add(&mut all, "longhorn", AddonKind::Longhorn(mirror(value, LONGHORN)));
         }
         if let Some(Spanned { value, span }) = section.metrics_server {
             brings(self, "metrics-server", "metrics-server", span);
-            add("metrics-server", AddonKind::MetricsServer(mirror(value, METRICS_SERVER)));
+            add(&mut all, "metrics-server", AddonKind::MetricsServer(mirror(value, METRICS_SERVER)));
         }
         if let Some(Spanned { value, .. }) = section.monitoring {
             let monitoring = self.monitoring(value);
-            add("monitoring", AddonKind::Monitoring(monitoring));
+            add(&mut all, "monitoring", AddonKind::Monitoring(monitoring));
         }
         if let Some(Spanned { value, .. }) = section.limits {
             let limits = self.limits(value);
-            add("limits", AddonKind::Limits(limits));
+            add(&mut all, "limits", AddonKind::Limits(limits));
         }
         let mayastor = section.mayastor.map(|section| Spanned { value: "mayastor".to_owned(), span: section.span });
         if let Some(mayastor) = mayastor.as_ref().filter(|_| !microk8s) {
@@ -140,7 +140,7 @@ impl Resolver<'_> {
                 None => (addon.value.as_str(), None),
             };
             let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/:=,".contains(&b));
-            if !self.addon_name(name, addon.span) || !argument.as_deref().is_none_or(plain) {
+            if !self.plain_name("an add-on's name", name, addon.span) || !argument.as_deref().is_none_or(plain) {
                 continue;
             }
             if name == "mayastor" && k3s.is_none() {
@@ -149,12 +149,16 @@ impl Resolver<'_> {
                         .help("it wants three nodes with 4 GB and a disk of their own at least"),
                 );
             }
-            add(&format!("microk8s-{name}"), AddonKind::MicroK8s { name: name.to_owned(), argument });
+            add(&mut all, &format!("microk8s-{name}"), AddonKind::MicroK8s { name: name.to_owned(), argument });
         }
         for (name, section) in section.own {
             let span = section.span;
-            if !self.addon_name(&name, span) {
+            if !self.plain_name("an add-on's name", &name, span) {
                 continue;
+            }
+            let ours = ["storage-", "microk8s-"].iter().any(|start| name.starts_with(start));
+            if ours || all.iter().any(|addon| addon.name == name) {
+                self.error(format!("bramble has an add-on `{name}` itself"), span, "give yours another name");
             }
             let OwnSection { from, git, revision, path } = section.value;
             let source = match (from, git) {
@@ -178,30 +182,20 @@ impl Resolver<'_> {
                     continue;
                 }
             };
-            add(&name, AddonKind::Own(source));
+            add(&mut all, &name, AddonKind::Own(source));
         }
         if distribution == Some(&Distribution::None) && !all.is_empty() {
             self.error("add-ons live in Kubernetes, and there is none", Span::default(), "choose a distribution");
         }
-        let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
-        for addon in &all {
-            if seen.insert(&addon.name, ()).is_some() {
-                self.error(
-                    format!("two add-ons are called `{}`", addon.name),
-                    Span::default(),
-                    "give yours another name",
-                );
-            }
-        }
         all
     }
 
-    /// Names of add-ons become parts of the names of objects.
-    pub(super) fn addon_name(&mut self, name: &str, span: Span) -> bool {
+    /// Names that become parts of the names of objects.
+    pub(super) fn plain_name(&mut self, what: &str, name: &str, span: Span) -> bool {
         let good = is_label_value(name) && !name.is_empty() && name.len() <= 40;
         let good = good && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !good {
-            self.error(format!("`{name}` cannot be an add-on's name"), span, "use lower-case letters, digits and `-`");
+            self.error(format!("`{name}` cannot be {what}"), span, "use lower-case letters, digits and `-`");
         }
         good
     }

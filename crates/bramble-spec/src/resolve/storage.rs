@@ -60,7 +60,7 @@ impl Resolver<'_> {
                 _ => {}
             }
             let volume = volume.unwrap_or(Spanned { value: "shared".to_owned(), span });
-            self.addon_name(&volume.value, volume.span);
+            self.plain_name("a volume's name", &volume.value, volume.span);
             let mount = self.shared_folder(mount, "/mnt/shared");
             class(wanted, "shared", &mount);
             Gluster {

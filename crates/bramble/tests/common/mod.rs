@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod disk;
-pub mod registry;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,7 @@
 //! A real container registry: Debian's docker-registry.
 
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -8,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{text, wait_for};
+use crate::common::{text, wait_for};
 
 /// A registry of its own, which ends with the test.
 pub struct Registry {
