@@ -274,7 +274,7 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
     }
     for (name, (count, bad)) in &report.addons {
         let (state, reason) = match bad.is_empty() {
-            true => (State::Good, format!("{name}: {count} workloads ready")),
+            true => (State::Good, format!("{name}: {count} of {count} workloads ready")),
             false => (State::Bad, format!("{name}: {}", bad.join(", "))),
         };
         found.push(condition("AddonReady", state, reason));

@@ -147,7 +147,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let conditions = well["conditions"].as_array().unwrap().iter();
     let told: Vec<&str> =
         conditions.filter(|c| c["name"] == "AddonReady").map(|c| c["reason"].as_str().unwrap()).collect();
-    assert_eq!(told, ["monitoring: 1 workloads ready", "shop: 1 workloads ready"]);
+    assert_eq!(told, ["monitoring: 1 of 1 workloads ready", "shop: 1 of 1 workloads ready"]);
     let firing = || {
         let answer = ask(&rack, "alerts");
         let list = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();

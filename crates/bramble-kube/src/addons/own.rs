@@ -3,6 +3,15 @@
 use bramble_spec::{Cluster, Limits, SharedVolumes};
 use serde_json::{Value, json};
 
+/// Lets a service account do what the role of this name may.
+fn binding(role: &str, account: &str, space: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": role },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+        "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": space }],
+    })
+}
+
 /// The pool of addresses, announced by ARP (metallb.io, "Layer 2 configuration").
 pub(super) fn metallb(cluster: &Cluster) -> Vec<Value> {
     let Some(pool) = cluster.network.pool else { return Vec::new() };
@@ -40,11 +49,7 @@ pub(super) fn dns(cluster: &Cluster, image: &str) -> Vec<Value> {
                 { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
             ],
         }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "system:coredns" },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns" },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": space }],
-        }),
+        binding("system:coredns", name, space),
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "Corefile": corefile } }),
         json!({
             "apiVersion": "v1", "kind": "Service",
@@ -108,11 +113,7 @@ pub(super) fn traefik(cluster: &Cluster, image: &str) -> Vec<Value> {
                 { "apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update"] },
             ],
         }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": name },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": space }],
-        }),
+        binding(name, name, space),
         json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
             "metadata": { "name": name, "annotations": { "ingressclass.kubernetes.io/is-default-class": "true" } },
@@ -249,11 +250,7 @@ pub(super) fn shared(shared: &SharedVolumes) -> Vec<Value> {
                 { "apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["get", "list", "watch"] },
             ],
         }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": name },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": space }],
-        }),
+        binding(&name, &name, &space),
         json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "local-path-config", "namespace": space },
             "data": {

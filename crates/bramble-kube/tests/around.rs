@@ -1,0 +1,92 @@
+//! What stands around a cluster: the gateway's and the shared folders' files, word for word.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use bramble_kube::{Inputs, Rendered, prepare, render};
+use bramble_spec::Cluster;
+use bramble_state::{Observation, Resource};
+
+const FILE: &str = r#"
+cluster: shelf
+network: { subnet: 10.0.0.0/24, dns: [9.9.9.9], dhcp: 10.0.0.200-10.0.0.220, pool: 10.0.0.240-10.0.0.250 }
+distribution: none
+storage:
+  nfs: { server: gate, disk: /dev/sda }
+  glusterfs: { nodes: [kube1, kube2], disk: /dev/sdb, volume: own }
+nodes:
+  - { name: gate, role: gateway, board: rpi-4b-2gb, address: 10.0.0.1, mac: "dc:a6:32:00:00:00", uplink: { interface: wlan0, reach: gate.local, open: [9100], publish: { 443: "10.0.0.240:443" } } }
+  - { name: kube1, role: worker, board: rpi-4b-4gb, address: 10.0.0.50, mac: "dc:a6:32:00:00:01" }
+  - { name: kube2, role: worker, board: rpi-4b-4gb, address: 10.0.0.51, mac: "dc:a6:32:00:00:02" }
+"#;
+
+fn cluster(text: &str) -> Cluster {
+    let loaded = bramble_spec::load(Path::new("bramble.yaml"), text);
+    assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+    loaded.clusters.into_iter().next().unwrap()
+}
+
+/// The files and units of a node, without what every board has.
+fn given(node: usize, facts: &str) -> String {
+    let (cluster, inputs) = (cluster(FILE), Inputs::default());
+    let seen = Observation::parse(&format!("bramble 1\n{facts}end\n"), &[]).unwrap();
+    let mut text = String::new();
+    for resource in prepare(&cluster, &cluster.nodes[node], &seen, &inputs) {
+        match resource {
+            Resource::File(file) => text.push_str(&format!("--- {} {}\n{}", file.path, file.mode, file.content)),
+            Resource::Unit(unit) => {
+                text.push_str(&format!("--- {} runs: {}, reads {:?}\n", unit.name, unit.running, unit.reads))
+            }
+            Resource::Disk(disk) => text.push_str(&format!("--- {disk:?}\n")),
+            Resource::Packages(names) => text.push_str(&format!("--- packages {}\n", names.join(" "))),
+            Resource::OwnedFolder(path) => text.push_str(&format!("--- {path} goes with bramble\n")),
+            Resource::Sysctls(values) => text.push_str(&format!("--- {values:?}\n")),
+            _ => {}
+        }
+    }
+    text
+}
+
+#[test]
+fn a_gateway_is_given_its_files() {
+    insta::assert_snapshot!(given(0, "fact network NetworkManager\ndone storage x\n"));
+}
+
+#[test]
+fn a_node_with_a_brick_is_given_its_files() {
+    insta::assert_snapshot!(given(1, ""));
+}
+
+fn rendered(text: &str, name: &str, manifest: &str) -> Rendered {
+    let file = FILE.replace(
+        "distribution: none",
+        &format!("distribution: {{ kubeadm: {{ version: \"1.36\" }} }}\naddons: {text}"),
+    );
+    let file = file.replace("kube1, role: worker", "kube1, role: control-plane");
+    let cluster = cluster(&file);
+    let addon = cluster.addons.iter().find(|addon| addon.name == name).unwrap();
+    render(&cluster, addon, manifest).unwrap()
+}
+
+#[test]
+fn manifests_of_projects_get_what_this_cluster_needs() {
+    let pool = rendered("{ metallb: {} }", "metallb", "");
+    assert_eq!(pool.objects[0]["spec"]["addresses"][0], "10.0.0.240-10.0.0.250");
+    let server = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: metrics-server }\nspec: { template: { spec: { containers: [{ name: m, args: [--a], ports: [{ containerPort: 1 }] }] } } }\n";
+    let server = rendered("{ metrics-server: {} }", "metrics-server", server);
+    let container = &server.objects[0]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["args"][1], "--kubelet-insecure-tls");
+    assert_eq!(container["ports"][0]["protocol"], "TCP");
+    assert_eq!(server.objects[0]["metadata"]["labels"]["bramble/addon"], "metrics-server");
+    let controller = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: ingress-nginx-controller }\nspec: { replicas: 1, strategy: {}, template: { spec: {} } }\n";
+    let controller = rendered("{ ingress-nginx: {} }", "ingress-nginx", controller);
+    assert_eq!(controller.objects[0]["kind"], "DaemonSet");
+    assert!(controller.objects[0]["spec"].get("replicas").is_none());
+    let (with, without) = (
+        rendered("{ cert-manager: {} }", "cert-manager", ""),
+        rendered("{ cert-manager: { ca: false } }", "cert-manager", ""),
+    );
+    assert_eq!((with.objects.len(), without.objects.len()), (3, 0));
+    assert_ne!(with.digest, without.digest);
+}
