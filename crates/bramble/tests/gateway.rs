@@ -76,11 +76,25 @@ fn a_rack_behind_a_gateway_keeps_its_addresses_and_reaches_out_only_through_it()
     ip(&format!("route add {first}/32 via {outside}"));
     assert!(!connects(&format!("{first}:22")));
     // What is published does.
-    let open =
-        file.replace(&format!("reach: {outside}"), &format!("reach: {outside}, publish: {{ 2222: \"{first}:22\" }}"));
+    let open = file.replace(
+        &format!("reach: {outside}"),
+        &format!("reach: {outside}, publish: {{ 2222: \"{first}:22\", 7443: \"{first}:6443\" }}"),
+    );
     std::fs::write(rack.file(), open).unwrap();
     rack.go_up();
     assert!(connects(&format!("{outside}:2222")));
+    // kubectl is told where the API is from here, and whose certificate it shows.
+    let config = rack.run(&["kubeconfig", "--print"]);
+    assert_code(&config, 0);
+    let config = text(&config);
+    assert!(config.contains(&format!("server: https://{outside}:7443")), "{config}");
+    assert!(config.contains(&format!("tls-server-name: {first}")), "{config}");
+    let authority = rack.dir.path().join("ca.crt");
+    std::fs::write(&authority, rack.shell(&rack.node(1), "cat /etc/kubernetes/pki/ca.crt")).unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--cacert"]).arg(&authority);
+    curl.args(["--connect-to", &format!("{first}:7443:{outside}:7443"), &format!("https://{first}:7443/version")]);
+    assert!(text(&curl.output().unwrap()).contains("gitVersion"));
     ip(&format!("route del {first}/32 via {outside}"));
 
     // Everything without power, twice, and back in both orders.

@@ -1,9 +1,11 @@
 //! `bramble kubeconfig`.
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Inputs, lifecycle};
+use bramble_spec::{Cluster, Uplink};
 use bramble_state::Script;
 use serde_json::{Value, json};
 
@@ -42,8 +44,22 @@ impl Kubeconfig {
             .await
             .context("the control plane has no kubeconfig yet; run `bramble up`")?;
         let name = project.cluster.name.as_str();
-        let server = format!("https://{}:{}", project.cluster.network.api, life.api_port());
-        let own = own_entries(&admin, name, &server)?;
+        let (server, known_as) = way(&project.cluster, life.api_port());
+        let mut own = own_entries(&admin, name, &server)?;
+        match known_as {
+            Some(known_as) => own["clusters"][0]["cluster"]["tls-server-name"] = json!(known_as),
+            None => {
+                if let Some((gateway, Uplink { reach: Some(_), .. })) = project.cluster.gateway() {
+                    printer.info(format!(
+                        "The API is behind {} and not published: from here kubectl finds it with `uplink: {{ publish: {{ {port}: \
+                         \"{}:{port}\" }} }}`.",
+                        gateway.name,
+                        project.cluster.network.api,
+                        port = life.api_port()
+                    ));
+                }
+            }
+        }
         if self.print {
             printer.result(to_yaml(&own)?);
             return Ok(Done::Good);
@@ -68,6 +84,18 @@ impl Kubeconfig {
         printer.result(format!("The context {name} is in {}: `kubectl --context {name} get nodes`.", path.display()));
         Ok(Done::Good)
     }
+}
+
+/// Where kubectl finds the API, and the name that its certificate has if that is another one: behind a gateway that is
+/// reached from outside it is where the gateway publishes it.
+fn way(cluster: &Cluster, port: u16) -> (String, Option<String>) {
+    let api = SocketAddrV4::new(cluster.network.api, port);
+    if let Some((_, Uplink { reach: Some(reach), publish, .. })) = cluster.gateway()
+        && let Some(published) = publish.iter().find(|published| published.to == api)
+    {
+        return (format!("https://{reach}:{}", published.port), Some(api.ip().to_string()));
+    }
+    (format!("https://{api}"), None)
 }
 
 fn first_kubeconfig(project: &Project) -> Option<PathBuf> {
