@@ -88,8 +88,7 @@ After=network-pre.target systemd-networkd.service NetworkManager.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/etc/bramble/gateway/address up
-ExecStop=-/etc/bramble/gateway/address down
+ExecStart=/etc/bramble/gateway/address
 Restart=on-failure
 RestartSec=2
 
@@ -218,12 +217,12 @@ fn networkd(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
 fn address(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
     let (inside, own) = (&uplink.inside, own_address(cluster, node));
     format!(
-        "#!/bin/sh\n# Written by bramble: the gateway's address in the rack.\ncase $1 in\nup)\n    \
-         if systemctl -q is-active NetworkManager && [ -e {NETWORK_MANAGER}/bramble-inside.nmconnection ]; then\n        \
-         nmcli connection reload\n        nmcli connection up bramble-inside || :\n    \
-         elif systemctl -q is-active systemd-networkd && [ -e {NETWORKD}/05-bramble-inside.network ]; then\n        \
-         networkctl reload\n    fi\n    \
-         ip link set {inside} up && ip addr replace {own} dev {inside}\n    ;;\n\
-         down)\n    ip addr del {own} dev {inside} 2>/dev/null || :\n    ;;\nesac\n"
+        "#!/bin/sh\n# Written by bramble: the gateway's address in the rack. It stays until the next boot when bramble goes: somebody may be\n\
+         # logged in at it.\n\
+         if systemctl -q is-active NetworkManager && [ -e {NETWORK_MANAGER}/bramble-inside.nmconnection ]; then\n    \
+         nmcli connection reload\n    nmcli connection up bramble-inside || :\n\
+         elif systemctl -q is-active systemd-networkd && [ -e {NETWORKD}/05-bramble-inside.network ]; then\n    \
+         networkctl reload\nfi\n\
+         ip link set {inside} up && ip addr replace {own} dev {inside}\n"
     )
 }

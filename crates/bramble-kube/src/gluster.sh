@@ -14,7 +14,7 @@ gluster_pool() { # addresses…
         own "$a" && continue
         n=0
         until g peer status | awk -v a="$a" '$1 == "Hostname:" { h = $2 } $1 == "State:" && h == a && /Connected/ && /Cluster/ { f = 1 } $1 == a { h = a } END { exit !f }'; do
-            [ "$n" -lt 60 ] || { echo "$a does not join the pool:"; g peer status; return 1; }
+            [ "$n" -lt 60 ] || { echo "$a does not join the pool (was it flashed again? docs/storage.md says what to do):"; g peer status; return 1; }
             o=$(g peer probe "$a") || echo "$o" | grep -q 'already\|progress\|not connected\|Transport' || { echo "$o"; return 1; }
             sleep 1; n=$((n + 1))
         done

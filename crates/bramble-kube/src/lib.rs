@@ -41,4 +41,4 @@ pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
     watched,
 };
-pub use storage::{STORAGE, mount_script, pool_script, storage_mark};
+pub use storage::{mount_script, pool_script, storage_marks};

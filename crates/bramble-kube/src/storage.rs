@@ -3,14 +3,18 @@
 //! Both are mounted by services of our own, which wait for the network and try again until the other side is there, so that
 //! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
 
-use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, Storage, hex};
+use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
 use bramble_state::{Disk, ENDS, File, Observation, Resource, Script, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;
 
-/// The mark of a node whose shared folders can be mounted.
-pub const STORAGE: &str = "storage";
+const NFS: &str = "storage-nfs";
+const GLUSTER: &str = "storage-glusterfs";
+
+/// The units of all distributions that start pods.
+const KUBELETS: &str = "kubelet.service k3s.service k3s-agent.service k0scontroller.service k0sworker.service \
+                        snap.microk8s.daemon-kubelite.service";
 
 /// Debian packages that a node needs.
 pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
@@ -31,18 +35,19 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
         disk.as_ref().is_some_and(|disk| inputs.format.contains(&(node.name.clone(), disk.clone())))
     };
     // Before the other side is there, mounting would only fail.
-    let ready = seen.done(STORAGE).is_some();
+    let marks = storage_marks(cluster);
+    let ready = |mark: &str| marks.iter().any(|(name, text)| *name == mark && seen.done(name) == Some(text.as_str()));
     if let Some(nfs) = &cluster.storage.nfs {
         if nfs.server == node.name {
             all.extend(disk(wipe(&nfs.disk), nfs.disk.as_deref(), "bramble-nfs", &nfs.folder, "nfs-server.service"));
             all.extend(export(cluster, nfs));
             let how = format!("mount --bind {} {}", nfs.folder, nfs.mount);
-            all.extend(mount("nfs", &nfs.mount, &how, "nfs-server.service", ready));
+            all.extend(mount("nfs", &nfs.mount, &how, "nfs-server.service", ready(NFS)));
         } else {
             let server = cluster.nodes.iter().find(|other| other.name == nfs.server);
             let address = server.map(|server| server.address.to_string()).unwrap_or_default();
             let how = format!("mount -t nfs4 -o hard,noatime {address}:{} {}", nfs.folder, nfs.mount);
-            all.extend(mount("nfs", &nfs.mount, &how, "network-online.target", ready));
+            all.extend(mount("nfs", &nfs.mount, &how, "remote-fs-pre.target", ready(NFS)));
         }
     }
     if let Some(gluster) = &cluster.storage.glusterfs {
@@ -55,7 +60,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
                 &gluster.brick,
                 "glusterd.service",
             ));
-            let text = format!("# Written by bramble.\n[Service]\nExecStartPre=/bin/mkdir -p {}\n", gluster.brick);
+            let text = waits(&gluster.brick, gluster.disk.is_some(), "");
             let drop_in = "/etc/systemd/system/glusterd.service.d/bramble.conf";
             all.push(Resource::File(File::new(drop_in, text)));
             all.push(Resource::Unit(Unit::new("glusterd", vec![drop_in.into()])));
@@ -73,7 +78,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
                 format!(" -o backup-volfile-servers={}", others.join(":"))
             };
             let how = format!("mount -t glusterfs{backup} {first}:/{} {}", gluster.volume, gluster.mount);
-            all.extend(mount("glusterfs", &gluster.mount, &how, "glusterd.service", ready));
+            all.extend(mount("glusterfs", &gluster.mount, &how, "glusterd.service", ready(GLUSTER)));
         }
     }
     all
@@ -87,7 +92,10 @@ fn find<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<&'a Node> {
 fn disk(wipe: bool, device: Option<&str>, label: &str, folder: &str, before: &str) -> Vec<Resource> {
     let Some(device) = device else { return Vec::new() };
     let mut all = vec![Resource::Disk(Disk { device: device.to_owned(), label: label.to_owned(), wipe })];
-    let how = format!("mount -o noatime LABEL={label} {folder}");
+    // One at USB may be later than everything else.
+    let how = format!(
+        "sh -c 'n=0; until blkid -L {label} >/dev/null || [ $n -ge 50 ]; do sleep 1; n=$((n + 1)); done; mount -o noatime LABEL={label} {folder}'"
+    );
     all.extend(service(label, folder, &how, "local-fs.target", before, true));
     all
 }
@@ -127,6 +135,15 @@ fn service(name: &str, folder: &str, how: &str, after: &str, before: &str, runni
     ]
 }
 
+/// What a server is told so that it does not start without its folder, and starts when that is there.
+fn waits(folder: &str, disk: bool, more: &str) -> String {
+    let there = if disk { format!("mountpoint -q {folder}") } else { format!("mkdir -p {folder}") };
+    format!(
+        "# Written by bramble.\n[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nExecStartPre=/bin/sh -c '{there}'\n{more}\
+         Restart=on-failure\nRestartSec=3\n"
+    )
+}
+
 const EXPORTS: &str = "/etc/exports.d/bramble.exports";
 
 /// exports(5): for the rack's own network and no other.
@@ -135,10 +152,8 @@ fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
         "# Written by bramble.\n{} {}(rw,sync,no_subtree_check,no_root_squash)\n",
         nfs.folder, cluster.network.subnet
     );
-    let prepare = format!(
-        "# Written by bramble.\n[Service]\nExecStartPre=/bin/mkdir -p {}\nExecStartPre=/bin/chmod 1777 {}\n",
-        nfs.folder, nfs.folder
-    );
+    let open = format!("ExecStartPre=/bin/chmod 1777 {}\n", nfs.folder);
+    let prepare = waits(&nfs.folder, nfs.disk.is_some(), &open);
     let drop_in = "/etc/systemd/system/nfs-server.service.d/bramble.conf";
     vec![
         Resource::File(File::new(drop_in, prepare)),
@@ -174,11 +189,12 @@ fn brick(gluster: &Gluster) -> String {
     format!("{}/{}", gluster.brick, gluster.volume)
 }
 
-/// What the mark [`STORAGE`] says when a node has all that the cluster file says; `None` if that is nothing.
-pub fn storage_mark(cluster: &Cluster) -> Option<String> {
-    let storage = &cluster.storage;
-    let text = serde_json::to_string(storage).unwrap_or_default();
-    (*storage != Storage::default()).then(|| hex(&Sha256::digest(text.as_bytes())[..8]))
+/// The marks of a node that has all that the cluster file says, each with its text: one for NFS, one for GlusterFS.
+pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let digest = |text: String| hex(&Sha256::digest(text.as_bytes())[..8]);
+    let nfs = cluster.storage.nfs.as_ref().map(|nfs| (NFS, digest(format!("{nfs:?}"))));
+    let gluster = cluster.storage.glusterfs.as_ref().map(|gluster| (GLUSTER, digest(format!("{gluster:?}"))));
+    nfs.into_iter().chain(gluster).collect()
 }
 
 /// Run on every node when what it mounts is there.
@@ -196,6 +212,8 @@ pub fn mount_script(cluster: &Cluster) -> Option<Script> {
     for u in "$@"; do
         n=0
         # The service tries again by itself; this only waits for it.
+        # Its file may have changed while the other side was not ready for it.
+        if [ -e "$B/pending/restart.$u" ]; then systemctl restart "$u" 2>/dev/null || :; rm -f "$B/pending/restart.$u"; fi
         until systemctl -q is-active "$u"; do
             systemctl start "$u" 2>/dev/null || :
             [ "$n" -lt 40 ] || { journalctl -q -n 8 -o cat -u "$u" >&2; echo "$u does not mount" >&2; return 1; }
@@ -204,6 +222,9 @@ pub fn mount_script(cluster: &Cluster) -> Option<Script> {
     done
 }"#,
     );
-    script.call("mounted", &names).call("step_ends", [STORAGE, &storage_mark(cluster)?]);
+    script.call("mounted", &names);
+    for (name, text) in storage_marks(cluster) {
+        script.call("step_ends", [name, &text]);
+    }
     Some(script)
 }

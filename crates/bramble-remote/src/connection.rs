@@ -55,7 +55,7 @@ pub struct Dialer {
     handshakes: Semaphore,
     /// Connections to hosts that others are reached through: one for all, since sshd refuses many handshakes at once
     /// (`MaxStartups` of sshd_config(5)).
-    jumps: tokio::sync::Mutex<HashMap<Target, Jump>>,
+    jumps: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<Jump>>>>,
 }
 
 /// A machine that others are reached through.
@@ -63,6 +63,12 @@ pub struct Dialer {
 enum Jump {
     Up(Weak<Connection>),
     Down { since: Instant, reason: String },
+}
+
+impl Default for Jump {
+    fn default() -> Self {
+        Jump::Up(Weak::new())
+    }
 }
 
 /// For how long nobody tries a jump host again that did not answer: each of the nodes behind it would wait in turn.
@@ -81,7 +87,7 @@ impl Dialer {
             host_keys,
             calls: Semaphore::new(CALLS),
             handshakes: Semaphore::new(HANDSHAKES),
-            jumps: tokio::sync::Mutex::default(),
+            jumps: Mutex::default(),
         }
     }
 
@@ -91,28 +97,32 @@ impl Dialer {
         target: &Target,
         credentials: &Credentials,
     ) -> Result<Arc<Connection>, ConnectError> {
-        let mut jumps = self.jumps.lock().await;
-        match jumps.get(target) {
-            Some(Jump::Up(known)) => {
+        // Each has a lock of its own: a jump host may be behind another one.
+        let jump = match self.jumps.lock() {
+            Ok(mut jumps) => jumps.entry(target.clone()).or_default().clone(),
+            Err(poisoned) => poisoned.into_inner().entry(target.clone()).or_default().clone(),
+        };
+        let mut jump = jump.lock().await;
+        match &*jump {
+            Jump::Up(known) => {
                 if let Some(known) = known.upgrade().filter(|known| !known.handle.is_closed()) {
                     return Ok(known);
                 }
             }
-            Some(Jump::Down { since, reason }) if since.elapsed() < JUMP_DOWN => {
+            Jump::Down { since, reason } if since.elapsed() < JUMP_DOWN => {
                 return Err(ConnectError::Unreachable { host: target.display(), reason: reason.clone() });
             }
-            _ => {}
+            Jump::Down { .. } => {}
         }
         match Box::pin(Connection::open(target, credentials, self)).await {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
-                jumps.insert(target.clone(), Jump::Up(Arc::downgrade(&fresh)));
+                *jump = Jump::Up(Arc::downgrade(&fresh));
                 Ok(fresh)
             }
             Err(error) => {
                 if let ConnectError::Unreachable { reason, .. } = &error {
-                    let (since, reason) = (Instant::now(), reason.clone());
-                    jumps.insert(target.clone(), Jump::Down { since, reason });
+                    *jump = Jump::Down { since: Instant::now(), reason: reason.clone() };
                 }
                 Err(error)
             }

@@ -310,6 +310,11 @@ format_disk() { # device label blank|wipe
         return 1
     fi
     if [ "$3" = blank ] && [ -n "$(wipefs -n -p -- "$1" | grep -v '^#')" ]; then echo "$1 is not blank any more"; return 1; fi
+    o=$(blkid -L "$2" 2>/dev/null || :)
+    if [ -n "$o" ] && [ "$(readlink -f -- "$o")" != "$(readlink -f -- "$1")" ]; then
+        echo "$o has a file system for this already ($2): name that disk in the cluster file, or take it out"
+        return 1
+    fi
     wipefs -aq -- "$1"
     mkfs.ext4 -q -F -L "$2" "$1"
     udevadm settle 2>/dev/null || :

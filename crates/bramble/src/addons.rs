@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Rendered, lifecycle};
+use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Reference, Rendered, lifecycle};
 use bramble_spec::{Addon, AddonKind, Cluster, OwnSource, Role, hex};
 use bramble_state::{BLOBS, Change, Plan, Script, Upload};
 use sha2::{Digest, Sha256};
@@ -134,7 +134,8 @@ pub(crate) fn refuse_misfits(
     if let Some(bundle) = &inputs.bundle {
         runs.retain(|run| !bundle.manifest.images.iter().any(|image| image.name == run.image));
     }
-    runs.retain(|run| !inputs.archives.iter().any(|(name, _)| *name == run.image));
+    let whole = |image: &str| Reference::parse(image).map(|whole| whole.to_string());
+    runs.retain(|run| !inputs.archives.iter().any(|(name, _)| Some(name) == whole(&run.image).as_ref()));
     if runs.is_empty() {
         return Ok(());
     }
@@ -162,20 +163,35 @@ pub(crate) async fn carry_out(
     let Some(life) = lifecycle(&project.cluster, inputs) else { return Ok(()) };
     let planes: Vec<_> = sessions.iter().filter(|session| session.node.role == Role::ControlPlane).collect();
     let plane = *planes.first().ok_or_else(|| anyhow!("no control plane answers"))?;
+    if plan.is_empty() {
+        return Ok(());
+    }
+    // Whatever is cut off from here on is known to be there.
+    remember(&planes, &plan.before).await?;
     for name in &plan.remove {
         let title = format!("remove the add-on {name}");
-        apply(plane, title, bramble_kube::remove_script(&*life, name), Vec::new()).await?;
+        apply(plane, title, bramble_kube::remove_script(&*life, plan, name), Vec::new()).await?;
     }
     for (addon, _) in &plan.apply {
-        bring(project, plane, &*life, addon).await?;
+        bring(project, plane, &*life, plan, addon).await?;
     }
+    remember(&planes, &plan.mark).await
+}
+
+async fn remember(planes: &[&NodeSession], mark: &str) -> anyhow::Result<()> {
     for plane in planes {
-        plane.ask(&bramble_kube::mark_script(&plan.mark), |_, _| {}).await?;
+        plane.ask(&bramble_kube::mark_script(mark), |_, _| {}).await?;
     }
     Ok(())
 }
 
-async fn bring(project: &Project, plane: &NodeSession, life: &dyn Lifecycle, addon: &Rendered) -> anyhow::Result<()> {
+async fn bring(
+    project: &Project,
+    plane: &NodeSession,
+    life: &dyn Lifecycle,
+    plan: &AddonPlan,
+    addon: &Rendered,
+) -> anyhow::Result<()> {
     let title = format!("apply the add-on {}", addon.name);
     let from = project.private_dir()?.join("cache").join(format!("addon-{}-{}", project.cluster.name, addon.name));
     fs::create_dir_all(from.parent().unwrap_or(Path::new(".")))?;
@@ -187,7 +203,7 @@ async fn bring(project: &Project, plane: &NodeSession, life: &dyn Lifecycle, add
         // There may be secrets among them.
         None => vec![Upload { name: addon.name.clone(), from: from.clone(), sha256, secret: true }],
     };
-    let result = apply(plane, title, bramble_kube::apply_script(life, addon, &lines), uploads).await;
+    let result = apply(plane, title, bramble_kube::apply_script(life, plan, addon, &lines), uploads).await;
     fs::remove_file(&from).with_context(|| format!("cannot remove {}", from.display()))?;
     result
 }

@@ -494,8 +494,8 @@ impl NodeTask {
 
 /// Whether a node has yet to mount the folders that all share, which the plan then says.
 pub(crate) fn plan_folders(cluster: &Cluster, surveys: &[Survey], plans: &mut [NodePlan]) -> bool {
-    let mark = bramble_kube::storage_mark(cluster);
-    let waits = |survey: &Survey| mark.is_some() && survey.seen.done(bramble_kube::STORAGE) != mark.as_deref();
+    let marks = bramble_kube::storage_marks(cluster);
+    let waits = |survey: &Survey| marks.iter().any(|(name, text)| survey.seen.done(name) != Some(text.as_str()));
     for survey in surveys.iter().filter(|survey| waits(survey)) {
         if let Some(plan) = plans.iter_mut().find(|plan| plan.name == survey.session.node.name) {
             plan.steps.push("mount the shared folders".to_owned());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use bramble_kube::{Agenda, Inputs};
+use bramble_remote::ConnectError;
 use bramble_spec::Cluster;
 
 use crate::engine::{self, Survey};
@@ -17,13 +18,16 @@ use crate::project::Project;
 /// (RFC 2131, 4.1), and a board to boot.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Whether nodes are missing and the gateway has yet to be set up.
+/// Whether the gateway is to be set up before the others are looked at: some are missing, or it would boot while the way to
+/// the others leads through it.
 pub(crate) fn awaited(fleet: &Fleet<Survey>) -> bool {
-    !fleet.lost.is_empty() && fleet.nodes.iter().any(is_to_change)
+    let gateway = fleet.nodes.iter().find(|survey| survey.session.node.uplink.is_some());
+    gateway.is_some_and(|survey| survey.plan.reboot.is_some() || (!fleet.lost.is_empty() && !survey.plan.is_empty()))
 }
 
-fn is_to_change(survey: &Survey) -> bool {
-    survey.session.node.uplink.is_some() && !survey.plan.is_empty()
+/// Whether a node may only be slow to have an address.
+fn may_come(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ConnectError::Unreachable { .. } | ConnectError::Refused { .. }))
 }
 
 /// Leaves the gateway alone, to be planned by itself.
@@ -67,7 +71,7 @@ pub(crate) async fn first(
         let fleet = engine::survey(project, cluster, inputs, printer, &progress).await;
         progress.end();
         let fleet = fleet?;
-        if fleet.lost.is_empty() || started.elapsed() > PATIENCE {
+        if !fleet.lost.iter().any(|(_, error)| may_come(error)) || started.elapsed() > PATIENCE {
             return Ok((fleet, changes));
         }
         tokio::time::sleep(Duration::from_secs(2)).await;

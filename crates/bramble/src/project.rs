@@ -6,13 +6,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{Bundle, Inputs, LocalFile, lifecycle};
+use bramble_kube::{Bundle, Inputs, LocalFile, Reference, lifecycle};
 use bramble_spec::{
     Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Override, Release, Severity, Sha256Digest, hex,
 };
 use sha2::{Digest, Sha256};
 
 use crate::Common;
+use crate::commands::bundle::image_names;
 use crate::output::{Printer, Style};
 use crate::pins::Pins;
 use crate::releases::Releases;
@@ -164,7 +165,10 @@ impl Project {
         }
         for written in &self.cluster.archives {
             let path = self.path(written);
-            let name = archived_image(&path).context("a file of `archives`")?;
+            let names = image_names(&path).context("a file of `archives`")?;
+            let name = names.into_iter().next().unwrap_or_default();
+            // As containerd calls it.
+            let name = Reference::parse(&name).map_or(name, |whole| whole.to_string());
             let sha256 = file_digest(&path)?;
             inputs.archives.push((name, LocalFile { path, sha256 }));
         }
@@ -290,21 +294,6 @@ impl Project {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The name of the first image in an archive of Docker's (moby, image/spec/v1.2.md, `manifest.json`).
-fn archived_image(path: &Path) -> anyhow::Result<String> {
-    let file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries().with_context(|| format!("{} is no tar archive", path.display()))? {
-        let entry = entry.with_context(|| format!("{} is no tar archive", path.display()))?;
-        if entry.path()?.as_os_str() == "manifest.json" {
-            let manifest: serde_json::Value = serde_json::from_reader(entry)?;
-            let name = manifest[0]["RepoTags"][0].as_str();
-            return name.map(str::to_owned).ok_or_else(|| anyhow!("{} has an image without a name", path.display()));
-        }
-    }
-    bail!("{} has no manifest.json: make it with `docker save`", path.display())
 }
 
 pub(crate) fn file_digest(path: &Path) -> anyhow::Result<Sha256Digest> {

@@ -21,7 +21,7 @@ pub(crate) struct Registries {
     agent: ureq::Agent,
     /// Where the images of a registry are asked for instead, by the registry's name.
     mirrors: BTreeMap<String, String>,
-    /// Anonymous tokens, by registry and repository.
+    /// Anonymous tokens, by the registry's address and the repository.
     tokens: Mutex<HashMap<(String, String), String>>,
 }
 
@@ -55,11 +55,8 @@ impl Registries {
         Ok(found)
     }
 
-    /// A registry's address; plain HTTP is only spoken to this machine, or where a mirror says so.
-    fn base(&self, registry: &str) -> String {
-        if let Some(mirror) = self.mirrors.get(registry) {
-            return mirror.trim_end_matches('/').to_owned();
-        }
+    /// A registry's own address; plain HTTP is only spoken to this machine, or where a mirror says so.
+    fn base(registry: &str) -> String {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         match registry {
             // Its own name leads to its front page.
@@ -69,9 +66,20 @@ impl Registries {
         }
     }
 
+    /// As nodes do, the mirror is asked first, and the registry itself if that has nothing.
     fn get(&self, image: &Reference, what: &str) -> anyhow::Result<Value> {
-        let url = format!("{}/v2/{}/{what}", self.base(&image.registry), image.repository);
-        let key = (image.registry.clone(), image.repository.clone());
+        if let Some(mirror) = self.mirrors.get(&image.registry) {
+            let found = self.get_at(mirror.trim_end_matches('/'), image, what);
+            if !found.as_ref().is_err_and(|error| error.is::<NoImage>()) {
+                return found;
+            }
+        }
+        self.get_at(&Registries::base(&image.registry), image, what)
+    }
+
+    fn get_at(&self, base: &str, image: &Reference, what: &str) -> anyhow::Result<Value> {
+        let url = format!("{base}/v2/{}/{what}", image.repository);
+        let key = (base.to_owned(), image.repository.clone());
         let mut token = self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?.get(&key).cloned();
         for _ in 0..2 {
             let mut request = self.agent.get(&url).header("Accept", ACCEPT);

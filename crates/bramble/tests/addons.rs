@@ -1,4 +1,4 @@
-//! Add-ons on a real Kubernetes: applied, changed, removed; a real Prometheus (Debian's program, in an image that nodes pull
+//! Add-ons on a real Kubernetes, behind a gateway: applied, changed, removed; a real Prometheus (Debian's program, in an image that nodes pull
 //! through a real registry) that watches a real node exporter on every node. What `vcgencmd` says is the test's.
 
 #![allow(clippy::unwrap_used)]
@@ -33,11 +33,18 @@ fn prometheus() -> Vec<u8> {
 }
 
 /// What the firmware would say of the board; `throttled` in its own notation.
-fn firmware(rack: &Rack, n: usize, throttled: &str) {
+fn firmware(rack: &Rack, board: &str, throttled: &str) {
     let script = format!(
         "cat >/usr/bin/vcgencmd <<'E'\n#!/bin/sh\ncase $1 in measure_temp) echo \"temp=48.3'C\" ;; get_throttled) echo throttled={throttled} ;; esac\nE\nchmod 755 /usr/bin/vcgencmd"
     );
-    rack.shell(&rack.node(n), &script);
+    rack.shell(board, &script);
+}
+
+/// What stands behind `key` on the line that has `mark`.
+fn rest_of(file: &str, mark: &str, key: &str) -> String {
+    let line = &file[file.find(mark).unwrap()..];
+    let rest = &line[line.find(key).unwrap() + key.len()..];
+    rest.split([',', ' ']).next().unwrap().to_owned()
 }
 
 fn ask(rack: &Rack, path: &str) -> Value {
@@ -86,11 +93,11 @@ fn shop(dir: &Path, web: &str, second: bool) {
 
 #[test]
 fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
-    let mut rack = Rack::up("t-add", &["--workers", "1"]);
+    let mut rack = Rack::up("t-add", &["--gateway", "--workers", "1"]);
     rack.bundle = None;
     let file = read(&rack.file());
-    let subnet = &file[file.find("subnet: ").unwrap() + 8..];
-    let host = format!("{}.1", subnet.split(".0/").next().unwrap());
+    let outside = rest_of(&file, "role: gateway", "reach: ");
+    let host = format!("{}.1", outside.strip_suffix(".2").unwrap());
     let registry = Registry::start(&host);
     let amd64 = json!({ "os": "linux", "architecture": std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64") });
     let root = prometheus();
@@ -100,6 +107,10 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let bundled = "bundle.bramble/busybox:1";
     let dir = rack.dir.path().join("shop");
     shop(&dir, "quay.io/acme/mainframe:1", true);
+    // The first control plane's API is published by the gateway.
+    let first = rest_of(&file, "name: t-add-1,", "address: ");
+    let file =
+        file.replace(&format!("reach: {outside}"), &format!("reach: {outside}, publish: {{ 7443: \"{first}:6443\" }}"));
     let with = |addons: &str| {
         let text = file.replace(
             "distribution:",
@@ -109,8 +120,9 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     };
     let all = "  limits: {}\n  monitoring: { grafana: none }\n  own: { shop: { from: shop } }\n";
     with(all);
-    for n in [1, 2] {
-        firmware(&rack, n, "0x0");
+    let boards = ["t-add-1".to_owned(), "t-add-2".to_owned(), "t-add-gate".to_owned()];
+    for board in &boards {
+        firmware(&rack, board, "0x0");
     }
 
     // An image that no node can run is found before anything is done.
@@ -133,9 +145,21 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let manager = rack.kubectl(1, "-n shop get deployment web -o jsonpath={.metadata.managedFields[*].manager}");
     assert!(manager.contains("bramble"), "{manager}");
 
-    // Temperature and throttling of every node, from its own exporter, and nothing is wrong.
-    let nodes = |value: &str| vec![(rack.node(1), value.to_owned()), (rack.node(2), value.to_owned())];
-    wait_for("the temperature of both nodes", || series(&rack, "bramble_temperature_celsius") == nodes("48.3"));
+    // kubectl is told where the API is from here, and whose certificate it shows.
+    let config = rack.run(&["kubeconfig", "--print"]);
+    assert_code(&config, 0);
+    let config = text(&config);
+    assert!(config.contains(&format!("server: https://{outside}:7443")), "{config}");
+    assert!(config.contains(&format!("tls-server-name: {first}")), "{config}");
+    let authority = rack.dir.path().join("ca.crt");
+    std::fs::write(&authority, rack.shell(&rack.node(1), "cat /etc/kubernetes/pki/ca.crt")).unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--cacert"]).arg(&authority);
+    curl.args(["--connect-to", &format!("{first}:7443:{outside}:7443"), &format!("https://{first}:7443/version")]);
+    assert!(text(&curl.output().unwrap()).contains("gitVersion"));
+    // Temperature and throttling of every board, from its own exporter, and nothing is wrong.
+    let nodes = |value: &str| boards.iter().map(|board| (board.clone(), value.to_owned())).collect::<Vec<_>>();
+    wait_for("the temperature of all boards", || series(&rack, "bramble_temperature_celsius") == nodes("48.3"));
     assert_eq!(series(&rack, "bramble_throttled{what=\"throttled\",when=\"now\"}"), nodes("0"));
     assert_eq!(series(&rack, "up{job=\"node\"}"), nodes("1"));
     assert!(!series(&rack, "node_memory_MemAvailable_bytes").is_empty());
@@ -165,7 +189,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     };
     assert_eq!(firing(), Vec::<String>::new());
     // A supply that is too weak: bits 0 and 16.
-    firmware(&rack, 2, "0x10001");
+    firmware(&rack, &boards[1], "0x10001");
     wait_for("the alert", || firing() == [format!("UnderVoltage {}", rack.node(2))]);
 
     // What goes out of a manifest goes out of the cluster, and an add-on with all that it had.

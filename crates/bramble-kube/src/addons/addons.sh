@@ -2,9 +2,10 @@
 
 manage() { kubectl_admin apply --server-side --force-conflicts --field-manager=bramble "$@"; }
 
-# The books of an add-on: a line for each object, with the stage in which it is made and what names it.
+# The books of an add-on: a line for each object, with the stage in which it is made, what it is whatever its version, and
+# what names it.
 books() { # name
-    kubectl_admin -n kube-system get configmap "bramble-addon-$1" -o 'jsonpath={.data.objects}' 2>/dev/null || :
+    kubectl_admin -n kube-system get configmap "bramble-addon-$1" --ignore-not-found -o 'jsonpath={.data.objects}'
 }
 
 keep_books() { # name file
@@ -14,11 +15,11 @@ keep_books() { # name file
 
 delete_listed() { # file
     for s in 3 2 1; do
-        awk -F'\t' -v s="$s" '$1 == s { l[++n] = $2 } END { for (; n > 0; n--) print l[n] }' "$1" >"$D/objects"
+        awk -F'\t' -v s="$s" '$1 == s { l[++n] = $3 } END { for (; n > 0; n--) print l[n] }' "$1" >"$D/objects"
         [ -s "$D/objects" ] || continue
         # A kind that is gone has no objects either.
         kubectl_admin delete --ignore-not-found --timeout=180s -f "$D/objects" >"$D/said" 2>&1 || {
-            grep -v 'no matches for kind\|deleted' "$D/said" >"$D/left" || :
+            grep -v 'no matches for kind\|ensure CRDs are installed\|deleted' "$D/said" >"$D/left" || :
             [ ! -s "$D/left" ] || { cat "$D/left"; return 1; }
         }
     done
@@ -38,21 +39,29 @@ wait_ready() { # name
     done <"$D/work"
 }
 
-addon_begin() {
+addon_begin() { # what other add-ons have
     D=/run/bramble/addon
     rm -rf "$D"
-    mkdir -p "$D"
+    (umask 077; mkdir -p "$D")
+    printf '%s\n' "$1" >"$D/kept"
 }
 
-addon_apply() { # name lines
-    addon_begin
+# The lines of the first file whose object is in none of the others.
+without() { # file others…
+    f=$1
+    shift
+    cat "$@" | awk -F'\t' -v f="$f" '{ k[NF > 1 ? $2 : $0] = 1 } END { while ((getline <f) > 0) if (!($2 in k)) print }'
+}
+
+addon_apply() { # name lines kept
+    addon_begin "$3"
     books "$1" >"$D/old"
-    cut -f1,2 "$2" >"$D/new"
+    cut -f1-3 "$2" >"$D/new"
     # All that is there or may be made, so that nothing is forgotten if this is cut off.
-    { cat "$D/new"; grep -vxFf "$D/new" "$D/old" || :; } >"$D/all"
+    { cat "$D/new"; without "$D/old" "$D/new"; } >"$D/all"
     keep_books "$1" "$D/all"
     for s in 1 2 3; do
-        awk -F'\t' -v s="$s" '$1 == s { print $3 }' "$2" >"$D/objects"
+        awk -F'\t' -v s="$s" '$1 == s { print $4 }' "$2" >"$D/objects"
         [ -s "$D/objects" ] || continue
         [ "$s" != 3 ] || wait_ready "$1"
         n=0
@@ -65,16 +74,22 @@ addon_apply() { # name lines
             kubectl_admin wait --for=condition=Established --timeout=60s crd -l "bramble/addon=$1" >/dev/null
         fi
     done
-    grep -vxFf "$D/new" "$D/old" >"$D/gone" || :
+    without "$D/old" "$D/new" "$D/kept" >"$D/gone"
     [ ! -s "$D/gone" ] || delete_listed "$D/gone"
     keep_books "$1" "$D/new"
     wait_ready "$1"
     rm -rf "$D" "$2"
 }
 
-addon_remove() { # name
-    addon_begin
-    books "$1" >"$D/old"
+addon_remove() { # name kept
+    if [ "$1" = longhorn ] && kubectl_admin get crd volumes.longhorn.io >/dev/null 2>&1; then
+        echo 'Longhorn holds volumes, and is taken out by a job of its own (longhorn.io/docs, "Uninstall Longhorn"):'
+        echo 'set its deleting-confirmation-flag, run the job, and then `bramble up` again, which removes the rest'
+        return 1
+    fi
+    addon_begin "$2"
+    books "$1" >"$D/books"
+    without "$D/books" "$D/kept" >"$D/old"
     delete_listed "$D/old"
     kubectl_admin -n kube-system delete configmap "bramble-addon-$1" --ignore-not-found >/dev/null
     rm -rf "$D"

@@ -116,6 +116,10 @@ pub struct AddonPlan {
     pub remove: Vec<String>,
     /// What the mark says when all is done.
     pub mark: String,
+    /// What it says before: all that is there or may come to be there.
+    pub before: String,
+    /// What each add-on of the cluster file has, by its name: no other one may remove it.
+    kept: BTreeMap<String, Vec<String>>,
 }
 
 impl AddonPlan {
@@ -125,7 +129,11 @@ impl AddonPlan {
             mark.unwrap_or_default().split_whitespace().filter_map(|entry| entry.split_once('=')).collect();
         let names: BTreeSet<&str> = wanted.iter().map(|addon| addon.name.as_str()).collect();
         let changed = |addon: &&Rendered| has.get(addon.name.as_str()) != Some(&addon.digest.as_str());
+        let mut before: BTreeMap<&str, &str> = has.clone();
+        before.extend(wanted.iter().filter(changed).map(|addon| (addon.name.as_str(), "0")));
         AddonPlan {
+            before: before.iter().map(|(name, digest)| format!("{name}={digest}")).collect::<Vec<_>>().join(" "),
+            kept: wanted.iter().map(|addon| (addon.name.clone(), addon.objects.iter().map(key).collect())).collect(),
             apply: wanted
                 .iter()
                 .filter(changed)
@@ -134,6 +142,12 @@ impl AddonPlan {
             remove: has.keys().filter(|name| !names.contains(*name)).map(|name| (*name).to_owned()).collect(),
             mark: wanted.iter().map(|addon| format!("{}={}", addon.name, addon.digest)).collect::<Vec<_>>().join(" "),
         }
+    }
+
+    /// What others than this add-on have, a line each.
+    fn kept_by_others(&self, name: &str) -> String {
+        let others = self.kept.iter().filter(|(other, _)| *other != name);
+        others.flat_map(|(_, keys)| keys).map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// Whether all is as it should be.
@@ -169,8 +183,18 @@ fn stage(object: &Value, own_groups: &BTreeSet<String>) -> u8 {
     }
 }
 
+/// What an object is, whatever version of its API it is written in.
+fn key(object: &Value) -> String {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+    format!("{group}/{}/{namespace}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))
+}
+
 impl Rendered {
-    /// Its objects in the form that [`apply_script`] reads: a line for each, with its stage, what names it, and all of it.
+    /// Its objects in the form that [`apply_script`] reads: a line for each, with its stage, what it is whatever its version,
+    /// what names it, and all of it.
     pub fn lines(&self) -> String {
         let groups: BTreeSet<String> = self
             .objects
@@ -191,7 +215,7 @@ impl Rendered {
                     name["metadata"]["namespace"] = metadata["namespace"].clone();
                 }
                 let stage = stage(object, &groups);
-                (stage, format!("{stage}\t{name}\t{object}\n"))
+                (stage, format!("{stage}\t{}\t{name}\t{object}\n", key(object)))
             })
             .collect();
         lines.sort_by_key(|(stage, _)| *stage);
@@ -206,21 +230,21 @@ fn script(life: &dyn Lifecycle) -> Script {
 }
 
 /// Run on a control plane: makes the cluster have an add-on, whose [`Rendered::lines`] are in the file `lines` there.
-pub fn apply_script(life: &dyn Lifecycle, addon: &Rendered, lines: &str) -> Script {
+pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, lines: &str) -> Script {
     let mut script = script(life);
     match &addon.microk8s {
         Some(name) => script.call("addon_enable", [&addon.name, name]),
-        None => script.call("addon_apply", [addon.name.as_str(), lines]),
+        None => script.call("addon_apply", [addon.name.as_str(), lines, &plan.kept_by_others(&addon.name)]),
     };
     script
 }
 
 /// Run on a control plane: removes an add-on and all that is in its books.
-pub fn remove_script(life: &dyn Lifecycle, name: &str) -> Script {
+pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Script {
     let mut script = script(life);
     match name.strip_prefix("microk8s-") {
         Some(theirs) => script.call("addon_disable", [name, theirs]),
-        None => script.call("addon_remove", [name]),
+        None => script.call("addon_remove", [name, &plan.kept_by_others(name)]),
     };
     script
 }
@@ -250,6 +274,8 @@ mod tests {
         );
         assert_eq!(plan.remove, ["old"]);
         assert!(AddonPlan::new(Some(&plan.mark), &wanted).is_empty());
+        // What was begun and is not wanted any more goes, too.
+        assert_eq!(AddonPlan::new(Some(&plan.before), &wanted[..1]).remove, ["b", "c", "old"]);
     }
 
     #[test]
@@ -261,7 +287,7 @@ mod tests {
         .unwrap();
         let addon = Rendered { objects, ..rendered("x", "") };
         let kinds: Vec<String> =
-            addon.lines().lines().map(|line| line.split('\t').nth(1).unwrap().to_owned()).collect();
+            addon.lines().lines().map(|line| line.split('\t').nth(2).unwrap().to_owned()).collect();
         assert!(
             kinds[0].contains("Definition") && kinds[1].contains("\"namespace\":\"n\"") && kinds[2].contains("Pool"),
             "{kinds:?}"

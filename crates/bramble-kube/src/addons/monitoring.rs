@@ -9,6 +9,7 @@ use crate::lifecycle::Lifecycle;
 
 const SPACE: &str = "monitoring";
 const DEFAULTS: &str = "/etc/default/prometheus-node-exporter";
+const PATIENCE: &str = "/etc/systemd/system/prometheus-node-exporter.service.d/bramble.conf";
 const SCRIPT: &str = "/etc/bramble/metrics";
 const SERVICE: &str = "/etc/systemd/system/bramble-metrics.service";
 const TIMER: &str = "/etc/systemd/system/bramble-metrics.timer";
@@ -35,9 +36,12 @@ pub(crate) fn node_resources(cluster: &Cluster, node: &Node, life: Option<&dyn L
     );
     let timer = "[Unit]\nDescription=What node exporter does not know of a board\n\n[Timer]\nOnActiveSec=1\n\
                  OnUnitActiveSec=30\nAccuracySec=1\n\n[Install]\nWantedBy=timers.target\n";
+    // An address that DHCP gives is there late.
+    let patient = "# Written by bramble.\n[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nRestart=always\nRestartSec=3\n";
     vec![
         Resource::File(File::new(DEFAULTS, defaults)),
-        Resource::Unit(Unit::new("prometheus-node-exporter", vec![DEFAULTS.into()])),
+        Resource::File(File::new(PATIENCE, patient)),
+        Resource::Unit(Unit::new("prometheus-node-exporter", vec![DEFAULTS.into(), PATIENCE.into()])),
         Resource::File(File::new(SCRIPT, script)),
         Resource::File(File::new(SERVICE, service)),
         Resource::File(File::new(TIMER, timer)),

@@ -167,6 +167,13 @@ impl Resolver<'_> {
                     if git.value.starts_with('-') || revision.as_ref().is_some_and(|r| r.value.starts_with('-')) {
                         self.error("this is no git repository", git.span, "give its URL");
                     }
+                    if git.value.contains("://") && git.value.split('/').nth(2).is_some_and(|host| host.contains('@')) {
+                        self.error(
+                            "a name or a password in the URL would be read by everybody who reads bramble.lock",
+                            git.span,
+                            "leave it out, and let git's credential helper or an SSH key do this",
+                        );
+                    }
                     OwnSource::Git {
                         url: git.value,
                         revision: revision.map(|revision| revision.value),

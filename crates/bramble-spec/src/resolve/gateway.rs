@@ -16,6 +16,7 @@ impl Resolver<'_> {
         node: &str,
         section: Spanned<UplinkSection>,
         network: Option<&NetworkRanges>,
+        port: u16,
     ) -> Option<Uplink> {
         let whole = section.span;
         let UplinkSection { interface, inside, reach, open, publish } = section.value;
@@ -72,11 +73,23 @@ impl Resolver<'_> {
                 ),
             }
         }
+        let open: Vec<u16> = open.into_iter().map(|port| port.value).collect();
+        let own = reach.as_ref().map(|_| port);
+        for (at, one) in published.iter().enumerate() {
+            let twice = published[..at].iter().any(|other| other.port == one.port);
+            if twice || open.contains(&one.port) || own == Some(one.port) {
+                self.error(
+                    format!("{node}: port {} outside would lead to two places", one.port),
+                    whole,
+                    "publish another port: that of sshd and those in `open` are the gateway's own",
+                );
+            }
+        }
         Some(Uplink {
             interface: interface.value,
             inside: inside.value,
             reach: reach.map(|reach| reach.value),
-            open: open.into_iter().map(|port| port.value).collect(),
+            open,
             publish: published,
         })
     }

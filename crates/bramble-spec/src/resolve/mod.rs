@@ -110,6 +110,8 @@ struct Shelf<'a> {
     hardware: &'a Hardware,
     /// What every node has that does not say otherwise.
     each: Fitting,
+    /// sshd's.
+    port: u16,
 }
 
 struct Resolver<'a> {
@@ -180,8 +182,13 @@ impl Resolver<'_> {
             gateways: Vec::new(),
         };
         let nodes = document.nodes.map(|nodes| {
-            let shelf =
-                Shelf { network: network.as_ref(), distribution: distribution.as_ref(), hardware: &hardware, each };
+            let shelf = Shelf {
+                network: network.as_ref(),
+                distribution: distribution.as_ref(),
+                hardware: &hardware,
+                each,
+                port: access.port,
+            };
             self.nodes(nodes, shelf, &mut places)
         });
         if let (Some(Distribution::K0s(_) | Distribution::MicroK8s(_)), Some(first)) =
@@ -488,7 +495,7 @@ impl Resolver<'_> {
         shelf: Shelf<'_>,
         places: &mut Places,
     ) -> Vec<Node> {
-        let Shelf { network, distribution, hardware, each } = shelf;
+        let Shelf { network, distribution, hardware, each, port } = shelf;
         if section.value.is_empty() {
             self.missing("nodes", section.span, section.span, "list at least one machine");
         }
@@ -552,7 +559,7 @@ impl Resolver<'_> {
                 }
             }
             let uplink = match (node.uplink, node.role.as_ref().filter(|role| role.value == Role::Gateway)) {
-                (Some(uplink), Some(_)) => self.uplink(&label, uplink, network),
+                (Some(uplink), Some(_)) => self.uplink(&label, uplink, network, port),
                 (Some(uplink), None) => {
                     self.error(
                         format!("{label}: only a gateway has an uplink"),

@@ -15,6 +15,7 @@ impl Resolver<'_> {
     /// The storage, and the add-ons that make volumes of it.
     pub(super) fn storage(&mut self, section: StorageSection, nodes: &[Node]) -> (Storage, Vec<Addon>) {
         let mut addons = Vec::new();
+        let place = section.glusterfs.as_ref().map(|section| section.span).unwrap_or_default();
         let mut class = |class: Option<Spanned<String>>, own: &str, folder: &str| {
             let class = class.map_or_else(|| own.to_owned(), |class| class.value);
             if class != "none" {
@@ -71,6 +72,18 @@ impl Resolver<'_> {
                 mount,
             }
         });
+        if let (Some(nfs), Some(gluster)) = (&nfs, &glusterfs) {
+            let shared = gluster.nodes.contains(&nfs.server);
+            let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+            let help = "give each its own";
+            if shared && same(&nfs.disk, &gluster.disk) {
+                let disk = nfs.disk.as_deref().unwrap_or_default();
+                self.error(format!("{disk} of {} cannot be NFS' and GlusterFS' at once", nfs.server), place, help);
+            }
+            if nfs.mount == gluster.mount || (shared && nfs.folder == gluster.brick) {
+                self.error("NFS and GlusterFS have the same folder", place, help);
+            }
+        }
         (Storage { nfs, glusterfs }, addons)
     }
 

@@ -172,7 +172,7 @@ impl Create {
 }
 
 /// The names of the images in an archive: of Docker (`manifest.json`), or OCI with containerd's names (`index.json`).
-fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
+pub(crate) fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
     let cannot = || format!("cannot read {}", path.display());
     let mut archive = tar::Archive::new(std::fs::File::open(path).with_context(cannot)?);
     let mut names = Vec::new();

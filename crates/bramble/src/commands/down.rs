@@ -75,7 +75,10 @@ impl Down {
             let mut failed = Vec::new();
             for sessions in [others, gateways] {
                 let mut tasks = JoinSet::new();
-                for session in sessions.into_iter().filter(|_| failed.is_empty()) {
+                // Those that are lost could not be reached any more without it.
+                let goes =
+                    |session: &NodeSession| failed.is_empty() && (session.node.role != Role::Gateway || lost == 0);
+                for session in sessions.into_iter().filter(goes) {
                     tasks.spawn(undo(session));
                 }
                 while let Some(task) = tasks.join_next().await {

@@ -26,7 +26,8 @@ impl Plan {
         let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let fleet = engine::survey(&project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
-        let behind = gateway::awaited(&fleet).then(|| fold(fleet.lost.iter().map(|(node, _)| node.name.as_str())));
+        let behind = (!fleet.lost.is_empty() && gateway::awaited(&fleet))
+            .then(|| fold(fleet.lost.iter().map(|(node, _)| node.name.as_str())));
         let (surveys, agenda) = match &behind {
             Some(_) => (gateway::alone(fleet), Agenda::default()),
             None => {

@@ -90,10 +90,15 @@ impl Course {
         progress.end();
         let mut before = 0;
         if gateway::awaited(&fleet) {
+            addons::refuse_misfits(&cluster, &inputs, &AddonPlan::new(None, &inputs.addons), printer)?;
             let behind = fold(fleet.lost.iter().map(|(node, _)| node.name.as_str()));
             let plans = engine::node_plans(&cluster, &inputs, &fleet.nodes, &Agenda::default(), false);
-            let plans: Vec<_> = plans.into_iter().filter(|plan| plan.count() > 0).collect();
-            printer.info(format!("The gateway comes first: {behind} may have no address before."));
+            let gateway = cluster.gateway().map(|(node, _)| &node.name);
+            let plans: Vec<_> = plans.into_iter().filter(|plan| Some(&plan.name) == gateway).collect();
+            printer.info(match behind.is_empty() {
+                true => "The gateway comes first: it boots, and the way to the others leads through it.".to_owned(),
+                false => format!("The gateway comes first: {behind} may have no address before."),
+            });
             printer.info(summary(printer, &plans));
             if !self.yes && std::io::stdin().is_terminal() && !printer.confirm("Make these changes?")? {
                 bail!("nothing was changed");
@@ -123,7 +128,9 @@ impl Course {
         let unshared = engine::plan_folders(&cluster, &surveys, &mut plans);
         let node_changes: usize = plans.iter().map(show::NodePlan::count).sum();
         let kubernetes = cluster.distribution != Distribution::None && !self.prepare_only;
-        let addons = match kubernetes {
+        // What all nodes take part in can be asked when all are there.
+        let gates = kubernetes && losses.0 == 0;
+        let addons = match gates {
             true => addons::plan(&inputs, &surveys, &agenda, self.restored.is_some()),
             false => AddonPlan::default(),
         };
@@ -134,8 +141,6 @@ impl Course {
             .is_some_and(|survey| survey.seen.done("smoke") == Some(smoke_mark(&cluster).as_str()));
         let changes: usize = plans.iter().map(show::NodePlan::count).sum();
         let quiet = surveys.iter().all(|survey| survey.plan.is_empty());
-        // What all nodes take part in can be asked when all are there.
-        let gates = kubernetes && losses.0 == 0;
         if changes == 0 && quiet && (smoked || !gates) {
             report(printer, &project.cluster, surveys.len(), before, None, started);
             return without(&losses);
@@ -150,6 +155,9 @@ impl Course {
         let leaving: Vec<&str> = agenda.leavers.iter().map(|leaver| leaver.name.as_str()).collect();
         if !self.yes && !std::io::stdin().is_terminal() && !leaving.is_empty() {
             bail!("this takes {} out of the cluster: say --yes if that is meant", leaving.join(", "));
+        }
+        if !self.yes && !std::io::stdin().is_terminal() && !addons.remove.is_empty() {
+            bail!("this removes {} with all that they hold: say --yes if that is meant", addons.remove.join(", "));
         }
         addons::refuse_misfits(&cluster, &inputs, &addons, printer)?;
         bring_releases(project, &inputs, &surveys, printer)?;
