@@ -46,7 +46,8 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
         } else {
             let server = cluster.nodes.iter().find(|other| other.name == nfs.server);
             let address = server.map(|server| server.address.to_string()).unwrap_or_default();
-            let how = format!("mount -t nfs4 -o hard,noatime {address}:{} {}", nfs.folder, nfs.mount);
+            // The service tries again by itself, and sooner (nfs(5), `retry`).
+            let how = format!("mount -t nfs4 -o hard,noatime,retry=0 {address}:{} {}", nfs.folder, nfs.mount);
             all.extend(mount("nfs", &nfs.mount, &how, "remote-fs-pre.target", ready(NFS)));
         }
     }

@@ -150,7 +150,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert_code(&config, 0);
     let config = text(&config);
     assert!(config.contains(&format!("server: https://{outside}:7443")), "{config}");
-    assert!(config.contains(&format!("tls-server-name: {first}")), "{config}");
+    assert!(config.replace('"', "").contains(&format!("tls-server-name: {first}")), "{config}");
     let authority = rack.dir.path().join("ca.crt");
     std::fs::write(&authority, rack.shell(&rack.node(1), "cat /etc/kubernetes/pki/ca.crt")).unwrap();
     let mut curl = Command::new("curl");
