@@ -5,6 +5,7 @@ use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Ste
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::containerd;
 use crate::keepalived;
 use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, member};
 use crate::prepare::Inputs;
@@ -41,6 +42,9 @@ pub const K0S: Upstream = Upstream {
 };
 
 const PROGRAM: &str = "/usr/local/bin/k0s";
+/// What is added to the configuration of its containerd, and where that looks for what is said of registries.
+const CONTAINERD: &str = "/etc/k0s/containerd.d/bramble.toml";
+const REGISTRIES: &str = "/etc/k0s/certs.d";
 const CONFIG: &str = "/etc/k0s/k0s.yaml";
 /// The kubelet's settings for nodes that still have cgroup v1, which it refuses from 1.35 on.
 const CGROUP1: &str = "bramble-cgroup1";
@@ -94,9 +98,22 @@ impl Lifecycle for K0s<'_> {
                 all.extend(release.blob(&(K0S.archive)(&release.version, arch), place, "644"));
             }
         }
+        all.extend(release::archives(self.inputs, "/var/lib/k0s/images"));
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
         let mut reads = Vec::new();
+        if !self.cluster.registries.is_empty() {
+            // docs.k0sproject.io, "containerd", drop-ins; containerd 2 reads the second version of the format, too.
+            let text = format!(
+                "# Written by bramble.\nversion = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{REGISTRIES}\"\n"
+            );
+            all.push(Resource::File(File::new(CONTAINERD, text)));
+            reads.push(CONTAINERD.to_owned());
+            for (registry, mirror) in &self.cluster.registries {
+                let path = format!("{REGISTRIES}/{registry}/hosts.toml");
+                all.push(Resource::File(File::new(path, containerd::hosts(registry, mirror))));
+            }
+        }
         if node.role == Role::ControlPlane {
             all.push(Resource::File(File { mode: "600".into(), ..File::new(CONFIG, self.settings(node)) }));
             reads.push(CONFIG.to_owned());

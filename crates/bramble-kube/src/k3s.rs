@@ -1,7 +1,7 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
 use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting};
-use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Script, Step};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
 
 use serde_json::json;
 
@@ -111,15 +111,7 @@ impl Lifecycle for K3s<'_> {
             all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text) }));
             reads.push(REGISTRIES.into());
         }
-        for (name, file) in &self.inputs.archives {
-            let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-            all.push(Resource::Blob(Blob {
-                path: format!("{IMAGES}/bramble-{plain}.tar"),
-                sha256: file.sha256.clone(),
-                mode: "644".into(),
-                source: BlobSource::Upload(file.path.clone()),
-            }));
-        }
+        all.extend(release::archives(self.inputs, IMAGES));
         if node.role == Role::ControlPlane {
             all.push(release::kubectl(self.name()));
         }

@@ -142,6 +142,20 @@ pub fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX)
 }
 
+/// The archives of images that every node gets, in the folder from which a distribution loads all that it finds.
+pub(crate) fn archives(inputs: &Inputs, folder: &str) -> Vec<Resource> {
+    let blob = |(name, file): &(String, LocalFile)| {
+        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        Resource::Blob(Blob {
+            path: format!("{folder}/bramble-{plain}.tar"),
+            sha256: file.sha256.clone(),
+            mode: "644".into(),
+            source: BlobSource::Upload(file.path.clone()),
+        })
+    };
+    inputs.archives.iter().map(blob).collect()
+}
+
 /// The address with this number among the services: the first one is that of the API, the tenth that of DNS.
 pub(crate) fn service_address(cluster: &Cluster, number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(cluster.network.services.network()) + number)

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use bramble_kube::{Inputs, Rendered, prepare, render};
+use bramble_kube::{Inputs, LocalFile, Rendered, prepare, render};
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource};
 
@@ -89,4 +89,49 @@ fn manifests_of_projects_get_what_this_cluster_needs() {
     );
     assert_eq!((with.objects.len(), without.objects.len()), (3, 0));
     assert_ne!(with.digest, without.digest);
+}
+
+#[test]
+fn registries_and_archives_go_where_each_distribution_looks_for_them() {
+    for (distribution, folder, file, says) in [
+        (
+            "k3s: { version: v1.34.6+k3s1 }",
+            "/var/lib/rancher/k3s/agent/images",
+            "/etc/rancher/k3s/registries.yaml",
+            "endpoint",
+        ),
+        (
+            "k0s: { version: v1.34.3+k0s.0 }",
+            "/var/lib/k0s/images",
+            "/etc/k0s/certs.d/quay.io/hosts.toml",
+            "[host.\"http://10.0.0.9:5000\"]",
+        ),
+        (
+            "kubeadm: { version: \"1.36\" }",
+            "",
+            "/etc/containerd/certs.d/quay.io/hosts.toml",
+            "server = \"https://quay.io\"",
+        ),
+    ] {
+        let text = format!(
+            "cluster: shelf\nnetwork: {{ subnet: 10.0.0.0/24 }}\ndistribution: {{ {distribution} }}\nregistries: {{ quay.io: \"http://10.0.0.9:5000/\" }}\n\
+             archives: [web.tar]\nnodes: [{{ name: kube1, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.50 }}]\n"
+        );
+        let cluster = cluster(&text);
+        let web = LocalFile { path: "web.tar".into(), sha256: "0".repeat(64).parse().unwrap() };
+        let inputs = Inputs { archives: vec![("docker.io/acme/web:1".into(), web)], ..Inputs::default() };
+        let all = prepare(&cluster, &cluster.nodes[0], &Observation::default(), &inputs);
+        let held = all.iter().any(|resource| match resource {
+            Resource::Blob(blob) => blob.path == format!("{folder}/bramble-docker-io-acme-web-1.tar"),
+            Resource::Images(images) => {
+                folder.is_empty() && images.iter().any(|image| image.name == "docker.io/acme/web:1")
+            }
+            _ => false,
+        });
+        assert!(held, "{distribution}");
+        let told = all
+            .iter()
+            .any(|resource| matches!(resource, Resource::File(f) if f.path == file && f.content.contains(says)));
+        assert!(told, "{distribution}");
+    }
 }

@@ -191,13 +191,11 @@ impl Resolver<'_> {
             };
             self.nodes(nodes, shelf, &mut places)
         });
-        if let (Some(Distribution::K0s(_) | Distribution::MicroK8s(_)), Some(first)) =
-            (&distribution, document.archives.first())
-        {
+        if let (Some(Distribution::MicroK8s(_)), Some(first)) = (&distribution, document.archives.first()) {
             self.error(
-                "this distribution's images are not loaded from here",
+                "MicroK8s' images are not loaded from here",
                 first.span,
-                "k0s takes archives in /var/lib/k0s/images (`prepare: uploads`), MicroK8s by `microk8s images import`",
+                "`microk8s images import` on one node gives them to all",
             );
         }
         let archives = document.archives.into_iter().map(|archive| archive.value).collect();
@@ -403,9 +401,6 @@ impl Resolver<'_> {
         distribution: Option<&Distribution>,
     ) -> BTreeMap<String, String> {
         let help = match distribution {
-            Some(Distribution::K0s(_)) => {
-                Some("put containerd's settings into /etc/k0s/containerd.d, by `prepare: files`")
-            }
             Some(Distribution::MicroK8s(_)) => Some("put a hosts.toml into its args/certs.d, by `prepare: files`"),
             Some(Distribution::K3s(k3s)) if k3s.registries.is_some() => Some("say it in the file that `k3s` names"),
             _ => None,
