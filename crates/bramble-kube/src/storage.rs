@@ -102,14 +102,7 @@ fn disk(wipe: bool, device: Option<&str>, label: &str, folder: &str, before: &st
 }
 
 fn mount(name: &str, folder: &str, how: &str, after: &str, ready: bool) -> Vec<Resource> {
-    service(
-        &format!("bramble-mount-{name}"),
-        folder,
-        how,
-        after,
-        "kubelet.service k3s.service k3s-agent.service",
-        ready,
-    )
+    service(&format!("bramble-mount-{name}"), folder, how, after, KUBELETS, ready)
 }
 
 /// A service that mounts something at a folder, and tries until it is there.
