@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
 PACKAGES := ca-certificates curl dnsmasq-base dosfstools e2fsprogs fdisk gcc iproute2 libc6-dev mmdebstrap mtools nftables openssh-client procps systemd-container xz-utils zstd
 
-.PHONY: up down test test-arm64 lint bench fuzz deps
+.PHONY: up down test test-lives test-arm64 lint bench fuzz deps
 
 up: deps
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
@@ -16,6 +16,10 @@ test: PACKAGES += qemu-system-x86
 test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace
+
+# k0s and MicroK8s through all of their lives, of which `make test` does a part each.
+test-lives: deps
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" BRAMBLE_WHOLE_LIVES=1 $(CARGO) test -p bramble --test standins
 
 # Boards with arm64 that boot in QEMU. Making their systems takes half an hour, once.
 test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-support
