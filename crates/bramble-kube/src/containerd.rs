@@ -1,14 +1,24 @@
 //! containerd's configuration, which has another shape from version 2 on.
 
-use bramble_state::Observation;
+use bramble_spec::Cluster;
+use bramble_state::{File, Observation, Resource};
 
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 /// Where it looks for what is said of registries.
 pub(crate) const REGISTRIES: &str = "/etc/containerd/certs.d";
 
+/// The files that say where the images of registries come from, in the folder where a containerd looks for them; it reads
+/// them whenever it pulls.
+pub(crate) fn registry_files(cluster: &Cluster, folder: &str) -> Vec<Resource> {
+    let file = |(registry, mirror): (&String, &String)| {
+        Resource::File(File::new(format!("{folder}/{registry}/hosts.toml"), hosts(registry, mirror)))
+    };
+    cluster.registries.iter().map(file).collect()
+}
+
 /// Where the images of a registry come from (containerd, docs/hosts.md); the registry itself is asked if the mirror has
 /// nothing.
-pub(crate) fn hosts(registry: &str, mirror: &str) -> String {
+fn hosts(registry: &str, mirror: &str) -> String {
     let server = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
     format!(
         "# Written by bramble.\nserver = \"https://{server}\"\n\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"

@@ -109,10 +109,7 @@ impl Lifecycle for K0s<'_> {
             );
             all.push(Resource::File(File::new(CONTAINERD, text)));
             reads.push(CONTAINERD.to_owned());
-            for (registry, mirror) in &self.cluster.registries {
-                let path = format!("{REGISTRIES}/{registry}/hosts.toml");
-                all.push(Resource::File(File::new(path, containerd::hosts(registry, mirror))));
-            }
+            all.extend(containerd::registry_files(self.cluster, REGISTRIES));
         }
         if node.role == Role::ControlPlane {
             all.push(Resource::File(File { mode: "600".into(), ..File::new(CONFIG, self.settings(node)) }));

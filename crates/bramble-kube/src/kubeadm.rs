@@ -113,11 +113,7 @@ impl Lifecycle for Kubeadm<'_> {
             !self.cluster.registries.is_empty(),
         );
         all.push(Resource::File(File::new(containerd::CONFIG, text)));
-        // These it reads whenever it pulls.
-        for (registry, mirror) in &self.cluster.registries {
-            let path = format!("{}/{registry}/hosts.toml", containerd::REGISTRIES);
-            all.push(Resource::File(File::new(path, containerd::hosts(registry, mirror))));
-        }
+        all.extend(containerd::registry_files(self.cluster, containerd::REGISTRIES));
         all.push(Resource::Unit(Unit::new("containerd", vec![containerd::CONFIG.into()])));
         if let Some(bundle) = &self.inputs.bundle {
             for program in &bundle.manifest.programs {

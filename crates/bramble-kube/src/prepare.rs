@@ -113,19 +113,15 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         all.push(Resource::SwapOff);
     }
     let mut modules = wish.modules.clone();
-    for module in needs.iter().flat_map(|needs| needs.modules) {
+    // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
+    let own: &[&str] = if kubernetes { &["overlay", "br_netfilter"] } else { &[] };
+    for module in needs.iter().flat_map(|needs| needs.modules).chain(own) {
         if !modules.iter().any(|known| known == module) {
             modules.push((*module).to_owned());
         }
     }
     let mut sysctls: BTreeMap<String, String> = wish.sysctls.clone();
     if kubernetes {
-        // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
-        for module in ["overlay", "br_netfilter"] {
-            if !modules.iter().any(|known| known == module) {
-                modules.push(module.to_owned());
-            }
-        }
         for key in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"]
         {
             sysctls.entry(key.to_owned()).or_insert_with(|| "1".to_owned());

@@ -294,9 +294,8 @@ async fn write_members(cluster: &Cluster, agenda: &Agenda, outcome: &Outcome) ->
             && !outcome.failed.iter().any(|(failed, _)| failed == name)
     };
     let members: Vec<_> = cluster
-        .nodes
-        .iter()
-        .filter(|node| node.role != Role::Gateway && (good(&node.name) || agenda.lists(&node.name)))
+        .members()
+        .filter(|node| good(&node.name) || agenda.lists(&node.name))
         .map(|node| (node.name.clone(), node.address))
         .collect();
     let script = bramble_kube::members_script(members.iter().map(|(name, address)| (name, *address)));

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::disk::{BOOT, START, assemble, tool};
+use common::disk::{BOOT, SMALL_INITRD, START, assemble, tool};
 use common::{assert_code, program, read, text};
 
 /// What is asked of the machine that a board is.
@@ -89,10 +89,6 @@ fn system(machine: &Machine, system: &System) -> PathBuf {
         "--include=systemd-sysv,udev,dbus,kmod,iproute2,procps,tzdata,initramfs-tools,openssh-server,sudo,{},{}",
         system.packages, machine.kernel
     );
-    // What the machine's disk needs, and nothing else: the initrd is unpacked by an emulated processor.
-    let modules = "--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"; \
-         echo MODULES=list >\"$1/etc/initramfs-tools/conf.d/list\"; \
-         printf '%s\\n' virtio_pci virtio_blk ext4 >\"$1/etc/initramfs-tools/modules\"";
     let fstab = "--customize-hook=printf 'PARTUUID=b4a3b1e5-02 / ext4 defaults 0 1\\n\
          PARTUUID=b4a3b1e5-01 /boot/firmware vfat defaults 0 2\\n' >\"$1/etc/fstab\"; mkdir \"$1/boot/firmware\"; \
          rm -f \"$1\"/etc/ssh/ssh_host_*";
@@ -106,7 +102,7 @@ fn system(machine: &Machine, system: &System) -> PathBuf {
             "--aptopt=Apt::Install-Recommends \"false\"",
             &format!("--architectures={}", machine.arch),
             &packages,
-            modules,
+            SMALL_INITRD,
             fstab,
             &hook,
             "bookworm",

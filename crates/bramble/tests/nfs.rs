@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::disk::tool;
+use common::disk::{SMALL_INITRD, tool};
 use common::{assert_code, program, text};
 
 const NODES: [&str; 2] = ["files", "user"];
@@ -24,8 +24,6 @@ fn parts() -> PathBuf {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let name = |name: &str| work.path().join(name).display().to_string();
     let root = name("tree");
-    let modules = "--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"; echo MODULES=list >\"$1/etc/initramfs-tools/conf.d/list\"; \
-         printf '%s\\n' virtio_pci virtio_blk ext4 >\"$1/etc/initramfs-tools/modules\"";
     let user = "--customize-hook=chroot \"$1\" sh -c 'useradd --create-home --shell /bin/bash pi; \
          echo \"pi ALL=(ALL) NOPASSWD: ALL\" >/etc/sudoers.d/pi; systemctl enable systemd-networkd; rm -f /etc/ssh/ssh_host_*'";
     tool(
@@ -36,7 +34,7 @@ fn parts() -> PathBuf {
             "--variant=apt",
             "--aptopt=Apt::Install-Recommends \"false\"",
             &format!("--include={PACKAGES},linux-image-cloud-amd64"),
-            modules,
+            SMALL_INITRD,
             user,
             "bookworm",
             &root,

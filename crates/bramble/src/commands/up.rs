@@ -89,7 +89,8 @@ impl Course {
         let mut fleet = engine::survey(project, &cluster, &inputs, printer, &progress).await?;
         progress.end();
         let mut before = 0;
-        if gateway::awaited(&fleet) {
+        let gateway_first = gateway::awaited(&fleet);
+        if gateway_first {
             addons::refuse_misfits(&cluster, &inputs, &AddonPlan::new(None, &inputs.addons), printer)?;
             let behind = fold(fleet.lost.iter().map(|(node, _)| node.name.as_str()));
             let plans = engine::node_plans(&cluster, &inputs, &fleet.nodes, &Agenda::default(), false);
@@ -159,7 +160,10 @@ impl Course {
         if !self.yes && !std::io::stdin().is_terminal() && !addons.remove.is_empty() {
             bail!("this removes {} with all that they hold: say --yes if that is meant", addons.remove.join(", "));
         }
-        addons::refuse_misfits(&cluster, &inputs, &addons, printer)?;
+        // Before the gateway all of them were looked up.
+        if !gateway_first {
+            addons::refuse_misfits(&cluster, &inputs, &addons, printer)?;
+        }
         bring_releases(project, &inputs, &surveys, printer)?;
         let progress = Progress::new(printer, names.iter().chain(&leaving).copied());
         for survey in &mut surveys {

@@ -16,6 +16,12 @@ pub const ROOT: usize = 8 << 20;
 
 pub const CMDLINE: &str = "console=tty1 root=PARTUUID=b4a3b1e5-02 rootfstype=ext4 rootwait";
 
+/// What mmdebstrap does before the kernel of a machine in QEMU is installed: its initrd has what the machine's disk needs, and
+/// nothing else, since an emulated processor unpacks it.
+pub const SMALL_INITRD: &str = "--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"; \
+     echo MODULES=list >\"$1/etc/initramfs-tools/conf.d/list\"; \
+     printf '%s\\n' virtio_pci virtio_blk ext4 >\"$1/etc/initramfs-tools/modules\"";
+
 pub fn tool(program: &str, args: &[&str]) -> Output {
     // They are in folders that only root's PATH has.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
