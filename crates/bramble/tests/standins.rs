@@ -170,7 +170,7 @@ fn through(life: &Life) {
     }
     if whole || life.name == "k0s" {
         // A backup; then the data of all servers are lost, and one board with them.
-        let manifest = WORK.replace("node-role.kubernetes.io/master", "any");
+        let manifest = WORK.replace("/master", "/control-plane");
         fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), manifest).unwrap();
         rack.kubectl(1, "apply -f /root/work.yaml");
         wait_for("the workload", || rack.ready_pods(1) == Some(4));
