@@ -4,13 +4,15 @@
 //! at boot on who is first: the firewall stands before any interface is up, and dnsmasq takes interfaces as they come.
 
 use bramble_spec::{Cluster, Node, Uplink};
-use bramble_state::{File, NetworkManager, Observation, Resource, Unit};
+use bramble_state::{File, Gone, NetworkManager, Observation, Resource, Script, Step, Unit};
 
 /// The packages that it takes: of dnsmasq only the program.
 pub(crate) const PACKAGES: [&str; 2] = ["dnsmasq-base", "nftables"];
 /// The folder in which dnsmasq keeps what it gave away.
 pub(crate) const FOLDER: &str = "/var/lib/bramble-gateway";
 
+/// The mark of a look at who is logged in.
+const WAY_IN: &str = "gateway-way-in";
 const DNSMASQ: &str = "/etc/bramble/gateway/dnsmasq.conf";
 const FIREWALL: &str = "/etc/bramble/gateway/firewall.nft";
 const ADDRESS: &str = "/etc/bramble/gateway/address";
@@ -23,6 +25,7 @@ const NETWORKD: &str = "/etc/systemd/network";
 pub(crate) fn resources(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &Observation) -> Vec<Resource> {
     let mut all = vec![
         Resource::OwnedFolder(FOLDER.to_owned()),
+        way_in(cluster, uplink),
         Resource::File(File::new(FIREWALL, firewall(cluster, uplink))),
         unit_file("firewall", FIREWALL_UNIT),
         unit("firewall", &[FIREWALL]),
@@ -46,6 +49,21 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &
     all.push(unit_file("dnsmasq", DNSMASQ_UNIT));
     all.push(unit("dnsmasq", &[DNSMASQ]));
     all
+}
+
+/// All that a gateway has.
+pub(crate) fn everything() -> Gone {
+    let names = ["dnsmasq", "address", "firewall"];
+    let own = [FIREWALL, ADDRESS, DNSMASQ].map(str::to_owned).into_iter();
+    let inside =
+        [format!("{NETWORK_MANAGER}/bramble-inside.nmconnection"), format!("{NETWORKD}/05-bramble-inside.network")];
+    Gone {
+        what: "the gateway's parts".to_owned(),
+        units: names.map(|name| format!("bramble-gateway-{name}.service")).to_vec(),
+        files: own.chain(names.map(unit_path)).chain(inside).collect(),
+        packages: PACKAGES.map(str::to_owned).to_vec(),
+        marks: vec![WAY_IN],
+    }
 }
 
 fn unit_path(name: &str) -> String {
@@ -113,16 +131,54 @@ RestartSec=2
 WantedBy=multi-user.target
 ";
 
-/// nft(8). From outside comes in what is named, and answers; everything else is dropped without a word.
-fn firewall(cluster: &Cluster, uplink: &Uplink) -> String {
-    let Uplink { interface, inside, reach, open, publish } = uplink;
-    let subnet = cluster.network.subnet;
-    let mut ports: Vec<u16> = open.clone();
-    if reach.is_some() {
+/// The gateway's own ports that are open from outside.
+fn open_ports(cluster: &Cluster, uplink: &Uplink) -> Vec<u16> {
+    let mut ports: Vec<u16> = uplink.open.clone();
+    if uplink.reach.is_some() {
         ports.push(cluster.access.port);
     }
     ports.sort_unstable();
     ports.dedup();
+    ports
+}
+
+/// Before the firewall stands: nobody who is logged in comes by a way that it closes, for they could not come again.
+fn way_in(cluster: &Cluster, uplink: &Uplink) -> Resource {
+    let ports: Vec<String> = open_ports(cluster, uplink).iter().map(u16::to_string).collect();
+    let version = [uplink.interface.clone(), uplink.inside.clone(), ports.join(",")].join(" ");
+    let mut apply = Script::new();
+    apply.fixed(
+        r#"way_in() { # outside inside ports…
+    o=$1 n=$2
+    shift 2
+    ss -tnHp state established | awk '/"sshd/ { print $3 }' | sort -u | while read -r to; do
+        a=${to%:*} p=${to##*:}
+        a=${a#[}; a=${a%]}; a=${a#::ffff:}; a=${a%%%*}
+        i=$(ip -o addr show | awk -v a="$a" '{ split($4, b, "/") } b[1] == a { print $2; exit }')
+        case $i in '' | lo | "$n") continue ;; esac
+        if [ "$i" = "$o" ]; then case " $* " in *" $p "*) continue ;; esac; fi
+        if [ "$i" = "$o" ]; then
+            echo "somebody is logged in from outside ($i, $a), and the firewall would not let them in again: say \`reach: $a\` beside \`interface: $o\` in \`uplink\`, or log in from within the rack"
+        else
+            echo "somebody is logged in at $i ($a), which is neither the inside ($n) nor the outside ($o), and the firewall would not let them in again: correct \`uplink\`, or log in from within the rack"
+        fi
+        exit 1
+    done
+}"#,
+    );
+    apply.call(
+        "way_in",
+        [uplink.interface.as_str(), uplink.inside.as_str()].into_iter().chain(ports.iter().map(String::as_str)),
+    );
+    let title = "see that the firewall shuts nobody out who is logged in".to_owned();
+    Resource::Step(Step { id: WAY_IN, title, version, apply, undo: None })
+}
+
+/// nft(8). From outside comes in what is named, and answers; everything else is dropped without a word.
+fn firewall(cluster: &Cluster, uplink: &Uplink) -> String {
+    let Uplink { interface, inside, reach, publish, .. } = uplink;
+    let subnet = cluster.network.subnet;
+    let ports = open_ports(cluster, uplink);
     let mut rules = String::new();
     if !ports.is_empty() {
         let list: Vec<String> = ports.iter().map(u16::to_string).collect();

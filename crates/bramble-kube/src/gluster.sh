@@ -1,6 +1,9 @@
 # The GlusterFS pool, and a volume of it. Questions are answered by --mode=script.
 g() { gluster --mode=script "$@" 2>&1 </dev/null; }
 
+# Says only why something failed.
+q() { o=$(g "$@") || { echo "gluster $*: $o"; return 1; }; }
+
 # Are these addresses ours?
 own() { ip -o -4 addr show | grep -qF " $1/"; }
 
@@ -31,22 +34,22 @@ gluster_volume() { # name folder allowed addresses…
         [ "$#" -gt 1 ] || how=
         # `force`: bricks may lie on the root file system where there is no other disk.
         # shellcheck disable=SC2086
-        g volume create "$v" $how transport tcp $bricks force || return 1
+        q volume create "$v" $how transport tcp $bricks force || return 1
     else
         has=$(g volume info "$v" | sed -n 's/^Brick[0-9]*: \([0-9.]*\):.*/\1/p')
         n=$(echo "$has" | wc -l)
         for a in "$@"; do
             echo "$has" | grep -qxF "$a" && continue
             n=$((n + 1))
-            g volume add-brick "$v" replica "$n" "$a:$f" force || return 1
+            q volume add-brick "$v" replica "$n" "$a:$f" force || return 1
         done
         for a in $has; do
-            case " $* " in *" $a "*) ;; *) echo "the volume $v has a brick at $a, which the cluster file does not name: 'gluster volume remove-brick' takes it out" ;; esac
+            case " $* " in *" $a "*) ;; *) echo "@fact note the volume $v has a brick at $a, which the cluster file does not name: 'gluster volume remove-brick' takes it out" ;; esac
         done
     fi
     # A node that is cut off is waited for a third as long as by default; writes want the majority of the bricks.
-    g volume set "$v" network.ping-timeout 14 >/dev/null
-    g volume set "$v" auth.allow "$allow,127.0.0.1" >/dev/null
-    if [ "$#" -gt 1 ]; then g volume set "$v" cluster.quorum-type auto >/dev/null; fi
-    g volume info "$v" | grep -qx 'Status: Started' || g volume start "$v"
+    q volume set "$v" network.ping-timeout 14
+    q volume set "$v" auth.allow "$allow,127.0.0.1"
+    if [ "$#" -gt 1 ]; then q volume set "$v" cluster.quorum-type auto; fi
+    g volume info "$v" | grep -qx 'Status: Started' || q volume start "$v"
 }

@@ -101,14 +101,13 @@ impl Lifecycle for K0s<'_> {
         all.extend(release::archives(self.inputs, "/var/lib/k0s/images"));
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
-        let mut reads = Vec::new();
+        let mut reads = vec![CONTAINERD.to_owned()];
         if !self.cluster.registries.is_empty() {
             // docs.k0sproject.io, "containerd", drop-ins; containerd 2 reads the second version of the format, too.
             let text = format!(
                 "# Written by bramble.\nversion = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{REGISTRIES}\"\n"
             );
             all.push(Resource::File(File::new(CONTAINERD, text)));
-            reads.push(CONTAINERD.to_owned());
             all.extend(containerd::registry_files(self.cluster, REGISTRIES));
         }
         if node.role == Role::ControlPlane {

@@ -100,7 +100,8 @@ impl Lifecycle for K3s<'_> {
         }
         let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
         all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
-        let mut reads = vec![CONFIG.to_owned()];
+        // Also when it goes.
+        let mut reads = vec![CONFIG.to_owned(), REGISTRIES.to_owned()];
         // docs.k3s.io, "Private Registry Configuration". JSON is YAML.
         let mirrors = (!self.cluster.registries.is_empty()).then(|| {
             let of = |(registry, mirror): (&String, &String)| (registry.clone(), json!({ "endpoint": [mirror] }));
@@ -109,7 +110,6 @@ impl Lifecycle for K3s<'_> {
         });
         if let Some(text) = self.inputs.registries.clone().or(mirrors) {
             all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text) }));
-            reads.push(REGISTRIES.into());
         }
         all.extend(release::archives(self.inputs, IMAGES));
         if node.role == Role::ControlPlane {

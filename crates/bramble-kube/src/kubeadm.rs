@@ -127,16 +127,16 @@ impl Lifecycle for Kubeadm<'_> {
             let images = bundle.manifest.images.iter();
             let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
             let image = |image: &BundleFile| Image {
-                name: image.name.clone(),
+                names: vec![image.name.clone()],
                 sha256: image.sha256.clone(),
                 archive: bundle.dir.join(&image.path),
             };
             all.push(Resource::Images(images.map(image).collect()));
         }
-        let archives = self.inputs.archives.iter().map(|(name, file)| Image {
-            name: name.clone(),
-            sha256: file.sha256.clone(),
-            archive: file.path.clone(),
+        let archives = self.inputs.archives.iter().map(|archive| Image {
+            names: archive.images.iter().map(|(name, _)| name.clone()).collect(),
+            sha256: archive.sha256.clone(),
+            archive: archive.path.clone(),
         });
         let archives: Vec<Image> = archives.collect();
         if !archives.is_empty() {

@@ -28,14 +28,16 @@ pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, 
 pub use k0s::K0S;
 pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
-pub use manifest::{Platform, Reference, Run, has_large_pages, images, needs_small_pages, nodes_for, objects, title};
+pub use manifest::{
+    Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
+};
 pub use members::{
     Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, forget_script, give_back_script, members_script,
     objects_script, restoration, stop_script, take_off_script, updated_script,
 };
 pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};
-pub use prepare::{Inputs, LocalFile, prepare};
+pub use prepare::{Archive, Inputs, LocalFile, prepare};
 pub use release::{Release, Upstream, minor};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bramble_spec::{Arch, Cluster, Node};
+use bramble_spec::{Cluster, Node, Role};
 use serde_json::Value;
 
 /// The objects of a manifest: all documents, and those within lists.
@@ -62,15 +62,109 @@ pub struct Run {
     pub image: String,
     /// By whom.
     pub object: String,
+    /// What it asks of its node.
+    pub place: Place,
+}
+
+/// What a pod asks of the node that it runs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
     /// Labels that a node must have.
     pub selector: BTreeMap<String, String>,
+    /// Sets of requirements, of which one must be met whole; without any, none.
+    pub terms: Vec<Vec<Requirement>>,
+}
+
+/// A requirement of a node affinity: a label, how it is compared, and with what.
+pub type Requirement = (String, String, Vec<String>);
+
+impl Place {
+    /// Reads what a pod's specification says (kubernetes.io/docs, "Assigning Pods to Nodes").
+    fn of(pod: &serde_json::Map<String, Value>) -> Place {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let selector = pod.get("nodeSelector").and_then(Value::as_object);
+        let mut selector: BTreeMap<String, String> =
+            selector.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect();
+        if let Some(name) = pod.get("nodeName").and_then(text) {
+            selector.insert(HOSTNAME.to_owned(), name);
+        }
+        let required = pod
+            .get("affinity")
+            .map(|affinity| &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]);
+        let terms = required.and_then(|required| required["nodeSelectorTerms"].as_array());
+        let requirement = |value: &Value| -> Option<Requirement> {
+            let values = value["values"].as_array().into_iter().flatten().filter_map(text).collect();
+            Some((text(&value["key"])?, text(&value["operator"])?, values))
+        };
+        let term = |term: &Value| -> Vec<Requirement> {
+            let both = [&term["matchExpressions"], &term["matchFields"]];
+            both.into_iter().filter_map(Value::as_array).flatten().filter_map(requirement).collect()
+        };
+        Place { selector, terms: terms.into_iter().flatten().map(term).collect() }
+    }
+
+    /// What it asks for, in words.
+    pub fn words(&self) -> String {
+        let labels = self.selector.iter().map(|(key, value)| format!("{key}={value}"));
+        let terms = self.terms.iter().map(|term| {
+            let words = |(key, how, values): &Requirement| match values.is_empty() {
+                true => format!("{key} {how}"),
+                false => format!("{key} {how} {}", values.join(" ")),
+            };
+            term.iter().map(words).collect::<Vec<_>>().join(", ")
+        });
+        labels.chain(terms).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// Whether a pod may come to run on a node whose system is for this processor.
+    pub fn allows(&self, node: &Node, arch: &str) -> bool {
+        let is = |key: &str, value: &str| match key {
+            "kubernetes.io/arch" | "beta.kubernetes.io/arch" => go_arch(arch) == value,
+            "kubernetes.io/os" | "beta.kubernetes.io/os" => value == "linux",
+            HOSTNAME | "metadata.name" => node.name.as_str() == value,
+            // Its value is another one in each distribution.
+            "node-role.kubernetes.io/control-plane" | "node-role.kubernetes.io/master" => {
+                node.role == Role::ControlPlane
+            }
+            _ => node.labels.get(key).is_some_and(|own| own == value),
+        };
+        let has = |key: &str| match key {
+            "kubernetes.io/arch" | "beta.kubernetes.io/arch" | "kubernetes.io/os" | "beta.kubernetes.io/os" => true,
+            HOSTNAME => true,
+            _ => is(key, "") || node.labels.contains_key(key),
+        };
+        let meets = |(key, how, values): &Requirement| match how.as_str() {
+            "In" => values.iter().any(|value| is(key, value)),
+            "NotIn" => !values.iter().any(|value| is(key, value)),
+            "Exists" => has(key),
+            "DoesNotExist" => !has(key),
+            _ => true,
+        };
+        self.selector.iter().all(|(key, value)| is(key, value))
+            && (self.terms.is_empty() || self.terms.iter().any(|term| term.iter().all(meets)))
+    }
+}
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// Go's name for what Debian calls an architecture.
+fn go_arch(arch: &str) -> &str {
+    if arch == "armhf" { "arm" } else { arch }
 }
 
 /// The images that objects run, in their order.
 pub fn images(objects: &[Value]) -> Vec<Run> {
     let mut found = Vec::new();
     for object in objects {
-        pods(object, &title(object), &mut found);
+        let name = title(object);
+        pods(object, &name, &mut found);
+        // Provisioners of volumes have the pod that makes a folder in a text of their settings.
+        let texts = object["data"].as_object().filter(|_| object["kind"] == "ConfigMap");
+        for text in texts.into_iter().flatten().filter_map(|(_, text)| text.as_str()) {
+            if text.contains("kind: Pod") || text.contains("\"kind\":\"Pod\"") {
+                self::objects(text).iter().flatten().for_each(|pod| pods(pod, &name, &mut found));
+            }
+        }
     }
     found
 }
@@ -80,17 +174,11 @@ fn pods(value: &Value, object: &str, found: &mut Vec<Run>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| pods(item, object, found)),
         Value::Object(fields) => {
-            let selector = fields.get("nodeSelector").and_then(Value::as_object);
-            let selector: BTreeMap<String, String> = selector
-                .into_iter()
-                .flatten()
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-                .collect();
+            let place = Place::of(fields);
             for key in ["initContainers", "containers", "ephemeralContainers"] {
                 for container in fields.get(key).and_then(Value::as_array).into_iter().flatten() {
                     if let Some(image) = container["image"].as_str() {
-                        let run =
-                            Run { image: image.to_owned(), object: object.to_owned(), selector: selector.clone() };
+                        let run = Run { image: image.to_owned(), object: object.to_owned(), place: place.clone() };
                         found.push(run);
                     }
                 }
@@ -99,19 +187,6 @@ fn pods(value: &Value, object: &str, found: &mut Vec<Run>) {
         }
         _ => {}
     }
-}
-
-/// The nodes on which a pod with this selector may come to run.
-pub fn nodes_for<'a>(cluster: &'a Cluster, selector: &BTreeMap<String, String>) -> Vec<&'a Node> {
-    let may = |node: &&Node| {
-        selector.iter().all(|(key, value)| match key.as_str() {
-            "kubernetes.io/arch" => node.board.arch.to_string() == *value,
-            "kubernetes.io/os" => value == "linux",
-            "kubernetes.io/hostname" => node.name.as_str() == value,
-            _ => node.labels.get(key) == Some(value),
-        })
-    };
-    cluster.members().filter(may).collect()
 }
 
 /// What an image was made for.
@@ -124,13 +199,19 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Whether it runs on a processor: 64-bit Arm also runs what was made for 32 bits, which containerd takes if there is
-    /// nothing better (containerd/platforms, compare.go).
-    pub fn runs_on(&self, arch: Arch) -> bool {
+    /// Whether it runs on a system for this processor, by Debian's name: one for 64-bit Arm also runs what was made for 32
+    /// bits, which containerd takes if there is nothing better (containerd/platforms, compare.go).
+    pub fn runs_on(&self, arch: &str) -> bool {
         match arch {
-            Arch::Amd64 => self.architecture == "amd64" && matches!(self.variant.as_str(), "" | "v1"),
-            Arch::Arm64 => matches!(self.architecture.as_str(), "arm64" | "arm"),
+            "amd64" => self.architecture == "amd64" && matches!(self.variant.as_str(), "" | "v1"),
+            "arm64" => matches!(self.architecture.as_str(), "arm64" | "arm"),
+            _ => self.architecture == go_arch(arch),
         }
+    }
+
+    /// Whether it was made for just this one.
+    pub fn is_own(&self, arch: &str) -> bool {
+        self.architecture == go_arch(arch)
     }
 }
 
@@ -166,13 +247,14 @@ impl Reference {
             _ => (rest, None),
         };
         let (registry, repository) = match path.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
-            Some(_) => ("docker.io", path.to_owned()),
-            None => ("docker.io", format!("library/{path}")),
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+            _ => ("docker.io", path),
         };
+        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+        let official = registry == "docker.io" && !repository.is_empty() && !repository.contains('/');
+        let repository = if official { format!("library/{repository}") } else { repository.to_owned() };
         let plain =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:".contains(&b));
-        let repository = repository.trim_start_matches("index.docker.io/").to_owned();
         let version = digest.or(tag).unwrap_or("latest").to_owned();
         let lower = !repository.bytes().any(|b| b.is_ascii_uppercase());
         (plain(registry) && plain(&repository) && !repository.ends_with('/') && plain(&version) && lower)
@@ -220,6 +302,8 @@ mod tests {
             ("nginx", "docker.io/library/nginx:latest"),
             ("grafana/grafana:12.0.0", "docker.io/grafana/grafana:12.0.0"),
             ("quay.io/metallb/speaker:v0.15.2", "quay.io/metallb/speaker:v0.15.2"),
+            ("docker.io/nginx", "docker.io/library/nginx:latest"),
+            ("index.docker.io/acme/a:1", "docker.io/acme/a:1"),
             ("localhost/a", "localhost/a:latest"),
             ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b:1"),
             ("registry.k8s.io/pause:3.9@sha256:ab", "registry.k8s.io/pause@sha256:ab"),
@@ -241,7 +325,7 @@ mod tests {
         )
         .unwrap();
         let images: Vec<_> =
-            images(&found).into_iter().map(|run| (run.image, run.object, run.selector.len())).collect();
+            images(&found).into_iter().map(|run| (run.image, run.object, run.place.selector.len())).collect();
         assert_eq!(images, [("one".into(), "CronJob n/c".into(), 1), ("two".into(), "CronJob n/c".into(), 1)]);
         assert!(objects("kind: Pod\n").unwrap_err().contains("apiVersion"));
     }
@@ -250,8 +334,9 @@ mod tests {
     fn thirty_two_bits_run_on_sixty_four_of_arm_and_not_the_other_way() {
         let platform =
             |architecture: &str, variant: &str| Platform { architecture: architecture.into(), variant: variant.into() };
-        assert!(platform("arm", "v7").runs_on(Arch::Arm64));
-        assert!(!platform("arm64", "v8").runs_on(Arch::Amd64));
-        assert!(!platform("amd64", "v3").runs_on(Arch::Amd64), "boards are older than that");
+        assert!(platform("arm", "v7").runs_on("arm64"));
+        assert!(!platform("arm64", "v8").runs_on("amd64"));
+        assert!(platform("arm", "v7").runs_on("armhf") && !platform("arm64", "").runs_on("armhf"));
+        assert!(!platform("amd64", "v3").runs_on("amd64"), "boards are older than that");
     }
 }

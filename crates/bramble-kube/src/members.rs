@@ -59,6 +59,11 @@ impl Agenda {
         self.members.iter().any(|(known, _)| known == name)
     }
 
+    /// Whether a node joins.
+    pub fn joins(&self) -> bool {
+        self.tasks.values().any(|task| *task == Task::Join)
+    }
+
     /// Whether a node is part of the cluster that runs.
     pub fn is_member(&self, name: &NodeName) -> bool {
         matches!(self.tasks.get(name), Some(Task::Nothing | Task::Upgrade { .. }))

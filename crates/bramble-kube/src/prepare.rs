@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use bramble_spec::{AddonKind, Cluster, KubeVersion, Node, NodeName, Role, Sha256Digest, Swap};
-use bramble_state::{Blob, BlobSource, Check, File, Observation, Resource, Unit};
+use bramble_spec::{ADDON_PACKAGES, AddonKind, Cluster, KubeVersion, Node, NodeName, Role, Sha256Digest, Swap};
+use bramble_state::{Blob, BlobSource, Check, File, Gone, Observation, Resource, Unit};
 
 use crate::addons::{self, Rendered};
 use crate::bundle::Bundle;
 use crate::gateway;
 use crate::lifecycle::lifecycle;
-use crate::release::Release;
+use crate::manifest::Platform;
+use crate::release::{self, Release};
 use crate::storage;
 
 /// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
@@ -28,14 +29,25 @@ pub struct Inputs {
     pub apt_key: Option<String>,
     /// The CNI's manifest, if it has one.
     pub cni_manifest: Option<String>,
-    /// Archives of container images, each with the name of the first image in it.
-    pub archives: Vec<(String, LocalFile)>,
+    /// Archives of container images.
+    pub archives: Vec<Archive>,
     /// Disks that may be formatted although something is on them, each with its node.
     pub format: BTreeSet<(NodeName, String)>,
     /// The add-ons of the cluster file.
     pub addons: Vec<Rendered>,
     /// The files of `prepare.uploads`, by what the cluster file calls them.
     pub uploads: BTreeMap<String, LocalFile>,
+}
+
+/// An archive of container images, here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// The whole names of its images, each with the processors that it was made for: at least one name.
+    pub images: Vec<(String, Vec<Platform>)>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: Sha256Digest,
 }
 
 /// A file here.
@@ -127,6 +139,9 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
             sysctls.entry(key.to_owned()).or_insert_with(|| "1".to_owned());
         }
     }
+    for (key, value) in needs.iter().flat_map(|needs| needs.sysctls) {
+        sysctls.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
+    }
     if node.uplink.is_some() {
         sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());
     }
@@ -187,5 +202,18 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if let Some(life) = &life {
         all.extend(life.resources(node, seen));
     }
+    all.splice(0..0, leftovers().map(Resource::Gone));
     all
+}
+
+/// What a node may have of earlier cluster files.
+fn leftovers() -> [Gone; 4] {
+    let monitoring = addons::everything();
+    let packages = ADDON_PACKAGES.concat().into_iter().map(str::to_owned).collect();
+    let places = Gone {
+        what: "what was said of registries and archives".to_owned(),
+        files: release::PLACES.map(str::to_owned).to_vec(),
+        ..Gone::default()
+    };
+    [storage::everything(), Gone { packages, ..monitoring }, gateway::everything(), places]
 }

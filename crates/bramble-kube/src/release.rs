@@ -7,7 +7,7 @@ use bramble_spec::{Arch, Cluster, Node, Release as Wanted};
 use bramble_state::{Blob, BlobSource, File, Observation, Resource, Script, Step, Unit};
 
 use crate::lifecycle::{Lifecycle, MEMBER, VERSION};
-use crate::prepare::{Inputs, LocalFile};
+use crate::prepare::{Archive, Inputs, LocalFile};
 
 /// An image with a small HTTP server and client, from where everybody can pull it.
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.36";
@@ -142,15 +142,26 @@ pub fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX)
 }
 
+/// Where the files lie that tell containerd of registries, and the archives of the cluster file, in all distributions.
+pub(crate) const PLACES: [&str; 6] = [
+    "/etc/rancher/k3s/registries.yaml",
+    "/etc/containerd/certs.d/",
+    "/etc/k0s/certs.d/",
+    "/etc/k0s/containerd.d/bramble.toml",
+    "/var/lib/rancher/k3s/agent/images/bramble-",
+    "/var/lib/k0s/images/bramble-",
+];
+
 /// The archives of images that every node gets, in the folder from which a distribution loads all that it finds.
 pub(crate) fn archives(inputs: &Inputs, folder: &str) -> Vec<Resource> {
-    let blob = |(name, file): &(String, LocalFile)| {
+    let blob = |archive: &Archive| {
+        let name = archive.images.first().map_or("", |(name, _)| name);
         let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         Resource::Blob(Blob {
             path: format!("{folder}/bramble-{plain}.tar"),
-            sha256: file.sha256.clone(),
+            sha256: archive.sha256.clone(),
             mode: "644".into(),
-            source: BlobSource::Upload(file.path.clone()),
+            source: BlobSource::Upload(archive.path.clone()),
         })
     };
     inputs.archives.iter().map(blob).collect()

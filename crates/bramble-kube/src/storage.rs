@@ -4,7 +4,7 @@
 //! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
 
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Disk, ENDS, File, Observation, Resource, Script, Unit};
+use bramble_state::{Disk, ENDS, File, Gone, Observation, Resource, Script, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;
@@ -108,11 +108,13 @@ fn mount(name: &str, folder: &str, how: &str, after: &str, ready: bool) -> Vec<R
 /// A service that mounts something at a folder, and tries until it is there.
 fn service(name: &str, folder: &str, how: &str, after: &str, before: &str, running: bool) -> Vec<Resource> {
     let script = format!(
-        "#!/bin/sh\n# Written by bramble.\ncase $1 in\nup)\n    mountpoint -q {folder} && exit 0\n    mkdir -p {folder}\n    \
+        "#!/bin/sh\n# Written by bramble.\nnote=/run/bramble-mounts/{name}\ncase $1 in\nup)\n    mountpoint -q {folder} && exit 0\n    \
+         mkdir -p {folder} /run/bramble-mounts\n    echo {folder} >$note\n    \
          # What is written while nothing is mounted would be lost below it.\n    chattr +i {folder} 2>/dev/null\n    \
          timeout 60 {how}\n    mountpoint -q {folder}\n    ;;\n\
-         down)\n    umount {folder} 2>/dev/null || umount -l {folder} 2>/dev/null\n    chattr -i {folder} 2>/dev/null\n    \
-         rmdir {folder} 2>/dev/null || :\n    ;;\nesac\n"
+         down)\n    # This file may be of another folder than the one that it mounted.\n    \
+         read -r folder 2>/dev/null <$note || folder={folder}\n    umount $folder 2>/dev/null || umount -l $folder 2>/dev/null\n    \
+         chattr -i $folder 2>/dev/null\n    rmdir $folder 2>/dev/null || :\n    rm -f $note\n    ;;\nesac\n"
     );
     let path = format!("/etc/bramble/mounts/{name}");
     let unit_path = format!("/etc/systemd/system/{name}.service");
@@ -156,6 +158,24 @@ fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
     ]
 }
 
+/// All that any node may have of the cluster's storage. The file systems on disks of its own stay.
+pub(crate) fn everything() -> Gone {
+    let service = |name: &str| [format!("/etc/bramble/mounts/{name}"), format!("/etc/systemd/system/{name}.service")];
+    let names = ["bramble-mount-nfs", "bramble-mount-glusterfs", "bramble-nfs", "bramble-brick"];
+    let drop_ins = ["nfs-server", "glusterd"].map(|name| format!("/etc/systemd/system/{name}.service.d/bramble.conf"));
+    let units =
+        ["bramble-mount-nfs", "bramble-mount-glusterfs", "nfs-server", "glusterd", "bramble-nfs", "bramble-brick"];
+    Gone {
+        what: "the shared folders".to_owned(),
+        units: units.map(|name| format!("{name}.service")).to_vec(),
+        files: names.into_iter().flat_map(service).chain(drop_ins).chain([EXPORTS.to_owned()]).collect(),
+        packages: ["nfs-kernel-server", "nfs-common", "glusterfs-server", "glusterfs-client"]
+            .map(str::to_owned)
+            .to_vec(),
+        marks: vec![NFS, GLUSTER],
+    }
+}
+
 /// Run on the first node with a brick when all of them are prepared: makes the pool and the volume what they should be.
 /// Nodes are added; a brick with data is never taken out by itself.
 pub fn pool_script(cluster: &Cluster) -> Option<Script> {
@@ -167,12 +187,7 @@ pub fn pool_script(cluster: &Cluster) -> Option<Script> {
         gluster.nodes.iter().filter_map(|name| find(cluster, name)).map(|node| node.address.to_string()).collect();
     script.call("gluster_pool", &bricks);
     let path = brick(gluster);
-    let subnet = cluster.network.subnet;
-    // auth.allow knows stars, not prefixes, and only whole bytes of them.
-    let octets = subnet.network().octets();
-    let whole = usize::from(subnet.prefix_len() / 8);
-    let allowed: Vec<String> = octets.iter().take(whole).map(u8::to_string).collect();
-    let allowed = if whole == 4 { allowed.join(".") } else { format!("{}.*", allowed.join(".")) };
+    let allowed = cluster.network.subnet.to_string();
     let fixed = [gluster.volume.as_str(), path.as_str(), allowed.as_str()];
     script.call("gluster_volume", fixed.into_iter().chain(bricks.iter().map(String::as_str)));
     Some(script)

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use bramble_kube::{Inputs, LocalFile, Rendered, prepare, render};
+use bramble_kube::{Archive, Inputs, Rendered, prepare, render};
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource};
 
@@ -118,13 +118,14 @@ fn registries_and_archives_go_where_each_distribution_looks_for_them() {
              archives: [web.tar]\nnodes: [{{ name: kube1, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.50 }}]\n"
         );
         let cluster = cluster(&text);
-        let web = LocalFile { path: "web.tar".into(), sha256: "0".repeat(64).parse().unwrap() };
-        let inputs = Inputs { archives: vec![("docker.io/acme/web:1".into(), web)], ..Inputs::default() };
+        let images = vec![("docker.io/acme/web:1".to_owned(), Vec::new())];
+        let web = Archive { images, path: "web.tar".into(), sha256: "0".repeat(64).parse().unwrap() };
+        let inputs = Inputs { archives: vec![web], ..Inputs::default() };
         let all = prepare(&cluster, &cluster.nodes[0], &Observation::default(), &inputs);
         let held = all.iter().any(|resource| match resource {
             Resource::Blob(blob) => blob.path == format!("{folder}/bramble-docker-io-acme-web-1.tar"),
             Resource::Images(images) => {
-                folder.is_empty() && images.iter().any(|image| image.name == "docker.io/acme/web:1")
+                folder.is_empty() && images.iter().any(|image| image.names == ["docker.io/acme/web:1"])
             }
             _ => false,
         });

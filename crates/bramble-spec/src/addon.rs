@@ -122,7 +122,19 @@ pub struct Needs {
     pub packages: &'static [&'static str],
     /// Kernel modules on every node.
     pub modules: &'static [&'static str],
+    /// Kernel settings on every node.
+    pub sysctls: &'static [(&'static str, &'static str)],
+    /// MiB on the root disk of every node.
+    pub disk_each: u32,
+    /// MiB on the root disk of one of the nodes.
+    pub disk_one: u32,
 }
+
+const MONITORED: &[&str] = &["prometheus-node-exporter", "smartmontools"];
+const LONGHORN: &[&str] = &["nfs-common", "open-iscsi"];
+
+/// All packages that add-ons need on nodes: those that no add-on needs any more go.
+pub const ADDON_PACKAGES: [&[&str]; 2] = [MONITORED, LONGHORN];
 
 impl Addon {
     /// What it needs. Memory: the requests in the manifests of the version that bramble names, or what its documents ask
@@ -140,22 +152,33 @@ impl Addon {
             AddonKind::LocalPath(_) | AddonKind::Shared(_) => Needs { one: 30, ..Needs::default() },
             // longhorn.io/docs, "Best Practices": 4 GiB per node, of which its own pods take about a quarter; its
             // volumes are iSCSI targets ("Quick Installation", requirements).
-            AddonKind::Longhorn(_) => Needs {
-                each: 1024,
-                packages: &["nfs-common", "open-iscsi"],
-                modules: &["iscsi_tcp"],
-                ..Needs::default()
-            },
+            AddonKind::Longhorn(_) => {
+                Needs { each: 1024, packages: LONGHORN, modules: &["iscsi_tcp"], ..Needs::default() }
+            }
             // metrics-server, components.yaml: `memory: 200Mi`.
             AddonKind::MetricsServer(_) => Needs { one: 200, ..Needs::default() },
             // The limits in the manifests that bramble writes.
             AddonKind::Monitoring(monitoring) => {
                 let grafana = if monitoring.grafana.is_some() { 256 } else { 0 };
-                Needs { each: 30, one: 512 + grafana, packages: &["prometheus-node-exporter"], ..Needs::default() }
+                Needs {
+                    each: 30,
+                    one: 512 + grafana,
+                    packages: MONITORED,
+                    // In the pod's own folder, if there is no volume for it.
+                    disk_one: if monitoring.class.is_none() { (monitoring.size + 1) * 1024 } else { 0 },
+                    ..Needs::default()
+                }
             }
             AddonKind::MicroK8s { name, .. } if name == "mayastor" => {
-                // microk8s.io/docs, "Addon: Mayastor": 2 MiB huge pages, 1024 of them on each node, and nvme-tcp.
-                Needs { each: 2048 + 1024, modules: &["nvme-tcp"], ..Needs::default() }
+                // microk8s.io/docs, "Addon: Mayastor": 2 MiB huge pages, 1024 of them on each node, without which it
+                // refuses to be enabled, and nvme-tcp; a pool of 20 GB in a file on each.
+                Needs {
+                    each: 2048 + 1024,
+                    modules: &["nvme-tcp"],
+                    sysctls: &[("vm.nr_hugepages", "1024")],
+                    disk_each: 20 * 1024,
+                    ..Needs::default()
+                }
             }
             AddonKind::Limits(_) | AddonKind::MicroK8s { .. } | AddonKind::Own(_) => Needs::default(),
         }

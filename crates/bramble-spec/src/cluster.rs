@@ -70,6 +70,15 @@ pub struct Storage {
     pub glusterfs: Option<Gluster>,
 }
 
+impl Storage {
+    /// The disks of a node that the cluster file gives to storage.
+    pub fn disks_of(&self, node: &NodeName) -> Vec<&str> {
+        let nfs = self.nfs.iter().filter(|nfs| nfs.server == *node).filter_map(|nfs| nfs.disk.as_deref());
+        let bricks = self.glusterfs.iter().filter(|gluster| gluster.nodes.contains(node));
+        nfs.chain(bricks.filter_map(|gluster| gluster.disk.as_deref())).collect()
+    }
+}
+
 /// A folder of one node, which the others mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Nfs {

@@ -19,7 +19,7 @@ mod resolve;
 mod shell;
 mod yaml;
 
-pub use addon::{Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
+pub use addon::{ADDON_PACKAGES, Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
 pub use catalogue::{
     Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Connector, DiskKind, Family, Fan, From as Sources, Hat,
     Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,

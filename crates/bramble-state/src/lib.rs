@@ -18,7 +18,9 @@ pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
 pub use probe::observe_script;
 pub use probe::{RPI_SWAP_FILE, RPI_SWAP_TEXT};
 pub use record::{Record, parse_record};
-pub use resource::{Blob, BlobSource, Certificates, Check, Disk, File, Image, MEMORY_CGROUP, Resource, Step, Unit};
+pub use resource::{
+    Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
+};
 pub use script::Script;
 
 /// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.

@@ -25,6 +25,8 @@ pub struct Facts {
     pub machine_id: String,
     /// Memory in KiB as the kernel sees it.
     pub memory: u64,
+    /// Bytes that are free on the disk of its root, if that is known.
+    pub disk_free: Option<u64>,
     /// The version of the cgroup hierarchy, 1 or 2.
     pub cgroup: u8,
     /// cgroup controllers that can be used.
@@ -135,6 +137,10 @@ pub struct Observation {
     pub(crate) certificates: BTreeMap<String, i64>,
     /// What is on a disk, by its device: `missing`, `blank`, or what it holds and the label of that.
     pub(crate) disks: BTreeMap<String, String>,
+    /// What is in the ledger: by its hash, the path or the unit.
+    pub(crate) kept: BTreeMap<String, String>,
+    /// Of the packages that were asked about: those that bramble installed.
+    pub(crate) ours: BTreeSet<String>,
     pub(crate) done: BTreeMap<String, String>,
     pub(crate) pending: BTreeMap<String, String>,
 }
@@ -262,6 +268,12 @@ impl Observation {
                     let (device, holds) = pair();
                     seen.disks.insert(device.to_owned(), holds.to_owned());
                 }
+                "kept" => {
+                    let (hash, name) = pair();
+                    seen.facts.ledger = true;
+                    seen.kept.insert(hash.to_owned(), name.to_owned());
+                }
+                "ours" => drop(seen.ours.insert(rest.to_owned())),
                 "done" => {
                     let (name, value) = pair();
                     seen.done.insert(name.to_owned(), value.to_owned());
@@ -367,6 +379,10 @@ impl Facts {
                 self.os_version = words.next()?.to_owned();
             }
             "arch" => self.arch = text(),
+            "disk-free" => {
+                let (blocks, size) = value.split_once(' ')?;
+                self.disk_free = Some(blocks.parse::<u64>().ok()?.saturating_mul(size.parse().ok()?));
+            }
             "time" => self.time = value.parse().ok()?,
             "address" => {
                 let (address, interface) = value.split_once(' ')?;
@@ -386,7 +402,6 @@ impl Facts {
             }
             "reboot-required" => self.reboot_required = true,
             "rpi-swap" => self.rpi_swap = true,
-            "ledger" => self.ledger = true,
             "container" => self.container = true,
             "cmdline-file" => self.cmdline_file = Some(text()),
             "config-file" => self.config_file = Some(text()),

@@ -10,7 +10,9 @@ use bramble_spec::Sha256Digest;
 use crate::edit;
 use crate::observation::{FileKind, Observation, normal_locale};
 use crate::probe::*;
-use crate::resource::{Blob, BlobSource, Certificates, Check, Disk, File, Image, MEMORY_CGROUP, Resource, Step, Unit};
+use crate::resource::{
+    Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
+};
 use crate::script::Script;
 
 /// What must change on a node.
@@ -98,7 +100,7 @@ impl Plan {
     }
 }
 
-fn hash(kind: &str, name: &str) -> String {
+pub(crate) fn hash(kind: &str, name: &str) -> String {
     sha256(format!("{kind}:{name}").as_bytes())[..16].to_owned()
 }
 
@@ -142,7 +144,8 @@ pub fn plan(resources: &[Resource], seen: &Observation) -> Plan {
             _ => {}
         }
     }
-    let mut planner = Planner { seen, readers, plan: Plan::default(), restart: BTreeSet::new(), reload: false };
+    let wanted = resources.iter().flat_map(wants).collect();
+    let mut planner = Planner { seen, readers, wanted, plan: Plan::default(), restart: BTreeSet::new(), reload: false };
     let mut tokens_done = false;
     for resource in resources {
         match resource {
@@ -169,8 +172,21 @@ pub fn plan(resources: &[Resource], seen: &Observation) -> Plan {
     planner.plan
 }
 
+/// Files, units and packages that are wanted by name.
+fn wants(resource: &Resource) -> Vec<&str> {
+    match resource {
+        Resource::File(file) => vec![&file.path],
+        Resource::Blob(blob) => vec![&blob.path],
+        Resource::Unit(unit) => vec![&unit.name],
+        Resource::Packages(names) => names.iter().map(|name| package_name(name)).collect(),
+        _ => Vec::new(),
+    }
+}
+
 struct Planner<'a> {
     seen: &'a Observation,
+    /// What is wanted by name, which nothing takes away.
+    wanted: BTreeSet<&'a str>,
     readers: BTreeMap<&'a str, Vec<&'a Unit>>,
     plan: Plan,
     /// Units whose files change in this plan.
@@ -226,6 +242,7 @@ impl Planner<'_> {
             Resource::Certificates(certificates) => self.certificates(certificates),
             Resource::Disk(disk) => self.disk(disk),
             Resource::Step(step) => self.step(step),
+            Resource::Gone(gone) => self.gone(gone),
             // Both are planned together, once.
             Resource::KernelArgs(_) | Resource::MemoryCgroup => {}
         }
@@ -594,22 +611,29 @@ impl Planner<'_> {
 
     fn images(&mut self, images: &[Image]) {
         for image in images {
-            if self.seen.images.contains(&image.name) {
+            let name = image.names.first().map_or("", String::as_str);
+            // Another archive may have other bytes under the same name.
+            let id = format!("image.{}", hash("image", name));
+            let same = self.seen.done.get(&id).is_none_or(|digest| digest == image.sha256.as_str());
+            if same && image.names.iter().all(|name| self.seen.images.contains(name)) {
                 continue;
             }
             let staged = format!("{}/{}", crate::BLOBS, image.sha256);
             let mut script = Script::new();
             script.call("ctr -n k8s.io images import", [&staged]).call("rm -f --", [&staged]);
-            // Else the kubelet deletes what nothing uses just now from a disk that is 85 % full.
-            script.call("ctr -n k8s.io images label", [&image.name, "io.cri-containerd.pinned=pinned"]);
+            for name in &image.names {
+                // Else the kubelet deletes what nothing uses just now from a disk that is 85 % full.
+                script.call("ctr -n k8s.io images label", [name.as_str(), "io.cri-containerd.pinned=pinned"]);
+            }
+            script.call("step_ends", [id.as_str(), image.sha256.as_str()]);
             let upload = Upload {
-                name: image.name.clone(),
+                name: name.to_owned(),
                 from: image.archive.clone(),
                 sha256: image.sha256.clone(),
                 secret: false,
             };
             self.plan.changes.push(Change {
-                title: format!("import the image {}", image.name),
+                title: format!("import the image {}", image.names.join(", ")),
                 details: Vec::new(),
                 script,
                 uploads: vec![upload],
@@ -652,6 +676,48 @@ impl Planner<'_> {
         self.push(format!("format {device}"), vec![Detail::Value { from, to: format!("ext4 {label}") }], script);
     }
 
+    fn gone(&mut self, gone: &Gone) {
+        let kept = |kind: &str, name: &str| self.seen.kept.contains_key(&hash(kind, name));
+        let free = |name: &&str| !self.wanted.contains(*name);
+        let units: Vec<&str> =
+            gone.units.iter().map(String::as_str).filter(|unit| kept("unit", unit)).filter(free).collect();
+        let files: Vec<&str> = self
+            .seen
+            .kept
+            .iter()
+            .filter(|(entry, path)| **entry == hash("file", path))
+            .map(|(_, path)| path.as_str())
+            .filter(|path| gone.files.iter().any(|listed| stands_for(listed, path)))
+            .filter(free)
+            .collect();
+        let ours = |name: &&String| self.seen.ours.contains(*name) && self.seen.has_package(name);
+        let packages: Vec<&str> = gone.packages.iter().filter(ours).map(String::as_str).filter(free).collect();
+        if units.is_empty() && files.is_empty() && packages.is_empty() {
+            return;
+        }
+        let mut script = Script::new();
+        script.call("give_back", units.iter().map(|unit| hash("unit", unit)));
+        for path in &files {
+            self.touch(path, &mut script);
+        }
+        script.call("give_back", files.iter().map(|path| hash("file", path)));
+        script.fixed("systemctl daemon-reload");
+        for unit in &units {
+            // What ran before bramble reads what it read then.
+            script.call("systemctl try-restart", [unit]);
+        }
+        if !packages.is_empty() {
+            script
+                .call("drop_packages", std::iter::once(hash("packages", "").as_str()).chain(packages.iter().copied()));
+        }
+        for mark in &gone.marks {
+            script.call("rm -f --", [&format!("{}/done/{mark}", crate::HOME)]);
+        }
+        let list = [units, files, packages].concat().join(" ");
+        let details = vec![Detail::Value { from: Some(list), to: String::new() }];
+        self.push(format!("remove {}", gone.what), details, script);
+    }
+
     fn step(&mut self, step: &Step) {
         if self.seen.done(step.id) == Some(&step.version) {
             return;
@@ -663,6 +729,10 @@ impl Planner<'_> {
         script.call("step_ends", [step.id, &step.version]);
         self.push(step.title.clone(), Vec::new(), script);
     }
+}
+
+fn stands_for(listed: &str, path: &str) -> bool {
+    listed == path || (listed.ends_with(['/', '-']) && path.starts_with(listed))
 }
 
 const ZONES: &str = "/usr/share/zoneinfo";

@@ -202,6 +202,30 @@ UNDO
     if [ -e "$B/removable" ]; then rm -f "$B/removable" "$B/nothing-to-remove"; else : >"$B/nothing-to-remove"; fi
 }
 
+# Undoes what these entries of the ledger remember, and forgets it.
+give_back() { # hashes…
+    for h in "$@"; do
+        for e in "$B"/ledger/[0-9]*."$h"; do
+            [ -e "$e/undo" ] || continue
+            (E=$e; . "$e/undo")
+            rm -rf "$e"
+        done
+    done
+}
+
+# Removes packages that bramble installed, and with them what they alone needed, if that came with bramble too.
+drop_packages() { # hash packages…
+    h=$1
+    shift
+    for e in "$B"/ledger/[0-9]*."$h"; do
+        apt-get -s -o Debug::NoLocking=1 --auto-remove purge "$@" | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | sort -u >"$B/drop"
+        # shellcheck disable=SC2046
+        set -- $(sort -u "$e/ours" | comm -12 - "$B/drop" | grep -vxFf "$e/before")
+        rm -f "$B/drop"
+        [ "$#" = 0 ] || apt-get -q -y -o DPkg::Lock::Timeout=300 purge "$@"
+    done
+}
+
 hold() { # hash packages…
     if entry "$1" 'restore held packages'; then
         dpkg-query -W -f='${db:Status-Want} ${Package}\n' | grep '^hold ' | cut -d' ' -f2 >"$E/before" || :

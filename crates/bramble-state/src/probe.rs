@@ -57,6 +57,8 @@ struct Wanted {
     stats: BTreeSet<String>,
     boot_texts: bool,
     packages: BTreeSet<String>,
+    /// Packages of which is asked whether bramble installed them.
+    gone: BTreeSet<String>,
     units: BTreeSet<String>,
     sysctls: BTreeSet<String>,
     modules: BTreeSet<String>,
@@ -124,6 +126,10 @@ impl Wanted {
                 self.stats.insert(blob.path.clone());
             }
             Resource::Images(_) => self.images = true,
+            Resource::Gone(gone) => {
+                self.packages.extend(gone.packages.iter().cloned());
+                self.gone.extend(gone.packages.iter().cloned());
+            }
         }
     }
 }
@@ -185,6 +191,15 @@ pub fn observe_script(resources: &[Resource]) -> String {
     if !wanted.packages.is_empty() {
         let query = "dpkg-query -W -f='package ${Package} ${db:Status-Abbrev}|${Version}\\n' --";
         script.call_with(query, &wanted.packages, "2>/dev/null || :");
+    }
+    if !wanted.gone.is_empty() {
+        script.set("h", &crate::plan::hash("packages", ""));
+        script.call("set --", &wanted.gone);
+        script.fixed(
+            r#"for f in "$B"/ledger/[0-9]*."$h"/ours; do
+    [ ! -r "$f" ] || while read -r v; do case " $* " in *" $v "*) echo "ours $v" ;; esac; done <"$f"
+done"#,
+        );
     }
     if !wanted.units.is_empty() {
         script.fixed("echo units");

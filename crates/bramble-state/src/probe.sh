@@ -49,7 +49,12 @@ elif [ -e /run/systemd/netif/state ]; then echo 'fact network networkd'; fi
 [ ! -d /etc/rpi/swap.conf.d ] && [ ! -e /usr/lib/systemd/system-generators/rpi-swap-generator ] || echo 'fact rpi-swap yes'
 for f in "$B"/done/*; do [ ! -f "$f" ] || { v=; IFS= read -r v <"$f" || :; printf 'done %s %s\n' "${f##*/}" "$v"; }; done
 for f in "$B"/pending/*; do [ ! -f "$f" ] || { v=; IFS= read -r v <"$f" || :; printf 'pending %s %s\n' "${f##*/}" "$v"; }; done
-for f in "$B"/ledger/[0-9]*; do [ -d "$f" ] && { echo 'fact ledger yes'; break; }; done
+for f in "$B"/ledger/[0-9]*; do
+    [ -d "$f" ] || continue
+    v=; for k in path unit; do [ ! -r "$f/$k" ] || IFS= read -r v <"$f/$k" || :; done
+    echo "kept ${f##*.} $v"
+done
+stat -f -c 'fact disk-free %a %S' /
 printf 'fact arch '; dpkg --print-architecture
 printf 'fact time '; date +%s
 ip -o -4 addr show scope global | while read -r n i f a rest; do echo "fact address ${a%/*} $i"; done

@@ -61,6 +61,24 @@ pub enum Resource {
     Disk(Disk),
     /// Something that is done once.
     Step(Step),
+    /// What bramble may have brought and goes where nothing else wants it.
+    Gone(Gone),
+}
+
+/// What bramble may have brought and goes where nothing else of the same plan wants it. What was there before bramble is
+/// left as it was then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// What it is, in words.
+    pub what: String,
+    /// Its units, in the order in which they end.
+    pub units: Vec<String>,
+    /// Its files and blobs; what ends with `/` or `-` stands for all that begin so.
+    pub files: Vec<String>,
+    /// Its Debian packages.
+    pub packages: Vec<String>,
+    /// Marks of steps that were done for it.
+    pub marks: Vec<&'static str>,
 }
 
 /// A disk with a file system of ours (ext4), which is known by its label. It is formatted if it is blank.
@@ -146,11 +164,11 @@ pub enum BlobSource {
     Url(String),
 }
 
-/// A container image out of an archive.
+/// Container images out of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its whole name.
-    pub name: String,
+    /// Their whole names: at least one.
+    pub names: Vec<String>,
     /// The digest of the archive.
     pub sha256: Sha256Digest,
     /// The archive, here.

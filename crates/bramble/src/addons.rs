@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Reference, Rendered, lifecycle};
+use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Rendered, lifecycle};
 use bramble_spec::{Addon, AddonKind, Cluster, OwnSource, Role, hex};
 use bramble_state::{BLOBS, Change, Plan, Script, Upload};
 use sha2::{Digest, Sha256};
 
-use crate::commands::image_check::{check, manifests, show};
+use crate::commands::image_check::{Known, check, manifests, show};
 use crate::engine::Survey;
 use crate::node::NodeSession;
 use crate::output::Printer;
@@ -122,25 +122,30 @@ pub(crate) fn plan(inputs: &Inputs, surveys: &[Survey], agenda: &Agenda, restori
     AddonPlan::new(mark, &inputs.addons)
 }
 
-/// Looks whether the images of what is about to be applied run on the nodes. Those of a bundle are there already.
+/// Looks whether the images of `addons` run on the nodes. Those of a bundle are there already.
 pub(crate) fn refuse_misfits(
     cluster: &Cluster,
     inputs: &Inputs,
-    plan: &AddonPlan,
+    addons: &[&Rendered],
+    surveys: &[Survey],
     printer: &Printer,
 ) -> anyhow::Result<()> {
-    let objects: Vec<_> = plan.apply.iter().flat_map(|(addon, _)| addon.objects.iter().cloned()).collect();
+    let crowded = crowded(cluster, addons, surveys);
+    if !crowded.is_empty() {
+        bail!("nothing was changed, because disks are too full:\n  {}", crowded.join("\n  "));
+    }
+    let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
     let mut runs = bramble_kube::images(&objects);
     if let Some(bundle) = &inputs.bundle {
         runs.retain(|run| !bundle.manifest.images.iter().any(|image| image.name == run.image));
     }
-    let whole = |image: &str| Reference::parse(image).map(|whole| whole.to_string());
-    runs.retain(|run| !inputs.archives.iter().any(|(name, _)| Some(name) == whole(&run.image).as_ref()));
     if runs.is_empty() {
         return Ok(());
     }
     printer.info("looking up for which processors the images of the add-ons were made");
-    let verdicts = check(cluster, &runs, &Registries::new(cluster.registries.clone()))?;
+    let systems = surveys.iter().map(|survey| (&survey.session.node.name, survey.seen.facts.arch.as_str()));
+    let known = Known { archives: &inputs.archives, systems: systems.collect() };
+    let verdicts = check(cluster, &runs, &known, &Registries::new(cluster.registries.clone()))?;
     let (bad, other): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|verdict| verdict.is_misfit());
     for verdict in other.iter().filter(|verdict| !verdict.bad.is_empty()) {
         // The nodes may reach what this machine does not.
@@ -151,6 +156,29 @@ pub(crate) fn refuse_misfits(
         bail!("nothing was changed, because images of add-ons do not run on the nodes");
     }
     Ok(())
+}
+
+/// Which add-ons do not find the room that they need on the disks of the nodes.
+fn crowded(cluster: &Cluster, addons: &[&Rendered], surveys: &[Survey]) -> Vec<String> {
+    let members = surveys.iter().filter(|survey| survey.session.node.role != Role::Gateway);
+    let free: Vec<(&str, u64)> = members
+        .filter_map(|survey| Some((survey.session.node.name.as_str(), survey.seen.facts.disk_free? / 1024 / 1024)))
+        .collect();
+    let mut found = Vec::new();
+    for addon in cluster.addons.iter().filter(|addon| addons.iter().any(|wanted| wanted.name == addon.name)) {
+        let needs = addon.needs();
+        for (node, free) in free.iter().filter(|(_, free)| *free < u64::from(needs.disk_each)) {
+            found.push(format!("{} needs {} MiB on {node}, which has {free} left", addon.name, needs.disk_each));
+        }
+        let most = free.iter().map(|(_, free)| *free).max();
+        if let Some(most) = most.filter(|most| *most < u64::from(needs.disk_one)) {
+            found.push(format!(
+                "{} needs {} MiB on a node, and none has more than {most} left",
+                addon.name, needs.disk_one
+            ));
+        }
+    }
+    found
 }
 
 /// Brings what comes, removes what goes, and lets every control plane remember it.
@@ -168,14 +196,30 @@ pub(crate) async fn carry_out(
     }
     // Whatever is cut off from here on is known to be there.
     remember(&planes, &plan.before).await?;
+    // One that cannot go keeps nobody else from it.
+    let mut stuck = Vec::new();
     for name in &plan.remove {
         let title = format!("remove the add-on {name}");
-        apply(plane, title, bramble_kube::remove_script(&*life, plan, name), Vec::new()).await?;
+        if let Err(error) = apply(plane, title, bramble_kube::remove_script(&*life, plan, name), Vec::new()).await {
+            stuck.push((name, error));
+        }
     }
-    for (addon, _) in &plan.apply {
-        bring(project, plane, &*life, plan, addon).await?;
+    for (addon, there) in &plan.apply {
+        bring(project, plane, &*life, plan, addon, *there).await?;
     }
-    remember(&planes, &plan.mark).await
+    let left = stuck.iter().map(|(name, _)| format!(" {name}=0"));
+    remember(&planes, &format!("{}{}", plan.mark, left.collect::<String>())).await?;
+    match stuck.as_slice() {
+        [] => Ok(()),
+        stuck => bail!(
+            "{}",
+            stuck
+                .iter()
+                .map(|(name, why)| format!("the add-on {name} is still there: {why:#}"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        ),
+    }
 }
 
 async fn remember(planes: &[&NodeSession], mark: &str) -> anyhow::Result<()> {
@@ -191,6 +235,7 @@ async fn bring(
     life: &dyn Lifecycle,
     plan: &AddonPlan,
     addon: &Rendered,
+    there: bool,
 ) -> anyhow::Result<()> {
     let title = format!("apply the add-on {}", addon.name);
     let from = project.private_dir()?.join("cache").join(format!("addon-{}-{}", project.cluster.name, addon.name));
@@ -203,7 +248,7 @@ async fn bring(
         // There may be secrets among them.
         None => vec![Upload { name: addon.name.clone(), from: from.clone(), sha256, secret: true }],
     };
-    let result = apply(plane, title, bramble_kube::apply_script(life, plan, addon, &lines), uploads).await;
+    let result = apply(plane, title, bramble_kube::apply_script(life, plan, addon, there, &lines), uploads).await;
     fs::remove_file(&from).with_context(|| format!("cannot remove {}", from.display()))?;
     result
 }

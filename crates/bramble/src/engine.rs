@@ -503,22 +503,24 @@ pub(crate) fn plan_folders(cluster: &Cluster, surveys: &[Survey], plans: &mut [N
     surveys.iter().any(waits)
 }
 
-/// Lets nodes have the folders that they share: the pool first, then the mounts.
-pub(crate) async fn share_folders(cluster: &Cluster, sessions: &[NodeSession]) -> anyhow::Result<()> {
-    let Some(mount) = bramble_kube::mount_script(cluster) else { return Ok(()) };
+/// Lets nodes have the folders that they share: the pool first, then the mounts. Gives what a person should know.
+pub(crate) async fn share_folders(cluster: &Cluster, sessions: &[NodeSession]) -> anyhow::Result<Vec<String>> {
+    let mut notes = Vec::new();
+    let Some(mount) = bramble_kube::mount_script(cluster) else { return Ok(notes) };
     if let Some(pool) = bramble_kube::pool_script(cluster) {
         let first = cluster.storage.glusterfs.iter().flat_map(|gluster| &gluster.nodes).next();
         let holder = sessions.iter().find(|session| Some(&session.node.name) == first);
         let holder = holder.ok_or_else(|| anyhow!("the first node of the GlusterFS volume does not answer"))?;
         holder.say(Event::Waiting("the GlusterFS pool and its volume".into()));
-        holder.ask(pool.as_str(), |_, _| {}).await.context("the GlusterFS volume cannot be made")?;
+        let told = holder.ask(pool.as_str(), |_, value| notes.push(value.to_owned())).await;
+        told.context("the GlusterFS volume cannot be made")?;
     }
     for session in sessions {
         session.say(Event::Waiting("the shared folders".into()));
         let result = session.ask(mount.as_str(), |_, _| {}).await;
         result.with_context(|| format!("{} does not get the shared folders", session.node.name))?;
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// Waits until the cluster is well, and lets pods on every node talk to each other once.

@@ -11,6 +11,7 @@ mod images;
 mod leave;
 mod node;
 mod output;
+mod packed;
 mod pins;
 mod progress;
 mod project;

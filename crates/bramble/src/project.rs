@@ -6,15 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{Bundle, Inputs, LocalFile, Reference, lifecycle};
+use bramble_kube::{Bundle, Inputs, LocalFile, lifecycle};
 use bramble_spec::{
     Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Override, Release, Severity, Sha256Digest, hex,
 };
 use sha2::{Digest, Sha256};
 
 use crate::Common;
-use crate::commands::bundle::image_names;
 use crate::output::{Printer, Style};
+use crate::packed;
 use crate::pins::Pins;
 use crate::releases::Releases;
 
@@ -164,13 +164,7 @@ impl Project {
             inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
         }
         for written in &self.cluster.archives {
-            let path = self.path(written);
-            let names = image_names(&path).context("a file of `archives`")?;
-            let name = names.into_iter().next().unwrap_or_default();
-            // As containerd calls it.
-            let name = Reference::parse(&name).map_or(name, |whole| whole.to_string());
-            let sha256 = file_digest(&path)?;
-            inputs.archives.push((name, LocalFile { path, sha256 }));
+            inputs.archives.push(packed::open(&self.path(written)).context("a file of `archives`")?);
         }
         if !self.cluster.addons.is_empty() {
             inputs.addons = crate::addons::render(self, &mut self.pins()?, printer)?;

@@ -147,7 +147,8 @@ fn fields(text: &str) -> HashMap<&str, &str> {
     found
 }
 
-fn platform(value: &Value) -> Option<Platform> {
+/// The platform that a list or a configuration names; `None` if it is no system for programs here.
+pub(crate) fn platform(value: &Value) -> Option<Platform> {
     let architecture = value["architecture"].as_str().filter(|architecture| *architecture != "unknown")?;
     if value["os"].as_str().is_some_and(|os| os != "linux") {
         return None;

@@ -64,9 +64,17 @@ addon_apply() { # name lines kept
         awk -F'\t' -v s="$s" '$1 == s { print $4 }' "$2" >"$D/objects"
         [ -s "$D/objects" ] || continue
         [ "$s" != 3 ] || wait_ready "$1"
-        n=0
+        n=0 anew=
         # Webhooks answer some time after their pods are ready.
         until manage -f "$D/objects" >"$D/said" 2>&1; do
+            # What a Job runs cannot be changed: it is run anew.
+            sed -n 's/.*The Job "\([^"]*\)" is invalid: .*immutable.*/\1/p' "$D/said" >"$D/jobs"
+            if [ -z "$anew" ] && [ -s "$D/jobs" ]; then
+                anew=yes
+                awk -F'\t' -v f="$D/jobs" 'BEGIN { while ((getline n <f) > 0) j[n] = 1 } { split($2, k, "/") } k[1] == "batch" && k[2] == "Job" && k[4] in j { print $3 }' "$2" >"$D/old-jobs"
+                kubectl_admin delete --ignore-not-found --timeout=60s -f "$D/old-jobs" >/dev/null
+                continue
+            fi
             if [ "$s" != 3 ] || [ "$n" -ge 60 ]; then tail -n 12 "$D/said"; return 1; fi
             sleep 2; n=$((n + 1))
         done
@@ -82,10 +90,14 @@ addon_apply() { # name lines kept
 }
 
 addon_remove() { # name kept
-    if [ "$1" = longhorn ] && kubectl_admin get crd volumes.longhorn.io >/dev/null 2>&1; then
-        echo 'Longhorn holds volumes, and is taken out by a job of its own (longhorn.io/docs, "Uninstall Longhorn"):'
-        echo 'set its deleting-confirmation-flag, run the job, and then `bramble up` again, which removes the rest'
-        return 1
+    if [ "$1" = longhorn ]; then
+        v=$(kubectl_admin get volumes.longhorn.io -A -o name 2>/dev/null | wc -l)
+        o=$(kubectl_admin get nodes.longhorn.io,engineimages.longhorn.io -A -o name 2>/dev/null | wc -l)
+        if [ "$((v + o))" -gt 0 ]; then
+            echo "Longhorn holds $v volumes, and is taken out by a job of its own (longhorn.io/docs, \"Uninstall Longhorn\"):"
+            echo 'set its deleting-confirmation-flag, run the job, and then `bramble up` again, which removes the rest'
+            return 1
+        fi
     fi
     addon_begin "$2"
     books "$1" >"$D/books"
@@ -95,10 +107,25 @@ addon_remove() { # name kept
     rm -rf "$D"
 }
 
-addon_enable() { # name what
-    /snap/bin/microk8s enable "$2" </dev/null
+# Whether MicroK8s says that one of its add-ons is as it should be: its programs succeed also when they did nothing.
+their_addon_is() { # name enabled|disabled
+    n=0
+    until o=$(/snap/bin/microk8s status -a "$1" 2>&1) && [ "$o" = "$2" ]; do
+        [ "$n" -lt 60 ] || { echo "MicroK8s says that $1 is not $2: $o"; return 1; }
+        sleep 1; n=$((n + 1))
+    done
 }
 
-addon_disable() { # name what
-    /snap/bin/microk8s disable "$2" </dev/null
+addon_enable() { # what again?
+    # One that is enabled is left as it is, whatever follows its name.
+    [ -z "$2" ] || /snap/bin/microk8s disable "${1%%:*}" </dev/null
+    /snap/bin/microk8s enable "$1" </dev/null
+    their_addon_is "${1%%:*}" enabled
+}
+
+addon_disable() { # name
+    # Every cluster has it, whether it is named or not.
+    [ "$1" != dns ] || return 0
+    /snap/bin/microk8s disable "$1" </dev/null
+    their_addon_is "$1" disabled
 }

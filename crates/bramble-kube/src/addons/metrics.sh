@@ -25,6 +25,21 @@ metrics() {
         done
     fi
 
+    # The PoE+ HAT tells what it gives (raspberrypi/linux, drivers/power/supply/rpi_poe_power.c); in microamperes
+    # (kernel.org, ABI/testing/sysfs-class-power).
+    echo '# HELP bramble_poe_current_amperes Current that the PoE HAT gives the board.'
+    echo '# TYPE bramble_poe_current_amperes gauge'
+    echo '# HELP bramble_poe_current_limit_amperes What it may give by the class that the switch granted.'
+    echo '# TYPE bramble_poe_current_limit_amperes gauge'
+    echo '# HELP bramble_poe_overcurrent Whether it had to give more than it may.'
+    echo '# TYPE bramble_poe_overcurrent gauge'
+    for f in /sys/class/power_supply/*poe*; do
+        for n in now: max:_limit; do
+            [ ! -r "$f/current_${n%:*}" ] || awk -v n="bramble_poe_current${n#*:}_amperes" '{ printf "%s %.3f\n", n, $1 / 1e6 }' "$f/current_${n%:*}"
+        done
+        [ ! -r "$f/health" ] || awk '{ print "bramble_poe_overcurrent", /[Oo]ver ?current/ ? 1 : 0 }' "$f/health"
+    done
+
     # JESD84-B51, EXT_CSD 268 and 269: tenths of the life that are used, rounded up.
     echo '# HELP bramble_disk_life_used_ratio How much of its life a disk has used up, by itself.'
     echo '# TYPE bramble_disk_life_used_ratio gauge'

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::lifecycle::Lifecycle;
 use crate::manifest;
 
-pub(crate) use monitoring::node_resources;
+pub(crate) use monitoring::{everything, node_resources};
 
 /// The mark on control planes that holds the add-ons of the cluster, `name=digest` each.
 pub const ADDONS: &str = "addons";
@@ -229,11 +229,12 @@ fn script(life: &dyn Lifecycle) -> Script {
     script
 }
 
-/// Run on a control plane: makes the cluster have an add-on, whose [`Rendered::lines`] are in the file `lines` there.
-pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, lines: &str) -> Script {
+/// Run on a control plane: makes the cluster have an add-on, whose [`Rendered::lines`] are in the file `lines` there;
+/// `there`: whether it has it already, in another form.
+pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, there: bool, lines: &str) -> Script {
     let mut script = script(life);
     match &addon.microk8s {
-        Some(name) => script.call("addon_enable", [&addon.name, name]),
+        Some(name) => script.call("addon_enable", [name.as_str(), if there { "again" } else { "" }]),
         None => script.call("addon_apply", [addon.name.as_str(), lines, &plan.kept_by_others(&addon.name)]),
     };
     script
@@ -243,7 +244,7 @@ pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, li
 pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Script {
     let mut script = script(life);
     match name.strip_prefix("microk8s-") {
-        Some(theirs) => script.call("addon_disable", [name, theirs]),
+        Some(theirs) => script.call("addon_disable", [theirs]),
         None => script.call("addon_remove", [name, &plan.kept_by_others(name)]),
     };
     script

@@ -1,7 +1,7 @@
 //! Monitoring: node exporter on the boards, and in the cluster a Prometheus that is small enough for one of them.
 
 use bramble_spec::{AddonKind, Cluster, Monitoring, Node, hex};
-use bramble_state::{File, Resource, Unit};
+use bramble_state::{File, Gone, Resource, Unit};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -49,6 +49,16 @@ pub(crate) fn node_resources(cluster: &Cluster, node: &Node, life: Option<&dyn L
     ]
 }
 
+/// All that nodes have of it.
+pub(crate) fn everything() -> Gone {
+    Gone {
+        what: "node exporter".to_owned(),
+        units: vec!["bramble-metrics.timer".to_owned(), "prometheus-node-exporter.service".to_owned()],
+        files: [DEFAULTS, PATIENCE, SCRIPT, SERVICE, TIMER].map(str::to_owned).to_vec(),
+        ..Gone::default()
+    }
+}
+
 pub(super) fn objects(cluster: &Cluster, config: &Monitoring) -> Vec<Value> {
     let mut all = vec![
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": SPACE } }),
@@ -63,11 +73,13 @@ pub(super) fn objects(cluster: &Cluster, config: &Monitoring) -> Vec<Value> {
     let storage = json!({ "requests": { "storage": format!("{}Gi", config.size + 1) } });
     let data = match &config.class {
         Some(class) => {
+            // What a claim asks for cannot be changed: another class or size is another claim.
+            let claim = format!("prometheus-{class}-{}", config.size);
             all.push(json!({
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "prometheus", "namespace": SPACE },
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": claim, "namespace": SPACE },
                 "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": storage },
             }));
-            json!({ "name": "data", "persistentVolumeClaim": { "claimName": "prometheus" } })
+            json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim } })
         }
         None => json!({ "name": "data", "emptyDir": { "sizeLimit": format!("{}Gi", config.size + 1) } }),
     };
@@ -147,6 +159,13 @@ fn prometheus(cluster: &Cluster, config: &Monitoring) -> Value {
     whole
 }
 
+/// File systems of a disk of the node's own: what all nodes mount would be told of by each.
+macro_rules! local {
+    () => {
+        "fstype!~\"tmpfs|overlay|ramfs|nfs.*|fuse.*\""
+    };
+}
+
 /// The alerts: name, what is asked, for how long, how bad, and what it means with the next step.
 const ALERTS: &[(&str, &str, &str, &str, &str)] = &[
     (
@@ -185,8 +204,15 @@ const ALERTS: &[(&str, &str, &str, &str, &str)] = &[
         "{{ $labels.node }} runs slower than it could: heat or power",
     ),
     (
+        "PoeOverload",
+        "bramble_poe_overcurrent == 1 or bramble_poe_current_amperes / bramble_poe_current_limit_amperes > 0.95",
+        "2m",
+        "warning",
+        "{{ $labels.node }} draws all that its PoE HAT may give: take a device off it, or give it a port of a higher class",
+    ),
+    (
         "DiskFull",
-        "node_filesystem_avail_bytes{fstype!~\"tmpfs|overlay|ramfs\"} / node_filesystem_size_bytes < 0.1",
+        concat!("node_filesystem_avail_bytes{", local!(), "} / node_filesystem_size_bytes < 0.1"),
         "5m",
         "warning",
         "{{ $labels.mountpoint }} of {{ $labels.node }} has less than a tenth left: at 15 % the kubelet removes images, at 10 % pods",
@@ -301,11 +327,12 @@ fn grafana(image: &str) -> Vec<Value> {
 const PANELS: &[(&str, &str, &str, f64, f64)] = &[
     ("Temperature", "bramble_temperature_celsius", "celsius", 70.0, 80.0),
     ("Held back now", "sum by (node, what) (bramble_throttled{when=\"now\"})", "none", 0.5, 1.0),
+    ("Drawn by PoE", "bramble_poe_current_amperes", "amp", 3.5, 4.0),
     ("Processor", "1 - avg by (node) (rate(node_cpu_seconds_total{mode=\"idle\"}[2m]))", "percentunit", 0.8, 0.95),
     ("Memory in use", "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "percentunit", 0.8, 0.95),
     (
         "Disks in use",
-        "1 - node_filesystem_avail_bytes{fstype!~\"tmpfs|overlay|ramfs\"} / node_filesystem_size_bytes",
+        concat!("1 - node_filesystem_avail_bytes{", local!(), "} / node_filesystem_size_bytes"),
         "percentunit",
         0.8,
         0.9,
@@ -354,4 +381,50 @@ fn dashboard() -> Value {
         "uid": "bramble-boards", "title": "Boards", "tags": ["bramble"], "timezone": "browser", "schemaVersion": 39,
         "refresh": "30s", "time": { "from": "now-6h", "to": "now" }, "panels": panels,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    /// What a board's kernel shows is laid out in a folder, in the place of /sys.
+    #[test]
+    fn a_board_tells_of_its_heat_its_power_and_its_disks() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("sys/class/thermal/thermal_zone0/temp", "54321\n"),
+            ("sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n"),
+            ("sys/class/power_supply/rpi-poe/current_now", "1250000\n"),
+            ("sys/class/power_supply/rpi-poe/current_max", "5000000\n"),
+            ("sys/class/power_supply/rpi-poe/health", "Over current\n"),
+            ("sys/block/mmcblk0/device/life_time", "0x02 0x03\n"),
+            ("sys/fs/ext4/mmcblk0p2/lifetime_write_kbytes", "42\n"),
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let here = root.path().display().to_string();
+        let script = include_str!("metrics.sh")
+            .replace("/sys/", &format!("{here}/sys/"))
+            .replace("d=/var/", &format!("d={here}/var/"));
+        let done = Command::new("sh").args(["-c", &format!("certificates=''\n{script}")]).output().unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+        let told = fs::read_to_string(root.path().join("var/lib/prometheus/node-exporter/bramble.prom")).unwrap();
+        let told: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
+        for line in [
+            "bramble_temperature_celsius 54.3",
+            "bramble_throttled{what=\"under-voltage\",when=\"now\"} 1",
+            "bramble_throttled{what=\"frequency-capped\",when=\"now\"} 0",
+            "bramble_throttled{what=\"throttled\",when=\"since-boot\"} 1",
+            "bramble_poe_current_amperes 1.250",
+            "bramble_poe_current_limit_amperes 5.000",
+            "bramble_poe_overcurrent 1",
+            "bramble_disk_life_used_ratio{device=\"mmcblk0\"} 0.3",
+            "bramble_filesystem_written_bytes{device=\"mmcblk0p2\"} 42000",
+        ] {
+            assert!(told.contains(&line), "{line}\nis not in\n{}", told.join("\n"));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Resolver, is_http, is_label_value};
+use super::{Resolver, is_http, is_label_value, is_user_byte};
 use crate::addon::*;
 use crate::cluster::{Distribution, Kubeadm, KubeadmSource};
 use crate::de::Spanned;
@@ -114,10 +114,6 @@ impl Resolver<'_> {
             let monitoring = self.monitoring(value);
             add(&mut all, "monitoring", AddonKind::Monitoring(monitoring));
         }
-        if let Some(Spanned { value, .. }) = section.limits {
-            let limits = self.limits(value);
-            add(&mut all, "limits", AddonKind::Limits(limits));
-        }
         let mayastor = section.mayastor.map(|section| Spanned { value: "mayastor".to_owned(), span: section.span });
         if let Some(mayastor) = mayastor.as_ref().filter(|_| !microk8s) {
             self.error(
@@ -149,14 +145,19 @@ impl Resolver<'_> {
                         .help("it wants three nodes with 4 GB and a disk of their own at least"),
                 );
             }
-            add(&mut all, &format!("microk8s-{name}"), AddonKind::MicroK8s { name: name.to_owned(), argument });
+            let whole = format!("microk8s-{name}");
+            if all.iter().any(|known| known.name == whole) {
+                self.error(format!("`{name}` is named twice"), addon.span, "keep one of them");
+                continue;
+            }
+            add(&mut all, &whole, AddonKind::MicroK8s { name: name.to_owned(), argument });
         }
         for (name, section) in section.own {
             let span = section.span;
             if !self.plain_name("an add-on's name", &name, span) {
                 continue;
             }
-            let ours = ["storage-", "microk8s-"].iter().any(|start| name.starts_with(start));
+            let ours = name == "limits" || ["storage-", "microk8s-"].iter().any(|start| name.starts_with(start));
             if ours || all.iter().any(|addon| addon.name == name) {
                 self.error(format!("bramble has an add-on `{name}` itself"), span, "give yours another name");
             }
@@ -190,6 +191,11 @@ impl Resolver<'_> {
                 }
             };
             add(&mut all, &name, AddonKind::Own(source));
+        }
+        // The namespaces may be those of the others.
+        if let Some(Spanned { value, .. }) = section.limits {
+            let limits = self.limits(value);
+            add(&mut all, "limits", AddonKind::Limits(limits));
         }
         if distribution == Some(&Distribution::None) && !all.is_empty() {
             self.error("add-ons live in Kubernetes, and there is none", Span::default(), "choose a distribution");
@@ -227,8 +233,8 @@ impl Resolver<'_> {
         let retention = section.retention.map_or_else(
             || "15d".to_owned(),
             |retention| {
-                let (number, unit) = retention.value.split_at(retention.value.len().saturating_sub(1));
-                if number.parse::<u32>().is_err() || !["h", "d", "w", "y"].contains(&unit) {
+                let number = retention.value.strip_suffix(['h', 'd', 'w', 'y']).unwrap_or_default();
+                if !number.parse::<u32>().is_ok_and(|number| number > 0) {
                     self.error(
                         format!("`{}` is no time", retention.value),
                         retention.span,
@@ -238,35 +244,51 @@ impl Resolver<'_> {
                 retention.value
             },
         );
+        for manager in &section.alertmanagers {
+            let host =
+                manager.value.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
+            if !host.is_some_and(|(host, _)| !host.is_empty() && host.bytes().all(is_user_byte)) {
+                self.error(
+                    format!("`{}` is no host with its port", manager.value),
+                    manager.span,
+                    "write it like alertmanager.example.org:9093",
+                );
+            }
+        }
+        if let Some(class) = section.class.as_ref().filter(|class| class.value == "nfs") {
+            self.found.push(
+                Diagnostic::warning("Prometheus does not support NFS (prometheus.io/docs, \"Storage\")", class.span)
+                    .help("take a class of the node's own disk, such as `local-path`, or none"),
+            );
+        }
+        let alertmanagers = section.alertmanagers.into_iter().map(|manager| manager.value).collect();
         Monitoring {
             prometheus: self.image_name(section.prometheus, PROMETHEUS_IMAGE),
             grafana,
             retention,
             size: section.size.map_or(2, |size| size.value.max(1)),
             class: section.class.map(|class| class.value),
-            alertmanagers: section.alertmanagers.into_iter().map(|manager| manager.value).collect(),
+            alertmanagers,
         }
     }
 
     fn limits(&mut self, section: LimitsSection) -> Limits {
+        let mut spans = BTreeMap::new();
         let mut resources = |section: Option<BTreeMap<String, Spanned<String>>>, own: &[(&str, &str)]| match section {
             None => own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             Some(section) => {
                 let mut found = BTreeMap::new();
                 for (key, value) in section {
-                    // apimachinery, pkg/api/resource: digits, then a suffix.
-                    let digits = value.value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-                    let suffix = &value.value[digits.len()..];
-                    let known = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&suffix);
                     if !["cpu", "memory", "ephemeral-storage"].contains(&key.as_str()) {
                         self.error(
                             format!("`{key}` cannot be limited"),
                             value.span,
                             "use cpu, memory, ephemeral-storage",
                         );
-                    } else if digits.parse::<f64>().is_err() || !known {
+                    } else if amount(&value.value).is_none() {
                         self.error(format!("`{}` is no amount", value.value), value.span, "write it like 50m or 64Mi");
                     }
+                    spans.insert(key.clone(), value.span);
                     found.insert(key, value.value);
                 }
                 found
@@ -274,10 +296,46 @@ impl Resolver<'_> {
         };
         let requests = resources(section.requests, &[("cpu", "50m"), ("memory", "64Mi")]);
         let limits = resources(section.limits, &[("memory", "256Mi")]);
+        for (key, most) in &limits {
+            let asked = requests.get(key);
+            if let (Some(asked), Some(span)) = (asked, spans.get(key))
+                && let (Some(less), Some(more)) = (amount(asked), amount(most))
+                && less > more
+            {
+                self.error(
+                    format!("{asked} of {key} would be reserved, and {most} be the most"),
+                    *span,
+                    "give `requests` less than `limits`",
+                );
+            }
+        }
+        for namespace in &section.namespaces {
+            self.plain_name("a namespace", &namespace.value, namespace.span);
+        }
         let mut namespaces: Vec<String> = section.namespaces.into_iter().map(|namespace| namespace.value).collect();
         if namespaces.is_empty() {
             namespaces.push("default".to_owned());
         }
         Limits { namespaces, requests, limits }
     }
+}
+
+/// How much an amount of Kubernetes' is (apimachinery, pkg/api/resource: digits, then a suffix); `None` if it is none.
+fn amount(text: &str) -> Option<f64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let (base, power) = match &text[digits.len()..] {
+        "" => (1.0, 0),
+        "m" => (0.001, 1),
+        "k" => (1e3, 1),
+        "M" => (1e3, 2),
+        "G" => (1e3, 3),
+        "T" => (1e3, 4),
+        "Ki" => (1024.0, 1),
+        "Mi" => (1024.0, 2),
+        "Gi" => (1024.0, 3),
+        "Ti" => (1024.0, 4),
+        _ => return None,
+    };
+    let number = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.').then(|| digits.parse::<f64>().ok())??;
+    Some(number * f64::powi(base, power))
 }

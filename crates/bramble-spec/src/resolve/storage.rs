@@ -16,9 +16,14 @@ impl Resolver<'_> {
     pub(super) fn storage(&mut self, section: StorageSection, nodes: &[Node]) -> (Storage, Vec<Addon>) {
         let mut addons = Vec::new();
         let place = section.glusterfs.as_ref().map(|section| section.span).unwrap_or_default();
-        let mut class = |class: Option<Spanned<String>>, own: &str, folder: &str| {
-            let class = class.map_or_else(|| own.to_owned(), |class| class.value);
-            if class != "none" {
+        let whole = section.nfs.as_ref().map_or(place, |section| section.span);
+        let mut class = |this: &mut Self, class: Option<Spanned<String>>, own: &str, folder: &str| {
+            let Spanned { value: class, span } = class.unwrap_or(Spanned { value: own.to_owned(), span: place });
+            if class != "none" && this.plain_name("a storage class", &class, span) {
+                let same = |addon: &Addon| matches!(&addon.kind, AddonKind::Shared(other) if other.class == class);
+                if addons.iter().any(same) {
+                    this.error(format!("two storage classes are called {class}"), span, "give each its own name");
+                }
                 let shared = SharedVolumes { class, folder: folder.to_owned(), image: PROVISIONER.to_owned() };
                 addons.push(Addon { name: format!("storage-{own}"), kind: AddonKind::Shared(shared) });
             }
@@ -31,7 +36,7 @@ impl Resolver<'_> {
             };
             self.known_node(&server, nodes);
             let mount = self.shared_folder(mount, "/mnt/nfs");
-            class(wanted, "nfs", &mount);
+            class(self, wanted, "nfs", &mount);
             Some(Nfs {
                 server: server.value,
                 folder: self.shared_folder(folder, "/srv/nfs"),
@@ -41,8 +46,11 @@ impl Resolver<'_> {
         });
         let glusterfs = section.glusterfs.map(|Spanned { value, span }| {
             let GlusterSection { nodes: wanted_nodes, volume, brick, disk, mount, class: wanted } = value;
-            for node in &wanted_nodes {
+            for (at, node) in wanted_nodes.iter().enumerate() {
                 self.known_node(node, nodes);
+                if wanted_nodes[..at].iter().any(|other| other.value == node.value) {
+                    self.error(format!("{} is named twice", node.value), node.span, "each node holds one copy");
+                }
             }
             match wanted_nodes.len() {
                 0 => self.missing(
@@ -63,7 +71,7 @@ impl Resolver<'_> {
             let volume = volume.unwrap_or(Spanned { value: "shared".to_owned(), span });
             self.plain_name("a volume's name", &volume.value, volume.span);
             let mount = self.shared_folder(mount, "/mnt/shared");
-            class(wanted, "shared", &mount);
+            class(self, wanted, "shared", &mount);
             Gluster {
                 nodes: wanted_nodes.into_iter().map(|node| node.value).collect(),
                 volume: volume.value,
@@ -80,8 +88,26 @@ impl Resolver<'_> {
                 let disk = nfs.disk.as_deref().unwrap_or_default();
                 self.error(format!("{disk} of {} cannot be NFS' and GlusterFS' at once", nfs.server), place, help);
             }
-            if nfs.mount == gluster.mount || (shared && nfs.folder == gluster.brick) {
-                self.error("NFS and GlusterFS have the same folder", place, help);
+        }
+        // What lies within another one would be hidden by it, or hide it.
+        let mut folders: Vec<(&str, &str)> = Vec::new();
+        folders.extend(
+            nfs.iter().flat_map(|nfs| [("storage.nfs.folder", &*nfs.folder), ("storage.nfs.mount", &*nfs.mount)]),
+        );
+        folders.extend(
+            glusterfs
+                .iter()
+                .flat_map(|g| [("storage.glusterfs.brick", &*g.brick), ("storage.glusterfs.mount", &*g.mount)]),
+        );
+        for (at, (name, folder)) in folders.iter().enumerate() {
+            let within = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+            if let Some((other, its)) = folders[..at].iter().find(|(_, its)| within(folder, its) || within(its, folder))
+            {
+                self.error(
+                    format!("`{name}` {folder} and `{other}` {its} cannot lie within each other"),
+                    whole,
+                    "give each a folder of its own",
+                );
             }
         }
         (Storage { nfs, glusterfs }, addons)
@@ -103,6 +129,12 @@ impl Resolver<'_> {
                 folder.span,
                 "write it from the root, such as /srv/nfs",
             );
+        } else if !is_free(&text) {
+            self.error(
+                format!("{text} is the system's"),
+                folder.span,
+                "choose one that nothing else uses, below /srv, /mnt or /media",
+            );
         }
         text
     }
@@ -118,5 +150,43 @@ impl Resolver<'_> {
             );
         }
         Some(disk.value)
+    }
+}
+
+/// Whether the system and Kubernetes have no use of their own for a folder, which is mounted over and given to everybody.
+fn is_free(folder: &str) -> bool {
+    let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["srv" | "mnt" | "media" | "opt" | "home" | "data", _, ..] => true,
+        ["var", "lib", own, ..] => {
+            let known =
+                ["kubelet", "rancher", "k0s", "snapd", "containerd", "etcd", "bramble", "glusterd", "dpkg", "apt"];
+            !known.contains(own) && !own.starts_with("systemd") && !own.starts_with("bramble")
+        }
+        [first, _, ..] => {
+            let system = [
+                "bin",
+                "boot",
+                "dev",
+                "etc",
+                "lib",
+                "lib32",
+                "lib64",
+                "proc",
+                "root",
+                "run",
+                "sbin",
+                "snap",
+                "sys",
+                "tmp",
+                "usr",
+                "var",
+                "lost+found",
+            ];
+            !system.contains(first)
+        }
+        _ => {
+            matches!(parts.as_slice(), [own] if ["data", "storage", "nfs", "export", "exports", "shared", "gluster"].contains(own))
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `bramble addons`: what add-ons are made of.
 
+use std::collections::BTreeMap;
+
 use anyhow::bail;
 use serde_json::json;
 
@@ -53,7 +55,9 @@ fn list(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
                 let needs = addon.needs();
                 json!({
                     "name": addon.name, "source": bramble_kube::sources(addon), "memoryEachMiB": needs.each,
-                    "memoryMiB": needs.one, "packages": needs.packages, "modules": needs.modules,
+                    "memoryMiB": needs.one, "diskEachMiB": needs.disk_each, "diskMiB": needs.disk_one,
+                    "packages": needs.packages, "modules": needs.modules,
+                    "sysctls": needs.sysctls.iter().copied().collect::<BTreeMap<_, _>>(),
                 })
             })
             .collect();
@@ -75,8 +79,15 @@ fn list(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
         if needs.one > 0 {
             words.push(format!("{} MiB on one", needs.one));
         }
+        if needs.disk_each > 0 {
+            words.push(format!("{} GiB of disk on each", needs.disk_each / 1024));
+        }
+        if needs.disk_one > 0 {
+            words.push(format!("{} GiB of disk on one", needs.disk_one / 1024));
+        }
         words.extend((!needs.packages.is_empty()).then(|| format!("packages {}", needs.packages.join(" "))));
         words.extend((!needs.modules.is_empty()).then(|| format!("modules {}", needs.modules.join(" "))));
+        words.extend(needs.sysctls.iter().map(|(key, value)| format!("{key}={value}")));
         words.extend(bramble_kube::sources(addon).map(|source| format!("from {source}")));
         printer.result(format!("{:width$}  {}", addon.name, words.join(", ")).trim_end());
     }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{LocalFile, Upstream};
 use bramble_spec::Release;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::output::{Format, Printer, Style};
+use crate::packed;
 use crate::pins::Pins;
-use crate::project::{Project, file_digest};
+use crate::project::Project;
 use crate::releases::Releases;
 use crate::{Common, Done};
 
@@ -112,9 +113,10 @@ impl Create {
                 bail!("--images {text}: {} is for {}", upstream.name, upstream.architectures.join(" and "));
             }
             let path = PathBuf::from(file);
-            release.images.extend(image_names(&path).with_context(|| format!("--images {text}"))?);
-            let sha256 = file_digest(&path)?;
-            release.files.insert((upstream.archive)(&release.version, arch), LocalFile { path, sha256 });
+            let archive = packed::open(&path).with_context(|| format!("--images {text}"))?;
+            let file = LocalFile { path, sha256: archive.sha256.clone() };
+            release.images.extend(archive.images.into_iter().map(|(name, _)| name));
+            release.files.insert((upstream.archive)(&release.version, arch), file);
         }
         release.images.sort();
         release.images.dedup();
@@ -169,33 +171,4 @@ impl Create {
             to.display()
         ));
     }
-}
-
-/// The names of the images in an archive: of Docker (`manifest.json`), or OCI with containerd's names (`index.json`).
-pub(crate) fn image_names(path: &Path) -> anyhow::Result<Vec<String>> {
-    let cannot = || format!("cannot read {}", path.display());
-    let mut archive = tar::Archive::new(std::fs::File::open(path).with_context(cannot)?);
-    let mut names = Vec::new();
-    for entry in archive.entries().with_context(cannot)? {
-        let entry = entry.with_context(cannot)?;
-        let name = entry.path().with_context(cannot)?.to_string_lossy().trim_start_matches("./").to_owned();
-        match name.as_str() {
-            "manifest.json" => {
-                let images: Value = serde_json::from_reader(entry).with_context(cannot)?;
-                let tags = images.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array());
-                names.extend(tags.flatten().filter_map(Value::as_str).map(str::to_owned));
-            }
-            "index.json" => {
-                let index: Value = serde_json::from_reader(entry).with_context(cannot)?;
-                let images = index["manifests"].as_array().into_iter().flatten();
-                let named = images.filter_map(|image| image["annotations"]["io.containerd.image.name"].as_str());
-                names.extend(named.map(str::to_owned));
-            }
-            _ => {}
-        }
-    }
-    if names.is_empty() {
-        bail!("{} names no image: it is no archive of images, or compressed", path.display());
-    }
-    Ok(names)
 }

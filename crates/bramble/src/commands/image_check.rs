@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
-use bramble_kube::{Platform, Reference, Run, has_large_pages, needs_small_pages, nodes_for};
-use bramble_spec::{Cluster, fold};
+use anyhow::{Context, anyhow, bail};
+use bramble_kube::{Archive, Place, Platform, Reference, Run, has_large_pages, needs_small_pages};
+use bramble_spec::{Cluster, Node, NodeName, fold};
 use serde_json::json;
 
 use crate::output::{Format, Printer, Style};
+use crate::packed;
 use crate::project::Project;
 use crate::registry::{NoImage, Registries};
 use crate::{Common, Done};
 
 #[derive(clap::Args)]
 pub(crate) struct Check {
-    /// Manifests (files or folders), or names of images
+    /// Manifests (files or folders), archives of images, or names of images
     #[arg(value_name = "FILE|IMAGE", required = true)]
     what: Vec<String>,
 }
@@ -46,24 +47,59 @@ impl Check {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = Project::open(common, printer)?;
         let mut runs = Vec::new();
+        let mut archives = Vec::new();
         for what in &self.what {
             let path = Path::new(what);
-            if path.exists() {
+            let is_file = [".yaml", ".yml", ".json", ".tar"].iter().any(|end| what.ends_with(end));
+            if path.is_file() && what.ends_with(".tar") {
+                let archive = packed::open(path)?;
+                runs.extend(archive.images.iter().map(|(name, _)| anywhere(name)));
+                archives.push(archive);
+            } else if path.exists() {
                 for file in manifests(path)? {
                     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
                     let objects =
                         bramble_kube::objects(&text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
                     runs.extend(bramble_kube::images(&objects));
                 }
+            } else if is_file {
+                bail!("there is no file {what}");
             } else {
-                runs.push(Run { image: what.clone(), object: String::new(), selector: BTreeMap::new() });
+                runs.push(anywhere(what));
             }
         }
         let registries = Registries::new(project.cluster.registries.clone());
-        let verdicts = check(&project.cluster, &runs, &registries)?;
+        let verdicts = check(&project.cluster, &runs, &Known { archives: &archives, ..Known::default() }, &registries)?;
         let bad = verdicts.iter().any(|verdict| !verdict.bad.is_empty());
         show(printer, &verdicts);
         Ok(if bad { Done::Code(1) } else { Done::Good })
+    }
+}
+
+/// An image that runs on any node.
+fn anywhere(name: &str) -> Run {
+    Run { image: name.to_owned(), object: String::new(), place: Place::default() }
+}
+
+/// What need not be looked up.
+#[derive(Default)]
+pub(crate) struct Known<'a> {
+    /// Archives whose images no registry is asked for.
+    pub(crate) archives: &'a [Archive],
+    /// For which processor the systems of nodes are, by Debian's name, where that was seen.
+    pub(crate) systems: BTreeMap<&'a NodeName, &'a str>,
+}
+
+impl Known<'_> {
+    fn system(&self, node: &Node) -> String {
+        self.systems.get(&node.name).map_or_else(|| node.board.arch.to_string(), |arch| (*arch).to_owned())
+    }
+
+    /// For which processors an image in an archive is.
+    fn platforms(&self, name: &Reference) -> Option<Vec<Platform>> {
+        let name = name.to_string();
+        let images = self.archives.iter().flat_map(|archive| &archive.images);
+        images.filter(|(known, _)| *known == name).map(|(_, platforms)| platforms.clone()).next_back()
     }
 }
 
@@ -84,7 +120,12 @@ pub(crate) fn manifests(path: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> 
 }
 
 /// Looks up every image, each once, and compares it with the nodes on which it may come to run.
-pub(crate) fn check(cluster: &Cluster, runs: &[Run], registries: &Registries) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) fn check(
+    cluster: &Cluster,
+    runs: &[Run],
+    known: &Known,
+    registries: &Registries,
+) -> anyhow::Result<Vec<Verdict>> {
     let mut images: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
     for run in runs {
         images.entry(&run.image).or_default().push(run);
@@ -96,7 +137,7 @@ pub(crate) fn check(cluster: &Cluster, runs: &[Run], registries: &Registries) ->
             let chunk: Vec<&str> = chunk.iter().map(|name| **name).collect();
             tasks.push(scope.spawn(move || {
                 let look = |name: &str| match Reference::parse(name) {
-                    Some(reference) => registries.platforms(&reference),
+                    Some(reference) => known.platforms(&reference).map_or_else(|| registries.platforms(&reference), Ok),
                     None => Err(anyhow!("`{name}` is no name of an image")),
                 };
                 chunk.into_iter().map(|name| (name, look(name))).collect::<Vec<_>>()
@@ -123,14 +164,14 @@ pub(crate) fn check(cluster: &Cluster, runs: &[Run], registries: &Registries) ->
                 verdict.bad.push(format!("{error:#}"));
             }
         }
-        judge(cluster, &runs, &mut verdict);
+        judge(cluster, &runs, known, &mut verdict);
         verdicts.push(verdict);
     }
     verdicts.sort_by(|a, b| a.image.cmp(&b.image));
     Ok(verdicts)
 }
 
-fn judge(cluster: &Cluster, runs: &[&Run], verdict: &mut Verdict) {
+fn judge(cluster: &Cluster, runs: &[&Run], known: &Known, verdict: &mut Verdict) {
     let reference = Reference::parse(&verdict.image);
     if let Some(reference) = &reference
         && let Some(report) = needs_small_pages(reference)
@@ -153,22 +194,22 @@ fn judge(cluster: &Cluster, runs: &[&Run], verdict: &mut Verdict) {
     let mut elsewhere = false;
     let mut narrow = false;
     for run in runs {
-        let nodes = nodes_for(cluster, &run.selector);
-        for node in &nodes {
-            if !verdict.platforms.iter().any(|platform| platform.runs_on(node.board.arch)) {
-                lost.insert(node.name.as_str());
-                arches.insert(node.board.arch.to_string());
-            } else {
+        let mut nowhere = true;
+        for (node, arch) in cluster.members().map(|node| (node, known.system(node))) {
+            if !run.place.allows(node, &arch) {
+                continue;
+            }
+            nowhere = false;
+            if verdict.platforms.iter().any(|platform| platform.runs_on(&arch)) {
                 elsewhere = true;
-                let own = node.board.arch.to_string();
-                narrow |= !verdict.platforms.iter().any(|platform| platform.architecture == own);
+                narrow |= !verdict.platforms.iter().any(|platform| platform.is_own(&arch));
+            } else {
+                lost.insert(node.name.as_str());
+                arches.insert(arch);
             }
         }
-        if nodes.is_empty() {
-            let labels: Vec<String> = run.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            verdict
-                .notes
-                .push(format!("no node of the cluster file has the labels {} that it wants", labels.join(",")));
+        if nowhere {
+            verdict.notes.push(format!("no node of the cluster file is what it wants ({})", run.place.words()));
         }
     }
     if narrow {

@@ -50,10 +50,11 @@ impl Up {
         for written in &self.format {
             let (name, disk) =
                 written.split_once(':').with_context(|| format!("--format {written}: say NODE:/dev/…"))?;
-            format.insert((
-                project.node(name).with_context(|| format!("--format {written}"))?.name.clone(),
-                disk.to_owned(),
-            ));
+            let node = project.node(name).with_context(|| format!("--format {written}"))?;
+            if !project.cluster.storage.disks_of(&node.name).contains(&disk) {
+                bail!("--format {written}: `storage` of the cluster file gives {name} no disk {disk}");
+            }
+            format.insert((node.name.clone(), disk.to_owned()));
         }
         Course { yes: self.yes, prepare_only: self.prepare_only, format, restored: None }.run(&project, printer).await
     }
@@ -90,8 +91,9 @@ impl Course {
         progress.end();
         let mut before = 0;
         let gateway_first = gateway::awaited(&fleet);
+        let every: Vec<_> = inputs.addons.iter().collect();
         if gateway_first {
-            addons::refuse_misfits(&cluster, &inputs, &AddonPlan::new(None, &inputs.addons), printer)?;
+            addons::refuse_misfits(&cluster, &inputs, &every, &fleet.nodes, printer)?;
             let behind = fold(fleet.lost.iter().map(|(node, _)| node.name.as_str()));
             let plans = engine::node_plans(&cluster, &inputs, &fleet.nodes, &Agenda::default(), false);
             let gateway = cluster.gateway().map(|(node, _)| &node.name);
@@ -162,7 +164,10 @@ impl Course {
         }
         // Before the gateway all of them were looked up.
         if !gateway_first {
-            addons::refuse_misfits(&cluster, &inputs, &addons, printer)?;
+            // On a node that joins, what is there already may come to run.
+            let changed = addons.apply.iter().map(|(addon, _)| addon).collect();
+            let looked_up: &Vec<_> = if agenda.joins() { &every } else { &changed };
+            addons::refuse_misfits(&cluster, &inputs, looked_up, &surveys, printer)?;
         }
         bring_releases(project, &inputs, &surveys, printer)?;
         let progress = Progress::new(printer, names.iter().chain(&leaving).copied());
@@ -191,7 +196,7 @@ impl Course {
         }
         if unshared && losses.0 == 0 {
             let shared = engine::share_folders(&cluster, &outcome.sessions).await;
-            shared.inspect_err(|_| progress.end())?;
+            left.extend(shared.inspect_err(|_| progress.end())?);
         }
         let smoke = if gates {
             let result = async {
