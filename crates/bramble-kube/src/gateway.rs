@@ -62,7 +62,7 @@ pub(crate) fn everything() -> Gone {
         units: names.map(|name| format!("bramble-gateway-{name}.service")).to_vec(),
         files: own.chain(names.map(unit_path)).chain(inside).collect(),
         packages: PACKAGES.map(str::to_owned).to_vec(),
-        marks: vec![WAY_IN],
+        steps: vec![WAY_IN],
     }
 }
 

@@ -4,13 +4,18 @@
 //! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
 
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Disk, ENDS, File, Gone, Observation, Resource, Script, Unit};
+use bramble_state::{Disk, ENDS, File, Gone, Observation, Resource, Script, Step, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;
 
 const NFS: &str = "storage-nfs";
 const GLUSTER: &str = "storage-glusterfs";
+/// The services that mount something; those of disks are the labels of these, too.
+const MOUNTED_NFS: &str = "bramble-mount-nfs";
+const MOUNTED_GLUSTER: &str = "bramble-mount-glusterfs";
+const NFS_DISK: &str = "bramble-nfs";
+const BRICK_DISK: &str = "bramble-brick";
 
 /// The units of all distributions that start pods.
 const KUBELETS: &str = "kubelet.service k3s.service k3s-agent.service k0scontroller.service k0sworker.service \
@@ -20,10 +25,13 @@ const KUBELETS: &str = "kubelet.service k3s.service k3s-agent.service k0scontrol
 pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
     let mut all = Vec::new();
     if let Some(nfs) = &cluster.storage.nfs {
-        all.push(if nfs.server == node.name { "nfs-kernel-server" } else { "nfs-common" });
+        // What a server depends on is named, too: it is wanted when the server is not any more.
+        all.push("nfs-common");
+        all.extend((nfs.server == node.name).then_some("nfs-kernel-server"));
     }
     if let Some(gluster) = &cluster.storage.glusterfs {
-        all.push(if gluster.nodes.contains(&node.name) { "glusterfs-server" } else { "glusterfs-client" });
+        all.push("glusterfs-client");
+        all.extend(gluster.nodes.contains(&node.name).then_some("glusterfs-server"));
     }
     all
 }
@@ -39,16 +47,16 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
     let ready = |mark: &str| marks.iter().any(|(name, text)| *name == mark && seen.done(name) == Some(text.as_str()));
     if let Some(nfs) = &cluster.storage.nfs {
         if nfs.server == node.name {
-            all.extend(disk(wipe(&nfs.disk), nfs.disk.as_deref(), "bramble-nfs", &nfs.folder, "nfs-server.service"));
+            all.extend(disk(wipe(&nfs.disk), nfs.disk.as_deref(), NFS_DISK, &nfs.folder, "nfs-server.service"));
             all.extend(export(cluster, nfs));
             let how = format!("mount --bind {} {}", nfs.folder, nfs.mount);
-            all.extend(mount("nfs", &nfs.mount, &how, "nfs-server.service", ready(NFS)));
+            all.extend(service(MOUNTED_NFS, &nfs.mount, &how, "nfs-server.service", KUBELETS, ready(NFS)));
         } else {
             let server = cluster.nodes.iter().find(|other| other.name == nfs.server);
             let address = server.map(|server| server.address.to_string()).unwrap_or_default();
             // The service tries again by itself, and sooner (nfs(5), `retry`).
             let how = format!("mount -t nfs4 -o hard,noatime,retry=0 {address}:{} {}", nfs.folder, nfs.mount);
-            all.extend(mount("nfs", &nfs.mount, &how, "remote-fs-pre.target", ready(NFS)));
+            all.extend(service(MOUNTED_NFS, &nfs.mount, &how, "remote-fs-pre.target", KUBELETS, ready(NFS)));
         }
     }
     if let Some(gluster) = &cluster.storage.glusterfs {
@@ -57,7 +65,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
             all.extend(disk(
                 wipe(&gluster.disk),
                 gluster.disk.as_deref(),
-                "bramble-brick",
+                BRICK_DISK,
                 &gluster.brick,
                 "glusterd.service",
             ));
@@ -79,7 +87,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
                 format!(" -o backup-volfile-servers={}", others.join(":"))
             };
             let how = format!("mount -t glusterfs{backup} {first}:/{} {}", gluster.volume, gluster.mount);
-            all.extend(mount("glusterfs", &gluster.mount, &how, "glusterd.service", ready(GLUSTER)));
+            all.extend(service(MOUNTED_GLUSTER, &gluster.mount, &how, "glusterd.service", KUBELETS, ready(GLUSTER)));
         }
     }
     all
@@ -90,7 +98,7 @@ fn find<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<&'a Node> {
 }
 
 /// A disk of its own for a folder.
-fn disk(wipe: bool, device: Option<&str>, label: &str, folder: &str, before: &str) -> Vec<Resource> {
+fn disk(wipe: bool, device: Option<&str>, label: &'static str, folder: &str, before: &str) -> Vec<Resource> {
     let Some(device) = device else { return Vec::new() };
     let mut all = vec![Resource::Disk(Disk { device: device.to_owned(), label: label.to_owned(), wipe })];
     // One at USB may be later than everything else.
@@ -101,12 +109,8 @@ fn disk(wipe: bool, device: Option<&str>, label: &str, folder: &str, before: &st
     all
 }
 
-fn mount(name: &str, folder: &str, how: &str, after: &str, ready: bool) -> Vec<Resource> {
-    service(&format!("bramble-mount-{name}"), folder, how, after, KUBELETS, ready)
-}
-
 /// A service that mounts something at a folder, and tries until it is there.
-fn service(name: &str, folder: &str, how: &str, after: &str, before: &str, running: bool) -> Vec<Resource> {
+fn service(name: &'static str, folder: &str, how: &str, after: &str, before: &str, running: bool) -> Vec<Resource> {
     let script = format!(
         "#!/bin/sh\n# Written by bramble.\nnote=/run/bramble-mounts/{name}\ncase $1 in\nup)\n    mountpoint -q {folder} && exit 0\n    \
          mkdir -p {folder} /run/bramble-mounts\n    echo {folder} >$note\n    \
@@ -118,6 +122,8 @@ fn service(name: &str, folder: &str, how: &str, after: &str, before: &str, runni
     );
     let path = format!("/etc/bramble/mounts/{name}");
     let unit_path = format!("/etc/systemd/system/{name}.service");
+    let mut undo = Script::new();
+    undo.set("f", &path).fixed("[ ! -e \"$f\" ] || sh \"$f\" down");
     let unit = format!(
         "[Unit]\nDescription={folder} (bramble)\nWants=network-online.target\nAfter=network-online.target {after}\nBefore={before}\n\
          StartLimitIntervalSec=0\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=90\n\
@@ -127,6 +133,14 @@ fn service(name: &str, folder: &str, how: &str, after: &str, before: &str, runni
     vec![
         Resource::File(File::new(&path, script)),
         Resource::File(File::new(&unit_path, unit)),
+        // A service that tries in vain is not stopped by what its unit says.
+        Resource::Step(Step {
+            id: name,
+            title: format!("remember that {folder} is not to stay"),
+            version: "1".to_owned(),
+            apply: Script::new(),
+            undo: Some(undo),
+        }),
         Resource::Unit(Unit { running, ..Unit::new(name, vec![path, unit_path]) }),
     ]
 }
@@ -161,7 +175,7 @@ fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
 /// All that any node may have of the cluster's storage. The file systems on disks of its own stay.
 pub(crate) fn everything() -> Gone {
     let service = |name: &str| [format!("/etc/bramble/mounts/{name}"), format!("/etc/systemd/system/{name}.service")];
-    let names = ["bramble-mount-nfs", "bramble-mount-glusterfs", "bramble-nfs", "bramble-brick"];
+    let names = [MOUNTED_NFS, MOUNTED_GLUSTER, NFS_DISK, BRICK_DISK];
     let drop_ins = ["nfs-server", "glusterd"].map(|name| format!("/etc/systemd/system/{name}.service.d/bramble.conf"));
     let units =
         ["bramble-mount-nfs", "bramble-mount-glusterfs", "nfs-server", "glusterd", "bramble-nfs", "bramble-brick"];
@@ -172,7 +186,7 @@ pub(crate) fn everything() -> Gone {
         packages: ["nfs-kernel-server", "nfs-common", "glusterfs-server", "glusterfs-client"]
             .map(str::to_owned)
             .to_vec(),
-        marks: vec![NFS, GLUSTER],
+        steps: [[NFS, GLUSTER].as_slice(), &names].concat(),
     }
 }
 
@@ -209,8 +223,8 @@ pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
 /// Run on every node when what it mounts is there.
 pub fn mount_script(cluster: &Cluster) -> Option<Script> {
     let storage = &cluster.storage;
-    let names = [storage.nfs.as_ref().map(|_| "nfs"), storage.glusterfs.as_ref().map(|_| "glusterfs")];
-    let names: Vec<String> = names.into_iter().flatten().map(|name| format!("bramble-mount-{name}.service")).collect();
+    let names = [storage.nfs.as_ref().map(|_| MOUNTED_NFS), storage.glusterfs.as_ref().map(|_| MOUNTED_GLUSTER)];
+    let names: Vec<String> = names.into_iter().flatten().map(|name| format!("{name}.service")).collect();
     if names.is_empty() {
         return None;
     }

@@ -697,21 +697,19 @@ impl Planner<'_> {
         }
         let mut script = Script::new();
         script.call("give_back", units.iter().map(|unit| hash("unit", unit)));
+        script.call("give_back", gone.steps.iter().map(|step| hash("step", step)));
+        for step in &gone.steps {
+            script.call("rm -f --", [&format!("{}/{step}", crate::DONE)]);
+        }
         for path in &files {
             self.touch(path, &mut script);
         }
         script.call("give_back", files.iter().map(|path| hash("file", path)));
         script.fixed("systemctl daemon-reload");
-        for unit in &units {
-            // What ran before bramble reads what it read then.
-            script.call("systemctl try-restart", [unit]);
-        }
+        script.call("read_again", &units);
         if !packages.is_empty() {
             script
                 .call("drop_packages", std::iter::once(hash("packages", "").as_str()).chain(packages.iter().copied()));
-        }
-        for mark in &gone.marks {
-            script.call("rm -f --", [&format!("{}/done/{mark}", crate::HOME)]);
         }
         let list = [units, files, packages].concat().join(" ");
         let details = vec![Detail::Value { from: Some(list), to: String::new() }];
@@ -728,6 +726,10 @@ impl Planner<'_> {
         script.append(&step.apply);
         script.call("step_ends", [step.id, &step.version]);
         self.push(step.title.clone(), Vec::new(), script);
+        if let Some(change) = self.plan.changes.last_mut() {
+            // Then it is only remembered for its undoing.
+            change.quiet = step.apply.as_str().is_empty();
+        }
     }
 }
 

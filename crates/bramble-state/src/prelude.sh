@@ -213,6 +213,11 @@ give_back() { # hashes…
     done
 }
 
+# What ran before bramble reads what it read then.
+read_again() { # units…
+    for u in "$@"; do ! systemctl -q is-active "$u" || systemctl restart "$u"; done
+}
+
 # Removes packages that bramble installed, and with them what they alone needed, if that came with bramble too.
 drop_packages() { # hash packages…
     h=$1

@@ -77,8 +77,8 @@ pub struct Gone {
     pub files: Vec<String>,
     /// Its Debian packages.
     pub packages: Vec<String>,
-    /// Marks of steps that were done for it.
-    pub marks: Vec<&'static str>,
+    /// Steps that were done for it.
+    pub steps: Vec<&'static str>,
 }
 
 /// A disk with a file system of ours (ext4), which is known by its label. It is formatted if it is blank.

@@ -164,7 +164,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert_eq!(series(&rack, "up{job=\"node\"}"), nodes("1"));
     assert!(!series(&rack, "node_memory_MemAvailable_bytes").is_empty());
     let rules = ask(&rack, "rules");
-    assert_eq!(rules["data"]["groups"][0]["rules"].as_array().unwrap().len(), 11, "{rules}");
+    assert_eq!(rules["data"]["groups"][0]["rules"].as_array().unwrap().len(), 12, "{rules}");
     let certificates = ask(&rack, "query?query=count(bramble_certificate_end_seconds>time())");
     assert_ne!(certificates["data"]["result"], json!([]), "{certificates}");
     let well = rack.well();
@@ -210,7 +210,13 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
         assert!(rack.kubectl(1, gone).contains("NotFound"), "{gone}: {}", rack.kubectl(1, gone));
     }
     assert!(rack.kubectl(1, "get limitrange bramble -o name").contains("limitrange/bramble"));
-    assert_eq!(rack.plan().0, 0);
+    for board in &boards {
+        let left = "ls -d /etc/bramble/metrics /etc/systemd/system/bramble-metrics* /etc/default/prometheus-node-exporter \
+                    /etc/systemd/system/*.wants/bramble-metrics* /var/lib/prometheus /usr/sbin/smartctl 2>/dev/null; \
+                    systemctl -q is-active prometheus-node-exporter bramble-metrics.timer && echo runs";
+        assert_eq!(rack.shell(board, left), "", "{board}");
+    }
+    assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
 
     // The API server takes every object of ours, and its schema knows every field.
     with(
@@ -237,5 +243,5 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     fs::write(&rules, map["data"]["rules.yml"].as_str().unwrap()).unwrap();
     let promtool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("prometheus/promtool");
     let output = Command::new(promtool).args(["check", "rules"]).arg(&rules).output().unwrap();
-    assert!(output.status.success() && text(&output).contains("11 rules found"), "{}", text(&output));
+    assert!(output.status.success() && text(&output).contains("12 rules found"), "{}", text(&output));
 }
