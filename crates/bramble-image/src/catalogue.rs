@@ -99,7 +99,9 @@ impl Offer {
     pub fn is_for(&self, board: &str, arch: Arch) -> bool {
         match generation(board) {
             Some(generation) if !self.devices.is_empty() => self.devices.iter().any(|tag| {
-                tag.strip_prefix(generation).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+                // What is for the same boards with 32 bits is another system.
+                tag.strip_prefix(generation)
+                    .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()) && rest != "-32bit")
             }),
             // Only boards of Raspberry Pi have tags.
             None if !self.devices.is_empty() => false,

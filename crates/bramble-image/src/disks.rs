@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 pub const LIMIT: u64 = 1_000_000_000_000;
 const SECTOR: u64 = 512;
 
+/// Larger than a card or a stick: what is as large and fixed to its plug may be somebody's backup (256 GB as sold).
+const STICK: u64 = 300_000_000_000;
+
 /// How a disk is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -64,8 +67,12 @@ pub struct Disk {
     pub transport: Transport,
     /// Whether it, or its medium, is made to be taken out.
     pub removable: bool,
+    /// Whether it is a USB disk whose medium stays in it: an SSD or a hard disk.
+    pub drive: bool,
     /// Whether it cannot be written.
     pub read_only: bool,
+    /// What is on it, by udev, such as `sda1 (ntfs Photos)`.
+    pub contents: Vec<String>,
     /// What uses it now, itself and its partitions.
     pub uses: Vec<Use>,
     /// Parts that belong to something that is not in use now, such as `sda2` and `LVM`.
@@ -94,6 +101,8 @@ pub enum Refusal {
     Holds(String, &'static str),
     /// It is not made to be taken out, and was not named twice.
     Fixed(Transport),
+    /// It is a USB disk, larger than sticks are, and was not named.
+    Drive(u64),
     /// It is larger than disks of boards are, and was not named twice.
     TooLarge(u64),
     /// It is a file, and was not named.
@@ -127,6 +136,9 @@ impl fmt::Display for Refusal {
             Refusal::Fixed(Transport::Emmc) => f.write_str("it is soldered to this machine"),
             Refusal::Fixed(_) => f.write_str("it is not a disk that is made to be taken out"),
             Refusal::TooLarge(size) => write!(f, "it has {:.1} TB, more than a board's disk has", *size as f64 / 1e12),
+            Refusal::Drive(size) => {
+                write!(f, "it is a USB disk of {:.0} GB: name it with --disk if it is meant", *size as f64 / 1e9)
+            }
             Refusal::Unnamed => f.write_str("it is a file that is shown as a disk"),
         }
     }
@@ -158,6 +170,9 @@ impl Disk {
             found.extend((named == 0).then_some(Refusal::Unnamed));
         } else if !self.removable && named < 2 {
             found.push(Refusal::Fixed(self.transport));
+        }
+        if self.drive && self.size > STICK && named == 0 {
+            found.push(Refusal::Drive(self.size));
         }
         if self.size > LIMIT && named < 2 {
             found.push(Refusal::TooLarge(self.size));
@@ -255,8 +270,9 @@ impl Machine {
         if size == 0 && transport == Transport::Loop {
             return None;
         }
-        let (mut uses, mut holds) = (Vec::new(), Vec::new());
+        let (mut uses, mut holds, mut contents) = (Vec::new(), Vec::new(), Vec::new());
         self.uses(name, &dir, &mut uses);
+        contents.extend(self.content(name, &dir));
         holds.extend(self.member(&dir).map(|what| (name.to_owned(), what)));
         let mut parts: Vec<_> = fs::read_dir(&dir).into_iter().flatten().flatten().collect();
         parts.sort_by_key(fs::DirEntry::file_name);
@@ -264,6 +280,7 @@ impl Machine {
             if part.path().join("partition").exists() {
                 let name = part.file_name().to_string_lossy().into_owned();
                 self.uses(&name, &part.path(), &mut uses);
+                contents.extend(self.content(&name, &part.path()));
                 holds.extend(self.member(&part.path()).map(|what| (name, what)));
             }
         }
@@ -276,16 +293,30 @@ impl Machine {
             model: model.iter().filter(|word| !word.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" "),
             transport,
             removable: number(&dir, "removable") == 1 || matches!(transport, Transport::Usb | Transport::Sd),
+            drive: transport == Transport::Usb && number(&dir, "removable") == 0,
             read_only: number(&dir, "ro") == 1,
+            contents,
             uses,
             holds,
         })
     }
 
+    /// What udev (blkid) says of a device.
+    fn known(&self, dir: &Path, key: &str) -> Option<String> {
+        let known = text(&self.udev, &format!("b{}", text(dir, "dev")));
+        let found = known.lines().find_map(|line| line.strip_prefix("E:")?.strip_prefix(key)?.strip_prefix('='))?;
+        Some(found.to_owned())
+    }
+
+    /// The file system on a device, with its label.
+    fn content(&self, name: &str, dir: &Path) -> Option<String> {
+        let words = [self.known(dir, "ID_FS_TYPE")?, self.known(dir, "ID_FS_LABEL").unwrap_or_default()];
+        Some(format!("{name} ({})", words.join(" ").trim_end()))
+    }
+
     /// What a device is a part of, by what it holds.
     fn member(&self, dir: &Path) -> Option<&'static str> {
-        let known = text(&self.udev, &format!("b{}", text(dir, "dev")));
-        let kind = known.lines().find_map(|line| line.strip_prefix("E:ID_FS_TYPE="))?;
+        let kind = self.known(dir, "ID_FS_TYPE")?;
         MEMBERS.iter().find(|(member, _)| *member == kind).map(|(_, what)| *what)
     }
 

@@ -29,7 +29,7 @@ impl System {
             Ok(System::DietPi)
         } else if boot.has("user-data") || boot.has("meta-data") {
             Ok(System::CloudInit { cmdline })
-        } else if boot.has("config.txt") && cmdline == Some("cmdline.txt") {
+        } else if boot.has("config.txt") && cmdline == Some("cmdline.txt") && is_raspberry_pi_os(boot)? {
             Ok(System::Firstrun)
         } else {
             Err(ImageError::UnknownSystem { label: boot.label() })
@@ -44,6 +44,20 @@ impl System {
             System::DietPi => "DietPi",
         }
     }
+}
+
+/// Whether it says so itself (pi-gen, export-image/04-set-partuuid and stage1/00-boot-files), or starts its first boot as
+/// that does (raspberrypi-sys-mods, raspi-config): other systems have the firmware's files too, and know no firstrun.sh.
+fn is_raspberry_pi_os<R: Read + Seek>(boot: &BootFiles<'_, R>) -> Result<bool, ImageError> {
+    let says = |file: &str, marks: &[&str]| -> Result<bool, ImageError> {
+        if !boot.has(file) {
+            return Ok(false);
+        }
+        let text = boot.read(file)?.unwrap_or_default();
+        Ok(marks.iter().any(|mark| text.contains(mark)))
+    };
+    Ok(says("issue.txt", &["Raspberry Pi reference"])?
+        || says("cmdline.txt", &["init=/usr/lib/raspberrypi-sys-mods/", "init=/usr/lib/raspi-config/"])?)
 }
 
 /// What boots from a boot partition, told by names that firmware looks for: that of a Raspberry Pi, and UEFI's (UEFI 2.10,
@@ -64,6 +78,16 @@ pub(crate) fn check_architecture<R: Read + Seek>(boot: &BootFiles<'_, R>, board:
         Some((_, image, _)) if found.iter().all(|(.., arch)| *arch != board) => {
             Err(ImageError::OtherArchitecture { image, board })
         }
-        _ => Ok(()),
+        _ => {
+            // Kernels of 32 bits alone, or 64 bits that are switched off (raspberrypi.com/documentation, config.txt).
+            let small = ["kernel.img", "kernel7.img", "kernel7l.img"].iter().any(|path| boot.has(path));
+            let large = ["kernel8.img", "kernel_2712.img"].iter().any(|path| boot.has(path));
+            let config = if large { boot.read("config.txt")?.unwrap_or_default() } else { String::new() };
+            let off = config.lines().any(|line| line.trim() == "arm_64bit=0");
+            if board == Arch::Arm64 && ((small && !large) || off) {
+                return Err(ImageError::OtherArchitecture { image: "32-bit systems", board });
+            }
+            Ok(())
+        }
     }
 }

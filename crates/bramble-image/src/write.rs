@@ -46,6 +46,8 @@ pub enum Progress {
     Customising,
     /// So much was read back, of so much.
     Verified(u64, u64),
+    /// Only its beginning is to be read back, and its partition table to be written.
+    Ending,
 }
 
 /// Why a disk does not hold the image.
@@ -156,9 +158,19 @@ impl Device {
         if digest(&bytes[..length]) == *wanted { Ok(()) } else { Err(WriteError::Differs { offset }) }
     }
 
+    /// Lets all that was written be on the disk; where it goes through this machine's memory, that forgets it, so that what
+    /// is read next comes from the disk.
     fn sync(&self) -> Result<(), WriteError> {
         let synced = self.file.sync_all();
-        synced.map_err(|source| WriteError::Disk { action: "end writing", offset: 0, source })
+        synced.map_err(|source| WriteError::Disk { action: "end writing", offset: 0, source })?;
+        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).ok();
+        Ok(())
+    }
+
+    /// Takes away what a disk boots by.
+    fn blank(&self) -> Result<(), WriteError> {
+        self.put(&Aligned::new(CHUNK), CHUNK, 0)?;
+        self.sync()
     }
 }
 
@@ -299,8 +311,8 @@ fn one(
     progress: &dyn Fn(Progress),
 ) -> Result<u64, WriteError> {
     let disk = Device::new(target.disk)?;
-    // What it held until now does not boot any more either.
-    disk.put(&Aligned::new(CHUNK), CHUNK, 0)?;
+    // What it held until now does not boot any more either, whatever of the rest is on it when it is pulled out.
+    disk.blank()?;
     let mut head: Option<Aligned> = None;
     let mut boot_end = None;
     let mut customise = Some(target.customise);
@@ -351,13 +363,24 @@ fn one(
         verified += left(length, offset) as u64;
         progress(Progress::Verified(verified, length));
     }
-    // Everything else is right: now it may boot. The sectors of the partition table go last, alone.
-    let (table, rest) = head.all()[..disk.whole(0, left(length, 0))].split_at(ALIGNMENT.min(left(disk.size, 0)));
-    disk.write(rest, ALIGNMENT as u64)?;
-    disk.sync()?;
-    disk.write(table, 0)?;
-    disk.sync()?;
-    disk.check(&mut buffer, left(length, 0), 0, &digests[0])?;
+    // Everything else is right: now it may boot. The sectors of the partition table go last, alone, when what stands behind
+    // them was read back, too.
+    let whole = disk.whole(0, left(length, 0));
+    let (table, rest) = head.all()[..whole].split_at(ALIGNMENT.min(left(disk.size, 0)));
+    let mut end = || {
+        disk.write(rest, ALIGNMENT as u64)?;
+        disk.sync()?;
+        progress(Progress::Ending);
+        disk.check(&mut buffer, rest.len(), ALIGNMENT as u64, &digest(rest))?;
+        disk.write(table, 0)?;
+        disk.sync()?;
+        disk.check(&mut buffer, left(length, 0), 0, &digests[0])
+    };
+    if let Err(error) = end() {
+        // What reads otherwise is not to boot; a disk that cannot be written any more has nothing to be taken away.
+        disk.blank().ok();
+        return Err(error);
+    }
     progress(Progress::Verified(length, length));
     Ok(length)
 }

@@ -13,7 +13,7 @@ use russh::keys::{Algorithm, PublicKey, parse_public_key_base64};
 use crate::error::ConnectError;
 
 /// The known_hosts files, each read once: a thousand nodes would otherwise read a thousand lines each, twice.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HostKeys {
     files: Vec<KnownHosts>,
 }
@@ -28,9 +28,13 @@ struct KnownHosts {
 }
 
 impl KnownHosts {
-    /// A file that cannot be read knows nobody.
-    fn open(path: PathBuf) -> KnownHosts {
-        let text = fs::read_to_string(&path).unwrap_or_default();
+    /// A file that is not there knows nobody.
+    fn open(path: PathBuf) -> Result<KnownHosts, ConnectError> {
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(ConnectError::KnownHosts { path, source }),
+        };
         let mut plain: HashMap<String, Vec<(usize, String)>> = HashMap::new();
         let mut hashed = false;
         for (line, text) in (1..).zip(text.lines()) {
@@ -45,7 +49,7 @@ impl KnownHosts {
                 plain.entry(host.to_owned()).or_default().push((line, key.to_owned()));
             }
         }
-        KnownHosts { path, plain: Mutex::new(plain), hashed }
+        Ok(KnownHosts { path, plain: Mutex::new(plain), hashed })
     }
 
     fn plain(&self) -> MutexGuard<'_, HashMap<String, Vec<(usize, String)>>> {
@@ -89,8 +93,11 @@ fn entry(host: &str, port: u16) -> String {
 
 impl HostKeys {
     /// Reads the files. They are asked in this order; new keys are written to the first.
-    pub fn open(files: impl IntoIterator<Item = PathBuf>) -> HostKeys {
-        HostKeys { files: files.into_iter().map(KnownHosts::open).collect() }
+    ///
+    /// # Errors
+    /// One that is there cannot be read.
+    pub fn open(files: impl IntoIterator<Item = PathBuf>) -> Result<HostKeys, ConnectError> {
+        Ok(HostKeys { files: files.into_iter().map(KnownHosts::open).collect::<Result<_, _>>()? })
     }
 
     /// The algorithms of the keys known for a host: the server is asked for one of these first, since a key of
@@ -202,7 +209,7 @@ mod tests {
             ),
         )
         .unwrap();
-        let keys = HostKeys::open([first.clone(), second.clone()]);
+        let keys = HostKeys::open([first.clone(), second.clone()]).unwrap();
         let (one, two) = (parse_public_key_base64(ONE).unwrap(), parse_public_key_base64(TWO).unwrap());
         for (host, port, key) in [("10.0.0.1", 22, &one), ("kube1", 22, &one), ("10.0.0.1", 2222, &two)] {
             assert!(matches!(keys.check(host, port, key), Verdict::Known), "{host} {port}");
@@ -217,12 +224,15 @@ mod tests {
         keys.trust(&met).unwrap();
         assert!(matches!(keys.check("10.0.0.2", 22, &two), Verdict::Known));
         assert!(
-            matches!(HostKeys::open([first.clone()]).check("10.0.0.2", 22, &two), Verdict::Known),
+            matches!(HostKeys::open([first.clone()]).unwrap().check("10.0.0.2", 22, &two), Verdict::Known),
             "it is in the file"
         );
         keys.forget("10.0.0.2", 22).unwrap();
         assert!(matches!(keys.check("10.0.0.2", 22, &two), Verdict::Unknown(_)));
-        assert!(matches!(HostKeys::open([first]).check("10.0.0.2", 22, &two), Verdict::Unknown(_)), "nor in the file");
+        assert!(
+            matches!(HostKeys::open([first]).unwrap().check("10.0.0.2", 22, &two), Verdict::Unknown(_)),
+            "nor in the file"
+        );
     }
 
     #[test]
@@ -232,7 +242,7 @@ mod tests {
         fs::write(&file, format!("kube1 ssh-ed25519 {ONE}\n")).unwrap();
         let hashed = std::process::Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&file).status().unwrap();
         assert!(hashed.success() && !fs::read_to_string(&file).unwrap().contains("kube1"));
-        let keys = HostKeys::open([file]);
+        let keys = HostKeys::open([file]).unwrap();
         assert!(matches!(keys.check("kube1", 22, &parse_public_key_base64(ONE).unwrap()), Verdict::Known));
     }
 }

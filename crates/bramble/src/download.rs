@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_spec::{Sha256Digest, hex};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::output::Printer;
 use crate::project::file_digest;
@@ -18,6 +18,8 @@ use crate::store::sha3_384;
 #[derive(Clone, Copy)]
 pub(crate) enum Digest<'a> {
     Sha256(&'a Sha256Digest),
+    /// SHA-512, in hexadecimal digits.
+    Sha512(&'a str),
     /// Of what is packed in it.
     Unpacked(&'a Sha256Digest),
     /// SHA3-384, in hexadecimal digits.
@@ -25,7 +27,8 @@ pub(crate) enum Digest<'a> {
 }
 
 impl Digest<'_> {
-    fn of(self, path: &Path) -> anyhow::Result<String> {
+    /// That of a file.
+    pub(crate) fn of(self, path: &Path) -> anyhow::Result<String> {
         match self {
             Digest::Sha256(_) => Ok(file_digest(path)?.to_string()),
             Digest::Unpacked(_) => {
@@ -35,6 +38,12 @@ impl Digest<'_> {
                 std::io::copy(&mut image, &mut hasher).with_context(|| format!("cannot unpack {}", path.display()))?;
                 Ok(hex(&hasher.finalize()))
             }
+            Digest::Sha512(_) => {
+                let mut hasher = Sha512::new();
+                let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+                copied.with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(hex(&hasher.finalize()))
+            }
             Digest::Sha3(_) => sha3_384(path),
         }
     }
@@ -42,7 +51,7 @@ impl Digest<'_> {
     pub(crate) fn published(self) -> String {
         match self {
             Digest::Sha256(digest) | Digest::Unpacked(digest) => digest.to_string(),
-            Digest::Sha3(digest) => digest.to_owned(),
+            Digest::Sha3(digest) | Digest::Sha512(digest) => digest.to_owned(),
         }
     }
 }

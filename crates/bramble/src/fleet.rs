@@ -203,7 +203,7 @@ impl ConnectPlan {
                 .gateway()
                 .filter(|(_, uplink)| uplink.reach.is_some())
                 .map(|(node, _)| node.clone()),
-            dialer: Arc::new(Dialer::new(HostKeys::open(files))),
+            dialer: Arc::new(Dialer::new(HostKeys::open(files)?)),
             spreader: Arc::default(),
             lookups: Semaphore::new(LOOKUPS),
             root,

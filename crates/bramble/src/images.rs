@@ -1,11 +1,13 @@
 //! Where the images of systems come from: catalogues, web servers, files here.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_image::{Offer, catalogue};
-use bramble_spec::{ImageSource, Sha256Digest};
+use bramble_image::{Identity, ImageError, Offer, board, boot_partition, catalogue};
+use bramble_spec::{ImageSource, Node, Sha256Digest, fold};
 use serde::{Deserialize, Serialize};
 
 use crate::download::{Absent, Digest, PATIENCE, download, text_at};
@@ -24,12 +26,21 @@ pub(crate) struct ImagePin {
     /// Of the file that is fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Sha256Digest>,
+    /// The same, where only this one is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha512: Option<String>,
     /// Of what is in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     unpacked: Option<Sha256Digest>,
     /// The day on which it was published.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     released: String,
+}
+
+impl ImagePin {
+    fn at(url: &str) -> ImagePin {
+        ImagePin { url: url.to_owned(), sha256: None, sha512: None, unpacked: None, released: String::new() }
+    }
 }
 
 /// All that a catalogue offers, with the lists that it refers to. One of those that cannot be had is told, and left out.
@@ -80,24 +91,97 @@ pub(crate) fn fetched(project: &Project, printer: &Printer) -> anyhow::Result<Pa
             return Ok(path);
         }
         ImageSource::Url { url, sha256: Some(sha256) } => {
-            ImagePin { url: url.clone(), sha256: Some(sha256.clone()), unpacked: None, released: String::new() }
+            ImagePin { sha256: Some(sha256.clone()), ..ImagePin::at(url) }
         }
         ImageSource::Url { url, sha256: None } => project.pins()?.image(url, || beside(url, printer))?,
         ImageSource::Name { name, catalogue } => {
+            // Another catalogue may mean another image by the same name.
+            let key = catalogue.as_ref().map_or_else(|| name.clone(), |catalogue| format!("{catalogue}#{name}"));
             let catalogue = catalogue.as_deref().unwrap_or(CATALOGUE);
-            project.pins()?.image(name, || chosen(catalogue, name, printer))?
+            project.pins()?.image(&key, || chosen(project, catalogue, name, printer))?
         }
     };
-    let digest = match (&pin.sha256, &pin.unpacked) {
-        (Some(packed), _) => Digest::Sha256(packed),
-        (None, Some(unpacked)) => Digest::Unpacked(unpacked),
-        (None, None) => bail!("bramble.lock has no digest for {}: remove its pin", pin.url),
+    let digest = match (&pin.sha256, &pin.sha512, &pin.unpacked) {
+        (Some(packed), ..) => Digest::Sha256(packed),
+        (_, Some(packed), _) => Digest::Sha512(packed),
+        (.., Some(unpacked)) => Digest::Unpacked(unpacked),
+        (None, None, None) => bail!("bramble.lock has no digest for {}: remove its pin", pin.url),
     };
     let path = place(project, &digest.published())?;
-    if !path.exists() {
-        download(&pin.url, &path, digest, PATIENCE, printer)?;
+    if path.exists() {
+        // Disks forget, too, and what is written is compared with this.
+        if digest.of(&path)? == digest.published() {
+            return Ok(path);
+        }
+        printer.info(format!("{} is not what it was any more, and is fetched again", path.display()));
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
+    download(&pin.url, &path, digest, PATIENCE, printer)?;
     Ok(path)
+}
+
+/// What is unpacked of an image to see what it is: its boot partition begins within, and lists its files there.
+const BEGINNING: u64 = 32 << 20;
+
+/// Refuses an image that the boards of these nodes cannot boot, as far as its beginning tells, before any disk is touched.
+pub(crate) fn refuse_unfit<'a>(
+    packed: &Path,
+    mut nodes: impl Iterator<Item = (&'a Node, &'a Identity)>,
+) -> anyhow::Result<()> {
+    let cannot = || format!("cannot unpack {}", packed.display());
+    let mut file = File::open(packed).with_context(cannot)?;
+    let size = bramble_image::unpacked_size(&mut file).with_context(cannot)?;
+    let mut bytes = Vec::new();
+    file.rewind().with_context(cannot)?;
+    let unpacked = bramble_image::decompress(file).with_context(cannot)?;
+    unpacked.take(BEGINNING).read_to_end(&mut bytes).with_context(cannot)?;
+    let size = if (bytes.len() as u64) < BEGINNING { bytes.len() as u64 } else { size.unwrap_or(i64::MAX as u64) };
+    let beginning = || Beginning { bytes: &bytes, size, at: 0 };
+    // What lies behind is known when it is there.
+    let told = |error: &ImageError| !matches!(error, ImageError::Io { .. });
+    if let Some(error) = boot_partition(&mut beginning()).err().filter(told) {
+        return Err(error).with_context(|| format!("{} is no image of a board's disk", packed.display()));
+    }
+    nodes.try_for_each(|(node, identity)| match board(&mut beginning(), identity).err().filter(told) {
+        Some(error) => Err(error).with_context(|| format!("{} is no image for {}", packed.display(), node.name)),
+        None => Ok(()),
+    })
+}
+
+/// An image of which only the beginning is here.
+struct Beginning<'a> {
+    bytes: &'a [u8],
+    /// Of all of it.
+    size: u64,
+    at: u64,
+}
+
+impl Read for Beginning<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.size {
+            return Ok(0);
+        }
+        let rest = usize::try_from(self.at).ok().and_then(|at| self.bytes.get(at..)).unwrap_or_default();
+        let count = rest.len().min(into.len());
+        if count == 0 && !into.is_empty() {
+            return Err(io::Error::other("this part of the image is not unpacked"));
+        }
+        into[..count].copy_from_slice(&rest[..count]);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Beginning<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.size.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
 }
 
 fn place(project: &Project, digest: &str) -> anyhow::Result<PathBuf> {
@@ -105,7 +189,7 @@ fn place(project: &Project, digest: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// The image of this name: newer ones stand before older ones with the same.
-fn chosen(catalogue: &str, name: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
+fn chosen(project: &Project, catalogue: &str, name: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
     let mut all = offers(catalogue, printer)?;
     all.retain(|offer| offer.name == name);
     let newest = all.iter().max_by(|a, b| a.released.cmp(&b.released));
@@ -113,9 +197,20 @@ fn chosen(catalogue: &str, name: &str, printer: &Printer) -> anyhow::Result<Imag
     if let Some(other) = all.iter().find(|other| other.released == offer.released && other.url != offer.url) {
         bail!("{catalogue} has two images `{name}`: give the `url` of one: {} or {}", offer.url, other.url);
     }
+    let strangers = project.cluster.nodes.iter().filter(|node| !offer.is_for(&node.board.id, node.board.arch));
+    let strangers: Vec<&str> = strangers.map(|node| node.name.as_str()).collect();
+    if !strangers.is_empty() {
+        bail!(
+            "`{name}` is not made for the boards of {}: `bramble image list --board BOARD` shows those that are (what is \
+             meant nevertheless can be named by its `url`: {})",
+            fold(strangers),
+            offer.url
+        );
+    }
     Ok(ImagePin {
         url: offer.url.clone(),
         sha256: offer.packed.clone(),
+        sha512: None,
         unpacked: Some(offer.unpacked.clone()),
         released: offer.released.clone(),
     })
@@ -125,7 +220,8 @@ fn chosen(catalogue: &str, name: &str, printer: &Printer) -> anyhow::Result<Imag
 fn beside(url: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
     let (folder, name) = url.rsplit_once('/').ok_or_else(|| anyhow!("{url} names no file"))?;
     let mut asked = Vec::new();
-    for list in [format!("{url}.sha256"), format!("{folder}/SHA256SUMS")] {
+    let lists = [format!("{url}.sha256"), format!("{folder}/SHA256SUMS"), format!("{folder}/SHA512SUMS")];
+    for list in lists {
         let text = match text_at(&list, &[], printer) {
             Ok(text) => text,
             Err(error) if error.is::<Absent>() => {
@@ -134,18 +230,28 @@ fn beside(url: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
             }
             Err(error) => return Err(error),
         };
-        let Some(sha256) = listed(&text, name) else { bail!("{list} has no digest of {name}") };
-        return Ok(ImagePin { url: url.to_owned(), sha256: Some(sha256), unpacked: None, released: String::new() });
+        let digest = listed(&text, name);
+        let mut pin = ImagePin::at(url);
+        if list.ends_with("SHA512SUMS") {
+            let is = |digest: &&str| digest.len() == 128 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+            pin.sha512 = digest.filter(is).map(str::to_ascii_lowercase);
+        } else {
+            pin.sha256 = digest.and_then(|digest| digest.parse().ok());
+        }
+        if pin.sha256.is_none() && pin.sha512.is_none() {
+            bail!("{list} has no digest of {name}");
+        }
+        return Ok(pin);
     }
     bail!("no digest is published for {url} ({}): add its `sha256`", asked.join(", "))
 }
 
 /// The digest of a file in a list as sha256sum writes it; a list of one digest may do without the name.
-fn listed(text: &str, name: &str) -> Option<Sha256Digest> {
+fn listed<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines().map(|line| {
         let (digest, file) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         (digest, file.trim_start().trim_start_matches('*'))
     });
     let is = |file: &str| file == name || Path::new(file).file_name().is_some_and(|last| last == name);
-    lines.find(|(_, file)| is(file) || (file.is_empty() && text.trim().lines().count() == 1))?.0.parse().ok()
+    lines.find(|(_, file)| is(file) || (file.is_empty() && text.trim().lines().count() == 1)).map(|(digest, _)| digest)
 }

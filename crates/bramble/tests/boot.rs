@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::disk::{BOOT, SMALL_INITRD, START, assemble, tool};
+use common::disk::{BOOT, ISSUE, SMALL_INITRD, START, assemble, tool};
 use common::{assert_code, program, read, text};
 
 /// What is asked of the machine that a board is.
@@ -69,7 +69,7 @@ const FIRSTRUN: System = System {
     name: "firstrun",
     packages: "network-manager,locales,dosfstools,e2fsprogs,fdisk",
     hook: "useradd --create-home --shell /bin/bash --groups sudo pi && ssh-keygen -A",
-    boot_files: &[],
+    boot_files: &[ISSUE],
 };
 
 /// The folder with a system's `vmlinuz`, `initrd.img` and `root` (ext4), made once.

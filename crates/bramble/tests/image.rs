@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use bramble_image::Wifi;
-use common::disk::{BOOT, CMDLINE, Disk, START, image, tool};
+use common::disk::{BOOT, CMDLINE, Disk, ISSUE, START, image, tool};
 use common::{Rack, assert_code, bramble, read, serve, text};
 use serde_json::{Value, json};
 
@@ -177,6 +177,7 @@ fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
             ("cmdline.txt", CMDLINE),
             ("kernel8.img", &kernel),
             ("a long name.dtbo", "x"),
+            ISSUE,
         ],
     );
     let disk = bench.built(&before);
@@ -192,7 +193,7 @@ fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
     assert!(script.contains("address=10.0.0.50/24\ngateway=10.0.0.1\ndns=10.0.0.1\n"), "{script}");
     let mut names = disk.names();
     names.sort();
-    assert_eq!(names, ["a long name.dtbo", "cmdline.txt", "config.txt", "firstrun.sh", "kernel8.img"]);
+    assert_eq!(names, ["a long name.dtbo", "cmdline.txt", "config.txt", "firstrun.sh", "issue.txt", "kernel8.img"]);
     assert_eq!(disk.read("kernel8.img"), kernel);
 }
 
@@ -209,7 +210,7 @@ fn a_board_of_the_rack_after_the_script_is_met_under_the_key_that_was_made_for_i
     // Nothing is known of the board but what is made for it.
     let known = rack.dir.path().join(".bramble/known_hosts");
     fs::remove_file(&known).unwrap();
-    image(rack.dir.path(), "label: dos", ["c", "83"], "bootfs", &[("config.txt", ""), ("cmdline.txt", CMDLINE)]);
+    image(rack.dir.path(), "label: dos", ["c", "83"], "bootfs", &[("config.txt", ""), ("cmdline.txt", CMDLINE), ISSUE]);
     let built = rack.dir.path().join("built");
     assert_code(&rack.run(&["image", "build", &node, "--to", built.to_str().unwrap()]), 0);
     let boot = rack.dir.path().join("boot-after");
@@ -244,7 +245,7 @@ fn boards_join_the_wifi_that_they_are_told_of_and_the_passphrase_goes_nowhere() 
     let bench = Bench::new(", wifi: { country: DE, ssid: \"shelf's own\", password: wifi.txt }");
     fs::write(bench.path("wifi.txt"), "correct horse\n").unwrap();
     let key = Wifi::key("shelf's own", "correct horse").unwrap();
-    let given = [("config.txt", ""), ("cmdline.txt", CMDLINE)];
+    let given = [("config.txt", ""), ("cmdline.txt", CMDLINE), ISSUE];
     for (more, names) in [
         (&[("user-data", "")][..], &["network-config"][..]),
         (&[][..], &["firstrun.sh"]),
@@ -288,7 +289,7 @@ fn a_gateway_is_told_of_its_two_sides() {
         let text = text.replace("address: 10.0.0.50", "address: 10.0.0.1");
         fs::write(bench.path("bramble.yaml"), text).unwrap();
     };
-    let given = [("config.txt", ""), ("cmdline.txt", CMDLINE)];
+    let given = [("config.txt", ""), ("cmdline.txt", CMDLINE), ISSUE];
     for (uplink, inside) in [("wlan0", "eth0"), ("eth0", "eth1")] {
         gateway(uplink);
         let disk = bench.built(&bench.image("bootfs", &[&given[..], &[("user-data", "")]].concat()));
@@ -420,7 +421,8 @@ fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
         ] });
         let more = json!({ "os_list": [
             offer("Shelf OS Lite (64-bit)", "2025-11-01", json!({})),
-            offer("Old OS", "2024-01-01", json!({ "devices": ["pi3-32bit"] })),
+            offer("Old OS", "2024-01-01", json!({ "devices": ["pi3-64bit", "pi4-64bit"] })),
+            offer("Small OS", "2024-01-01", json!({ "devices": ["pi4-32bit", "pi3-32bit"] })),
         ] });
         BTreeMap::from([
             ("/list.json".to_owned(), list.to_string().into_bytes()),
@@ -438,9 +440,9 @@ fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
     };
     let all = list(&[]);
     let names: Vec<&str> = all.lines().map(|line| line.split("  ").next().unwrap()).collect();
-    assert_eq!(names, ["NAME", "Shelf OS Lite (64-bit)", "Shelf OS Lite (64-bit)", "Old OS"], "{all}");
+    assert_eq!(names, ["NAME", "Shelf OS Lite (64-bit)", "Shelf OS Lite (64-bit)", "Old OS", "Small OS"], "{all}");
     assert!(all.contains("2026-03-01") && all.contains("0.1 GB"), "{all}");
-    assert_eq!(list(&["--all", "os"]).lines().count(), 5);
+    assert_eq!(list(&["--all", "os"]).lines().count(), 6);
     assert_eq!(list(&["--board", "rpi-3b-plus"]).lines().nth(1).unwrap().split("  ").next(), Some("Old OS"));
     let nothing = bench.run(&["image", "list", "--catalogue", &catalogue, "windows"]);
     assert_code(&nothing, 1);
@@ -455,11 +457,21 @@ fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
         assert_eq!(asked.lock().unwrap().is_empty(), time == "kept");
     }
     let lock: Value = serde_json::from_str(&read(&bench.path("bramble.lock"))).unwrap();
-    let pin = &lock["images"]["Shelf OS Lite (64-bit)"];
+    let pin = &lock["images"][format!("{catalogue}#Shelf OS Lite (64-bit)")];
     assert_eq!(pin["url"], format!("{address}/2026-03-01/os.img.xz"), "the newest of that name");
     assert_eq!((&pin["sha256"], &pin["unpacked"]), (&json!(packed), &json!(unpacked)));
     assert_code(&bench.build("disk"), 0);
+    // What is kept is looked at each time: disks forget.
+    let kept = bench.path(&format!(".cache/bramble/images/{packed}"));
+    fs::write(&kept, &image[1..]).unwrap();
+    let output = bench.run(&["image", "fetch"]);
+    assert!(text(&output).contains("is not what it was any more, and is fetched again"), "{}", text(&output));
+    assert_eq!(fs::read(&kept).unwrap(), image);
 
+    with_source(&bench, &format!("name: Small OS, catalogue: \"{catalogue}\""));
+    let small = bench.run(&["image", "fetch"]);
+    assert_code(&small, 1);
+    assert!(text(&small).contains("is not made for the boards of kube1"), "{}", text(&small));
     with_source(&bench, &format!("name: Old OS, catalogue: \"{catalogue}\""));
     assert_code(&bench.run(&["image", "fetch"]), 0);
     with_source(&bench, &format!("name: No OS, catalogue: \"{catalogue}\""));
@@ -472,6 +484,7 @@ fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
 fn the_digest_that_stands_beside_an_image_is_taken_once_and_pinned() {
     let bench = Bench::new("");
     let (image, packed, _) = published(&bench);
+    let long = text(&tool("sha512sum", &[&bench.name("image.xz")]))[..128].to_owned();
     let (address, _) = serve(|_| {
         BTreeMap::from([
             ("/debian/os.img.xz".to_owned(), image.clone()),
@@ -481,11 +494,14 @@ fn the_digest_that_stands_beside_an_image_is_taken_once_and_pinned() {
             ("/wrong/os.img.xz".to_owned(), image[1..].to_vec()),
             ("/wrong/SHA256SUMS".to_owned(), format!("{packed}  os.img.xz\n").into_bytes()),
             ("/silent/os.img.xz".to_owned(), image.clone()),
+            ("/long/os.img.xz".to_owned(), image.clone()),
+            ("/long/SHA512SUMS".to_owned(), format!("{long}  os.img.xz\n").into_bytes()),
         ])
     });
     for (place, why) in [
         ("debian", None),
         ("ubuntu", None),
+        ("long", None),
         ("silent", Some("no digest is published for")),
         ("wrong", Some("was published for it: it is refused")),
     ] {
@@ -504,12 +520,17 @@ fn an_image_for_another_architecture_is_refused() {
     let bench = Bench::new("");
     let file = read(&bench.path("bramble.yaml")).replace("rpi-4b-4gb", "rock-pi-x-4gb");
     let pi = [("kernel8.img", ""), ("cmdline.txt", CMDLINE), ("user-data", "")];
+    let small = [("kernel.img", ""), ("kernel7.img", ""), ("cmdline.txt", CMDLINE), ("user-data", "")];
+    let off =
+        [("kernel8.img", ""), ("config.txt", "[all]\narm_64bit=0\n"), ("cmdline.txt", CMDLINE), ("user-data", "")];
     let pc = [("EFI/BOOT/BOOTX64.EFI", ""), ("user-data", "")];
     for (files, board, why) in [
         (&pi[..], "rock-pi-x-4gb", Some("it is for Raspberry Pi, and the board is amd64")),
         (&pi[..], "rpi-5-8gb", None),
         (&pc[..], "rpi-5-8gb", Some("it is for amd64, and the board is arm64")),
         (&pc[..], "rock-pi-x-4gb", None),
+        (&small[..], "rpi-4b-4gb", Some("it is for 32-bit systems, and the board is arm64")),
+        (&off[..], "rpi-4b-4gb", Some("it is for 32-bit systems, and the board is arm64")),
     ] {
         bench.image("bootfs", files);
         fs::write(bench.path("bramble.yaml"), file.replace("rock-pi-x-4gb", board)).unwrap();
@@ -542,6 +563,11 @@ fn what_cannot_be_the_image_of_a_disk_is_refused_and_leaves_nothing() {
         (with(&|image| image[entry + 4] = 0xee), "there is no GPT behind its protective MBR"),
         (with(&|image| image[START..START + 512].fill(7)), "cannot read its boot partition"),
         (bench.image("EFI", &[("readme", "x")]), "its system is not known: its boot partition `EFI`"),
+        // The firmware's files, and a system that knows no firstrun.sh.
+        (
+            bench.image("ALPINE", &[("config.txt", ""), ("cmdline.txt", "modules=loop,squashfs console=tty1")]),
+            "its system is not known: its boot partition `ALPINE`",
+        ),
     ] {
         fs::write(bench.path("image"), image).unwrap();
         let refused = bench.build("disk");

@@ -90,7 +90,7 @@ impl Discover {
         machines: &BTreeMap<Ipv4Addr, Machine>,
         printer: &Printer,
     ) -> anyhow::Result<Done> {
-        let known = HostKeys::open([project.known_hosts()?]);
+        let known = HostKeys::open([project.known_hosts()?])?;
         let port = project.cluster.access.port;
         let by = |node: &Node, machine: &Machine| -> Vec<&'static str> {
             let key = machine.key.as_deref().is_some_and(|key| known.knows(&node.address.to_string(), port, key));
@@ -176,7 +176,7 @@ impl Discover {
 /// Who answers at these addresses, with the key of its sshd. One that refuses is there as well.
 async fn answering(addresses: BTreeSet<Ipv4Addr>, port: u16) -> BTreeMap<Ipv4Addr, Machine> {
     // Nobody is trusted, so each shows its key, and nothing more is said.
-    let dialer = Arc::new(Dialer::new(HostKeys::open([])));
+    let dialer = Arc::new(Dialer::new(HostKeys::default()));
     let mut calls = JoinSet::new();
     for address in addresses {
         let dialer = dialer.clone();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_image::{Disk, Identity, Progress, Target, WriteError, board, disks, write};
+use bramble_image::{Disk, Identity, Progress, Target, board, disks, write};
 use bramble_remote::HostKeys;
 use bramble_spec::Node;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,7 +20,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::commands::image::identity;
-use crate::images::fetched;
+use crate::images::{fetched, refuse_unfit};
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
 use crate::{Common, Done};
@@ -50,7 +50,7 @@ struct Pair<'a> {
 struct Ended {
     node: String,
     disk: String,
-    result: Result<u64, WriteError>,
+    result: anyhow::Result<u64>,
     /// Until all was written, and until all was read back.
     written: Option<f64>,
     seconds: f64,
@@ -64,24 +64,32 @@ impl Flash {
         let size = size(&packed).with_context(|| format!("cannot read {}", packed.display()))?;
         // At least as much as what is packed.
         let needed = size.map_or_else(|| fs::metadata(&packed).map(|file| file.len()), Ok)?;
+        let signals = Signals::new()?;
         let mut ended = Vec::new();
-        let stop = Arc::new(AtomicBool::new(false));
         if self.disks.is_empty() {
-            let mut done = Vec::new();
-            let mut rest = nodes.as_slice();
-            while !rest.is_empty() {
-                let found = wait(rest, needed, &done, printer)?;
-                let (now, later) = rest.split_at(found.len().min(rest.len()));
-                let pairs: Vec<Pair<'_>> = now.iter().zip(found).map(|(node, disk)| Pair { node, disk }).collect();
-                done.extend(pairs.iter().map(|pair| (pair.disk.name.clone(), pair.disk.medium)));
+            self.may_ask()?;
+            let mut seen = Seen::default();
+            let mut rest = nodes;
+            while !rest.is_empty() && !signals.stop.load(Ordering::Relaxed) {
+                let found = wait(&rest, needed, &mut seen, printer)?;
+                let later = rest.split_off(found.len().min(rest.len()));
+                let pairs: Vec<Pair<'_>> = rest.iter().zip(found).map(|(node, disk)| Pair { node, disk }).collect();
+                seen.done.extend(pairs.iter().map(|pair| (pair.disk.name.clone(), pair.disk.medium)));
                 self.ask(&pairs, printer)?;
-                ended.extend(batch(&project, &packed, pairs, size, &stop, printer)?);
-                rest = if stop.load(Ordering::Relaxed) { &[] } else { later };
+                let now = batch(&project, &packed, &pairs, size, &signals, false, printer)?;
+                show(&now, printer);
+                // Where somebody is there to put in another disk, a node whose disk failed is asked for again.
+                let failed = |node: &&Node| now.iter().any(|one| one.result.is_err() && one.node == node.name.as_str());
+                rest.retain(|node| std::io::stdin().is_terminal() && failed(node));
+                rest.extend(later);
+                ended.retain(|before: &Ended| !now.iter().any(|one| one.node == before.node));
+                ended.extend(now);
             }
         } else {
             let pairs = self.named(&nodes, needed)?;
             self.ask(&pairs, printer)?;
-            ended = batch(&project, &packed, pairs, size, &stop, printer)?;
+            ended = batch(&project, &packed, &pairs, size, &signals, true, printer)?;
+            show(&ended, printer);
         }
         report(&ended, printer)
     }
@@ -95,11 +103,13 @@ impl Flash {
 
     /// The disks that were named, each with its node.
     fn named<'a>(&self, nodes: &[&'a Node], needed: u64) -> anyhow::Result<Vec<Pair<'a>>> {
-        let mut named: Vec<(&Path, u8)> = Vec::new();
+        let mut named: Vec<(PathBuf, u8)> = Vec::new();
         for path in &self.disks {
-            match named.iter_mut().find(|(known, _)| known == path) {
+            // Links such as those below /dev/disk/by-id are as good.
+            let real = fs::canonicalize(path).with_context(|| format!("there is no disk {}", path.display()))?;
+            match named.iter_mut().find(|(known, _)| *known == real) {
                 Some((_, times)) => *times = times.saturating_add(1),
-                None => named.push((path, 1)),
+                None => named.push((real, 1)),
             }
         }
         if named.len() != nodes.len() {
@@ -109,9 +119,7 @@ impl Flash {
         let mut against = Vec::new();
         let mut pairs = Vec::new();
         for ((path, times), node) in named.into_iter().zip(nodes) {
-            // Links such as those below /dev/disk/by-id are as good.
-            let real = fs::canonicalize(path).with_context(|| format!("there is no disk {}", path.display()))?;
-            let name = real.file_name().unwrap_or_default().to_string_lossy();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             let disk = all.iter().find(|disk| disk.name == name).ok_or_else(|| {
                 let known: Vec<String> = all.iter().map(|disk| format!("/dev/{}", disk.name)).collect();
                 anyhow!("{} is no disk; there are: {}", path.display(), known.join(", "))
@@ -128,6 +136,13 @@ impl Flash {
         Ok(pairs)
     }
 
+    fn may_ask(&self) -> anyhow::Result<()> {
+        if !self.yes && !std::io::stdin().is_terminal() {
+            bail!("all that is on these disks would be lost: say --yes if that is meant");
+        }
+        Ok(())
+    }
+
     fn ask(&self, pairs: &[Pair<'_>], printer: &Printer) -> anyhow::Result<()> {
         for pair in pairs {
             printer.info(format!(
@@ -140,9 +155,7 @@ impl Flash {
         if self.yes {
             return Ok(());
         }
-        if !std::io::stdin().is_terminal() {
-            bail!("all that is on these disks would be lost: say --yes if that is meant");
-        }
+        self.may_ask()?;
         if !printer.confirm("All that is on them is lost. Write them?")? {
             bail!("nothing was written");
         }
@@ -160,15 +173,65 @@ fn here() -> anyhow::Result<Vec<Disk>> {
 }
 
 fn words(disk: &Disk) -> String {
-    format!("{:.1} GB{}{}", disk.size as f64 / 1e9, if disk.model.is_empty() { "" } else { ", " }, disk.model)
+    let mut words = vec![format!("{:.1} GB", disk.size as f64 / 1e9)];
+    words.extend(Some(disk.model.clone()).filter(|model| !model.is_empty()));
+    words.extend(Some(format!("with {}", disk.contents.join(" and "))).filter(|_| !disk.contents.is_empty()));
+    words.join(", ")
+}
+
+/// What comes of Ctrl-C and its like: while disks are written, the first one ends that in order and the second one at once;
+/// at any other time one is enough. No disk half boots in any case.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    idle: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Signals> {
+        let signals = Signals { stop: Arc::default(), idle: Arc::new(AtomicBool::new(true)) };
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            for at_once in [&signals.idle, &signals.stop] {
+                signal_hook::flag::register_conditional_shutdown(signal, 130, at_once.clone())?;
+            }
+            signal_hook::flag::register(signal, signals.stop.clone())?;
+        }
+        Ok(signals)
+    }
+}
+
+/// Disks that were there while this waited, by name and medium.
+#[derive(Default)]
+struct Seen {
+    /// Those that were written.
+    done: Vec<(String, u64)>,
+    /// Those of which was said why they are left alone.
+    told: Vec<(String, u64)>,
 }
 
 /// Waits for disks that can be taken out and were not written yet, and tells them: as many as there are nodes, or fewer.
-fn wait(nodes: &[&Node], needed: u64, done: &[(String, u64)], printer: &Printer) -> anyhow::Result<Vec<Disk>> {
+fn wait(nodes: &[&Node], needed: u64, seen: &mut Seen, printer: &Printer) -> anyhow::Result<Vec<Disk>> {
     let mut said = false;
     loop {
         let mut found = here()?;
-        found.retain(|disk| disk.refusals(needed, 0).is_empty() && !done.contains(&(disk.name.clone(), disk.medium)));
+        // Kernels before 5.15 do not number media: a reader that was empty has another one now.
+        let there = |(name, medium): &(String, u64)| {
+            *medium != 0 || found.iter().any(|disk| disk.name == *name && disk.size > 0)
+        };
+        seen.done.retain(there);
+        seen.told.retain(there);
+        found.retain(|disk| {
+            let key = (disk.name.clone(), disk.medium);
+            if seen.done.contains(&key) {
+                return false;
+            }
+            let refusals = disk.refusals(needed, 0);
+            if !refusals.is_empty() && disk.removable && disk.size > 0 && !seen.told.contains(&key) {
+                let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+                printer.info(format!("/dev/{} ({}) is left alone: {}", disk.name, words(disk), why.join("; ")));
+                seen.told.push(key);
+            }
+            refusals.is_empty()
+        });
         if !found.is_empty() {
             if found.len() > nodes.len() {
                 let names: Vec<String> =
@@ -186,49 +249,55 @@ fn wait(nodes: &[&Node], needed: u64, done: &[(String, u64)], printer: &Printer)
     }
 }
 
-/// Writes disks at once, and trusts the keys of those that hold the image.
+/// Writes disks at once, and trusts the keys of those that hold the image. `all`: nothing is written if one cannot be opened.
 fn batch(
     project: &Project,
     packed: &Path,
-    pairs: Vec<Pair<'_>>,
+    pairs: &[Pair<'_>],
     size: Option<u64>,
-    stop: &Arc<AtomicBool>,
+    signals: &Signals,
+    all: bool,
     printer: &Printer,
 ) -> anyhow::Result<Vec<Ended>> {
     let identities: Vec<Identity> = pairs.iter().map(|pair| identity(project, pair.node)).collect::<Result<_, _>>()?;
+    refuse_unfit(packed, pairs.iter().map(|pair| pair.node).zip(&identities))?;
+    let mut results: Vec<anyhow::Result<u64>> = Vec::new();
+    let mut numbers = Vec::new();
     let mut targets = Vec::new();
-    for (pair, identity) in pairs.iter().zip(&identities) {
+    for (number, (pair, identity)) in pairs.iter().zip(&identities).enumerate() {
         let customise =
             move |written: &mut bramble_image::Written<'_>| board(written, identity).map(|(_, changes)| changes);
-        targets.push(Target { disk: open(&pair.disk)?, customise: Box::new(customise) });
+        match open(&pair.disk) {
+            Ok(disk) => {
+                targets.push(Target { disk, customise: Box::new(customise) });
+                numbers.push(number);
+                results.push(Ok(0));
+            }
+            Err(error) if all => return Err(error.context("nothing was written")),
+            Err(error) => results.push(Err(error)),
+        }
     }
     let image = bramble_image::decompress(File::open(packed)?)
         .with_context(|| format!("cannot unpack {}", packed.display()))?;
-    let bars = Bars::new(&pairs, size, printer);
+    let bars = Bars::new(pairs, size, printer);
     let started = Instant::now();
-    // The first Ctrl-C ends it in order, the second one at once: either way no disk half boots.
-    let signals = [SIGINT, SIGTERM, SIGHUP].into_iter().flat_map(|signal| {
-        [
-            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone()),
-            signal_hook::flag::register(signal, stop.clone()),
-        ]
-    });
-    let signals: Vec<_> = signals.collect::<Result<_, _>>()?;
     let written: Mutex<BTreeMap<usize, f64>> = Mutex::default();
-    let results = write(image, targets, stop, &|number, progress| {
+    signals.idle.store(false, Ordering::Relaxed);
+    let ends = write(image, targets, &signals.stop, &|target, progress| {
         if progress == Progress::Customising {
             let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.insert(number, started.elapsed().as_secs_f64());
+            written.insert(numbers[target], started.elapsed().as_secs_f64());
         }
-        bars.show(number, progress);
+        bars.show(numbers[target], progress);
     });
-    let written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for signal in signals {
-        signal_hook::low_level::unregister(signal);
+    signals.idle.store(true, Ordering::Relaxed);
+    for (number, end) in numbers.iter().zip(ends) {
+        results[*number] = end.map_err(anyhow::Error::from);
     }
+    let written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
     let seconds = started.elapsed().as_secs_f64();
     bars.end();
-    let known = HostKeys::open([project.known_hosts()?]);
+    let known = HostKeys::open([project.known_hosts()?])?;
     let mut ended = Vec::new();
     for (number, ((pair, identity), result)) in pairs.iter().zip(&identities).zip(results).enumerate() {
         if result.is_ok() {
@@ -300,6 +369,7 @@ impl Bars {
         if let Some(bar) = self.each.get(number) {
             match progress {
                 Progress::Written(bytes) => bar.set_position(bytes),
+                Progress::Ending => {}
                 Progress::Customising => {
                     bar.set_message("customising");
                     bar.reset();
@@ -313,7 +383,7 @@ impl Bars {
             return;
         }
         let (word, bytes, of) = match progress {
-            Progress::Customising => return,
+            Progress::Customising | Progress::Ending => return,
             Progress::Written(bytes) => ("written", bytes, self.size),
             Progress::Verified(bytes, of) => ("verified", bytes, Some(of)),
         };
@@ -329,39 +399,45 @@ impl Bars {
     }
 }
 
+/// How the work on some disks ended, as soon as it did.
+fn show(ended: &[Ended], printer: &Printer) {
+    if printer.format == Format::Json {
+        return;
+    }
+    for Ended { node, disk, result, seconds, .. } in ended {
+        printer.result(match result {
+            Ok(bytes) => format!(
+                "{} /dev/{disk} is the disk of {node}: {:.1} GB in {seconds:.0} s ({:.0} MB/s), read back and compared.",
+                printer.style(Style::Good, "✓"),
+                *bytes as f64 / 1e9,
+                *bytes as f64 / 1e6 / seconds
+            ),
+            Err(error) => format!("{} /dev/{disk} is not the disk of {node}: {error:#}", printer.style(Style::Bad, "✗")),
+        });
+    }
+}
+
 fn report(ended: &[Ended], printer: &Printer) -> anyhow::Result<Done> {
-    let failed = ended.iter().filter(|ended| ended.result.is_err()).count();
     if printer.format == Format::Json {
         let list: Vec<_> = ended
             .iter()
             .map(|ended| {
-                let error = ended.result.as_ref().err().map(ToString::to_string);
+                let error = ended.result.as_ref().err().map(|error| format!("{error:#}"));
                 json!({ "node": ended.node, "disk": format!("/dev/{}", ended.disk), "bytes": ended.result.as_ref().ok(), "writtenSeconds": ended.written, "seconds": ended.seconds, "error": error })
             })
             .collect();
         printer.json(&json!({ "disks": list }));
     }
-    for Ended { node, disk, result, seconds, .. } in ended {
-        if let (Ok(bytes), Format::Text) = (result, printer.format) {
-            printer.result(format!(
-                "{} /dev/{disk} is the disk of {node}: {:.1} GB in {seconds:.0} s ({:.0} MB/s), read back and compared.",
-                printer.style(Style::Good, "✓"),
-                *bytes as f64 / 1e9,
-                *bytes as f64 / 1e6 / seconds
-            ));
-        }
-    }
-    if failed > 0 {
-        let mut text = String::new();
-        for Ended { node, disk, result, .. } in ended {
-            if let Err(error) = result {
-                text.push_str(&format!("\n  /dev/{disk}, for {node}: {error}"));
-                if let Some(cause) = std::error::Error::source(error) {
-                    text.push_str(&format!(": {cause}"));
-                }
-            }
-        }
-        bail!("{failed} of {} disks do not hold the image, and will not boot:{text}", ended.len());
+    let failed: Vec<String> = ended
+        .iter()
+        .filter_map(|one| {
+            let error = one.result.as_ref().err()?;
+            Some(format!("\n  /dev/{}, for {}: {error:#}", one.disk, one.node))
+        })
+        .collect();
+    if !failed.is_empty() {
+        let text = failed.concat();
+        bail!("{} of {} disks do not hold the image, and will not boot:{text}", failed.len(), ended.len());
     }
     printer.info("Next: put the disks into their boards, switch them on, and run `bramble up`.");
     Ok(Done::Good)

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::commands::image_check::Check;
 use crate::engine::random;
-use crate::images::{CATALOGUE, fetched, offers};
+use crate::images::{CATALOGUE, fetched, offers, refuse_unfit};
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
 use crate::{Common, Done};
@@ -131,6 +131,7 @@ impl List {
 fn fetch(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
     let path = fetched(project, printer)?;
     let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    refuse_unfit(&path, std::iter::empty())?;
     if printer.format == Format::Json {
         printer.json(&json!({ "file": path, "bytes": bytes }));
     } else {
@@ -143,6 +144,9 @@ fn fetch(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
 impl Build {
     fn run(self, project: &Project, printer: &Printer) -> anyhow::Result<Done> {
         let node = project.node(&self.node)?;
+        if self.to.metadata().is_ok_and(|there| there.file_type().is_block_device()) {
+            bail!("{} is a disk: `bramble flash {} --disk {0}` writes it", self.to.display(), node.name);
+        }
         if self.to.exists() {
             bail!("{} is there already: remove it, or name another file", self.to.display());
         }
@@ -157,7 +161,7 @@ impl Build {
         })?;
         fs::rename(&part, &self.to).with_context(|| format!("cannot write {}", self.to.display()))?;
         // Whoever boots from it can be met without asking. The board that has this address now may be there for a while.
-        let known = HostKeys::open([project.known_hosts()?]);
+        let known = HostKeys::open([project.known_hosts()?])?;
         known.pin(&node.host(), project.cluster.access.port, &identity.host_key.public)?;
         if printer.format == Format::Json {
             printer.json(&json!({ "node": node.name, "file": self.to, "system": system.name(), "bytes": size }));
@@ -241,8 +245,11 @@ fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {
     let dir = project.private_dir()?.join("host-keys");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let (private, public) = (dir.join(node.name.as_str()), dir.join(format!("{}.pub", node.name)));
-    let read = |path: &Path| fs::read_to_string(path).ok();
-    if let (Some(private), Some(public)) = (read(&private), read(&public)) {
+    let read = |path: &Path| match fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| format!("cannot read {}", path.display())),
+    };
+    if let (Some(private), Some(public)) = (read(&private)?, read(&public)?) {
         return Ok(HostKey { private, public: public.trim().to_owned() });
     }
     let made = new_host_key(&random()?, &format!("root@{}", node.name));

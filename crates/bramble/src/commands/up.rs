@@ -43,7 +43,7 @@ impl Up {
         let _lock = project.lock()?;
         for name in &self.replaced {
             let node = project.node(name).with_context(|| format!("--replaced {name}"))?;
-            let keys = HostKeys::open([project.known_hosts()?]);
+            let keys = HostKeys::open([project.known_hosts()?])?;
             keys.forget(&node.host(), project.cluster.access.port)?;
         }
         let mut format = BTreeSet::new();

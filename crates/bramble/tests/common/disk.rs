@@ -14,6 +14,8 @@ pub const START: usize = 8192 * 512;
 pub const BOOT: usize = 72 << 20;
 pub const ROOT: usize = 8 << 20;
 
+/// What Raspberry Pi OS says of itself on its boot partition.
+pub const ISSUE: (&str, &str) = ("issue.txt", "Raspberry Pi reference 2024-11-19\nGenerated using pi-gen\n");
 pub const CMDLINE: &str = "console=tty1 root=PARTUUID=b4a3b1e5-02 rootfstype=ext4 rootwait";
 
 /// What mmdebstrap does before the kernel of a machine in QEMU is installed: its initrd has what the machine's disk needs, and
