@@ -14,6 +14,7 @@ pub(crate) fn disk(bytes: &[u8]) {
         keys: vec!["ssh-ed25519 AAAA".into()],
         host_key: HostKey { private: "private\n".repeat(8), public: "public".into() },
         instance: "shelf-kube1-0".into(),
+        password: "0".repeat(32),
         address: None,
         sides: None,
         arch: Arch::Arm64,

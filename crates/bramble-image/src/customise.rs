@@ -84,6 +84,8 @@ pub struct Identity {
     pub host_key: HostKey,
     /// Another one for each writing: what was said before is not said again.
     pub instance: String,
+    /// A password that nobody knows, for systems that cannot do without one.
+    pub password: String,
     /// Its address; without one it asks DHCP.
     pub address: Option<Static>,
     /// Its two sides, if it is a gateway: it asks DHCP outside.

@@ -31,7 +31,12 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
     // OpenSSH: Dropbear has host keys of another form.
     set("AUTO_SETUP_SSH_SERVER_INDEX", "-2");
     set("SOFTWARE_DISABLE_SSH_PASSWORD_LOGINS", "1");
-    set("AUTO_SETUP_SWAPFILE_SIZE", "0");
+    if identity.swap_off {
+        set("AUTO_SETUP_SWAPFILE_SIZE", "0");
+    }
+    // It gives both users one password, and the one that everybody knows if none is told (dietpi-firstboot.bash). This one
+    // nobody knows, and at the end there is none.
+    set("AUTO_SETUP_GLOBAL_PASSWORD", &identity.password);
     for (setting, value) in [("AUTO_SETUP_TIMEZONE", &identity.timezone), ("AUTO_SETUP_LOCALE", &identity.locale)] {
         if let Some(value) = value {
             set(setting, value);
@@ -63,6 +68,11 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
     }
     boot.write("dietpi.txt", &text)?;
     boot.write("Automation_Custom_PreScript.sh", &script(identity))?;
+    // Run when all else is done. A `*` is no password, and still lets keys in where a locked user may not (sshd(8)).
+    boot.write(
+        "Automation_Custom_Script.sh",
+        "#!/bin/sh\n# Written by bramble: nobody logs in by a password.\nusermod -p '*' root\nusermod -p '*' dietpi\n",
+    )?;
     add_kernel_args(boot, "cmdline.txt", identity.kernel_args.iter().cloned())
 }
 
@@ -71,6 +81,7 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
 fn script(identity: &Identity) -> String {
     format!(
         "#!/bin/sh\n# Written by bramble: the host key of this board.\nmkdir -p /etc/ssh\n\
+         # Dropbear would answer under another key until OpenSSH is there.\nsystemctl mask dropbear.service dropbear.socket\n\
          (umask 077; printf '%s' {} >/etc/ssh/ssh_host_ed25519_key)\necho {} >/etc/ssh/ssh_host_ed25519_key.pub\n\
          for f in /boot/firmware/Automation_Custom_PreScript.sh /boot/Automation_Custom_PreScript.sh; do\n    \
          [ ! -e \"$f\" ] || dd if=/dev/zero of=\"$f\" bs=1 count=\"$(wc -c <\"$f\")\" conv=notrunc,fsync 2>/dev/null\ndone\nexit 0\n",

@@ -142,7 +142,8 @@ impl<T: Send + 'static> Fleet<T> {
 /// Why a node is lost, in words that are the same for all nodes that are lost for the same reason.
 pub(crate) fn without_address(node: &Node, error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let address = node.address.to_string();
+    let bracketed = format!("[{}]:", node.address);
+    let address = if text.contains(&bracketed) { format!("[{}]", node.address) } else { node.address.to_string() };
     let Some(at) = text.find(&address) else { return text };
     let rest = &text[at + address.len()..];
     let rest = rest.strip_prefix(':').map_or(rest, |port| port.trim_start_matches(|c: char| c.is_ascii_digit()));

@@ -8,6 +8,7 @@ mod engine;
 mod fleet;
 mod gateway;
 mod images;
+mod invoker;
 mod leave;
 mod node;
 mod output;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     raise_file_limit();
     let common = &arguments.common;
+    let file = common.file.clone();
     let printer = Printer::new(common.output, common.quiet, common.verbose);
     let result = match arguments.command {
         Command::Init(command) => command.run(common, &printer),
@@ -147,6 +149,7 @@ fn main() -> ExitCode {
             Ok(Done::Good)
         }
     };
+    invoker::hand_back(&file);
     match result {
         Ok(Done::Good) => ExitCode::SUCCESS,
         Ok(Done::Code(code)) => ExitCode::from(code),

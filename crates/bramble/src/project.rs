@@ -12,11 +12,11 @@ use bramble_spec::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::Common;
 use crate::output::{Printer, Style};
 use crate::packed;
 use crate::pins::Pins;
 use crate::releases::Releases;
+use crate::{Common, invoker};
 
 /// The cluster file is not valid; everything was said already.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl Project {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let home = std::env::home_dir();
+        let home = invoker::home();
         let read = |written: &str| fs::read_to_string(written_path(&dir, home.as_deref(), written));
         let loaded = bramble_spec::load_with(path, &text, overrides, &read);
         if loaded.report.diagnostics.iter().any(|d| d.severity == Severity::Error) {

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -81,6 +81,13 @@ impl Bench {
     }
 
     fn assert_is(&self, index: usize, node: &str) {
+        let config = self.assert_whole(index, node);
+        let key = config["ssh_keys"]["ed25519_public"].as_str().unwrap().split(' ').nth(1).unwrap().to_owned();
+        assert!(read(&self.dir.path().join(".bramble/known_hosts")).contains(&key), "{node}: its key is not known");
+    }
+
+    /// The image is on the disk, with a boot partition of the node's; what that says.
+    fn assert_whole(&self, index: usize, node: &str) -> Value {
         let length = self.whole.len();
         assert!(self.bytes(index, 0, START) == self.whole[..START], "{node}: the partition table");
         let after = START + BOOT;
@@ -92,8 +99,7 @@ impl Bench {
         let data = disk.read("user-data");
         let config: Value = serde_json::from_str(data.strip_prefix("#cloud-config\n").unwrap()).unwrap();
         assert_eq!(config["hostname"], node);
-        let key = config["ssh_keys"]["ed25519_public"].as_str().unwrap().split(' ').nth(1).unwrap().to_owned();
-        assert!(read(&self.dir.path().join(".bramble/known_hosts")).contains(&key), "{node}: its key is not known");
+        config
     }
 }
 
@@ -119,9 +125,14 @@ fn two_disks_at_once_each_know_who_they_are() {
     assert_code(&unasked, 1);
     assert!(text(&unasked).contains("say --yes"), "{}", text(&unasked));
     assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5), "nothing was written");
-    let output = bench.flash(&["--yes"]);
+    // Disks are root's; the project, with the keys that are trusted, stays its user's.
+    let output = bench.command(&["--yes"]).env("SUDO_UID", "65534").env("SUDO_GID", "65534").output().unwrap();
     assert_code(&output, 0);
     assert!(text(&output).contains("is the disk of kube2"), "{}", text(&output));
+    for name in ["", "/known_hosts", "/host-keys", "/host-keys/kube1"] {
+        let there = fs::metadata(bench.dir.path().join(format!(".bramble{name}"))).unwrap();
+        assert_eq!((there.uid(), there.gid()), (65534, 65534), ".bramble{name}");
+    }
     bench.assert_is(0, "kube1");
     bench.assert_is(1, "kube2");
     let end = bench.whole.len();
@@ -149,6 +160,19 @@ fn a_disk_that_is_too_small_does_not_keep_the_other_from_its_image_and_does_not_
     assert!(bench.bytes(0, 0, 1 << 20).iter().all(|byte| *byte == 0), "it has no partition table any more");
     bench.assert_is(1, "kube2");
     assert!(!read(&bench.dir.path().join(".bramble/known_hosts")).contains("10.0.0.51 "), "a key of no board");
+}
+
+#[test]
+fn an_image_for_other_boards_is_refused_before_a_disk_is_touched() {
+    let bench = Bench::new(&[96 * MIB]);
+    let files = [("EFI/BOOT/BOOTX64.EFI", ""), ("user-data", "")];
+    image(bench.dir.path(), "label: dos", ["c", "83"], "bootfs", &files);
+    tool("sh", &["-c", &format!("cd {} && xz -0 -c image >image.xz", bench.dir.path().display())]);
+    let output = bench.flash(&["--yes"]);
+    assert_code(&output, 1);
+    let why = "is no image for kube1: it is for amd64, and the board is arm64";
+    assert!(text(&output).contains(why), "{}", text(&output));
+    assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5));
 }
 
 #[test]
@@ -185,9 +209,7 @@ fn killed_at_ten_moments_it_leaves_no_disk_that_half_boots() {
             assert!(!bench.dir.path().join(".bramble/known_hosts").exists(), "a key is known that no board has");
         } else {
             // It had not begun, so all of it is what the run before wrote; or it had ended.
-            let length = bench.whole.len();
-            assert!(head[..] == bench.whole[..1 << 20]);
-            assert!(bench.bytes(0, START + BOOT, length - START - BOOT) == bench.whole[START + BOOT..]);
+            bench.assert_whole(0, "kube1");
         }
     }
     assert!(cut_off > 0, "no moment was while it wrote");

@@ -327,6 +327,10 @@ fn dietpi_has_its_own_file() {
     {
         assert!(told.lines().any(|known| known == line), "{line}: {told}");
     }
+    let password = told.lines().find_map(|line| line.strip_prefix("AUTO_SETUP_GLOBAL_PASSWORD=")).unwrap();
+    assert!(password.len() == 32 && password != "dietpi");
+    assert!(disk.read("Automation_Custom_Script.sh").contains("usermod -p '*' root\n"));
+    assert!(disk.read("Automation_Custom_PreScript.sh").contains("systemctl mask dropbear.service"));
     assert!(told.contains(&format!("AUTO_SETUP_SSH_PUBKEY={}", read(&bench.path("key.pub")).trim())));
     let file = read(&bench.path("bramble.yaml")).replace("user: dietpi", "user: pi");
     fs::write(bench.path("bramble.yaml"), file).unwrap();

@@ -205,6 +205,7 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
         keys: public_keys(project)?,
         host_key: host_key(project, node)?,
         instance: format!("{}-{}-{}", cluster.name, node.name, hex(&random::<4>()?)),
+        password: hex(&random::<16>()?),
         address,
         arch: node.board.arch,
         // Behind a gateway that is in a Wi-Fi, boards are on its Ethernet.

@@ -1,5 +1,7 @@
 //! `bramble move-root`.
 
+use std::io::IsTerminal;
+
 use anyhow::{anyhow, bail};
 use bramble_spec::shell_word;
 
@@ -90,6 +92,9 @@ impl MoveRoot {
         ));
         for part in &seen.holds {
             printer.info(format!("  it holds {part}"));
+        }
+        if !self.yes && !std::io::stdin().is_terminal() {
+            bail!("all that is on {} would be lost: say --yes if that is meant", self.to);
         }
         if !self.yes && !printer.confirm(&format!("All that is on {} is lost. Copy the system there?", self.to))? {
             bail!("nothing was written");

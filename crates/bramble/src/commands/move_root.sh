@@ -58,6 +58,7 @@ mount "$1" "$m/boot"
 table=$(mktemp)
 dd if="$to" of="$table" bs=512 count=1 2>/dev/null
 dd if=/dev/zero of="$to" bs=512 count=1 conv=fsync 2>/dev/null
+start=$(mktemp)
 cp -ax /. "$m/root"
 cp -r "$b/." "$m/boot"
 awk -v id="$id" -v b="$b" '
@@ -71,8 +72,25 @@ sync
 dd if="$table" of="$to" bs=512 count=1 conv=fsync 2>/dev/null
 rm -f "$table"
 umount "$m/root" "$m/boot"
-e2fsck -fn "$2" >/dev/null 2>&1 || {
+bad() {
+    umount "$m/root" "$m/boot" 2>/dev/null || :
     wipefs -qa "$to"
-    fail "the copy on $2 is damaged: use another disk"
+    fail "the copy on $to is damaged ($1): use another disk"
 }
+e2fsck -fn "$2" >/dev/null 2>&1 || bad "its file system"
+# Read back, from the disk and not from memory, and compared with what did not change meanwhile.
+mount -o ro "$2" "$m/root"
+mount -o ro "$1" "$m/boot"
+same() { # copy original which…
+    c=$1 o=$2
+    shift 2
+    (cd "$c" && find . -xdev -type f "$@" -print0 | xargs -0r md5sum) | (cd "$o" && md5sum -c --quiet 2>/dev/null) |
+        sed 's/: FAILED.*//' | while read -r f; do
+            if [ -e "$o/$f" ] && [ ! "$o/$f" -nt "$start" ]; then echo "$f"; break; fi
+        done
+}
+f=$(same "$m/root" / ! -newer "$start")$(same "$m/boot" "$b" ! -name cmdline.txt)
+[ -z "$f" ] || bad "$f"
+rm -f "$start"
+umount "$m/root" "$m/boot"
 echo moved
