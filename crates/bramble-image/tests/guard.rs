@@ -116,6 +116,13 @@ fn thirty_situations() {
     let situations: Vec<(&str, Fake, u8, Vec<&str>)> = vec![
         ("a stick", stick(), 0, vec![]),
         ("a card", card(), 0, vec![]),
+        (
+            "somebody's backup",
+            Fake::new().disk("sda", USB, 500 * GB).part("sda", "sda1").udev("sda1", "ntfs"),
+            0,
+            vec!["it is a USB disk of 500 GB: name it with --disk if it is meant"],
+        ),
+        ("a large USB disk that was named", Fake::new().disk("sda", USB, 500 * GB), 1, vec![]),
         ("a reader with a card", Fake::new().disk("sdb", USB, 16 * GB).with("sdb/removable", "1"), 0, vec![]),
         (
             "a reader without a card",

@@ -76,6 +76,11 @@ impl Bundle {
     /// The name of the manifest in the bundle's folder.
     pub const MANIFEST: &str = "manifest.json";
 
+    /// Whether there is one in a folder.
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join(Self::MANIFEST).exists()
+    }
+
     /// Opens a bundle and checks that its files are there with the right sizes; digests are checked when they are used.
     pub fn open(dir: &Path) -> Result<Bundle, BundleError> {
         let path = dir.join(Self::MANIFEST);

@@ -17,19 +17,15 @@ use crate::output::Printer;
 use crate::pins::{Pins, replace};
 use crate::project::{Project, file_digest};
 use crate::registry::Registries;
+use crate::supplies::Supplies;
 
 /// Reads what the add-ons of the cluster file are made of. What comes from elsewhere is pinned.
 pub(crate) fn render(project: &Project, pins: &mut Pins, printer: &Printer) -> anyhow::Result<Vec<Rendered>> {
     let mut one = |addon: &Addon| {
-        let text = match (&addon.kind, bramble_kube::sources(addon)) {
-            (AddonKind::Own(OwnSource::Git { url, revision, path }), _) => {
-                git(project, pins, url, revision.as_deref().unwrap_or("HEAD"), path, printer)?
-            }
-            (_, Some(url)) if url.starts_with("https://") || url.starts_with("http://") => {
-                pins.fetch(&format!("addon {}", addon.name), url, printer)?
-            }
-            (_, Some(written)) => joined(&project.path(written))?,
-            (_, None) => String::new(),
+        let text = match (elsewhere(project, pins, addon, printer)?, bramble_kube::sources(addon)) {
+            (Some((_, text, _)), _) => text,
+            (None, Some(written)) => joined(&project.path(written))?,
+            (None, None) => String::new(),
         };
         bramble_kube::render(&project.cluster, addon, &text).map_err(|error| anyhow!("{error}"))
     };
@@ -39,6 +35,49 @@ pub(crate) fn render(project: &Project, pins: &mut Pins, printer: &Printer) -> a
         .iter()
         .map(|addon| one(addon).with_context(|| format!("the add-on {}", addon.name)))
         .collect()
+}
+
+/// A manifest that comes from elsewhere: from where, its text, and its commit if it is of a git repository.
+pub(crate) type Fetched = (String, String, Option<String>);
+
+/// The manifest of an add-on that comes from elsewhere, or from the bundle.
+pub(crate) fn elsewhere(
+    project: &Project,
+    pins: &mut Pins,
+    addon: &Addon,
+    printer: &Printer,
+) -> anyhow::Result<Option<Fetched>> {
+    let bundled = |source: &str| match &project.bundle {
+        Some(bundle) => Supplies::open(bundle)?.text(bundle, source).map(Some),
+        None => Ok(None),
+    };
+    if let AddonKind::Own(OwnSource::Git { url, revision, path }) = &addon.kind {
+        let revision = revision.as_deref().unwrap_or("HEAD");
+        let source = format!("{url}#{revision}:{path}");
+        let (text, commit) = match bundled(&source)? {
+            Some((text, Some(commit))) => {
+                let pinned = pins.release(&format!("{url}#{revision}"), || Ok(commit.clone()))?;
+                if pinned != commit {
+                    bail!("the bundle has {commit} of {source}, and bramble.lock pins {pinned}: make the bundle again");
+                }
+                (text, commit)
+            }
+            Some((_, None)) => bail!("the bundle does not say of which commit its {source} is"),
+            None => git(project, pins, url, revision, path, printer)?,
+        };
+        return Ok(Some((source, text, Some(commit))));
+    }
+    let Some(url) =
+        bramble_kube::sources(addon).filter(|url| url.starts_with("https://") || url.starts_with("http://"))
+    else {
+        return Ok(None);
+    };
+    let purpose = format!("addon {}", addon.name);
+    let text = match &project.bundle {
+        Some(_) => pins.text(&purpose, url, || Ok(bundled(url)?.map(|(text, _)| text).unwrap_or_default()))?,
+        None => pins.fetch(&purpose, url, printer)?,
+    };
+    Ok(Some((url.to_owned(), text, None)))
 }
 
 /// The manifests of a folder as one.
@@ -57,7 +96,7 @@ fn joined(path: &Path) -> anyhow::Result<String> {
     Ok(all)
 }
 
-/// The manifests at a place of a git repository, at the commit that was chosen at first use.
+/// The manifests at a place of a git repository, at the commit that was chosen at first use, and that commit.
 fn git(
     project: &Project,
     pins: &mut Pins,
@@ -65,7 +104,7 @@ fn git(
     revision: &str,
     path: &str,
     printer: &Printer,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<(String, String)> {
     let dir = project.private_dir()?.join("cache").join(format!("git-{}", hex(&Sha256::digest(url.as_bytes())[..8])));
     let run = |arguments: &[&str]| {
         let output =
@@ -110,7 +149,7 @@ fn git(
     if all.is_empty() {
         bail!("{url} has no manifest at `{path}` in {commit}");
     }
-    Ok(all)
+    Ok((all, commit))
 }
 
 /// What lies between the add-ons that there are and those of the cluster file.

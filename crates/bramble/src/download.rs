@@ -121,8 +121,11 @@ pub(crate) fn text_at(url: &str, headers: &[(&str, &str)], printer: &Printer) ->
 }
 
 /// Asks for a file from this byte on.
-fn open(url: &str, from: u64) -> anyhow::Result<ureq::http::Response<ureq::Body>> {
+fn open(url: &str, headers: &[(&str, &str)], from: u64) -> anyhow::Result<ureq::http::Response<ureq::Body>> {
     let mut request = agent().get(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
     if from > 0 {
         request = request.header("Range", format!("bytes={from}-"));
     }
@@ -135,9 +138,10 @@ fn open(url: &str, from: u64) -> anyhow::Result<ureq::http::Response<ureq::Body>
 }
 
 /// Fetches a file whole, or not at all. What was cut off goes on where it stopped. `patience`: how long the server may be
-/// silent.
+/// silent; `headers`: with what it is asked.
 pub(crate) fn download(
     url: &str,
+    headers: &[(&str, &str)],
     to: &Path,
     digest: Digest<'_>,
     patience: Duration,
@@ -165,7 +169,7 @@ pub(crate) fn download(
     let mut whole = false;
     while !whole {
         let start = file.seek(SeekFrom::End(0))?;
-        let result = go_on(url, &mut file, start, patience);
+        let result = go_on(url, headers, &mut file, start, patience);
         let gained = file.seek(SeekFrom::End(0))? > start;
         match result {
             Ok(()) => whole = true,
@@ -203,8 +207,8 @@ pub(crate) fn download(
 }
 
 /// Adds to a file what is missing from `start` on.
-fn go_on(url: &str, file: &mut File, start: u64, patience: Duration) -> anyhow::Result<()> {
-    let response = open(url, start)?;
+fn go_on(url: &str, headers: &[(&str, &str)], file: &mut File, start: u64, patience: Duration) -> anyhow::Result<()> {
+    let response = open(url, headers, start)?;
     match response.status().as_u16() {
         // It is not asked for the rest, or does not know how.
         200 => {

@@ -116,7 +116,7 @@ pub(crate) fn fetched(project: &Project, printer: &Printer) -> anyhow::Result<Pa
         printer.info(format!("{} is not what it was any more, and is fetched again", path.display()));
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    download(&pin.url, &path, digest, PATIENCE, printer)?;
+    download(&pin.url, &[], &path, digest, PATIENCE, printer)?;
     Ok(path)
 }
 

@@ -20,6 +20,7 @@ mod registry;
 mod releases;
 mod show;
 mod store;
+mod supplies;
 mod turns;
 
 use std::path::PathBuf;

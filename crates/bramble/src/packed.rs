@@ -1,15 +1,16 @@
 //! Archives of container images, as `docker save`, `ctr images export` and bramble's bundles make them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bramble_kube::{Archive, Platform, Reference};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::project::file_digest;
-use crate::registry::platform;
+use crate::registry::{Pulled, platform};
 
 /// What is in an archive: of Docker (`manifest.json`), or OCI with containerd's names (`index.json`).
 ///
@@ -46,6 +47,35 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Archive> {
 /// As containerd calls it.
 fn whole(name: &str) -> String {
     Reference::parse(name).map_or_else(|| name.to_owned(), |whole| whole.to_string())
+}
+
+/// Writes an image into an archive of its own (OCI image specification, "Image Layout"). It is there whole, or not at all.
+pub(crate) fn write(to: &Path, name: &str, image: &Pulled, blobs: &Path) -> anyhow::Result<()> {
+    let mut descriptor = image.descriptor.clone();
+    descriptor["annotations"] = json!({ "io.containerd.image.name": name });
+    let index = json!({ "schemaVersion": 2, "manifests": [descriptor] }).to_string();
+    let fresh = to.with_extension("part");
+    let cannot = || format!("cannot write {}", fresh.display());
+    let mut tar = tar::Builder::new(BufWriter::new(File::create(&fresh).with_context(cannot)?));
+    let mut put = |name: &str, bytes: &mut dyn Read, size: u64| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).with_context(cannot)
+    };
+    let layout = json!({ "imageLayoutVersion": "1.0.0" }).to_string();
+    for (name, text) in [("oci-layout", &layout), ("index.json", &index)] {
+        put(name, &mut text.as_bytes(), text.len() as u64)?;
+    }
+    let digests: BTreeSet<&str> = image.digests.iter().map(|digest| digest.trim_start_matches("sha256:")).collect();
+    for digest in digests {
+        let path = blobs.join(digest);
+        let mut blob = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let size = blob.metadata()?.len();
+        put(&format!("blobs/sha256/{digest}"), &mut blob, size)?;
+    }
+    tar.into_inner().and_then(|mut file| file.flush()).with_context(cannot)?;
+    std::fs::rename(&fresh, to).with_context(|| format!("cannot write {}", to.display()))
 }
 
 struct Contents {
@@ -87,8 +117,6 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn packed(members: &[(&str, Value)]) -> tempfile::NamedTempFile {

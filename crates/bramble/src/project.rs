@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{Bundle, Inputs, LocalFile, lifecycle};
+use bramble_kube::{Archive, Bundle, Inputs, LocalFile, lifecycle};
 use bramble_spec::{
     Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Override, Release, Severity, Sha256Digest, hex,
 };
@@ -16,6 +16,7 @@ use crate::output::{Printer, Style};
 use crate::packed;
 use crate::pins::Pins;
 use crate::releases::Releases;
+use crate::supplies::Supplies;
 use crate::{Common, invoker};
 
 /// The cluster file is not valid; everything was said already.
@@ -40,7 +41,7 @@ pub(crate) struct Project {
     /// The user's home folder, for `~`.
     pub(crate) home: Option<PathBuf>,
     /// The bundle that takes the place of the network.
-    bundle: Option<PathBuf>,
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 impl Project {
@@ -163,8 +164,9 @@ impl Project {
             let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
             inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
         }
-        for written in &self.cluster.archives {
-            inputs.archives.push(packed::open(&self.path(written)).context("a file of `archives`")?);
+        inputs.archives = self.archives()?;
+        if let Some(bundle) = &self.bundle {
+            inputs.archives.extend(Supplies::open(bundle)?.archives(bundle));
         }
         if !self.cluster.addons.is_empty() {
             inputs.addons = crate::addons::render(self, &mut self.pins()?, printer)?;
@@ -180,13 +182,15 @@ impl Project {
         }
         let Distribution::Kubeadm(config) = &self.cluster.distribution else { return Ok(inputs) };
         let mut pins = self.pins()?;
-        let source = match &self.bundle {
+        // A bundle may have only what add-ons need.
+        let bundle = self.bundle.as_ref().filter(|bundle| Bundle::is_at(bundle) || !Supplies::is_at(bundle));
+        let source = match bundle {
             Some(bundle) => &KubeadmSource::Bundle(bundle.display().to_string()),
             None => &config.source,
         };
         match source {
             KubeadmSource::Bundle(written) => {
-                let written = if self.bundle.is_some() { PathBuf::from(written) } else { self.path(written) };
+                let written = if bundle.is_some() { PathBuf::from(written) } else { self.path(written) };
                 let bundle = Bundle::open(&written)?;
                 let has = bundle.manifest.kubernetes;
                 let wanted = config.version;
@@ -229,6 +233,12 @@ impl Project {
             });
         }
         Ok(inputs)
+    }
+
+    /// The archives of images that the cluster file names.
+    pub(crate) fn archives(&self) -> anyhow::Result<Vec<Archive>> {
+        let open = |written: &String| packed::open(&self.path(written)).context("a file of `archives`");
+        self.cluster.archives.iter().map(open).collect()
     }
 
     pub(crate) fn pins(&self) -> anyhow::Result<Pins> {

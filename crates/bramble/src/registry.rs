@@ -1,12 +1,18 @@
-//! Container registries: for which processors an image was made (OCI distribution specification, "Pulling manifests").
+//! Container registries: for which processors an image was made, and its bytes (OCI distribution specification, "Pulling").
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Platform, Reference};
-use serde_json::Value;
+use bramble_spec::{Sha256Digest, hex};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::download::{self, download};
+use crate::output::Printer;
 
 /// The kinds of manifests that are understood, lists first.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -23,6 +29,30 @@ pub(crate) struct Registries {
     mirrors: BTreeMap<String, String>,
     /// Anonymous tokens, by the registry's address and the repository.
     tokens: Mutex<HashMap<(String, String), String>>,
+}
+
+/// An image that was fetched.
+pub(crate) struct Pulled {
+    /// What names it (OCI image specification, "Content Descriptors").
+    pub(crate) descriptor: Value,
+    /// Its parts.
+    pub(crate) digests: Vec<String>,
+}
+
+impl Pulled {
+    /// Adds a text as a blob, and gives its digest.
+    fn keep(&mut self, text: &str, blobs: &Path) -> anyhow::Result<String> {
+        let digest = blob(text);
+        let to = blobs.join(digest.trim_start_matches("sha256:"));
+        std::fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
+        self.digests.push(digest.clone());
+        Ok(digest)
+    }
+}
+
+/// What a registry calls a text.
+fn blob(text: &str) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())))
 }
 
 /// There is no such image.
@@ -66,18 +96,116 @@ impl Registries {
         }
     }
 
-    /// As nodes do, the mirror is asked first, and the registry itself if that has nothing.
-    fn get(&self, image: &Reference, what: &str) -> anyhow::Result<Value> {
-        if let Some(mirror) = self.mirrors.get(&image.registry) {
-            let found = self.get_at(mirror.trim_end_matches('/'), image, what);
-            if !found.as_ref().is_err_and(|error| error.is::<NoImage>()) {
-                return found;
+    /// Fetches an image, as it is for each of these processors (by Debian's names), into a folder of blobs.
+    pub(crate) fn pull(
+        &self,
+        image: &Reference,
+        arches: &BTreeSet<String>,
+        blobs: &Path,
+        printer: &Printer,
+    ) -> anyhow::Result<Pulled> {
+        let (base, text) = self.text(image, &format!("manifests/{}", image.version))?;
+        let whole = blob(&text);
+        if image.version.contains(':') && image.version != whole {
+            bail!("{image}: {base} gives the digest {whole}");
+        }
+        let manifest: Value = serde_json::from_str(&text)?;
+        let mut chosen: Vec<(String, Value)> = Vec::new();
+        match manifest["manifests"].as_array() {
+            None => chosen.push((text, json!({}))),
+            Some(list) => {
+                for arch in arches {
+                    let fits = |own: bool| {
+                        list.iter().find(|entry| {
+                            platform(&entry["platform"])
+                                .is_some_and(|p| if own { p.is_own(arch) } else { p.runs_on(arch) })
+                        })
+                    };
+                    let entry = fits(true).or_else(|| fits(false));
+                    let entry = entry.ok_or_else(|| anyhow!("{image} has nothing for {arch}"))?;
+                    let digest = entry["digest"].as_str().unwrap_or_default();
+                    let text = self.text_at(&base, image, &format!("manifests/{digest}"))?;
+                    if blob(&text) != digest {
+                        bail!("{image}: {base} gives other bytes for {digest}");
+                    }
+                    if !chosen.iter().any(|(known, _)| *known == text) {
+                        chosen.push((text, entry["platform"].clone()));
+                    }
+                }
             }
         }
-        self.get_at(&Registries::base(&image.registry), image, what)
+        let mut pulled = Pulled { descriptor: Value::Null, digests: Vec::new() };
+        let mut descriptors = Vec::new();
+        for (text, platform) in &chosen {
+            let manifest: Value = serde_json::from_str(text)?;
+            let layers = manifest["layers"].as_array().into_iter().flatten();
+            for part in std::iter::once(&manifest["config"]).chain(layers) {
+                let digest = part["digest"].as_str().unwrap_or_default();
+                self.fetch(&base, image, digest, blobs, printer)?;
+                pulled.digests.push(digest.to_owned());
+            }
+            let kind = manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
+            let mut descriptor = json!({ "mediaType": kind, "digest": pulled.keep(text, blobs)?, "size": text.len() });
+            if platform["architecture"].is_string() {
+                descriptor["platform"] = platform.clone();
+            }
+            descriptors.push(descriptor);
+        }
+        pulled.descriptor = match descriptors.as_slice() {
+            [one] => one.clone(),
+            all => {
+                let kind = "application/vnd.oci.image.index.v1+json";
+                let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": all }).to_string();
+                json!({ "mediaType": kind, "digest": pulled.keep(&index, blobs)?, "size": index.len() })
+            }
+        };
+        Ok(pulled)
     }
 
-    fn get_at(&self, base: &str, image: &Reference, what: &str) -> anyhow::Result<Value> {
+    /// Fetches a blob, if it is not there.
+    fn fetch(
+        &self,
+        base: &str,
+        image: &Reference,
+        digest: &str,
+        blobs: &Path,
+        printer: &Printer,
+    ) -> anyhow::Result<()> {
+        let sha256: Sha256Digest = digest
+            .strip_prefix("sha256:")
+            .and_then(|digest| digest.parse().ok())
+            .ok_or_else(|| anyhow!("{image} has a part with the digest `{digest}`"))?;
+        let to = blobs.join(sha256.as_str());
+        if to.exists() {
+            return Ok(());
+        }
+        let token = self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?;
+        let token = token.get(&(base.to_owned(), image.repository.clone())).map(|token| format!("Bearer {token}"));
+        let headers: Vec<(&str, &str)> = token.iter().map(|token| ("Authorization", token.as_str())).collect();
+        let url = format!("{base}/v2/{}/blobs/{digest}", image.repository);
+        download(&url, &headers, &to, download::Digest::Sha256(&sha256), PATIENCE, printer)
+    }
+
+    fn get(&self, image: &Reference, what: &str) -> anyhow::Result<Value> {
+        let (base, text) = self.text(image, what)?;
+        serde_json::from_str(&text).with_context(|| format!("{base} gives no JSON for {image}"))
+    }
+
+    /// As nodes do, the mirror is asked first, and the registry itself if that has nothing. Tells who answered, and what.
+    fn text(&self, image: &Reference, what: &str) -> anyhow::Result<(String, String)> {
+        if let Some(mirror) = self.mirrors.get(&image.registry) {
+            let base = mirror.trim_end_matches('/');
+            let found = self.text_at(base, image, what);
+            if !found.as_ref().is_err_and(|error| error.is::<NoImage>()) {
+                return Ok((base.to_owned(), found?));
+            }
+        }
+        let base = Registries::base(&image.registry);
+        let text = self.text_at(&base, image, what)?;
+        Ok((base, text))
+    }
+
+    fn text_at(&self, base: &str, image: &Reference, what: &str) -> anyhow::Result<String> {
         let url = format!("{base}/v2/{}/{what}", image.repository);
         let key = (base.to_owned(), image.repository.clone());
         let mut token = self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?.get(&key).cloned();
@@ -91,8 +219,7 @@ impl Registries {
             match (response.status().as_u16(), challenge) {
                 (200, _) => {
                     let text = response.body_mut().with_config().limit(LIMIT).read_to_string();
-                    let text = text.with_context(|| format!("cannot read {url}"))?;
-                    return serde_json::from_str(&text).with_context(|| format!("{url} gives no JSON"));
+                    return text.with_context(|| format!("cannot read {url}"));
                 }
                 (401, Some(challenge)) if token.is_none() => {
                     let fresh = self.token(challenge, image)?;

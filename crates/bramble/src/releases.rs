@@ -189,7 +189,7 @@ impl Releases {
                 if !path.exists() || sha3_384(&path)? != revision.sha3_384 {
                     fs::remove_file(&path).ok();
                     let published = Digest::Sha3(&revision.sha3_384);
-                    download(&store.download(&revision), &path, published, PATIENCE, printer)?;
+                    download(&store.download(&revision), &[], &path, published, PATIENCE, printer)?;
                 }
                 Ok(SnapPin { sha256: file_digest(&path)?.to_string(), revision })
             };
@@ -250,11 +250,11 @@ impl Releases {
         match &self.origin {
             Origin::Web { downloads, .. } => {
                 let url = format!("{downloads}/{}", below(&release.version, name));
-                download(&url, path, Digest::Sha256(&file.sha256), PATIENCE, printer)
+                download(&url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, printer)
             }
             Origin::Store(_) => {
                 let url = release.urls.get(name).ok_or_else(|| anyhow!("{} is gone", path.display()))?;
-                download(url, path, Digest::Sha256(&file.sha256), PATIENCE, printer)
+                download(url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, printer)
             }
             Origin::Folder(dir) => bail!(
                 "the bundle has no {name} of {} v{} ({}): `bramble bundle create` adds it",

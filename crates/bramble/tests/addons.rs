@@ -111,10 +111,11 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let first = rest_of(&file, "name: t-add-1,", "address: ");
     let file =
         file.replace(&format!("reach: {outside}"), &format!("reach: {outside}, publish: {{ 7443: \"{first}:6443\" }}"));
+    let mirror = registry.address.clone();
     let with = |addons: &str| {
         let text = file.replace(
             "distribution:",
-            &format!("registries: {{ quay.io: \"http://{}\" }}\naddons:\n{addons}distribution:", registry.address),
+            &format!("registries: {{ quay.io: \"http://{mirror}\" }}\naddons:\n{addons}distribution:"),
         );
         fs::write(rack.file(), text).unwrap();
     };
@@ -244,4 +245,23 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let promtool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("prometheus/promtool");
     let output = Command::new(promtool).args(["check", "rules"]).arg(&rules).output().unwrap();
     assert!(output.status.success() && text(&output).contains("12 rules found"), "{}", text(&output));
+
+    // A bundle brings the image of an add-on, for the processors of the nodes, where no registry is.
+    let other = json!({ "os": "linux", "architecture": "s390x" });
+    registry.list("acme/air", true, &[(other, None), (amd64, Some((root.as_slice(), json!({}))))]);
+    let air = rack.dir.path().join("air");
+    shop(&air, "quay.io/acme/air:1", true);
+    let own = read(&air.join("web.yaml")).replace("command: [sleep, \"100000\"]", "command: [/bin/prometheus, --web.listen-address=127.0.0.1:9099, --config.file=/dev/null, --storage.tsdb.path=/tmp/data]");
+    fs::write(air.join("web.yaml"), own).unwrap();
+    with("  own: { air: { from: air } }\n");
+    let folder = rack.dir.path().join("supplies").display().to_string();
+    let made = rack.run(&["bundle", "create", "--to", &folder]);
+    assert_code(&made, 0);
+    assert!(text(&made).contains("add-ons: 0 manifests from elsewhere, 1 images"), "{}", text(&made));
+    drop(registry);
+    rack.bundle = Some(folder);
+    rack.go_up();
+    let held = rack.shell(&rack.node(2), "ctr -n k8s.io images ls -q name==quay.io/acme/air:1");
+    assert_eq!(held, "quay.io/acme/air:1\n");
+    assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
 }

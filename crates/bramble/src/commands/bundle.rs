@@ -12,7 +12,8 @@ use crate::packed;
 use crate::pins::Pins;
 use crate::project::Project;
 use crate::releases::Releases;
-use crate::{Common, Done};
+use crate::supplies::Supplies;
+use crate::{Common, Done, addons};
 
 /// Releases for machines without a network.
 #[derive(clap::Args)]
@@ -97,8 +98,22 @@ impl Create {
             releases.describe(&wanted, &release, &there, &self.to, &mut pins, printer)?;
             made.push((upstream.name, version, there.join(", ")));
         }
+        let mut supplied = None;
+        if let Some(project) = project.filter(|project| self.releases.is_empty() && !project.cluster.addons.is_empty())
+        {
+            let mut pins = project.pins()?;
+            let mut texts = Vec::new();
+            for addon in &project.cluster.addons {
+                texts.extend(addons::elsewhere(project, &mut pins, addon, printer)?);
+            }
+            let rendered = addons::render(project, &mut pins, printer)?;
+            let manifests = texts.len();
+            let (images, bytes) = Supplies::make(project, &self.to, texts, &rendered, printer)?;
+            total += bytes;
+            supplied = Some((manifests, images));
+        }
         std::fs::remove_dir_all(self.to.join(".fetched")).ok();
-        self.report(printer, &made, total);
+        self.report(printer, &made, supplied, total);
         Ok(Done::Good)
     }
 
@@ -126,6 +141,9 @@ impl Create {
     fn wanted(&self, project: Option<&Project>) -> anyhow::Result<Vec<(&'static Upstream, Release)>> {
         if self.releases.is_empty() {
             let wanted = project.and_then(|project| Some((project.wanted()?, project.releases().ok()??)));
+            if wanted.is_none() && project.is_some_and(|project| !project.cluster.addons.is_empty()) {
+                return Ok(Vec::new());
+            }
             let (wanted, releases) =
                 wanted.ok_or_else(|| anyhow!("name what the bundle is for, such as `k3s:stable`: the cluster's distribution has no releases of its own"))?;
             return Ok(vec![(releases.upstream(), wanted.clone())]);
@@ -151,18 +169,23 @@ impl Create {
         }
     }
 
-    fn report(&self, printer: &Printer, made: &[(&str, String, String)], bytes: u64) {
+    fn report(&self, printer: &Printer, made: &[(&str, String, String)], supplied: Option<(usize, usize)>, bytes: u64) {
         let to: &Path = &self.to;
         if printer.format == Format::Json {
             let releases: Vec<_> = made
                 .iter()
                 .map(|(name, version, arches)| json!({ "distribution": name, "version": version, "arches": arches }))
                 .collect();
-            printer.json(&json!({ "folder": to, "bytes": bytes, "releases": releases }));
+            let addons = supplied.map(|(manifests, images)| json!({ "manifests": manifests, "images": images }));
+            printer.json(&json!({ "folder": to, "bytes": bytes, "releases": releases, "addons": addons }));
             return;
         }
         for (name, version, arches) in made {
             printer.result(format!("{} {name} v{version} for {arches}", printer.style(Style::Good, "✓")));
+        }
+        if let Some((manifests, images)) = supplied {
+            let good = printer.style(Style::Good, "✓");
+            printer.result(format!("{good} add-ons: {manifests} manifests from elsewhere, {images} images"));
         }
         printer.result(format!(
             "The bundle {} has {:.0} MB. Next: `bramble --bundle {} up`.",

@@ -146,7 +146,7 @@ fn release_server(faults: &[(&str, &[Fault])]) -> (String, Arc<Server>, Vec<u8>)
 fn fetch(address: &str, dir: &Path, digest: &str) -> anyhow::Result<Vec<u8>> {
     let to = dir.join("k3s-arm64");
     let url = format!("{address}{PROGRAM}");
-    download(&url, &to, Digest::Sha256(&digest.parse().unwrap()), Duration::from_millis(500), &printer())?;
+    download(&url, &[], &to, Digest::Sha256(&digest.parse().unwrap()), Duration::from_millis(500), &printer())?;
     Ok(fs::read(to)?)
 }
 
@@ -252,7 +252,7 @@ fn a_download_that_cannot_be_right_is_refused() {
 
     let url = format!("{address}/v1.34.6%2Bk3s1/k3s-riscv64");
     let to = dir.path().join("k3s-riscv64");
-    let error = download(&url, &to, Digest::Sha256(&sha256(b"").parse().unwrap()), PATIENCE, &printer())
+    let error = download(&url, &[], &to, Digest::Sha256(&sha256(b"").parse().unwrap()), PATIENCE, &printer())
         .unwrap_err()
         .to_string();
     assert!(error.contains("there is nothing at"), "{error}");

@@ -6,11 +6,15 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::common::{text, wait_for};
+
+/// What is in an image: a tar archive, and what runs in it.
+pub type Root<'a> = Option<(&'a [u8], Value)>;
 
 /// A registry of its own, which ends with the test.
 pub struct Registry {
@@ -28,6 +32,8 @@ impl Drop for Registry {
 
 /// The program out of Debian's package, which is not installed: it would start a service.
 fn program() -> PathBuf {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("docker-registry");
     let program = place.join("usr/bin/docker-registry");
     if !program.exists() {
@@ -72,8 +78,8 @@ impl Registry {
         json!({ "digest": digest, "size": bytes.len() })
     }
 
-    /// An image for one processor, with a tag; gives its entry for a list. `root`: a tar archive, and what runs in it.
-    pub fn image(&self, repository: &str, tag: &str, platform: &Value, root: Option<(&[u8], Value)>) -> Value {
+    /// An image for one processor, with a tag; gives its entry for a list.
+    pub fn image(&self, repository: &str, tag: &str, platform: &Value, root: Root<'_>) -> Value {
         let (mut layers, mut ids, mut runs) = (Vec::new(), Vec::new(), json!({}));
         if let Some((tar, config)) = root {
             let mut layer = self.put(repository, tar);
@@ -101,12 +107,12 @@ impl Registry {
         json!({ "mediaType": kind, "digest": digest, "size": bytes.len(), "platform": platform })
     }
 
-    /// An image for several, as Docker's list or as OCI's index.
-    pub fn list(&self, repository: &str, oci: bool, platforms: &[Value]) {
-        let entries: Vec<Value> = platforms
+    /// An image for several processors, each with what is in it, as Docker's list or as OCI's index.
+    pub fn list(&self, repository: &str, oci: bool, images: &[(Value, Root<'_>)]) {
+        let entries: Vec<Value> = images
             .iter()
             .enumerate()
-            .map(|(n, platform)| self.image(repository, &format!("part{n}"), platform, None))
+            .map(|(n, (platform, root))| self.image(repository, &format!("part{n}"), platform, root.clone()))
             .collect();
         let kind = match oci {
             true => "application/vnd.oci.image.index.v1+json",
