@@ -75,7 +75,7 @@ fn shop(dir: &Path, web: &str, second: bool) {
          {{ type: object, x-kubernetes-preserve-unknown-fields: true }} }} }}]\n---\n\
          {{ apiVersion: shop.example/v1, kind: Ware, metadata: {{ name: apple }} }}\n---\n\
          apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ name: web, namespace: shop }}\nspec:\n  replicas: 1\n  \
-         selector: {{ matchLabels: {{ app: web }} }}\n  template:\n    metadata: {{ labels: {{ app: web }} }}\n    spec:\n      \
+         selector: {{ matchLabels: {{ app: web }} }}\n  template:\n    metadata: {{ labels: {{ app: web }} }}\n    spec:\n      terminationGracePeriodSeconds: 0\n      \
          containers: [{{ name: web, image: \"{web}\", command: [sleep, \"100000\"] }}]\n"
     );
     fs::write(dir.join("web.yaml"), text).unwrap();
