@@ -207,7 +207,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
 }
 
 /// What a node may have of earlier cluster files.
-fn leftovers() -> [Gone; 4] {
+fn leftovers() -> [Gone; 5] {
     let monitoring = addons::everything();
     let packages = ADDON_PACKAGES.concat().into_iter().map(str::to_owned).collect();
     let places = Gone {
@@ -215,5 +215,6 @@ fn leftovers() -> [Gone; 4] {
         files: release::PLACES.map(str::to_owned).to_vec(),
         ..Gone::default()
     };
-    [storage::everything(), Gone { packages, ..monitoring }, gateway::everything(), places]
+    let [nfs, gluster] = storage::everything();
+    [nfs, gluster, Gone { packages, ..monitoring }, gateway::everything(), places]
 }

@@ -172,22 +172,23 @@ fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
     ]
 }
 
-/// All that any node may have of the cluster's storage. The file systems on disks of its own stay.
-pub(crate) fn everything() -> Gone {
-    let service = |name: &str| [format!("/etc/bramble/mounts/{name}"), format!("/etc/systemd/system/{name}.service")];
-    let names = [MOUNTED_NFS, MOUNTED_GLUSTER, NFS_DISK, BRICK_DISK];
-    let drop_ins = ["nfs-server", "glusterd"].map(|name| format!("/etc/systemd/system/{name}.service.d/bramble.conf"));
-    let units =
-        ["bramble-mount-nfs", "bramble-mount-glusterfs", "nfs-server", "glusterd", "bramble-nfs", "bramble-brick"];
-    Gone {
-        what: "the shared folders".to_owned(),
-        units: units.map(|name| format!("{name}.service")).to_vec(),
-        files: names.into_iter().flat_map(service).chain(drop_ins).chain([EXPORTS.to_owned()]).collect(),
-        packages: ["nfs-kernel-server", "nfs-common", "glusterfs-server", "glusterfs-client"]
-            .map(str::to_owned)
-            .to_vec(),
-        steps: [[NFS, GLUSTER].as_slice(), &names].concat(),
-    }
+/// All that any node may have of NFS, and of GlusterFS. The file systems on disks of its own stay.
+pub(crate) fn everything() -> [Gone; 2] {
+    let of = |mount: &'static str, disk: &'static str, server: &str, mark: &'static str, packages: [&str; 2]| {
+        let service =
+            |name: &str| [format!("/etc/bramble/mounts/{name}"), format!("/etc/systemd/system/{name}.service")];
+        let drop_in = format!("/etc/systemd/system/{server}.service.d/bramble.conf");
+        Gone {
+            what: format!("the folder of {}", if server == "glusterd" { "GlusterFS" } else { "NFS" }),
+            units: [mount, server, disk].map(|name| format!("{name}.service")).to_vec(),
+            files: [mount, disk].into_iter().flat_map(service).chain([drop_in]).collect(),
+            packages: packages.map(str::to_owned).to_vec(),
+            steps: vec![mark, mount, disk],
+        }
+    };
+    let mut nfs = of(MOUNTED_NFS, NFS_DISK, "nfs-server", NFS, ["nfs-kernel-server", "nfs-common"]);
+    nfs.files.push(EXPORTS.to_owned());
+    [nfs, of(MOUNTED_GLUSTER, BRICK_DISK, "glusterd", GLUSTER, ["glusterfs-server", "glusterfs-client"])]
 }
 
 /// Run on the first node with a brick when all of them are prepared: makes the pool and the volume what they should be.

@@ -172,13 +172,14 @@ pub fn plan(resources: &[Resource], seen: &Observation) -> Plan {
     planner.plan
 }
 
-/// Files, units and packages that are wanted by name.
+/// Files, units, packages and steps that are wanted by name.
 fn wants(resource: &Resource) -> Vec<&str> {
     match resource {
         Resource::File(file) => vec![&file.path],
         Resource::Blob(blob) => vec![&blob.path],
         Resource::Unit(unit) => vec![&unit.name],
         Resource::Packages(names) => names.iter().map(|name| package_name(name)).collect(),
+        Resource::Step(step) => vec![step.id],
         _ => Vec::new(),
     }
 }
@@ -697,8 +698,9 @@ impl Planner<'_> {
         }
         let mut script = Script::new();
         script.call("give_back", units.iter().map(|unit| hash("unit", unit)));
-        script.call("give_back", gone.steps.iter().map(|step| hash("step", step)));
-        for step in &gone.steps {
+        let steps: Vec<&str> = gone.steps.iter().copied().filter(free).collect();
+        script.call("give_back", steps.iter().map(|step| hash("step", step)));
+        for step in &steps {
             script.call("rm -f --", [&format!("{}/{step}", crate::DONE)]);
         }
         for path in &files {

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 
 use bramble_state::{
-    Detail, File, Observation, ObservationError, Record, Resource, Unit, observe_script, parse_record, plan,
+    Detail, File, Gone, Observation, ObservationError, Record, Resource, Script, Step, Unit, observe_script,
+    parse_record, plan,
 };
+use sha2::{Digest, Sha256};
 
 const PI: &str = "\
 bramble 1
@@ -176,4 +178,57 @@ fn a_real_shell_reads_kernel_settings_whole() {
     let pid_max = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().to_owned();
     let change = plan.changes.iter().find(|change| change.title == "set kernel.pid_max").unwrap();
     assert_eq!(change.details, [Detail::Value { from: Some(pid_max), to: "1".into() }]);
+}
+
+#[test]
+fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
+    let hash = |kind: &str, name: &str| {
+        bramble_spec::hex(&Sha256::digest(format!("{kind}:{name}").as_bytes()))[..16].to_owned()
+    };
+    let gone = Resource::Gone(Gone {
+        what: "the watch".into(),
+        units: vec!["watch.service".into(), "kept.service".into(), "theirs.service".into()],
+        files: vec!["/etc/watch/".into(), "/etc/other".into()],
+        packages: vec!["watch".into(), "shared".into(), "theirs".into()],
+        steps: vec!["watched", "kept"],
+    });
+    let step = |id| Step { id, title: id.into(), version: "1".into(), apply: Script::new(), undo: None };
+    let wanted = [
+        gone,
+        Resource::File(File::new("/etc/watch/kept", "")),
+        Resource::Unit(Unit::new("kept", vec![])),
+        Resource::Packages(vec!["shared".into()]),
+        Resource::Step(step("kept")),
+    ];
+    let mut ledger = String::new();
+    for (kind, name) in [
+        ("file", "/etc/watch/a"),
+        ("file", "/etc/watch/kept"),
+        ("file", "/etc/watcher"),
+        ("unit", "watch.service"),
+        ("unit", "kept.service"),
+    ] {
+        ledger.push_str(&format!("kept {} {name}\n", hash(kind, name)));
+    }
+    // An edit of a file that is not ours has its path in the ledger, too.
+    ledger.push_str(&format!("kept {} /etc/other\n", hash("edit", "/etc/other")));
+    ledger.push_str("ours watch\nours shared\n");
+    for name in ["watch", "shared", "theirs"] {
+        ledger.push_str(&format!("package {name} ii |1\n"));
+    }
+    let found = plan(&wanted, &seen(&ledger, &wanted)).changes;
+    assert_eq!(found[0].title, "remove the watch");
+    let list = "watch.service /etc/watch/a watch".to_owned();
+    assert_eq!(found[0].details, [Detail::Value { from: Some(list), to: String::new() }]);
+    let script = found[0].script.as_str();
+    for (kind, name, goes) in [
+        ("unit", "watch.service", true),
+        ("unit", "kept.service", false),
+        ("step", "watched", true),
+        ("step", "kept", false),
+    ] {
+        assert_eq!(script.contains(&hash(kind, name)), goes, "{name}: {script}");
+    }
+    // Where nothing of it is there, nothing is said.
+    assert!(!titles(&wanted, "").contains(&"remove the watch".to_owned()));
 }

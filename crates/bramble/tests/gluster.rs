@@ -96,7 +96,7 @@ fn a_glusterfs_volume_loses_no_write_when_a_board_is_cut_and_heals_it_afterwards
     // What goes out of the file goes from the boards, but for what was written.
     fs::write(rack.file(), &file).unwrap();
     let planned = rack.run(&["plan"]);
-    assert!(text(&planned).contains("remove the shared folders"), "{}", text(&planned));
+    assert!(text(&planned).contains("remove the folder of GlusterFS"), "{}", text(&planned));
     rack.go_up();
     for n in 1..=3 {
         let left = "ls -d /etc/bramble/mounts/* /etc/systemd/system/bramble-mount* /mnt/shared /usr/sbin/glusterd 2>/dev/null; \
