@@ -169,10 +169,6 @@ pub(crate) fn refuse_misfits(
     surveys: &[Survey],
     printer: &Printer,
 ) -> anyhow::Result<()> {
-    let crowded = crowded(cluster, addons, surveys);
-    if !crowded.is_empty() {
-        bail!("nothing was changed, because disks are too full:\n  {}", crowded.join("\n  "));
-    }
     let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
     let mut runs = bramble_kube::images(&objects);
     if let Some(bundle) = &inputs.bundle {
@@ -197,14 +193,15 @@ pub(crate) fn refuse_misfits(
     Ok(())
 }
 
-/// Which add-ons do not find the room that they need on the disks of the nodes.
-fn crowded(cluster: &Cluster, addons: &[&Rendered], surveys: &[Survey]) -> Vec<String> {
+/// Refuses add-ons that come and do not find the room that they need on the disks of the nodes.
+pub(crate) fn refuse_crowded(cluster: &Cluster, plan: &AddonPlan, surveys: &[Survey]) -> anyhow::Result<()> {
     let members = surveys.iter().filter(|survey| survey.session.node.role != Role::Gateway);
     let free: Vec<(&str, u64)> = members
         .filter_map(|survey| Some((survey.session.node.name.as_str(), survey.seen.facts.disk_free? / 1024 / 1024)))
         .collect();
+    let comes = |addon: &&Addon| plan.apply.iter().any(|(wanted, there)| !there && wanted.name == addon.name);
     let mut found = Vec::new();
-    for addon in cluster.addons.iter().filter(|addon| addons.iter().any(|wanted| wanted.name == addon.name)) {
+    for addon in cluster.addons.iter().filter(comes) {
         let needs = addon.needs();
         for (node, free) in free.iter().filter(|(_, free)| *free < u64::from(needs.disk_each)) {
             found.push(format!("{} needs {} MiB on {node}, which has {free} left", addon.name, needs.disk_each));
@@ -217,7 +214,10 @@ fn crowded(cluster: &Cluster, addons: &[&Rendered], surveys: &[Survey]) -> Vec<S
             ));
         }
     }
-    found
+    if !found.is_empty() {
+        bail!("nothing was changed, because disks are too full:\n  {}", found.join("\n  "));
+    }
+    Ok(())
 }
 
 /// Brings what comes, removes what goes, and lets every control plane remember it.

@@ -199,13 +199,17 @@ fn chosen(project: &Project, catalogue: &str, name: &str, printer: &Printer) -> 
     }
     let strangers = project.cluster.nodes.iter().filter(|node| !offer.is_for(&node.board.id, node.board.arch));
     let strangers: Vec<&str> = strangers.map(|node| node.name.as_str()).collect();
-    if !strangers.is_empty() {
+    if strangers.len() == project.cluster.nodes.len() {
         bail!(
             "`{name}` is not made for the boards of {}: `bramble image list --board BOARD` shows those that are (what is \
              meant nevertheless can be named by its `url`: {})",
             fold(strangers),
             offer.url
         );
+    }
+    // They may have another one, which bramble does not write.
+    if !strangers.is_empty() {
+        printer.info(format!("`{name}` is not made for the boards of {}", fold(strangers)));
     }
     Ok(ImagePin {
         url: offer.url.clone(),

@@ -162,6 +162,7 @@ impl Course {
         if !self.yes && !std::io::stdin().is_terminal() && !addons.remove.is_empty() {
             bail!("this removes {} with all that they hold: say --yes if that is meant", addons.remove.join(", "));
         }
+        addons::refuse_crowded(&cluster, &addons, &surveys)?;
         // Before the gateway all of them were looked up.
         if !gateway_first {
             // On a node that joins, what is there already may come to run.
