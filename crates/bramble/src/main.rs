@@ -23,6 +23,7 @@ mod store;
 mod supplies;
 mod turns;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -118,8 +119,22 @@ enum Command {
     },
 }
 
+/// `-o` says how output is wanted; at the one command that makes a file, it may as well name that.
+fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = given.collect();
+    if words.windows(2).any(|pair| pair[0] == "image" && pair[1] == "build") {
+        for at in 1..words.len() {
+            let names = words[at - 1] == "-o" || words[at - 1] == "--output";
+            if names && words[at] != "text" && words[at] != "json" {
+                words[at - 1] = "--to".into();
+            }
+        }
+    }
+    words
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(words(std::env::args_os()));
     raise_file_limit();
     let common = &arguments.common;
     let file = common.file.clone();

@@ -60,7 +60,7 @@ struct Build {
     /// The node
     #[arg(value_name = "NODE")]
     node: String,
-    /// The file
+    /// The file (`-o FILE` is the same)
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
 }
