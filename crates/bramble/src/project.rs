@@ -19,9 +19,9 @@ use crate::releases::Releases;
 use crate::supplies::Supplies;
 use crate::{Common, invoker};
 
-/// The cluster file is not valid; everything was said already.
+/// The cluster file is not there, or not valid.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is not a valid cluster file")]
+#[error("{0}")]
 pub(crate) struct InvalidFile(pub(crate) String);
 
 /// A path as written in the cluster file of this folder.
@@ -55,8 +55,7 @@ impl Project {
         let text = fs::read_to_string(path).map_err(|error| {
             let hint =
                 if error.kind() == std::io::ErrorKind::NotFound { "; `bramble init` writes a first one" } else { "" };
-            anyhow::Error::new(InvalidFile(path.display().to_string()))
-                .context(format!("cannot read {}: {error}{hint}", path.display()))
+            InvalidFile(format!("cannot read {}: {error}{hint}", path.display()))
         })?;
         let dir = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -67,7 +66,7 @@ impl Project {
         let loaded = bramble_spec::load_with(path, &text, overrides, &read);
         if loaded.report.diagnostics.iter().any(|d| d.severity == Severity::Error) {
             printer.error(loaded.report.render(printer.colour));
-            return Err(InvalidFile(path.display().to_string()).into());
+            return Err(InvalidFile(format!("{} is not a valid cluster file", path.display())).into());
         }
         if !loaded.report.diagnostics.is_empty() {
             printer.info(loaded.report.render(printer.colour));
