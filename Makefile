@@ -17,7 +17,7 @@ test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace
 
-# k0s and MicroK8s through all of their lives, of which `make test` does a part each.
+# k3s, k0s and MicroK8s through all of their lives, of which `make test` does a part each.
 test-lives: deps
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" BRAMBLE_WHOLE_LIVES=1 $(CARGO) test -p bramble --test standins
 
