@@ -50,9 +50,6 @@ impl System {
 /// that does (raspberrypi-sys-mods, raspi-config): other systems have the firmware's files too, and know no firstrun.sh.
 fn is_raspberry_pi_os<R: Read + Seek>(boot: &BootFiles<'_, R>) -> Result<bool, ImageError> {
     let says = |file: &str, marks: &[&str]| -> Result<bool, ImageError> {
-        if !boot.has(file) {
-            return Ok(false);
-        }
         let text = boot.read(file)?.unwrap_or_default();
         Ok(marks.iter().any(|mark| text.contains(mark)))
     };

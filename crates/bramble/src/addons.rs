@@ -19,38 +19,46 @@ use crate::project::{Project, file_digest};
 use crate::registry::Registries;
 use crate::supplies::Supplies;
 
-/// Reads what the add-ons of the cluster file are made of. What comes from elsewhere is pinned.
-pub(crate) fn render(project: &Project, pins: &mut Pins, printer: &Printer) -> anyhow::Result<Vec<Rendered>> {
-    let mut one = |addon: &Addon| {
-        let text = match (elsewhere(project, pins, addon, printer)?, bramble_kube::sources(addon)) {
-            (Some((_, text, _)), _) => text,
+/// What the add-ons of the cluster file are made of. `fetched`: what [`fetch`] gave.
+pub(crate) fn render(project: &Project, fetched: &[Option<Fetched>]) -> anyhow::Result<Vec<Rendered>> {
+    let one = |addon: &Addon, fetched: &Option<Fetched>| {
+        let text = match (fetched, bramble_kube::sources(addon)) {
+            (Some((_, text, _)), _) => text.clone(),
             (None, Some(written)) => joined(&project.path(written))?,
             (None, None) => String::new(),
         };
         bramble_kube::render(&project.cluster, addon, &text).map_err(|error| anyhow!("{error}"))
     };
-    project
-        .cluster
-        .addons
-        .iter()
-        .map(|addon| one(addon).with_context(|| format!("the add-on {}", addon.name)))
-        .collect()
+    let addons = project.cluster.addons.iter().zip(fetched);
+    addons.map(|(addon, fetched)| one(addon, fetched).with_context(|| format!("the add-on {}", addon.name))).collect()
+}
+
+/// What comes from elsewhere, or from the bundle, for each add-on of the cluster file. It is pinned.
+pub(crate) fn fetch(project: &Project, pins: &mut Pins, printer: &Printer) -> anyhow::Result<Vec<Option<Fetched>>> {
+    let bundle = match &project.bundle {
+        Some(bundle) => Some((bundle.as_path(), Supplies::open(bundle)?)),
+        None => None,
+    };
+    let mut all = Vec::new();
+    for addon in &project.cluster.addons {
+        let fetched = elsewhere(project, bundle.as_ref(), pins, addon, printer);
+        all.push(fetched.with_context(|| format!("the add-on {}", addon.name))?);
+    }
+    Ok(all)
 }
 
 /// A manifest that comes from elsewhere: from where, its text, and its commit if it is of a git repository.
 pub(crate) type Fetched = (String, String, Option<String>);
 
 /// The manifest of an add-on that comes from elsewhere, or from the bundle.
-pub(crate) fn elsewhere(
+fn elsewhere(
     project: &Project,
+    bundle: Option<&(&Path, Supplies)>,
     pins: &mut Pins,
     addon: &Addon,
     printer: &Printer,
 ) -> anyhow::Result<Option<Fetched>> {
-    let bundled = |source: &str| match &project.bundle {
-        Some(bundle) => Supplies::open(bundle)?.text(bundle, source).map(Some),
-        None => Ok(None),
-    };
+    let bundled = |source: &str| bundle.map(|(dir, supplies)| supplies.text(dir, source)).transpose();
     if let AddonKind::Own(OwnSource::Git { url, revision, path }) = &addon.kind {
         let revision = revision.as_deref().unwrap_or("HEAD");
         let source = format!("{url}#{revision}:{path}");
@@ -73,8 +81,8 @@ pub(crate) fn elsewhere(
         return Ok(None);
     };
     let purpose = format!("addon {}", addon.name);
-    let text = match &project.bundle {
-        Some(_) => pins.text(&purpose, url, || Ok(bundled(url)?.map(|(text, _)| text).unwrap_or_default()))?,
+    let text = match bundle {
+        Some((dir, supplies)) => pins.text(&purpose, url, || Ok(supplies.text(dir, url)?.0))?,
         None => pins.fetch(&purpose, url, printer)?,
     };
     Ok(Some((url.to_owned(), text, None)))

@@ -17,7 +17,7 @@ use crate::packed;
 use crate::pins::Pins;
 use crate::releases::Releases;
 use crate::supplies::Supplies;
-use crate::{Common, invoker};
+use crate::{Common, addons, invoker};
 
 /// The cluster file is not there, or not valid.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ impl Project {
             inputs.archives.extend(Supplies::open(bundle)?.archives(bundle));
         }
         if !self.cluster.addons.is_empty() {
-            inputs.addons = crate::addons::render(self, &mut self.pins()?, printer)?;
+            inputs.addons = addons::render(self, &addons::fetch(self, &mut self.pins()?, printer)?)?;
         }
         if let (Some(releases), Some(wanted)) = (self.releases()?, self.wanted()) {
             let mut pins = self.pins()?;

@@ -9,6 +9,7 @@ use bramble_kube::{Archive, Platform, Reference, Rendered};
 use bramble_spec::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::addons::Fetched;
 use crate::output::Printer;
 use crate::packed;
 use crate::pins::replace;
@@ -90,7 +91,7 @@ impl Supplies {
     pub(crate) fn make(
         project: &Project,
         to: &Path,
-        texts: Vec<(String, String, Option<String>)>,
+        texts: Vec<Fetched>,
         addons: &[Rendered],
         printer: &Printer,
     ) -> anyhow::Result<(usize, u64)> {

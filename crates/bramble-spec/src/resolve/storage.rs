@@ -157,7 +157,6 @@ impl Resolver<'_> {
 fn is_free(folder: &str) -> bool {
     let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
-        ["srv" | "mnt" | "media" | "opt" | "home" | "data", _, ..] => true,
         ["var", "lib", own, ..] => {
             let known =
                 ["kubelet", "rancher", "k0s", "snapd", "containerd", "etcd", "bramble", "glusterd", "dpkg", "apt"];

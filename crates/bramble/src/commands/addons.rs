@@ -34,7 +34,7 @@ impl Addons {
         match self.action {
             Action::List => list(&project, printer),
             Action::Show { name } => {
-                let rendered = addons::render(&project, &mut project.pins()?, printer)?;
+                let rendered = addons::render(&project, &addons::fetch(&project, &mut project.pins()?, printer)?)?;
                 let Some(addon) = rendered.into_iter().find(|addon| addon.name == name) else {
                     let known: Vec<&str> = project.cluster.addons.iter().map(|addon| addon.name.as_str()).collect();
                     bail!("the cluster file has no add-on `{name}`; it has: {}", known.join(", "));

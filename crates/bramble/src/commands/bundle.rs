@@ -101,12 +101,9 @@ impl Create {
         let mut supplied = None;
         if let Some(project) = project.filter(|project| self.releases.is_empty() && !project.cluster.addons.is_empty())
         {
-            let mut pins = project.pins()?;
-            let mut texts = Vec::new();
-            for addon in &project.cluster.addons {
-                texts.extend(addons::elsewhere(project, &mut pins, addon, printer)?);
-            }
-            let rendered = addons::render(project, &mut pins, printer)?;
+            let fetched = addons::fetch(project, &mut project.pins()?, printer)?;
+            let rendered = addons::render(project, &fetched)?;
+            let texts: Vec<_> = fetched.into_iter().flatten().collect();
             let manifests = texts.len();
             let (images, bytes) = Supplies::make(project, &self.to, texts, &rendered, printer)?;
             total += bytes;
