@@ -1,7 +1,7 @@
 //! Gates: what must be true before the next stage, asked on a control plane.
 
 use bramble_spec::{Cluster, hex};
-use bramble_state::Script;
+use bramble_state::Commands;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -37,8 +37,8 @@ echo '@fact gate system-ready'"#,
 
 /// Waits until the nodes have registered, and tells the API which range of pods each has where bramble chose it. A
 /// kubelet that knows its range reports at once, not after ten seconds. `patience`: seconds to wait for each.
-fn adopt(cluster: &Cluster, patience: u32) -> Script {
-    let mut script = Script::new();
+fn adopt(cluster: &Cluster, patience: u32) -> Commands {
+    let mut script = Commands::new();
     script.set("tries", &(2 * patience).to_string());
     script.fixed(
         r#"adopt() { # node range

@@ -4,7 +4,7 @@
 //! at boot on who is first: the firewall stands before any interface is up, and dnsmasq takes interfaces as they come.
 
 use bramble_spec::{Cluster, Node, Uplink};
-use bramble_state::{File, Gone, NetworkManager, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Commands, File, Gone, NetworkManager, Observation, Resource, Step, Unit};
 
 /// The packages that it takes: of dnsmasq only the program.
 pub(crate) const PACKAGES: [&str; 2] = ["dnsmasq-base", "nftables"];
@@ -146,7 +146,7 @@ fn open_ports(cluster: &Cluster, uplink: &Uplink) -> Vec<u16> {
 fn way_in(cluster: &Cluster, uplink: &Uplink) -> Resource {
     let ports: Vec<String> = open_ports(cluster, uplink).iter().map(u16::to_string).collect();
     let version = [uplink.interface.clone(), uplink.inside.clone(), ports.join(",")].join(" ");
-    let mut apply = Script::new();
+    let mut apply = Commands::new();
     apply.fixed(
         r#"way_in() { # outside inside ports…
     o=$1 n=$2

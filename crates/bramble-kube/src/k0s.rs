@@ -1,7 +1,7 @@
 //! The distribution `k0s`. What its source says is gathered in docs/distributions/k0s.md.
 
 use bramble_spec::{Cluster, Cni, Images, K0s as Config, Node, Role};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
+use bramble_state::{Certificates, Commands, ENDS, File, Observation, Resource, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -156,13 +156,13 @@ impl Lifecycle for K0s<'_> {
         Ok(member(self, node, Some(ca), title, apply, self.undo(node)))
     }
 
-    fn join_facts(&self, _: &Node, _: &Observation, joining: &[&Node], _: &JoinFacts) -> Result<Script, MissingFact> {
-        let mut script = Script::new();
+    fn join_facts(&self, _: &Node, _: &Observation, joining: &[&Node], _: &JoinFacts) -> Result<Commands, MissingFact> {
+        let mut script = Commands::new();
         script.fixed("tell_ca").call("tell_tokens", roles(joining.iter().copied()));
         Ok(script)
     }
 
-    fn refresh(&self, node: &Node) -> Script {
+    fn refresh(&self, node: &Node) -> Commands {
         release::restart(self.on(node))
     }
 
@@ -170,7 +170,7 @@ impl Lifecycle for K0s<'_> {
         release::upgrade(self, node, self.on(node))
     }
 
-    fn kubectl(&self) -> Script {
+    fn kubectl(&self) -> Commands {
         self.script("k0scontroller")
     }
 
@@ -200,15 +200,15 @@ impl Lifecycle for K0s<'_> {
             _ => Certificates {
                 files: &["/var/lib/k0s/kubelet/pki/kubelet-client-current.pem"],
                 before: RENEWAL,
-                renew: Script::new(),
+                renew: Commands::new(),
             },
         }
     }
 }
 
 impl K0s<'_> {
-    fn script(&self, service: &str) -> Script {
-        let mut script = Script::new();
+    fn script(&self, service: &str) -> Commands {
+        let mut script = Commands::new();
         script.set("service", service);
         script.fixed(ENDS).fixed(include_str!("cluster.sh")).fixed(include_str!("own_runtime.sh"));
         script.fixed(include_str!("k0s.sh"));
@@ -216,11 +216,11 @@ impl K0s<'_> {
     }
 
     /// What scripts on this node begin with.
-    fn on(&self, node: &Node) -> Script {
+    fn on(&self, node: &Node) -> Commands {
         self.script(service(node))
     }
 
-    fn undo(&self, node: &Node) -> Script {
+    fn undo(&self, node: &Node) -> Commands {
         let mut undo = self.on(node);
         undo.fixed("reset_kubernetes\nremove_users");
         undo

@@ -1,7 +1,7 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
 use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step};
+use bramble_state::{Certificates, Commands, ENDS, File, Observation, Resource, Step};
 
 use serde_json::json;
 
@@ -175,13 +175,13 @@ impl Lifecycle for K3s<'_> {
         Ok(member(self, node, Some(ca), title, apply, self.undo(node)))
     }
 
-    fn join_facts(&self, plane: &Node, _: &Observation, _: &[&Node], _: &JoinFacts) -> Result<Script, MissingFact> {
-        let mut script = Script::new();
+    fn join_facts(&self, plane: &Node, _: &Observation, _: &[&Node], _: &JoinFacts) -> Result<Commands, MissingFact> {
+        let mut script = Commands::new();
         script.call("tell_how_to_join", [plane.address.to_string()]);
         Ok(script)
     }
 
-    fn refresh(&self, node: &Node) -> Script {
+    fn refresh(&self, node: &Node) -> Commands {
         release::restart(self.on(node))
     }
 
@@ -189,7 +189,7 @@ impl Lifecycle for K3s<'_> {
         release::upgrade(self, node, self.on(node))
     }
 
-    fn kubectl(&self) -> Script {
+    fn kubectl(&self) -> Commands {
         self.script("k3s")
     }
 
@@ -224,8 +224,8 @@ impl Lifecycle for K3s<'_> {
 }
 
 impl K3s<'_> {
-    fn script(&self, service: &str) -> Script {
-        let mut script = Script::new();
+    fn script(&self, service: &str) -> Commands {
+        let mut script = Commands::new();
         script.set("service", service);
         script
             .fixed(ENDS)
@@ -236,11 +236,11 @@ impl K3s<'_> {
     }
 
     /// What scripts on this node begin with.
-    fn on(&self, node: &Node) -> Script {
+    fn on(&self, node: &Node) -> Commands {
         self.script(service(node))
     }
 
-    fn undo(&self, node: &Node) -> Script {
+    fn undo(&self, node: &Node) -> Commands {
         let mut undo = self.on(node);
         undo.fixed("reset_kubernetes");
         undo

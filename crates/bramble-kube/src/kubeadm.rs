@@ -1,7 +1,7 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
 use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, hex};
-use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Blob, BlobSource, Certificates, Commands, ENDS, File, Image, Observation, Resource, Step, Unit};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleFile};
@@ -246,8 +246,8 @@ impl Lifecycle for Kubeadm<'_> {
         seen: &Observation,
         joining: &[&Node],
         secrets: &JoinFacts,
-    ) -> Result<Script, MissingFact> {
-        let mut script = Script::new();
+    ) -> Result<Commands, MissingFact> {
+        let mut script = Commands::new();
         if joining.iter().any(|node| node.role == Role::ControlPlane) {
             script.call("private_file", [CONFIG, &self.cluster_config(plane, seen, secrets, false)?]);
             script.fixed("upload_certificates");
@@ -258,7 +258,7 @@ impl Lifecycle for Kubeadm<'_> {
         Ok(script)
     }
 
-    fn settle(&self) -> Option<Script> {
+    fn settle(&self) -> Option<Commands> {
         // Before etcd had learners (kubeadm takes them from 1.29 on), the second member counts before it runs, and etcd
         // has no leader for some seconds. Watches of the API that was there may hang for ever after that (seen with
         // 1.20): services get no endpoints, kube-proxy hears nothing.
@@ -267,7 +267,7 @@ impl Lifecycle for Kubeadm<'_> {
         (self.exact().minor < 29).then_some(script)
     }
 
-    fn refresh(&self, _: &Node) -> Script {
+    fn refresh(&self, _: &Node) -> Commands {
         let mut script = self.kubectl();
         script.fixed("mkdir -p /run/bramble\nsystemctl restart kubelet\nrestart_system");
         script
@@ -286,8 +286,8 @@ impl Lifecycle for Kubeadm<'_> {
         }
     }
 
-    fn kubectl(&self) -> Script {
-        let mut script = Script::new();
+    fn kubectl(&self) -> Commands {
+        let mut script = Commands::new();
         script.set("minor", &self.config.version.minor.to_string()).set("service", "kubelet");
         script.fixed(ENDS).fixed(include_str!("cluster.sh")).fixed(include_str!("kubeadm.sh"));
         script
@@ -324,7 +324,7 @@ impl Lifecycle for Kubeadm<'_> {
             _ => Certificates {
                 files: &["/var/lib/kubelet/pki/kubelet-client-current.pem"],
                 before: RENEWAL,
-                renew: Script::new(),
+                renew: Commands::new(),
             },
         }
     }
@@ -343,7 +343,7 @@ impl Kubeadm<'_> {
         self.cluster.control_planes().count() > 1
     }
 
-    fn undo(&self) -> Script {
+    fn undo(&self) -> Commands {
         let mut undo = self.kubectl();
         undo.fixed("reset_kubernetes");
         undo

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bramble_spec::{Cluster, Distribution, Node};
-use bramble_state::{Certificates, File, Observation, Resource, Script, Step};
+use bramble_state::{Certificates, Commands, File, Observation, Resource, Step};
 
 use crate::k0s::K0s;
 use crate::k3s::K3s;
@@ -118,16 +118,16 @@ pub trait Lifecycle: Send + Sync {
         seen: &Observation,
         joining: &[&Node],
         secrets: &JoinFacts,
-    ) -> Result<Script, MissingFact>;
+    ) -> Result<Commands, MissingFact>;
 
     /// Run on each control plane, one after the other, when others have joined; nothing if they take that well.
-    fn settle(&self) -> Option<Script> {
+    fn settle(&self) -> Option<Commands> {
         None
     }
 
     /// Run on each member that stays while the cluster's state goes back to a backup: the programs there that watch the API
     /// wait for changes newer than any that it knows now, and begin again.
-    fn refresh(&self, node: &Node) -> Script;
+    fn refresh(&self, node: &Node) -> Commands;
 
     /// Takes a node to [`Lifecycle::version`], its programs being there already and its pods elsewhere. `first`: no
     /// other node runs it yet.
@@ -139,7 +139,7 @@ pub trait Lifecycle: Send + Sync {
     /// `forget_tokens`, after which those that this control plane made for nodes let nobody in any more;
     /// `snapshot_state FOLDER`, which puts all that makes the cluster what it is into a folder, and prints nothing;
     /// and those of `cluster.sh`.
-    fn kubectl(&self) -> Script;
+    fn kubectl(&self) -> Commands;
 
     /// The administrator's kubeconfig on a control plane.
     fn admin_config(&self) -> &'static str;
@@ -156,8 +156,8 @@ pub trait Lifecycle: Send + Sync {
 
     /// Run on a control plane when this node has registered: tells what a node of this distribution cannot say of itself
     /// when it joins. Nothing if it can.
-    fn introduce(&self, _: &Node) -> Script {
-        Script::new()
+    fn introduce(&self, _: &Node) -> Commands {
+        Commands::new()
     }
 
     /// What curl needs besides the address to be told by the API of its own node that it is ready: arguments, each with
@@ -196,8 +196,8 @@ pub(crate) fn member(
     node: &Node,
     ca: Option<&str>,
     title: String,
-    mut apply: Script,
-    undo: Script,
+    mut apply: Commands,
+    undo: Commands,
 ) -> Step {
     apply.call("step_ends", [VERSION, &of.version()]);
     let version = ca.map_or_else(|| node.role.to_string(), |ca| membership(node, ca));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bramble_spec::{Cluster, Node, NodeName, Role};
-use bramble_state::{ENDS, Observation, Script};
+use bramble_state::{Commands, ENDS, Observation};
 
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, membership};
 
@@ -173,14 +173,14 @@ fn refusal(from: &str, to: &str) -> Option<String> {
 /// Run on each control plane: writes down who the members are.
 pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> String {
     let list: Vec<String> = members.into_iter().map(|(name, address)| format!("{name}={address}")).collect();
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed("set -e").fixed(ENDS).call("step_ends", [MEMBERS, &list.join(" ")]);
     script.as_str().to_owned()
 }
 
 /// Run on a control plane: prints the state of the cluster as a tar archive, gzip.
 pub fn backup_script(life: &dyn Lifecycle) -> String {
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed("set -e\numask 077").append(&life.kubectl());
     script.fixed(
         "d=/var/lib/bramble/backup\nrm -rf \"$d\"\nmkdir -p \"$d\"\ntrap 'rm -rf \"$d\"' EXIT\nsnapshot_state \"$d\"\ntar -C \"$d\" -czf - .",
@@ -200,7 +200,7 @@ pub fn objects_script(life: &dyn Lifecycle) -> String {
 
 /// Run on a control plane: no record of these nodes stays.
 pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> String {
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed("set -e").append(&life.kubectl()).fixed("api_answers 120");
     for (name, address) in nodes {
         script.call("forget_node", [name.as_str(), &address.to_string()]);

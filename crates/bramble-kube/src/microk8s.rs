@@ -1,7 +1,7 @@
 //! The distribution MicroK8s. What its source says is gathered in docs/distributions/microk8s.md.
 
 use bramble_spec::{Cluster, MicroK8s as Config, Node, Role};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Certificates, Commands, ENDS, File, Observation, Resource, Step, Unit};
 use serde_json::json;
 
 use crate::keepalived;
@@ -194,15 +194,15 @@ impl Lifecycle for MicroK8s<'_> {
         _: &Observation,
         joining: &[&Node],
         _: &JoinFacts,
-    ) -> Result<Script, MissingFact> {
+    ) -> Result<Commands, MissingFact> {
         let address = plane.address.to_string();
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.fixed("tell_ca");
         script.call("tell_tokens", [address.as_str()].into_iter().chain(joining.iter().map(|node| node.name.as_str())));
         Ok(script)
     }
 
-    fn refresh(&self, _: &Node) -> Script {
+    fn refresh(&self, _: &Node) -> Commands {
         release::restart(self.script())
     }
 
@@ -218,7 +218,7 @@ impl Lifecycle for MicroK8s<'_> {
         }
     }
 
-    fn kubectl(&self) -> Script {
+    fn kubectl(&self) -> Commands {
         self.script()
     }
 
@@ -234,8 +234,8 @@ impl Lifecycle for MicroK8s<'_> {
         true
     }
 
-    fn introduce(&self, node: &Node) -> Script {
-        let mut script = Script::new();
+    fn introduce(&self, node: &Node) -> Commands {
+        let mut script = Commands::new();
         let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let taints: Vec<String> = node.taints.iter().flatten().map(ToString::to_string).collect();
         if !labels.is_empty() || !taints.is_empty() {
@@ -264,7 +264,7 @@ impl Lifecycle for MicroK8s<'_> {
             _ => Certificates {
                 files: &["/var/snap/microk8s/current/certs/kubelet.crt"],
                 before: RENEWAL,
-                renew: Script::new(),
+                renew: Commands::new(),
             },
         }
     }
@@ -272,8 +272,8 @@ impl Lifecycle for MicroK8s<'_> {
 
 impl MicroK8s<'_> {
     /// What all scripts begin with.
-    fn script(&self) -> Script {
-        let mut script = Script::new();
+    fn script(&self) -> Commands {
+        let mut script = Commands::new();
         let snaps: Vec<&str> = match &self.inputs.release {
             Some(release) => snaps(release),
             None => Vec::new(),
@@ -284,7 +284,7 @@ impl MicroK8s<'_> {
         script
     }
 
-    fn undo(&self) -> Script {
+    fn undo(&self) -> Commands {
         let mut undo = self.script();
         undo.fixed("reset_kubernetes\nremove_snaps");
         undo

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bramble_spec::{Arch, Cluster, Node, Release as Wanted};
-use bramble_state::{Blob, BlobSource, File, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Blob, BlobSource, Commands, File, Observation, Resource, Step, Unit};
 
 use crate::lifecycle::{Lifecycle, MEMBER, VERSION};
 use crate::prepare::{Archive, Inputs, LocalFile};
@@ -116,13 +116,13 @@ impl Release {
 
 /// For distributions that are one service: started again, it is what lies there now. `on`: what scripts on the node begin
 /// with.
-pub(crate) fn restart(mut on: Script) -> Script {
+pub(crate) fn restart(mut on: Commands) -> Commands {
     on.fixed("service_runs restart");
     on
 }
 
 /// The same as the last step of an upgrade.
-pub(crate) fn upgrade(life: &dyn Lifecycle, node: &Node, on: Script) -> Step {
+pub(crate) fn upgrade(life: &dyn Lifecycle, node: &Node, on: Commands) -> Step {
     Step {
         id: VERSION,
         title: format!("upgrade {} to {} {} (restart its service)", node.name, life.name(), life.version()),

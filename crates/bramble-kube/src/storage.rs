@@ -4,7 +4,7 @@
 //! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
 
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Disk, ENDS, File, Gone, Observation, Resource, Script, Step, Unit};
+use bramble_state::{Commands, Disk, ENDS, File, Gone, Observation, Resource, Step, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;
@@ -122,7 +122,7 @@ fn service(name: &'static str, folder: &str, how: &str, after: &str, before: &st
     );
     let path = format!("/etc/bramble/mounts/{name}");
     let unit_path = format!("/etc/systemd/system/{name}.service");
-    let mut undo = Script::new();
+    let mut undo = Commands::new();
     undo.set("f", &path).fixed("[ ! -e \"$f\" ] || sh \"$f\" down");
     let unit = format!(
         "[Unit]\nDescription={folder} (bramble)\nWants=network-online.target\nAfter=network-online.target {after}\nBefore={before}\n\
@@ -138,7 +138,7 @@ fn service(name: &'static str, folder: &str, how: &str, after: &str, before: &st
             id: name,
             title: format!("remember that {folder} is not to stay"),
             version: "1".to_owned(),
-            apply: Script::new(),
+            apply: Commands::new(),
             undo: Some(undo),
         }),
         Resource::Unit(Unit { running, ..Unit::new(name, vec![path, unit_path]) }),
@@ -193,9 +193,9 @@ pub(crate) fn everything() -> [Gone; 2] {
 
 /// Run on the first node with a brick when all of them are prepared: makes the pool and the volume what they should be.
 /// Nodes are added; a brick with data is never taken out by itself.
-pub fn pool_script(cluster: &Cluster) -> Option<Script> {
+pub fn pool_script(cluster: &Cluster) -> Option<Commands> {
     let gluster = cluster.storage.glusterfs.as_ref()?;
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed("set -e\nexport LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     script.fixed(include_str!("gluster.sh"));
     let bricks: Vec<String> =
@@ -222,14 +222,14 @@ pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
 }
 
 /// Run on every node when what it mounts is there.
-pub fn mount_script(cluster: &Cluster) -> Option<Script> {
+pub fn mount_script(cluster: &Cluster) -> Option<Commands> {
     let storage = &cluster.storage;
     let names = [storage.nfs.as_ref().map(|_| MOUNTED_NFS), storage.glusterfs.as_ref().map(|_| MOUNTED_GLUSTER)];
     let names: Vec<String> = names.into_iter().flatten().map(|name| format!("{name}.service")).collect();
     if names.is_empty() {
         return None;
     }
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed("set -e").fixed(ENDS);
     script.fixed(
         r#"mounted() {

@@ -21,7 +21,7 @@ pub use record::{Record, parse_record};
 pub use resource::{
     Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
 };
-pub use script::Script;
+pub use script::Commands;
 
 /// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.
 pub const HOME: &str = "/var/lib/bramble";

@@ -13,7 +13,7 @@ use crate::probe::*;
 use crate::resource::{
     Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
 };
-use crate::script::Script;
+use crate::script::Commands;
 
 /// What must change on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Change {
     /// What it comes to.
     pub details: Vec<Detail>,
     /// What the node runs.
-    pub script: Script,
+    pub script: Commands,
     /// What must be on the node before.
     pub uploads: Vec<Upload>,
     /// Whether it only keeps bramble's own books, and is of no interest to a person.
@@ -90,7 +90,7 @@ impl Plan {
 
     /// The script that carries the changes out, in one go. It says `@start N`, `@ok N` or `@fail N CODE` for each.
     pub fn script(&self) -> String {
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.fixed(crate::ENDS).fixed(include_str!("prelude.sh"));
         for (index, change) in self.changes.iter().enumerate() {
             script.function(index, &change.script);
@@ -197,7 +197,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn push(&mut self, title: impl Into<String>, details: Vec<Detail>, script: Script) {
+    fn push(&mut self, title: impl Into<String>, details: Vec<Detail>, script: Commands) {
         self.plan.changes.push(Change { title: title.into(), details, script, uploads: Vec::new(), quiet: false });
     }
 
@@ -210,7 +210,7 @@ impl Planner<'_> {
     }
 
     /// Notes that a file changes; the script first marks the units that read it.
-    fn touch(&mut self, path: &str, script: &mut Script) {
+    fn touch(&mut self, path: &str, script: &mut Commands) {
         for unit in self.readers.get(path).into_iter().flatten() {
             // Also where it does not run yet: the package that brings it may start it before it could read the file.
             script.call("restart_later", [&unit.name]);
@@ -266,7 +266,7 @@ impl Planner<'_> {
             let from = there.map(|_| self.seen.texts.get(&file.path).cloned().unwrap_or_default());
             vec![Detail::Text { from, to: file.content.clone() }]
         };
-        let mut script = Script::new();
+        let mut script = Commands::new();
         self.touch(&file.path, &mut script);
         let check = match file.check {
             None => "none",
@@ -287,7 +287,7 @@ impl Planner<'_> {
         if *from == to {
             return false;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         self.touch(path, &mut script);
         let fixed = [hash("edit", path), path.to_owned(), sha256(from.as_bytes()), encode(&to)];
         script.call("put_edit", fixed.iter().chain(tokens));
@@ -302,7 +302,7 @@ impl Planner<'_> {
         if self.seen.done.contains_key(&id) {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.call("own_folder", [&hash("folder", path), path]);
         script.call("step_ends", [&id, path]);
         self.push(format!("remember whether {path} is there"), Vec::new(), script);
@@ -314,7 +314,7 @@ impl Planner<'_> {
     fn hostname(&mut self, name: &str) {
         self.file(&File::new(HOSTNAME, format!("{name}\n")));
         if self.seen.facts.hostname != name {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.call("set_hostname", [&hash("hostname", ""), name]);
             let from = Some(self.seen.facts.hostname.clone());
             self.push("set the hostname", vec![Detail::Value { from, to: name.to_owned() }], script);
@@ -336,7 +336,7 @@ impl Planner<'_> {
                 self.problem(format!("the node knows no time zone {zone}; choose one of those below {ZONES}"));
             }
             _ => {
-                let mut script = Script::new();
+                let mut script = Commands::new();
                 script.call("remember_file", [&hash("file", LOCALTIME), LOCALTIME]);
                 script.call("test -e", [&file]).call("ln -sfn", [&file, "/etc/localtime.bramble-new"]);
                 script.fixed("mv -fT /etc/localtime.bramble-new /etc/localtime");
@@ -359,7 +359,7 @@ impl Planner<'_> {
             self.edit(LOCALE_GEN, wanted, &[]);
             if !self.seen.locales.contains(&normal_locale(locale)) {
                 let archive = "/usr/lib/locale/locale-archive";
-                let mut script = Script::new();
+                let mut script = Commands::new();
                 script.call("remember_file", [&hash("file", archive), archive]).fixed("locale-gen");
                 self.push("generate the locale", vec![Detail::Value { from: None, to: locale.to_owned() }], script);
             }
@@ -375,7 +375,7 @@ impl Planner<'_> {
         if fresh && !sources.iter().any(newer) && sources.iter().all(|path| self.seen.files.contains_key(path)) {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.fixed("apt-get -q -o DPkg::Lock::Timeout=300 update").call("step_ends", ["apt-lists", "fresh"]);
         let from = age.map(|age| format!("{} h old", age / 3600));
         self.push("fetch the package lists", vec![Detail::Value { from, to: "fresh".into() }], script);
@@ -386,7 +386,7 @@ impl Planner<'_> {
         if missing.is_empty() {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         let hash = hash("packages", "");
         let mut fixed = vec![hash.as_str(), "--no-install-recommends", "install"];
         // A version is only named for packages that are held.
@@ -404,7 +404,7 @@ impl Planner<'_> {
         if free.is_empty() {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         let hash = hash("hold", "");
         script.call("hold", std::iter::once(hash.as_str()).chain(free.iter().map(|name| name.as_str())));
         let list = free.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
@@ -415,7 +415,7 @@ impl Planner<'_> {
         if self.seen.removable.is_empty() {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.call("apt_do", [hash("packages", "").as_str(), "autoremove"]);
         let list = self.seen.removable.join(" ");
         self.push(
@@ -434,7 +434,7 @@ impl Planner<'_> {
         if self.edit(&path, edit::with_boot_config(&from, settings), &[])
             && let Some(change) = self.plan.changes.last_mut()
         {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.fixed("reboot_later").append(&change.script);
             change.script = script;
             self.reboot("config.txt is read at boot");
@@ -484,13 +484,13 @@ impl Planner<'_> {
         }
         let dphys = self.seen.units.get(DPHYS_SWAPFILE);
         if dphys.is_some_and(|unit| unit.load == "loaded" && (unit.enabled == "enabled" || unit.active == "active")) {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.call("remember_unit", [&hash("unit", DPHYS_SWAPFILE), DPHYS_SWAPFILE]);
             script.call("systemctl disable --now", [DPHYS_SWAPFILE]);
             self.push("turn dphys-swapfile off", Vec::new(), script);
         }
         if !self.seen.facts.swaps.is_empty() {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.fixed(SWAP_OFF);
             let from = Some(self.seen.facts.swaps.join(" "));
             self.push("turn swap off", vec![Detail::Value { from, to: "none".into() }], script);
@@ -504,7 +504,7 @@ impl Planner<'_> {
         self.file(&File::new(MODULES_FILE, modules_text(names)));
         let missing: Vec<&String> = names.iter().filter(|name| !self.seen.modules.contains(*name)).collect();
         if !missing.is_empty() {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             for name in &missing {
                 script.call("modprobe --", [name.as_str()]);
             }
@@ -521,7 +521,7 @@ impl Planner<'_> {
         };
         let wrong: Vec<(&String, &String)> = values.iter().filter(differs).collect();
         for (key, value) in wrong {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.call("set_sysctl", [&hash("sysctl", key), key, value, &sysctl_path(key)]);
             let from = self.seen.sysctls.get(&sysctl_path(key)).cloned();
             self.push(format!("set {key}"), vec![Detail::Value { from, to: value.clone() }], script);
@@ -537,7 +537,7 @@ impl Planner<'_> {
         if enabled && active && !restart && !seen.stale {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         let mut words = Vec::new();
         if !enabled || !active {
             script.call("remember_unit", [&hash("unit", &unit.name), &unit.name]);
@@ -577,7 +577,7 @@ impl Planner<'_> {
         if same && there.is_some_and(|there| there.mode == blob.mode && there.kind == FileKind::File) {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         self.touch(&blob.path, &mut script);
         let hash = hash("file", &blob.path);
         let note = blob_note(&blob.path);
@@ -620,7 +620,7 @@ impl Planner<'_> {
                 continue;
             }
             let staged = format!("{}/{}", crate::BLOBS, image.sha256);
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.call("ctr -n k8s.io images import", [&staged]).call("rm -f --", [&staged]);
             for name in &image.names {
                 // Else the kubelet deletes what nothing uses just now from a disk that is 85 % full.
@@ -671,7 +671,7 @@ impl Planner<'_> {
             ));
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.call("format_disk", [device.as_str(), label.as_str(), if *wipe { "wipe" } else { "blank" }]);
         let from = Some(holds.to_owned());
         self.push(format!("format {device}"), vec![Detail::Value { from, to: format!("ext4 {label}") }], script);
@@ -696,7 +696,7 @@ impl Planner<'_> {
         if units.is_empty() && files.is_empty() && packages.is_empty() {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         script.call("give_back", units.iter().map(|unit| hash("unit", unit)));
         let steps: Vec<&str> = gone.steps.iter().copied().filter(free).collect();
         script.call("give_back", steps.iter().map(|step| hash("step", step)));
@@ -722,7 +722,7 @@ impl Planner<'_> {
         if self.seen.done(step.id) == Some(&step.version) {
             return;
         }
-        let mut script = Script::new();
+        let mut script = Commands::new();
         let undo = step.undo.as_ref().map_or_else(String::new, |undo| encode(undo.as_str()));
         script.call("step_begins", [&hash("step", step.id), step.id, &step.title, &undo]);
         script.append(&step.apply);

@@ -6,7 +6,7 @@ use bramble_spec::{hex, shell_word};
 use sha2::{Digest, Sha256};
 
 use crate::resource::Resource;
-use crate::script::Script;
+use crate::script::Commands;
 
 /// Files whose text is needed to edit them.
 pub(crate) const HOSTS: &str = "/etc/hosts";
@@ -148,7 +148,7 @@ pub fn observe_script(resources: &[Resource]) -> String {
     for resource in resources {
         wanted.take(resource);
     }
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed(include_str!("probe.sh"));
     for path in &wanted.texts {
         script.call("text", [path]);
@@ -181,7 +181,7 @@ pub fn observe_script(resources: &[Resource]) -> String {
             let digest = digest.as_deref().unwrap_or("any");
             cases.push_str(&format!("{}) e={digest}; w={show} ;;\n", shell_word(path)));
         }
-        script.append(&Script::quoted(cases));
+        script.append(&Commands::quoted(cases));
         script.fixed("esac\n}");
         script.call_with("sha256sum --", wanted.files.keys(), SHA_LOOP);
     }
@@ -213,7 +213,7 @@ done"#,
             patterns.push_str(pattern);
             patterns.push(' ');
         }
-        script.append(&Script::quoted(format!("for f in {patterns}; do\n")));
+        script.append(&Commands::quoted(format!("for f in {patterns}; do\n")));
         script.fixed(CERTIFICATE_CHECK);
     }
     for device in &wanted.disks {

@@ -6,14 +6,14 @@ use bramble_spec::shell_word;
 
 /// A shell script under construction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Script {
+pub struct Commands {
     text: String,
 }
 
-impl Script {
+impl Commands {
     /// An empty script.
     pub fn new() -> Self {
-        Script::default()
+        Commands::default()
     }
 
     /// Adds a command: a word of ours and its arguments, each quoted.
@@ -56,18 +56,18 @@ impl Script {
     }
 
     /// Adds another script behind this one.
-    pub fn append(&mut self, other: &Script) -> &mut Self {
+    pub fn append(&mut self, other: &Commands) -> &mut Self {
         self.text.push_str(&other.text);
         self
     }
 
     /// Text whose every outside value was quoted by the caller with [`shell_word`].
-    pub(crate) fn quoted(text: String) -> Script {
-        Script { text }
+    pub(crate) fn quoted(text: String) -> Commands {
+        Commands { text }
     }
 
     /// The script as a function, for running it under a watch.
-    pub(crate) fn function(&mut self, index: usize, body: &Script) {
+    pub(crate) fn function(&mut self, index: usize, body: &Commands) {
         writeln!(self.text, "c{index}() {{\n:\n{}}}", body.text).unwrap_or_default();
     }
 
@@ -92,7 +92,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
         #[test]
         fn every_argument_reaches_a_real_shell_unchanged(arguments in proptest::collection::vec("[^\0]{0,40}", 0..5)) {
-            let mut script = Script::new();
+            let mut script = Commands::new();
             script.call("printf '%s\\0'", arguments.iter());
             let output = std::process::Command::new("/bin/sh").args(["-c", script.as_str()]).output().unwrap();
             let mut expected: Vec<u8> = Vec::new();

@@ -1,11 +1,11 @@
 //! Undoing: the ledger, backwards.
 
-use crate::script::Script;
+use crate::script::Commands;
 
 /// The script that undoes everything that bramble ever changed on a node, newest first, and then removes bramble's own
 /// traces. It can be cut off anywhere and run again. It says `@title …`, `@start N`, `@ok N` or `@fail N CODE`.
 pub fn undo_script() -> String {
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed(crate::ENDS).fixed(include_str!("prelude.sh")).fixed(
         r#"undo_one() { (set -e; E=$1; . "$1/undo") </dev/null 9>&- 2>&1; }
 n=0

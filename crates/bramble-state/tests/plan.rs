@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bramble_state::{
-    Detail, File, Gone, Observation, ObservationError, Record, Resource, Script, Step, Unit, observe_script,
+    Commands, Detail, File, Gone, Observation, ObservationError, Record, Resource, Step, Unit, observe_script,
     parse_record, plan,
 };
 use sha2::{Digest, Sha256};
@@ -192,7 +192,7 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
         packages: vec!["watch".into(), "shared".into(), "theirs".into()],
         steps: vec!["watched", "kept"],
     });
-    let step = |id| Step { id, title: id.into(), version: "1".into(), apply: Script::new(), undo: None };
+    let step = |id| Step { id, title: id.into(), version: "1".into(), apply: Commands::new(), undo: None };
     let wanted = [
         gone,
         Resource::File(File::new("/etc/watch/kept", "")),

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Rendered, lifecycle};
 use bramble_spec::{Addon, AddonKind, Cluster, OwnSource, Role, hex};
-use bramble_state::{BLOBS, Change, Plan, Script, Upload};
+use bramble_state::{BLOBS, Change, Commands, Plan, Upload};
 use sha2::{Digest, Sha256};
 
 use crate::commands::image_check::{Known, check, manifests, show};
@@ -300,7 +300,7 @@ async fn bring(
     result
 }
 
-async fn apply(plane: &NodeSession, title: String, script: Script, uploads: Vec<Upload>) -> anyhow::Result<()> {
+async fn apply(plane: &NodeSession, title: String, script: Commands, uploads: Vec<Upload>) -> anyhow::Result<()> {
     let change = Change { title, details: Vec::new(), script, uploads, quiet: false };
     plane.apply(&Plan { changes: vec![change], ..Plan::default() }, |_, _| {}).await
 }

@@ -10,7 +10,7 @@ mod own;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bramble_spec::{Addon, AddonKind, Cluster, hex};
-use bramble_state::Script;
+use bramble_state::Commands;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -223,15 +223,15 @@ impl Rendered {
     }
 }
 
-fn script(life: &dyn Lifecycle) -> Script {
-    let mut script = Script::new();
+fn script(life: &dyn Lifecycle) -> Commands {
+    let mut script = Commands::new();
     script.fixed("set -e\nmkdir -p /run/bramble").append(&life.kubectl()).fixed(include_str!("addons.sh"));
     script
 }
 
 /// Run on a control plane: makes the cluster have an add-on, whose [`Rendered::lines`] are in the file `lines` there;
 /// `there`: whether it has it already, in another form.
-pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, there: bool, lines: &str) -> Script {
+pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, there: bool, lines: &str) -> Commands {
     let mut script = script(life);
     match &addon.microk8s {
         Some(name) => script.call("addon_enable", [name.as_str(), if there { "again" } else { "" }]),
@@ -241,7 +241,7 @@ pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, th
 }
 
 /// Run on a control plane: removes an add-on and all that is in its books.
-pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Script {
+pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Commands {
     let mut script = script(life);
     match name.strip_prefix("microk8s-") {
         Some(theirs) => script.call("addon_disable", [theirs]),
@@ -252,7 +252,7 @@ pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Scri
 
 /// Run on each control plane: writes down which add-ons there are.
 pub fn mark_script(mark: &str) -> String {
-    let mut script = Script::new();
+    let mut script = Commands::new();
     script.fixed("set -e").fixed(bramble_state::ENDS).call("step_ends", [ADDONS, mark]);
     script.as_str().to_owned()
 }

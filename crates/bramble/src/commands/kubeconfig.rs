@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Inputs, lifecycle};
 use bramble_spec::{Cluster, Uplink};
-use bramble_state::Script;
+use bramble_state::Commands;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
@@ -37,7 +37,7 @@ impl Kubeconfig {
         let Some(life) = lifecycle(&project.cluster, &inputs) else {
             bail!("{} has no Kubernetes", project.cluster.name)
         };
-        let mut cat = Script::new();
+        let mut cat = Commands::new();
         cat.call("cat --", [life.admin_config()]);
         let admin = plane
             .ask(cat.as_str(), |_, _| {})
