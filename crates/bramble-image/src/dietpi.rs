@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 
-use bramble_spec::shell_word;
+use bramble_shell::shell_word;
 
 use crate::boot::BootFiles;
 use crate::customise::{Identity, add_kernel_args};

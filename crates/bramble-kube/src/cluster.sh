@@ -30,27 +30,6 @@ leave_old() {
 # The marks of a membership that is over.
 forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons"; }
 
-# Moves the pods off a node. Evictions honour disruption budgets; whom the user cordoned stays cordoned later.
-take_off() { # node seconds
-    if [ "$(kubectl_admin get node "$1" -o 'jsonpath={.spec.unschedulable}')" != true ]; then
-        kubectl_admin annotate node "$1" bramble/cordoned=yes --overwrite >/dev/null
-        kubectl_admin cordon "$1" >/dev/null
-    fi
-    kubectl_admin drain "$1" --ignore-daemonsets --delete-emptydir-data --timeout="$2s" >/run/bramble/drain 2>&1 && return
-    {
-        echo "the pods of $1 cannot be moved within $2 s:"
-        grep '^error' /run/bramble/drain | sed 's/^error: //; s/ (will retry after [0-9a-z]*)//; /^unable to drain/d' | sort -u
-    } >&2
-    give_back "$1"
-    return 1
-}
-
-give_back() { # node
-    [ "$(kubectl_admin get node "$1" -o 'jsonpath={.metadata.annotations.bramble/cordoned}')" = yes ] || return 0
-    kubectl_admin uncordon "$1" >/dev/null
-    kubectl_admin annotate node "$1" bramble/cordoned- >/dev/null
-}
-
 # What pods and their network leave behind when the programs that made them have ended.
 remove_pods_network() {
     awk '$2 ~ "^/var/lib/kubelet/" || $2 ~ "^/run/netns/cni-" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done

@@ -3,8 +3,9 @@
 //! It is dnsmasq and nftables under units of our own, so that neither depends on what a package's defaults are, and nothing
 //! at boot on who is first: the firewall stands before any interface is up, and dnsmasq takes interfaces as they come.
 
+use bramble_shell::Commands;
 use bramble_spec::{Cluster, Node, Uplink};
-use bramble_state::{Commands, File, Gone, NetworkManager, Observation, Resource, Step, Unit};
+use bramble_state::{File, Gone, NetworkManager, Observation, Resource, Step, Unit};
 
 /// The packages that it takes: of dnsmasq only the program.
 pub(crate) const PACKAGES: [&str; 2] = ["dnsmasq-base", "nftables"];

@@ -1,7 +1,8 @@
 //! The distribution `k0s`. What its source says is gathered in docs/distributions/k0s.md.
 
+use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, Images, K0s as Config, Node, Role};
-use bramble_state::{Certificates, Commands, ENDS, File, Observation, Resource, Step};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 

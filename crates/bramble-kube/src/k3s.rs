@@ -1,7 +1,8 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
+use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, Datastore, Images, K3s as Config, Node, Role, Setting};
-use bramble_state::{Certificates, Commands, ENDS, File, Observation, Resource, Step};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
 
 use serde_json::json;
 

@@ -1,7 +1,8 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
+use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, hex};
-use bramble_state::{Blob, BlobSource, Certificates, Commands, ENDS, File, Image, Observation, Resource, Step, Unit};
+use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observation, Resource, Step, Unit};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleFile};

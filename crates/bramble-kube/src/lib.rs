@@ -32,8 +32,8 @@ pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
 };
 pub use members::{
-    Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, forget_script, give_back_script, members_script,
-    objects_script, restoration, stop_script, take_off_script, updated_script,
+    ANSWERS, Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, drain_node_script, forget_script,
+    members_script, objects_script, restoration, stop_script, uncordon_script, updated_script,
 };
 pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};

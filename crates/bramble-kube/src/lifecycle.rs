@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bramble_shell::Commands;
 use bramble_spec::{Cluster, Distribution, Node};
-use bramble_state::{Certificates, Commands, File, Observation, Resource, Step};
+use bramble_state::{Certificates, File, Observation, Resource, Step};
 
 use crate::k0s::K0s;
 use crate::k3s::K3s;

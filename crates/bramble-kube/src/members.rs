@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Node, NodeName, Role};
-use bramble_state::{Commands, ENDS, Observation};
+use bramble_state::{ENDS, Observation};
 
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, membership};
 
@@ -171,90 +173,89 @@ fn refusal(from: &str, to: &str) -> Option<String> {
 }
 
 /// Run on each control plane: writes down who the members are.
-pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> String {
+pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
     let list: Vec<String> = members.into_iter().map(|(name, address)| format!("{name}={address}")).collect();
     let mut script = Commands::new();
-    script.fixed("set -e").fixed(ENDS).call("step_ends", [MEMBERS, &list.join(" ")]);
-    script.as_str().to_owned()
+    script.fixed(ENDS).call("step_ends", [MEMBERS, &list.join(" ")]);
+    Script::new("write down who the members are", &script)
 }
 
+/// How much a backup may have: the data of a large cluster, packed, many times over.
+const BACKUP: u64 = 64 * 1024 * 1024 * 1024;
+
 /// Run on a control plane: prints the state of the cluster as a tar archive, gzip.
-pub fn backup_script(life: &dyn Lifecycle) -> String {
-    let mut script = Commands::new();
-    script.fixed("set -e\numask 077").append(&life.kubectl());
-    script.fixed(
-        "d=/var/lib/bramble/backup\nrm -rf \"$d\"\nmkdir -p \"$d\"\ntrap 'rm -rf \"$d\"' EXIT\nsnapshot_state \"$d\"\ntar -C \"$d\" -czf - .",
-    );
-    script.as_str().to_owned()
+pub fn backup_script(life: &dyn Lifecycle) -> Script {
+    let mut script = life.kubectl();
+    script.fixed(include_str!("backup.sh")).fixed("print_state");
+    Script::new("save the state of the cluster", &script).silent_for(Duration::from_secs(15 * 60)).printing(BACKUP)
 }
 
 /// Run on a control plane: prints the objects that tell whether a cluster is the same, as `uid kind namespace/name`.
-pub fn objects_script(life: &dyn Lifecycle) -> String {
+pub fn objects_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
-    script.fixed(
-        "kubectl_admin get namespaces,services,deployments,daemonsets,statefulsets,persistentvolumes,persistentvolumeclaims \
-         -A -o 'jsonpath={range .items[*]}{.metadata.uid} {.kind} {.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}'",
-    );
-    script.as_str().to_owned()
+    script.fixed(include_str!("backup.sh")).fixed("print_objects");
+    Script::new("list the objects of the cluster", &script).printing(REPORT)
 }
 
+/// How much the API of a large cluster may say of its nodes, pods and workloads, in JSON.
+pub(crate) const REPORT: u64 = 256 * 1024 * 1024;
+
 /// Run on a control plane: no record of these nodes stays.
-pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> String {
-    let mut script = Commands::new();
-    script.fixed("set -e").append(&life.kubectl()).fixed("api_answers 120");
+pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
+    let mut script = life.kubectl();
+    script.fixed("api_answers 120");
     for (name, address) in nodes {
         script.call("forget_node", [name.as_str(), &address.to_string()]);
     }
-    script.as_str().to_owned()
+    Script::new("remove the records of nodes", &script).silent_for(WAITING)
 }
 
-/// Run on a control plane: whether its API answers now.
-pub fn answers_script(life: &dyn Lifecycle) -> String {
+/// How long scripts may be silent that wait for nodes and their programs.
+const WAITING: Duration = Duration::from_secs(10 * 60);
+
+/// The fact that [`answers_script`] tells: `yes` or `no`.
+pub const ANSWERS: &str = "answers";
+
+/// Run on a control plane: tells whether its API answers now, as the fact [`ANSWERS`].
+pub fn answers_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
-    script.fixed("kubectl_admin get --raw /readyz --request-timeout=5s >/dev/null");
-    script.as_str().to_owned()
+    script.fixed(
+        "if kubectl_admin get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then a=yes; else a=no; fi\necho \"@fact answers $a\"",
+    );
+    Script::new("ask whether its API answers", &script).silent_for(Duration::from_secs(30))
 }
 
 /// Run on the control planes that join again while the cluster comes back from a backup: what they hold is not true any
 /// more, and nobody shall hear it from them.
-pub fn stop_script(life: &dyn Lifecycle) -> String {
+pub fn stop_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
-    script.fixed("! was_member || stop_kubernetes");
-    script.as_str().to_owned()
+    script.fixed("if was_member; then m=yes; else m=no; fi\n[ \"$m\" = no ] || stop_kubernetes");
+    Script::new("stop its control plane", &script).silent_for(WAITING)
 }
 
-/// Run on a control plane: the pods of a node go elsewhere, within so many seconds, or it is given back.
-pub fn take_off_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> String {
-    let mut script = life.kubectl();
-    script.fixed("api_answers 120 || exit 1");
-    script.call_with("take_off", [name.as_str(), &seconds.to_string()], "|| exit 1");
-    script.as_str().to_owned()
+/// Run on a control plane: drains a node within so many seconds, or uncordons it again.
+pub fn drain_node_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> Script {
+    let mut script = rolling(life);
+    script.fixed("api_answers 120").call("drain_node", [name.as_str(), &seconds.to_string()]);
+    Script::new(format!("drain {name}"), &script).silent_for(WAITING + Duration::from_secs(u64::from(seconds)))
 }
 
-/// Run on a control plane: waits until the node reports again and is Ready with this version, and gives it back.
-pub fn give_back_script(life: &dyn Lifecycle, name: &NodeName, version: &str) -> String {
+/// Run on a control plane: waits until the node reports again and is Ready with this version, and uncordons it.
+pub fn uncordon_script(life: &dyn Lifecycle, name: &NodeName, version: &str) -> Script {
+    let mut script = rolling(life);
+    script.fixed("api_answers 120").call("node_returns", [name.as_str(), version]).call("uncordon", [name.as_str()]);
+    Script::new(format!("wait until {name} is Ready again, and uncordon it"), &script).silent_for(WAITING)
+}
+
+fn rolling(life: &dyn Lifecycle) -> Commands {
     let mut script = life.kubectl();
-    script.set("name", name.as_str()).set("version", version);
-    script.fixed(
-        r#"api_answers 120 || exit 1
-look() { kubectl_admin get node "$name" -o 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null || :; }
-lease() { kubectl_admin -n kube-node-lease get lease "$name" -o 'jsonpath={.spec.renewTime}' 2>/dev/null || :; }
-# A node that was away is called Ready until it is missed: what counts is a sign of life from now.
-before=$(lease)
-n=0
-until [ "$(lease)" != "$before" ] && [ "$(look)" = "v$version True" ]; do
-    [ "$n" -lt 300 ] || { echo "$name does not come back as a node that is Ready with v$version; it says: $(look)" >&2; exit 1; }
-    sleep 1; n=$((n + 1))
-done
-give_back "$name""#,
-    );
-    script.as_str().to_owned()
+    script.fixed(include_str!("rolling.sh"));
+    script
 }
 
 /// Run on a control plane that was changed: waits until its own API answers.
-pub fn updated_script(life: &dyn Lifecycle, address: Ipv4Addr) -> String {
+pub fn updated_script(life: &dyn Lifecycle, address: Ipv4Addr) -> Script {
     let mut script = life.kubectl();
-    let server = format!("--server=https://{address}:{}", life.api_port());
-    script.call_with("api_answers", ["120", &server], "|| exit 1");
-    script.as_str().to_owned()
+    script.call("api_answers", ["120", &format!("--server=https://{address}:{}", life.api_port())]);
+    Script::new("wait until its API answers", &script).silent_for(WAITING)
 }

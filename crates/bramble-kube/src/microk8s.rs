@@ -1,7 +1,8 @@
 //! The distribution MicroK8s. What its source says is gathered in docs/distributions/microk8s.md.
 
+use bramble_shell::Commands;
 use bramble_spec::{Cluster, MicroK8s as Config, Node, Role};
-use bramble_state::{Certificates, Commands, ENDS, File, Observation, Resource, Step, Unit};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step, Unit};
 use serde_json::json;
 
 use crate::keepalived;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use bramble_shell::Commands;
 use bramble_spec::{Arch, Cluster, Node, Release as Wanted};
-use bramble_state::{Blob, BlobSource, Commands, File, Observation, Resource, Step, Unit};
+use bramble_state::{Blob, BlobSource, File, Observation, Resource, Step, Unit};
 
 use crate::lifecycle::{Lifecycle, MEMBER, VERSION};
 use crate::prepare::{Archive, Inputs, LocalFile};

@@ -1,14 +1,17 @@
 //! Is the cluster well? Named conditions, each with its reason.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use bramble_shell::Script;
 use bramble_spec::{Cluster, Distribution, Node, Role};
 use bramble_state::{Observation, Resource, Unit};
 
 use crate::lifecycle::{Lifecycle, MEMBER, lifecycle};
+use crate::members::REPORT;
 use crate::prepare::Inputs;
 
 /// How a condition stands.
@@ -71,23 +74,19 @@ pub struct ClusterReport {
 }
 
 /// Asks the API, on a control plane, for what [`parse_nodes`] reads.
-pub fn status_script(life: &dyn Lifecycle) -> String {
+pub fn status_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
-    script.fixed(
-        "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-         kubectl_admin get nodes -o json --request-timeout=10s || exit 1\n\
-         echo '@next'\n\
-         kubectl_admin -n kube-system get pods -o json --request-timeout=10s || exit 1\n\
-         echo '@next'\n\
-         kubectl_admin get deployments,daemonsets,statefulsets -A -l bramble/addon -o json --request-timeout=10s",
-    );
-    script.as_str().to_owned()
+    for what in ["nodes", "-n kube-system pods", "deployments,daemonsets,statefulsets -A -l bramble/addon"] {
+        script.call_with("kubectl_admin get", what.split(' '), "-o json --request-timeout=10s").fixed("echo '@next'");
+    }
+    Script::new("ask the API how the cluster is", &script).silent_for(Duration::from_secs(60)).printing(REPORT)
 }
 
 /// Reads the output of [`status_script`].
 pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     let (nodes, rest) = output.split_once("@next")?;
-    let (pods, workloads) = rest.split_once("@next")?;
+    let (pods, rest) = rest.split_once("@next")?;
+    let (workloads, _) = rest.split_once("@next")?;
     let nodes: Value = serde_json::from_str(nodes).ok()?;
     let pods: Value = serde_json::from_str(pods).ok()?;
     let workloads: Value = serde_json::from_str(workloads).ok()?;

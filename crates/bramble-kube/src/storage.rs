@@ -3,8 +3,11 @@
 //! Both are mounted by services of our own, which wait for the network and try again until the other side is there, so that
 //! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
 
+use std::time::Duration;
+
+use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Commands, Disk, ENDS, File, Gone, Observation, Resource, Step, Unit};
+use bramble_state::{Disk, ENDS, File, Gone, Observation, Resource, Step, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;
@@ -193,10 +196,9 @@ pub(crate) fn everything() -> [Gone; 2] {
 
 /// Run on the first node with a brick when all of them are prepared: makes the pool and the volume what they should be.
 /// Nodes are added; a brick with data is never taken out by itself.
-pub fn pool_script(cluster: &Cluster) -> Option<Commands> {
+pub fn pool_script(cluster: &Cluster) -> Option<Script> {
     let gluster = cluster.storage.glusterfs.as_ref()?;
     let mut script = Commands::new();
-    script.fixed("set -e\nexport LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     script.fixed(include_str!("gluster.sh"));
     let bricks: Vec<String> =
         gluster.nodes.iter().filter_map(|name| find(cluster, name)).map(|node| node.address.to_string()).collect();
@@ -205,7 +207,7 @@ pub fn pool_script(cluster: &Cluster) -> Option<Commands> {
     let allowed = cluster.network.subnet.to_string();
     let fixed = [gluster.volume.as_str(), path.as_str(), allowed.as_str()];
     script.call("gluster_volume", fixed.into_iter().chain(bricks.iter().map(String::as_str)));
-    Some(script)
+    Some(Script::new("make the GlusterFS pool and its volume", &script).silent_for(Duration::from_secs(10 * 60)))
 }
 
 /// The brick is a folder below the disk's own, so that a missing disk is a missing brick.
@@ -222,7 +224,7 @@ pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
 }
 
 /// Run on every node when what it mounts is there.
-pub fn mount_script(cluster: &Cluster) -> Option<Commands> {
+pub fn mount_script(cluster: &Cluster) -> Option<Script> {
     let storage = &cluster.storage;
     let names = [storage.nfs.as_ref().map(|_| MOUNTED_NFS), storage.glusterfs.as_ref().map(|_| MOUNTED_GLUSTER)];
     let names: Vec<String> = names.into_iter().flatten().map(|name| format!("{name}.service")).collect();
@@ -230,25 +232,10 @@ pub fn mount_script(cluster: &Cluster) -> Option<Commands> {
         return None;
     }
     let mut script = Commands::new();
-    script.fixed("set -e").fixed(ENDS);
-    script.fixed(
-        r#"mounted() {
-    for u in "$@"; do
-        n=0
-        # The service tries again by itself; this only waits for it.
-        # Its file may have changed while the other side was not ready for it.
-        if [ -e "$B/pending/restart.$u" ]; then systemctl restart "$u" 2>/dev/null || :; rm -f "$B/pending/restart.$u"; fi
-        until systemctl -q is-active "$u"; do
-            systemctl start "$u" 2>/dev/null || :
-            [ "$n" -lt 40 ] || { journalctl -q -n 8 -o cat -u "$u" >&2; echo "$u does not mount" >&2; return 1; }
-            systemctl -q is-active "$u" || sleep 1; n=$((n + 1))
-        done
-    done
-}"#,
-    );
+    script.fixed(ENDS).fixed(include_str!("mount.sh"));
     script.call("mounted", &names);
     for (name, text) in storage_marks(cluster) {
         script.call("step_ends", [name, &text]);
     }
-    Some(script)
+    Some(Script::new("mount the shared folders", &script))
 }

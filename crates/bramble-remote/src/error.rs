@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::host_keys::UnknownKey;
 
@@ -85,6 +86,22 @@ pub enum ExecError {
     /// The connection broke.
     #[error("the connection was lost; if the board is on again, run bramble again")]
     Lost,
+    /// It said nothing for too long.
+    #[error("it has said nothing for {} s, asked to {doing}: its disk, its memory or its network may hang; look at the board, then run bramble again", silence.as_secs())]
+    Silent {
+        /// What it was asked to do.
+        doing: String,
+        /// How long that may take without a word.
+        silence: Duration,
+    },
+    /// It printed too much.
+    #[error("it has printed more than {} MiB, asked to {doing}, and was cut off", bytes / 1024 / 1024)]
+    TooMuch {
+        /// What it was asked to do.
+        doing: String,
+        /// How many bytes it may print.
+        bytes: u64,
+    },
     /// The protocol failed.
     #[error("the SSH channel failed: {0}")]
     Protocol(russh::Error),

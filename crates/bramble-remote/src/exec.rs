@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bramble_spec::shell_word;
+use bramble_shell::{OUTPUT, Script, shell_word};
 use russh::{Channel, ChannelMsg, client};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::ExecError;
@@ -61,7 +64,29 @@ pub(crate) enum Announces {
     No,
 }
 
+/// What a script, or what a command that receives bytes, may do.
+pub(crate) struct Limits<'a> {
+    /// What it does, in words that follow "to": for messages.
+    pub(crate) doing: &'a str,
+    /// How long neither side may say anything.
+    pub(crate) silence: Duration,
+    /// How many bytes it may print.
+    pub(crate) output: u64,
+}
+
+impl Limits<'_> {
+    pub(crate) fn silent(&self) -> ExecError {
+        ExecError::Silent { doing: self.doing.to_owned(), silence: self.silence }
+    }
+}
+
 const STDERR_KEPT: usize = 8 * 1024;
+/// What a node may print before a command says that it is ready: the greetings of its log-in.
+const HEAD_LIMIT: usize = 256 * 1024;
+/// How long sshd may take to open a session in a connection that stands.
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a node may take no bytes of a file, or work on one that has arrived: slow cards take minutes to write it out.
+pub(crate) const TRANSFER_SILENCE: Duration = Duration::from_secs(300);
 /// What sudo prints when it is about to read the password; random enough that no program prints it by accident.
 const PROMPT: &str = "bramble-sudo-password-7f3a:";
 const READY: &str = "bramble-ready-7f3a";
@@ -71,12 +96,15 @@ const READY: &str = "bramble-ready-7f3a";
 const RECEIVER: &str = r#"set -e; umask 077; mkdir -p "$2"; rm -f "$2"/.part.*; t="$2/.part.$$"; echo bramble-ready-7f3a; cat >"$t"; s=$(sha256sum <"$t"); if [ "${s%% *}" != "$1" ]; then rm -f "$t"; echo "the digest of what arrived is ${s%% *}" >&2; exit 9; fi; sync "$t"; mv "$t" "$2/$1""#;
 
 impl Connection {
-    /// Runs a script as root with `/bin/sh`. The script travels through standard input: nothing of it is seen in a
-    /// list of processes. It runs only when all of it has arrived. `on_line` gets each line of standard output.
+    /// Runs a script as root. It travels through standard input: nothing of it is seen in a list of processes. It runs
+    /// only when all of it has arrived. `on_line` gets each line of standard output.
+    ///
+    /// # Errors
+    /// The connection broke, or the script was silent for longer or printed more than it may.
     pub async fn run_script(
         &self,
         root: &Root,
-        script: &str,
+        script: &Script,
         mut on_line: impl FnMut(&str),
     ) -> Result<Exit, ExecError> {
         let mut lines = Lines::default();
@@ -89,12 +117,11 @@ impl Connection {
     pub async fn read_script(
         &self,
         root: &Root,
-        script: &str,
+        script: &Script,
         on_output: impl FnMut(&[u8]),
     ) -> Result<Exit, ExecError> {
-        // A shell reads its input bit by bit; as one braced group it is parsed whole before any of it runs.
-        let body = format!("{{\n{script}\nexit 0\n}}\n");
-        self.exec(root, "exec /bin/sh -s", Announces::No, body.as_bytes(), on_output).await
+        let limits = Limits { doing: script.name(), silence: script.silence(), output: script.output() };
+        self.exec(root, "exec /bin/sh -s", Announces::No, script.text().as_bytes(), &limits, on_output).await
     }
 
     /// Puts bytes on the node as `folder/digest`, mode 0600, owned by root.
@@ -108,7 +135,8 @@ impl Connection {
     ) -> Result<(), ExecError> {
         let command =
             format!("exec /bin/sh -c {} receive {} {}", shell_word(RECEIVER), shell_word(digest), shell_word(folder));
-        let exit = self.exec(root, &command, Announces::Yes, content, |_| {}).await?;
+        let limits = Limits { doing: &format!("receive {name}"), silence: TRANSFER_SILENCE, output: OUTPUT };
+        let exit = self.exec(root, &command, Announces::Yes, content, &limits, |_| {}).await?;
         if exit.success() {
             return Ok(());
         }
@@ -116,20 +144,43 @@ impl Connection {
         Err(ExecError::Upload { name: name.to_owned(), reason })
     }
 
-    /// Runs a command line with the user's shell, with an empty standard input.
-    pub async fn run_command(&self, command: &str, mut on_output: impl FnMut(bool, &[u8])) -> Result<Exit, ExecError> {
-        let mut channel = self.handle.channel_open_session().await?;
+    /// Runs a command line of the user's with the user's shell on the node, with an empty standard input. It may take and
+    /// be silent for as long as it likes; `output` is how many bytes it may print.
+    pub async fn run_command(
+        &self,
+        command: &str,
+        output: u64,
+        mut on_output: impl FnMut(bool, &[u8]),
+    ) -> Result<Exit, ExecError> {
+        let mut channel = self.open_channel().await?;
         channel.exec(true, command).await?;
         channel.eof().await?;
         let mut end = End::default();
+        let mut printed = 0;
         while let Some(message) = channel.wait().await {
-            match message {
-                ChannelMsg::Data { data } => on_output(false, &data),
-                ChannelMsg::ExtendedData { data, .. } => on_output(true, &data),
-                other => end.take(other),
+            let (error, data) = match message {
+                ChannelMsg::Data { data } => (false, data),
+                ChannelMsg::ExtendedData { data, .. } => (true, data),
+                other => {
+                    end.take(other);
+                    continue;
+                }
+            };
+            printed += data.len() as u64;
+            if printed > output {
+                channel.close().await.ok();
+                return Err(ExecError::TooMuch { doing: "run the command".to_owned(), bytes: output });
             }
+            on_output(error, &data);
         }
         end.finish(Vec::new())
+    }
+
+    async fn open_channel(&self) -> Result<Channel<client::Msg>, ExecError> {
+        match tokio::time::timeout(CHANNEL_TIMEOUT, self.handle.channel_open_session()).await {
+            Ok(channel) => Ok(channel?),
+            Err(_) => Err(ExecError::Silent { doing: "open a session".to_owned(), silence: CHANNEL_TIMEOUT }),
+        }
     }
 
     async fn exec(
@@ -138,19 +189,25 @@ impl Connection {
         command: &str,
         announces: Announces,
         mut input: impl AsyncRead + Unpin,
+        limits: &Limits<'_>,
         mut on_output: impl FnMut(&[u8]),
     ) -> Result<Exit, ExecError> {
-        let Started { channel, head, mut stderr, mut end } = self.start(root, command, announces).await?;
+        let Started { channel, head, mut stderr, mut end } = self.start(root, command, announces, limits).await?;
         let (mut reader, writer) = channel.split();
+        // Bytes that the node takes are a sign of life, too.
+        let began = Instant::now();
+        let alive = AtomicU64::new(0);
+        let now = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = || began + Duration::from_millis(alive.load(Ordering::Relaxed));
         let send = async {
             let mut stream = writer.make_writer();
-            let mut buffer = vec![0u8; 256 * 1024];
+            let mut buffer = vec![0u8; 64 * 1024];
             loop {
                 match input.read(&mut buffer).await {
                     Ok(0) => break,
                     // The other side may have ended already; its exit code says why.
                     Ok(n) if stream.write_all(&buffer[..n]).await.is_err() => return Ok(()),
-                    Ok(_) => {}
+                    Ok(_) => alive.store(now(), Ordering::Relaxed),
                     Err(error) => return Err(error),
                 }
             }
@@ -158,11 +215,29 @@ impl Connection {
             Ok(())
         };
         let receive = async {
+            let mut printed = head.len() as u64;
             on_output(&head);
-            while let Some(message) = reader.wait().await {
+            loop {
+                let message = match tokio::time::timeout_at(last() + limits.silence, reader.wait()).await {
+                    Ok(Some(message)) => message,
+                    Ok(None) => return Ok(()),
+                    Err(_) if last().elapsed() < limits.silence => continue,
+                    Err(_) => return Err(limits.silent()),
+                };
+                alive.store(now(), Ordering::Relaxed);
                 match message {
-                    ChannelMsg::Data { data } => on_output(&data),
+                    ChannelMsg::Data { data } => {
+                        printed += data.len() as u64;
+                        if printed > limits.output {
+                            return Err(ExecError::TooMuch { doing: limits.doing.to_owned(), bytes: limits.output });
+                        }
+                        on_output(&data);
+                    }
                     ChannelMsg::ExtendedData { data, .. } => {
+                        printed += data.len() as u64;
+                        if printed > limits.output {
+                            return Err(ExecError::TooMuch { doing: limits.doing.to_owned(), bytes: limits.output });
+                        }
                         stderr.extend_from_slice(&data);
                         if stderr.len() > 2 * STDERR_KEPT {
                             stderr.drain(..stderr.len() - STDERR_KEPT);
@@ -177,8 +252,16 @@ impl Connection {
             let mut send = std::pin::pin!(send);
             let mut receive = std::pin::pin!(receive);
             tokio::select! {
-                sent = &mut send => { receive.await; sent }
-                () = &mut receive => Ok(()),
+                sent = &mut send => receive.await.map(|()| sent),
+                received = &mut receive => received.map(|()| Ok(())),
+            }
+        };
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                // Its program on the node reads the end of its input, or dies of the pipe that nobody reads.
+                writer.close().await.ok();
+                return Err(error);
             }
         };
         if let Err(source) = sent {
@@ -191,7 +274,13 @@ impl Connection {
     }
 
     /// Starts a command as root and waits until it is ready for its input, if it says so.
-    pub(crate) async fn start(&self, root: &Root, command: &str, announces: Announces) -> Result<Started, ExecError> {
+    pub(crate) async fn start(
+        &self,
+        root: &Root,
+        command: &str,
+        announces: Announces,
+        limits: &Limits<'_>,
+    ) -> Result<Started, ExecError> {
         let asks = matches!(root, Root::SudoPassword(_));
         let command = match root {
             Root::Already => command.to_owned(),
@@ -202,7 +291,7 @@ impl Connection {
                 format!("exec sudo -S -p {PROMPT} -- /bin/sh -c {}", shell_word(&inner))
             }
         };
-        let mut channel = self.handle.channel_open_session().await?;
+        let mut channel = self.open_channel().await?;
         channel.exec(true, command).await?;
         let mut end = End::default();
         let mut stderr: Vec<u8> = Vec::new();
@@ -212,7 +301,11 @@ impl Connection {
         let mut waiting = asks || announces == Announces::Yes;
         let mut prompts = 0;
         while waiting {
-            match channel.wait().await {
+            let message = tokio::time::timeout(limits.silence, channel.wait()).await.map_err(|_| limits.silent())?;
+            if head.len() + stderr.len() > HEAD_LIMIT {
+                return Err(ExecError::TooMuch { doing: limits.doing.to_owned(), bytes: HEAD_LIMIT as u64 });
+            }
+            match message {
                 Some(ChannelMsg::Data { data }) => {
                     head.extend_from_slice(&data);
                     if let Some(at) = head.iter().position(|b| *b == b'\n') {
@@ -284,15 +377,32 @@ impl End {
         } else if line.contains("incorrect password") || line.contains("no password was provided") {
             Some(ExecError::SudoPasswordWrong)
         } else {
-            Some(ExecError::SudoRefused(line.trim_start_matches("sudo: ").to_owned()))
+            Some(ExecError::SudoRefused(printable(line.trim_start_matches("sudo: "))))
         }
     }
 
     fn finish(self, stderr: Vec<u8>) -> Result<Exit, ExecError> {
         let start = stderr.len().saturating_sub(STDERR_KEPT);
-        let stderr = String::from_utf8_lossy(&stderr[start..]).trim().to_owned();
+        let stderr = printable(String::from_utf8_lossy(&stderr[start..]).trim());
         self.code.map(|code| Exit { code, stderr }).ok_or(ExecError::Lost)
     }
+}
+
+/// Writes out control characters of what a node printed, so that it cannot steer the terminal that shows it. Newlines and
+/// tabs stay.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            // Besides controls: characters that turn the direction of text, behind which words can hide (CVE-2021-42574).
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                out.extend(c.escape_default());
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// Bytes to lines.
@@ -301,15 +411,28 @@ pub(crate) struct Lines {
     rest: Vec<u8>,
 }
 
+/// A line may have so many bytes; the rest of a longer one is dropped. The longest one that is meant is a file in base64.
+const LINE_LIMIT: usize = 4 * 1024 * 1024;
+
 impl Lines {
-    pub(crate) fn feed(&mut self, bytes: &[u8], on_line: &mut impl FnMut(&str)) {
-        self.rest.extend_from_slice(bytes);
-        let mut start = 0;
-        while let Some(at) = self.rest[start..].iter().position(|b| *b == b'\n') {
-            on_line(&String::from_utf8_lossy(&self.rest[start..start + at]));
-            start += at + 1;
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], on_line: &mut impl FnMut(&str)) {
+        // Only what is new is searched: a line may come in very many pieces.
+        while let Some(at) = bytes.iter().position(|b| *b == b'\n') {
+            if self.rest.is_empty() {
+                on_line(&String::from_utf8_lossy(&bytes[..at]));
+            } else {
+                self.keep(&bytes[..at]);
+                on_line(&String::from_utf8_lossy(&self.rest));
+                self.rest.clear();
+            }
+            bytes = &bytes[at + 1..];
         }
-        self.rest.drain(..start);
+        self.keep(bytes);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = LINE_LIMIT.saturating_sub(self.rest.len());
+        self.rest.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn end(self, on_line: &mut impl FnMut(&str)) {
@@ -332,5 +455,25 @@ mod tests {
         }
         lines.end(&mut |line: &str| seen.push(line.to_owned()));
         assert_eq!(seen, ["ab", "c", "", "d"]);
+    }
+
+    #[test]
+    fn a_line_that_never_ends_takes_no_more_memory_than_the_longest_line_and_no_more_time_than_its_bytes() {
+        let mut lines = Lines::default();
+        let mut seen = 0;
+        // A gigabyte: searched again with each piece, this would take days.
+        let piece = [b'x'; 32 * 1024];
+        for _ in 0..32 * 1024 {
+            lines.feed(&piece, &mut |_: &str| seen += 1);
+        }
+        assert_eq!((seen, lines.rest.len()), (0, LINE_LIMIT));
+        lines.feed(b"\nnext\n", &mut |line: &str| seen += line.len());
+        assert_eq!(seen, LINE_LIMIT + 4);
+    }
+
+    #[test]
+    fn what_a_node_prints_steers_no_terminal() {
+        assert_eq!(printable("a\tb\nc"), "a\tb\nc");
+        assert_eq!(printable("\u{1b}]0;title\u{7}\r\u{9b}2J\u{202e}x"), "\\u{1b}]0;title\\u{7}\\r\\u{9b}2J\\u{202e}x");
     }
 }

@@ -1,8 +1,9 @@
 # Receives one file and passes it on while it arrives. Runs as root with the arguments digest, size, folder, address.
 #
 # Standard input, from bramble: `token T` (what others must show to get the file from here), `pull HOST PORT T` (get the
-# rest of the file there), `data N` and N bytes (here is the rest). When it ends, so does this program.
-# Standard output, to bramble: `at BYTES PORT` once; then `have BYTES`, `lost BYTES WHY` (the source failed: say another
+# rest of the file there), `data N` and N bytes (here is the rest), `ping` (still there). When it ends, or says nothing for
+# a minute, so does this program.
+# Standard output, to bramble: `busy` while another run brings the same file; `at BYTES PORT` once; then `have BYTES`, `lost BYTES WHY` (the source failed: say another
 # one), `bad DIGEST` (all bytes came, and they are wrong; they are gone), `good` (the file is in place), `fail WHY`.
 # Between nodes: the one that wants the file says `TOKEN OFFSET`, the other one answers with frames: a length in four
 # bytes, then that many bytes; an empty frame says only that it is still there.
@@ -12,7 +13,7 @@ use Fcntl;
 use Errno qw(EAGAIN EINTR EINPROGRESS);
 
 my ($digest, $size, $folder, $address) = @ARGV;
-my ($chunk_size, $silence) = (256 * 1024, 6);
+my ($chunk_size, $silence, $abandoned) = (256 * 1024, 6, 60);
 my ($whole, $part) = ("$folder/$digest", "$folder/.part.$digest");
 $| = 1;
 $SIG{PIPE} = 'IGNORE';
@@ -27,11 +28,18 @@ my $made = '';
 for (split '/', $folder) { $made .= "$_/"; mkdir $made; }
 my $there = !-e $part && -f $whole ? $whole : $part;
 sysopen(my $file, $there, O_RDWR | O_CREAT) or fail("$there cannot be opened: $!");
-# The relay of an earlier stage may be about to end.
-for (1 .. 50) {
+# The relay of an earlier stage may be about to end. One of another run brings the same bytes: they are waited for.
+for (1 .. 9000) {
     last if flock $file, 2 | 4;
-    fail('another run is bringing this file to the node') if $_ == 50;
+    fail('another run has been bringing this file to the node for a quarter of an hour') if $_ == 9000;
+    say_line('busy') if $_ % 10 == 5;
     select undef, undef, undef, 0.1;
+}
+# Meanwhile that one may have put the file into its place.
+if ($there eq $part && !-e $part && -f $whole) {
+    close $file;
+    sysopen($file, $whole, O_RDWR) && flock($file, 2 | 4) or fail("$whole cannot be opened: $!");
+    $there = $whole;
 }
 rename $there, $part;
 my $have = -s $file;
@@ -99,7 +107,7 @@ hash_begin();
 say_line("at $have $port");
 
 my ($token, $input, $raw, $source, $wire, $frame, $heard, %guests, $done, $said, $tried) = ('', '', 0, undef, '', 0, 0);
-$said = time;
+my $spoken_to = $said = time;
 
 sub source_lost {
     close $source if $source;
@@ -149,6 +157,7 @@ sub from_bramble {
     my $n = sysread STDIN, my $bytes, $chunk_size;
     if (!defined $n) { return if $! == EAGAIN || $! == EINTR; exit 1; }
     exit 0 if !$n;
+    $spoken_to = time;
     while (length $bytes) {
         if ($raw) {
             my $take = $raw < length $bytes ? substr($bytes, 0, $raw, '') : $bytes;
@@ -241,6 +250,8 @@ while (1) {
         vec($w, $number, 1) = 1 if $wants || time > $guest->{told};
     }
     select $r, $w, undef, 1;
+    # An sshd whose client vanished may never learn of it.
+    exit 1 if time - $spoken_to > $abandoned;
     if ($source && time - $heard > $silence) { source_lost("it has been silent for $silence s"); }
     from_bramble() if vec $r, fileno STDIN, 1;
     if ($source && (vec($r, fileno $source, 1) || vec($w, fileno $source, 1))) { from_source(); }
@@ -250,7 +261,10 @@ while (1) {
         }
     }
     for my $number (keys %guests) {
-        serve($guests{$number}) if vec($r, $number, 1) || vec($w, $number, 1);
+        my $guest = $guests{$number};
+        # Who belongs here shows the token at once.
+        if (!defined $guest->{at} && time - $guest->{told} > 1) { drop_guest($guest->{socket}); next; }
+        serve($guest) if vec($r, $number, 1) || vec($w, $number, 1);
     }
     hash_on() if !$done && vec $w, fileno $hash_in, 1;
     if ($placing && vec $r, fileno $placed, 1) {
@@ -259,5 +273,5 @@ while (1) {
         undef $placing;
         say_line('good');
     }
-    if (time > $said && !$done) { $said = time; say_line("have $have"); }
+    if (time > $said && (!$done || $placing)) { $said = time; say_line("have $have"); }
 }

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bramble_spec::{hex, shell_word};
+use bramble_shell::{OUTPUT, shell_word};
+use bramble_spec::hex;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::connection::Connection;
 use crate::error::ExecError;
-use crate::exec::{Announces, Lines, Root};
+use crate::exec::{Announces, Limits, Lines, Root, TRANSFER_SILENCE};
 
 /// Below this a file is sent to each node from here: starting a relay would take longer.
 const RELAYED_FROM: u64 = 4 * 1024 * 1024;
@@ -31,6 +32,8 @@ const RELAYED_FROM: u64 = 4 * 1024 * 1024;
 const CHAIN: usize = 32;
 /// How long a relay that nobody needs stays, for a node that comes a little later.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often a relay that passes a file on is told that somebody is still here; it waits a minute for that.
+const PING: Duration = Duration::from_secs(10);
 
 const RELAY: &str = include_str!("relay.pl");
 
@@ -187,13 +190,20 @@ impl Spread {
             "command -v perl >/dev/null || {{ echo no-perl; exit; }}; export LC_ALL=C; exec perl -e {relay} {}",
             arguments.join(" ")
         );
-        let started = to.connection.start(to.root, &command, Announces::Yes).await?;
+        let limits = Limits { doing: &format!("receive {}", parcel.name), silence: TRANSFER_SILENCE, output: OUTPUT };
+        let started = to.connection.start(to.root, &command, Announces::Yes, &limits).await?;
         let (reader, writer) = started.channel.split();
         let mut events = Events::new(reader, &started.head);
-        let (mut have, port) = match events.next().await {
-            Some(Event::At(have, port)) => (have, port),
-            Some(Event::Fail(why)) => return Err(failure(why)),
-            _ => return Ok(Outcome::NoRelay),
+        let next = async |events: &mut Events| {
+            tokio::time::timeout(TRANSFER_SILENCE, events.next()).await.map_err(|_| limits.silent())
+        };
+        let (mut have, port) = loop {
+            match next(&mut events).await? {
+                Some(Event::Busy) => on_progress(0, size),
+                Some(Event::At(have, port)) => break (have, port),
+                Some(Event::Fail(why)) => return Err(failure(why)),
+                _ => return Ok(Outcome::NoRelay),
+            }
         };
         let (index, token) = self.join(to.address, port);
         let place = Place { spread: self.clone(), index };
@@ -226,8 +236,15 @@ impl Spread {
                             Err(error) => break 'source Err(error),
                         }
                     }
-                    event = events.next() => event,
+                    event = next(&mut events) => match event {
+                        Ok(event) => event,
+                        Err(error) => break 'source Err(error),
+                    },
                 };
+                // It says how far it is every second, and is told as often that somebody is here.
+                if (!feeds || fed) && matches!(event, Some(Event::Have(_))) {
+                    tell("ping\n".to_owned()).await?;
+                }
                 match event {
                     Some(Event::Have(bytes)) => on_progress(bytes, size),
                     Some(Event::Lost(bytes)) => {
@@ -248,7 +265,7 @@ impl Spread {
                     }
                     Some(Event::Good) => break 'source Ok(()),
                     Some(Event::Fail(why)) => break 'source Err(failure(why)),
-                    Some(Event::At(..) | Event::Other) => {}
+                    Some(Event::At(..) | Event::Busy | Event::Other) => {}
                     None if events.complaint.is_empty() => break 'source Err(ExecError::Lost),
                     None => break 'source Err(failure(events.complaint.trim().to_owned())),
                 }
@@ -270,9 +287,17 @@ impl Spread {
                     }
                 }
             };
+            let mut stay = tokio::time::interval(PING);
+            let mut stream = writer.make_writer();
             tokio::select! {
                 () = unneeded => {}
                 () = async { while events.next().await.is_some() {} } => {}
+                () = async { loop {
+                    stay.tick().await;
+                    if stream.write_all(b"ping\n").await.is_err() {
+                        return;
+                    }
+                } } => {}
             }
             drop(place);
             // If it is not there any more, that is what was wanted.
@@ -311,6 +336,8 @@ async fn feed(
 /// What a relay says.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
+    /// Another run brings the same file.
+    Busy,
     At(u64, u16),
     Have(u64),
     Lost(u64),
@@ -330,6 +357,7 @@ impl Event {
             ("have", Some(have)) => Event::Have(have),
             ("lost", Some(have)) => Event::Lost(have),
             ("bad", _) => Event::Bad(rest.to_owned()),
+            ("busy", _) => Event::Busy,
             ("good", _) => Event::Good,
             ("fail", _) => Event::Fail(rest.to_owned()),
             _ => Event::Other,

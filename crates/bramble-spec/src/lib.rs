@@ -16,7 +16,6 @@ mod k3s_flags;
 mod names;
 mod quantity;
 mod resolve;
-mod shell;
 mod yaml;
 
 pub use addon::{ADDON_PACKAGES, Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
@@ -39,7 +38,6 @@ pub use k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 pub use names::{ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest, hex};
 pub use quantity::{BitRate, ByteRate, Celsius, Currency, Length, Money, Power, Price, Seconds, Size, Voltage};
 pub use resolve::{Loaded, Override, load, load_with};
-pub use shell::shell_word;
 
 /// The JSON Schema (draft 2020-12) of one document of a cluster file, made from the types that parse it.
 pub fn schema() -> serde_json::Value {

@@ -9,7 +9,6 @@ mod plan;
 mod probe;
 mod record;
 mod resource;
-mod script;
 mod undo;
 
 pub use edit::{with_boot_config, with_tokens};
@@ -21,7 +20,6 @@ pub use record::{Record, parse_record};
 pub use resource::{
     Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
 };
-pub use script::Commands;
 
 /// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.
 pub const HOME: &str = "/var/lib/bramble";

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bramble_shell::{Commands, Script};
 use bramble_spec::Sha256Digest;
 
 use crate::edit;
@@ -13,7 +15,6 @@ use crate::probe::*;
 use crate::resource::{
     Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
 };
-use crate::script::Commands;
 
 /// What must change on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,16 +90,19 @@ impl Plan {
     }
 
     /// The script that carries the changes out, in one go. It says `@start N`, `@ok N` or `@fail N CODE` for each.
-    pub fn script(&self) -> String {
+    pub fn script(&self) -> Script {
         let mut script = Commands::new();
         script.fixed(crate::ENDS).fixed(include_str!("prelude.sh"));
         for (index, change) in self.changes.iter().enumerate() {
-            script.function(index, &change.script);
+            script.function(&format!("c{index}"), &change.script);
             script.call("run", [index.to_string()]);
         }
-        script.as_str().to_owned()
+        Script::new("make the changes", &script).silent_for(CHANGES)
     }
 }
+
+/// How long changes may be silent: the slowest of them, such as a kernel's initramfs on a slow card, say nothing for minutes.
+const CHANGES: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) fn hash(kind: &str, name: &str) -> String {
     sha256(format!("{kind}:{name}").as_bytes())[..16].to_owned()

@@ -1,20 +1,23 @@
 # What every script that changes a node begins with.
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 umask 022
 mkdir -p /run/bramble
 exec 9>/run/bramble/lock
-if ! flock -n 9; then
-    echo '@waiting'
-    flock -w 900 9 || { echo '@busy'; exit 75; }
-fi
+flock -n 9 || {
+    n=0
+    # It says that it waits while it does: a script that is silent is given up.
+    until echo '@waiting' && flock -w 10 9; do
+        [ "$n" -lt 90 ] || { echo '@busy'; exit 75; }
+        n=$((n + 1))
+    done
+}
 [ -d "$B/ledger" ] || { mkdir -p "$B"; chmod 700 "$B"; mkdir -p "$B/ledger" "$B/pending" "$B/done"; }
 
 # Runs change number $1 and says how it ended. Its lines go out as they come.
 run() {
     echo "@start $1"
-    (set -e; "c$1") </dev/null 9>&- 2>&1
-    rc=$?
-    if [ "$rc" -ne 0 ]; then echo "@fail $1 $rc"; exit 1; fi
+    attempt "c$1" </dev/null 9>&- 2>&1
+    if [ "$rc" != 0 ]; then echo "@fail $1 $rc"; exit 1; fi
     echo "@ok $1"
 }
 

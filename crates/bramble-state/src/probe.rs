@@ -1,12 +1,13 @@
 //! The script that looks at a node: all that the resources want to know, in one go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use bramble_spec::{hex, shell_word};
+use bramble_shell::{Commands, Script, shell_word};
+use bramble_spec::hex;
 use sha2::{Digest, Sha256};
 
 use crate::resource::Resource;
-use crate::script::Commands;
 
 /// Files whose text is needed to edit them.
 pub(crate) const HOSTS: &str = "/etc/hosts";
@@ -48,6 +49,9 @@ pub(crate) fn blob_note(path: &str) -> String {
 pub(crate) fn zone_file(zone: &str) -> String {
     format!("/usr/share/zoneinfo/{zone}")
 }
+
+/// How long a look may be silent: a board under load with a slow card may take some seconds for a program of 100 MB.
+const LOOK: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Wanted {
@@ -143,7 +147,7 @@ pub(crate) fn units(resources: &[Resource]) -> Vec<String> {
 
 /// The script whose output [`Observation::parse`](crate::Observation::parse) reads. It changes nothing
 /// on the node but bramble's own notes of what was verified.
-pub fn observe_script(resources: &[Resource]) -> String {
+pub fn observe_script(resources: &[Resource]) -> Script {
     let mut wanted = Wanted::default();
     for resource in resources {
         wanted.take(resource);
@@ -190,7 +194,8 @@ pub fn observe_script(resources: &[Resource]) -> String {
     }
     if !wanted.packages.is_empty() {
         let query = "dpkg-query -W -f='package ${Package} ${db:Status-Abbrev}|${Version}\\n' --";
-        script.call_with(query, &wanted.packages, "2>/dev/null || :");
+        // 1: it does not know some of them (dpkg-query(1)).
+        script.call_with(query, &wanted.packages, "2>/dev/null || [ \"$?\" = 1 ]");
     }
     if !wanted.gone.is_empty() {
         script.set("h", &crate::plan::hash("packages", ""));
@@ -235,7 +240,7 @@ fi"#,
         );
     }
     script.fixed("echo end");
-    script.as_str().to_owned()
+    Script::new("look at the node", &script).silent_for(LOOK)
 }
 
 /// The name of a package that may be wanted in a certain version.

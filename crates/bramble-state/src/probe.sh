@@ -1,14 +1,18 @@
 # Looks at the node and prints one record a line. Built-in commands are used wherever they can be: each program that
 # is started costs a board some milliseconds.
-export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umask 077
 B=/var/lib/bramble
+command -v dpkg-query >/dev/null || { echo 'its system has no dpkg: bramble works with Raspberry Pi OS, Debian, Ubuntu and their kin' >&2; exit 1; }
 [ -d /run/bramble ] || mkdir -p /run/bramble
 exec 9>/run/bramble/lock
-if ! flock -n 9; then
-    echo waiting
-    flock -w 900 9 || { echo busy; exit 75; }
-fi
+flock -n 9 || {
+    n=0
+    # It says that it waits while it does: a script that is silent is given up.
+    until echo waiting && flock -w 10 9; do
+        [ "$n" -lt 90 ] || { echo busy; exit 75; }
+        n=$((n + 1))
+    done
+}
 echo 'bramble 1'
 line() { if [ -r "$2" ]; then v=; IFS= read -r v <"$2" || :; printf 'fact %s %s\n' "$1" "$v"; fi; }
 text() {
@@ -35,7 +39,7 @@ else
     echo "fact controllers$c"
 fi
 while read -r f k rest; do [ "$f" = Filename ] || echo "fact swap $f"; done </proc/swaps
-(. /etc/os-release; echo "fact os $ID ${VERSION_ID:-0} ${VERSION_CODENAME:-none}")
+(. /etc/os-release; echo "fact os ${ID:-unknown} ${VERSION_ID:-0} ${VERSION_CODENAME:-none}")
 for f in /sys/class/net/*/address; do
     i=${f#/sys/class/net/}
     v=; read -r v <"$f" 2>/dev/null || :

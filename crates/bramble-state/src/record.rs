@@ -17,6 +17,8 @@ pub enum Record<'a> {
     Fact(&'a str, &'a str),
     /// The name of what is being undone.
     Title(&'a str),
+    /// Something that may fail without harm has failed: its exit code, what it was, and what it said.
+    Tried(&'a str),
     /// Anything else that a program printed.
     Line(&'a str),
 }
@@ -32,6 +34,7 @@ pub fn parse_record(line: &str) -> Record<'_> {
             ("ok", Some(n), None) => Record::Done(n.parse().ok()?),
             ("fail", Some(n), Some(code)) => Record::Failed(n.parse().ok()?, code.parse().ok()?),
             ("fact", Some(name), Some(value)) => Record::Fact(name, value),
+            ("tried", Some(_), Some(_)) => Record::Tried(&line["@tried ".len()..]),
             ("title", Some(_), _) => Record::Title(&line["@title ".len()..]),
             _ => return None,
         };

@@ -183,7 +183,7 @@ pub struct Certificates {
     /// How many seconds before the first of them ends they are renewed.
     pub before: i64,
     /// Renews them all; nothing is planned if it is empty, because something on the node does it by itself.
-    pub renew: crate::Commands,
+    pub renew: bramble_shell::Commands,
 }
 
 /// Something that is done once, and whose mark says with what.
@@ -196,7 +196,7 @@ pub struct Step {
     /// What the mark must say; when it says something else, the step is done again.
     pub version: String,
     /// Does it. It must cope with an earlier attempt that was cut off anywhere.
-    pub apply: crate::Commands,
+    pub apply: bramble_shell::Commands,
     /// Undoes it, also when it was cut off anywhere.
-    pub undo: Option<crate::Commands>,
+    pub undo: Option<bramble_shell::Commands>,
 }

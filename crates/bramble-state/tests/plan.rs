@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use bramble_shell::Commands;
 use bramble_state::{
-    Commands, Detail, File, Gone, Observation, ObservationError, Record, Resource, Step, Unit, observe_script,
-    parse_record, plan,
+    Detail, File, Gone, Observation, ObservationError, Record, Resource, Step, Unit, observe_script, parse_record, plan,
 };
 use sha2::{Digest, Sha256};
 
@@ -126,7 +126,7 @@ fn a_secret_is_not_shown() {
     let plan = plan(&resources, &seen("", &resources));
     assert_eq!(plan.changes[0].details, [Detail::Hidden]);
     assert!(!format!("{:?} {:?}", plan.changes[0].title, plan.changes[0].details).contains("s3cret"));
-    assert!(!observe_script(&resources).contains("s3cret"));
+    assert!(!observe_script(&resources).text().contains("s3cret"));
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn every_script_is_one_that_a_posix_shell_accepts() {
     for script in scripts {
         let mut shell =
             std::process::Command::new("dash").arg("-n").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), script.as_bytes()).unwrap();
-        assert!(shell.wait().unwrap().success(), "{script}");
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), script.text().as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success(), "{}", script.text());
     }
 }
 
@@ -169,7 +169,8 @@ fn every_script_is_one_that_a_posix_shell_accepts() {
 fn a_real_shell_reads_kernel_settings_whole() {
     // pid_max is a number of several digits on every Linux, and the kernel hands it out in one piece only.
     let resources = [Resource::Sysctls([("kernel.pid_max".to_owned(), "1".to_owned())].into())];
-    let script = observe_script(&resources);
+    let look = observe_script(&resources);
+    let script = look.text();
     let part = &script[script.find("echo sysctls").unwrap()..];
     let output =
         std::process::Command::new("dash").args(["-c", &part[..part.find("\nstat").unwrap()]]).output().unwrap();

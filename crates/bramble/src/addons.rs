@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Rendered, lifecycle};
+use bramble_shell::Commands;
 use bramble_spec::{Addon, AddonKind, Cluster, OwnSource, Role, hex};
-use bramble_state::{BLOBS, Change, Commands, Plan, Upload};
+use bramble_state::{BLOBS, Change, Plan, Upload};
 use sha2::{Digest, Sha256};
 
 use crate::commands::image_check::{Known, check, manifests, show};

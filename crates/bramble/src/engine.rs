@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Agenda, Inputs, JoinFacts, Lifecycle, Task, lifecycle};
+use bramble_shell::Script;
 use bramble_spec::{Cluster, Node, NodeName, Role};
 use bramble_state::{BLOBS, Observation, Plan, Resource, Upload};
 use tokio::sync::{Semaphore, watch};
@@ -141,6 +142,9 @@ pub(crate) fn node_plans(
     });
     leavers.chain(nodes).collect()
 }
+
+/// How long a distribution's programs may take to start again.
+const RESTART: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 
 /// What the nodes tell each other during a run.
 #[derive(Debug, Clone, Default)]
@@ -280,7 +284,7 @@ async fn settle(cluster: &Cluster, life: &dyn Lifecycle, agenda: &Agenda, outcom
     let Some(script) = life.settle().filter(|_| joined && outcome.failed.is_empty()) else { return Ok(()) };
     for session in outcome.sessions.iter().filter(|session| session.node.role == Role::ControlPlane) {
         session.say(Event::Waiting("its API to settle".into()));
-        session.ask(script.as_str(), |_, _| {}).await?;
+        session.ask(&Script::new("settle after others have joined", &script), |_, _| {}).await?;
         session.ask(&bramble_kube::updated_script(life, session.node.address), |_, _| {}).await?;
     }
     Ok(())
@@ -321,7 +325,10 @@ pub(crate) async fn member_plane<'a>(
     let planes: Vec<&Survey> = surveys.iter().filter(member).collect();
     if planes.len() > 1 {
         for survey in &planes {
-            if survey.session.ask(&bramble_kube::answers_script(life), |_, _| {}).await.is_ok() {
+            let mut answers = false;
+            let told = |name: &str, value: &str| answers |= name == bramble_kube::ANSWERS && value == "yes";
+            // One that cannot even be asked does not speak for the cluster either.
+            if survey.session.ask(&bramble_kube::answers_script(life), told).await.is_ok() && answers {
                 return Ok(survey);
             }
         }
@@ -351,7 +358,9 @@ async fn join_facts(life: &dyn Lifecycle, surveys: &[Survey], agenda: &Agenda) -
         .await
         .context("the old records of nodes that are about to join cannot be removed")?;
     let script = life.join_facts(&plane.session.node, &plane.seen, &joining, &shared.facts)?;
-    let script = format!("set -e\n{}{}", life.kubectl().as_str(), script.as_str());
+    let mut ask = life.kubectl();
+    ask.append(&script);
+    let script = Script::new("tell how nodes join", &ask);
     let facts = &mut shared.facts;
     plane
         .session
@@ -398,7 +407,8 @@ impl NodeTask {
             let changes = self.update(session, &*life, plan, seen).await?;
             if self.restored.is_some() {
                 self.wait_until_joinable(session).await?;
-                session.ask(life.refresh(&session.node).as_str(), |_, _| {}).await?;
+                let refresh = Script::new("start its programs again", &life.refresh(&session.node)).silent_for(RESTART);
+                session.ask(&refresh, |_, _| {}).await?;
             }
             return Ok(changes);
         }
@@ -512,12 +522,12 @@ pub(crate) async fn share_folders(cluster: &Cluster, sessions: &[NodeSession]) -
         let holder = sessions.iter().find(|session| Some(&session.node.name) == first);
         let holder = holder.ok_or_else(|| anyhow!("the first node of the GlusterFS volume does not answer"))?;
         holder.say(Event::Waiting("the GlusterFS pool and its volume".into()));
-        let told = holder.ask(pool.as_str(), |_, value| notes.push(value.to_owned())).await;
+        let told = holder.ask(&pool, |_, value| notes.push(value.to_owned())).await;
         told.context("the GlusterFS volume cannot be made")?;
     }
     for session in sessions {
         session.say(Event::Waiting("the shared folders".into()));
-        let result = session.ask(mount.as_str(), |_, _| {}).await;
+        let result = session.ask(&mount, |_, _| {}).await;
         result.with_context(|| format!("{} does not get the shared folders", session.node.name))?;
     }
     Ok(notes)

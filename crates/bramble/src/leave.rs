@@ -47,7 +47,7 @@ pub(crate) async fn all(
 
 async fn one(life: &dyn Lifecycle, plane: &NodeSession, session: &NodeSession, drain: u32) -> anyhow::Result<()> {
     session.say(Event::Waiting("its pods to go elsewhere".into()));
-    plane.ask(&bramble_kube::take_off_script(life, &session.node.name, drain), |_, _| {}).await?;
+    plane.ask(&bramble_kube::drain_node_script(life, &session.node.name, drain), |_, _| {}).await?;
     forget(life, plane, &session.node).await?;
     let undone = session.undo().await?;
     session.say(Event::Done(format!("left the cluster, {undone} changes undone")));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use bramble_remote::{ConnectError, Connection, Credentials, Dialer, Exit, Parcel, Recipient, Root, Spreader, Target};
+use bramble_shell::{Commands, Script};
 use bramble_spec::Node;
 use bramble_state::{BLOBS, Observation, Plan, Record, Resource, observe_script, parse_record};
 
@@ -32,7 +33,7 @@ impl NodeSession {
         self.progress.event(self.node.name.as_str(), event);
     }
 
-    async fn script(&self, script: &str, on_line: impl FnMut(&str)) -> anyhow::Result<Exit> {
+    async fn script(&self, script: &Script, on_line: impl FnMut(&str)) -> anyhow::Result<Exit> {
         Ok(self.connection.run_script(&self.root, script, on_line).await?)
     }
 
@@ -111,7 +112,7 @@ impl NodeSession {
                 Record::Done(_) => {}
                 Record::Failed(index, code) => failed = Some((index, code)),
                 Record::Fact(name, value) => on_fact(name, value),
-                Record::Title(text) | Record::Line(text) => {
+                Record::Title(text) | Record::Tried(text) | Record::Line(text) => {
                     self.say(Event::Line(text.to_owned()));
                     if tail.len() == 25 {
                         tail.remove(0);
@@ -181,7 +182,10 @@ impl NodeSession {
     async fn reboot(&mut self, boot_id: &str, reason: &str) -> anyhow::Result<()> {
         self.say(Event::Rebooting(reason.to_owned()));
         // The connection goes down with the board, so how the command ends does not matter.
-        let ask = self.script("sync\nsystemctl --no-block reboot", |_| {});
+        let mut ask = Commands::new();
+        ask.fixed("sync\nsystemctl --no-block reboot");
+        let script = Script::new("boot", &ask);
+        let ask = self.script(&script, |_| {});
         tokio::time::timeout(Duration::from_secs(20), ask).await.ok();
         let started = Instant::now();
         loop {
@@ -189,7 +193,10 @@ impl NodeSession {
             if let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_secs(15), self.connect()).await {
                 self.connection = connection;
                 let mut id = String::new();
-                let look = self.script("cat /proc/sys/kernel/random/boot_id", |line| id = line.to_owned()).await;
+                let mut ask = Commands::new();
+                ask.fixed("cat /proc/sys/kernel/random/boot_id");
+                let script = Script::new("say which boot this is", &ask);
+                let look = self.script(&script, |line| id = line.to_owned()).await;
                 if look.is_ok_and(|exit| exit.success()) && !id.is_empty() && id != boot_id {
                     return Ok(());
                 }
@@ -208,11 +215,12 @@ impl NodeSession {
     }
 
     /// Runs a script that only asks, or that is a gate; its facts go to `on_fact`, its output comes back.
-    pub(crate) async fn ask(&self, script: &str, mut on_fact: impl FnMut(&str, &str)) -> anyhow::Result<String> {
+    pub(crate) async fn ask(&self, script: &Script, mut on_fact: impl FnMut(&str, &str)) -> anyhow::Result<String> {
         let mut output = String::new();
         let exit = self
             .script(script, |line| match parse_record(line) {
                 Record::Fact(name, value) => on_fact(name, value),
+                Record::Tried(text) => self.say(Event::Line(text.to_owned())),
                 _ => {
                     output.push_str(line);
                     output.push('\n');
@@ -227,7 +235,7 @@ impl NodeSession {
     }
 
     /// Runs a script whose output is no text, but a file; it goes to `to`.
-    pub(crate) async fn read(&self, script: &str, to: &mut impl std::io::Write) -> anyhow::Result<()> {
+    pub(crate) async fn read(&self, script: &Script, to: &mut impl std::io::Write) -> anyhow::Result<()> {
         let mut written = Ok(());
         let exit = self
             .connection

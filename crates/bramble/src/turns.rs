@@ -96,8 +96,8 @@ async fn turn(
 ) -> anyhow::Result<usize> {
     let node = session.node.clone();
     session.say(Event::Waiting("its pods to go elsewhere".into()));
-    let take_off = bramble_kube::take_off_script(life, &node.name, cluster.update.drain);
-    plane.unwrap_or(session).ask(&take_off, |_, _| {}).await?;
+    let drain = bramble_kube::drain_node_script(life, &node.name, cluster.update.drain);
+    plane.unwrap_or(session).ask(&drain, |_, _| {}).await?;
     let wish = wish(cluster, &node, inputs);
     let (seen, mut changes) =
         session.converge(&wish, None).await.context("it stays without pods until this is mended")?;
@@ -113,7 +113,7 @@ async fn turn(
     if plane.is_none() {
         session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await?;
     }
-    let give_back = bramble_kube::give_back_script(life, &node.name, &life.kubelet_version());
-    plane.unwrap_or(session).ask(&give_back, |_, _| {}).await?;
+    let uncordon = bramble_kube::uncordon_script(life, &node.name, &life.kubelet_version());
+    plane.unwrap_or(session).ask(&uncordon, |_, _| {}).await?;
     Ok(changes)
 }

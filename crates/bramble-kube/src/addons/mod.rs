@@ -9,8 +9,8 @@ mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bramble_shell::{Commands, Script};
 use bramble_spec::{Addon, AddonKind, Cluster, hex};
-use bramble_state::Commands;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -225,7 +225,7 @@ impl Rendered {
 
 fn script(life: &dyn Lifecycle) -> Commands {
     let mut script = Commands::new();
-    script.fixed("set -e\nmkdir -p /run/bramble").append(&life.kubectl()).fixed(include_str!("addons.sh"));
+    script.fixed("mkdir -p /run/bramble").append(&life.kubectl()).fixed(include_str!("addons.sh"));
     script
 }
 
@@ -251,10 +251,10 @@ pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Comm
 }
 
 /// Run on each control plane: writes down which add-ons there are.
-pub fn mark_script(mark: &str) -> String {
+pub fn mark_script(mark: &str) -> Script {
     let mut script = Commands::new();
-    script.fixed("set -e").fixed(bramble_state::ENDS).call("step_ends", [ADDONS, mark]);
-    script.as_str().to_owned()
+    script.fixed(bramble_state::ENDS).call("step_ends", [ADDONS, mark]);
+    Script::new("write down which add-ons there are", &script)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use bramble_kube::lifecycle;
 use bramble_spec::Role;
 use serde_json::json;
@@ -106,6 +106,9 @@ impl Backup {
 pub(crate) async fn objects(plane: &NodeSession, life: &dyn bramble_kube::Lifecycle) -> anyhow::Result<Vec<String>> {
     let text =
         plane.ask(&bramble_kube::objects_script(life), |_, _| {}).await.context("the API does not tell its objects")?;
+    if text.trim().is_empty() {
+        bail!("the API tells of no objects at all, and every cluster has namespaces: is its datastore well?");
+    }
     Ok(text.lines().map(str::to_owned).collect())
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{anyhow, bail};
+use bramble_shell::{Commands, Script};
 use serde_json::json;
 
 use crate::fleet::{Fleet, without_address};
@@ -102,7 +103,9 @@ fn has_eeprom(board: &str) -> anyhow::Result<()> {
 pub(super) async fn ask(session: &NodeSession, wanted: Option<&Order>) -> anyhow::Result<Told> {
     has_eeprom(&session.node.board.id)?;
     session.say(Event::Running);
-    let script = format!("wanted={}\n{}", wanted.map_or("", |order| order.0.as_str()), include_str!("boot_order.sh"));
+    let mut script = Commands::new();
+    script.set("wanted", wanted.map_or("", |order| order.0.as_str())).fixed(include_str!("boot_order.sh"));
+    let script = Script::new("read its boot order", &script);
     let mut told = Told { order: Order(DEFAULT.into()), waiting: false, set: false };
     let exit = session
         .connection

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Inputs, lifecycle};
+use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Uplink};
-use bramble_state::Commands;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
@@ -40,7 +40,7 @@ impl Kubeconfig {
         let mut cat = Commands::new();
         cat.call("cat --", [life.admin_config()]);
         let admin = plane
-            .ask(cat.as_str(), |_, _| {})
+            .ask(&Script::new("print the kubeconfig", &cat), |_, _| {})
             .await
             .context("the control plane has no kubeconfig yet; run `bramble up`")?;
         let name = project.cluster.name.as_str();

@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 
 use anyhow::{anyhow, bail};
-use bramble_spec::shell_word;
+use bramble_shell::{Commands, Script};
+use std::time::Duration;
 
 use crate::commands::boot_order::{Order, ask};
 use crate::fleet::{Fleet, without_address};
@@ -40,12 +41,10 @@ struct Told {
 
 impl MoveRoot {
     async fn script(&self, session: &NodeSession, go: bool) -> anyhow::Result<Told> {
-        let script = format!(
-            "to={}\ngo={}\n{}",
-            shell_word(&self.to),
-            if go { "yes" } else { "no" },
-            include_str!("move_root.sh")
-        );
+        let mut script = Commands::new();
+        script.set("to", &self.to).set("go", if go { "yes" } else { "no" }).fixed(include_str!("move_root.sh"));
+        // A large card is copied and compared for an hour and more.
+        let script = Script::new("copy its system", &script).silent_for(Duration::from_secs(6 * 3600));
         let mut told = Told::default();
         let exit = session
             .connection

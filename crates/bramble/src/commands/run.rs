@@ -1,5 +1,9 @@
 //! `bramble run`.
 
+use std::time::Duration;
+
+use bramble_remote::printable;
+use bramble_shell::{Commands, OUTPUT, Script};
 use serde_json::json;
 
 use crate::fleet::{Fleet, without_address};
@@ -23,6 +27,9 @@ pub(crate) struct Run {
     command: Vec<String>,
 }
 
+/// A command of the user's may take as long as it likes.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 struct Answer {
     name: String,
     code: Option<u32>,
@@ -35,14 +42,18 @@ async fn answer(session: NodeSession, command: &str, sudo: bool) -> Answer {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let result = if sudo {
         let take = |line: &str| stdout.extend_from_slice(format!("{line}\n").as_bytes());
-        let result = session.connection.run_script(&session.root, command, take).await;
+        // The user's own text is run as it is: by a shell of its own, without the rules for ours.
+        let mut run = Commands::new();
+        run.call("exec sh -c", [command]);
+        let script = Script::new("run the command", &run).silent_for(A_YEAR).printing(OUTPUT);
+        let result = session.connection.run_script(&session.root, &script, take).await;
         if let Ok(exit) = &result {
             stderr.extend_from_slice(exit.stderr.as_bytes());
         }
         result
     } else {
         let take = |error: bool, bytes: &[u8]| if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes);
-        session.connection.run_command(command, take).await
+        session.connection.run_command(command, OUTPUT, take).await
     };
     let code = match result {
         Ok(exit) => Some(exit.code),
@@ -65,7 +76,7 @@ impl Run {
         let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
         let command = match self.command.as_slice() {
             [line] => line.clone(),
-            words => words.iter().map(|word| bramble_spec::shell_word(word)).collect::<Vec<_>>().join(" "),
+            words => words.iter().map(|word| bramble_shell::shell_word(word)).collect::<Vec<_>>().join(" "),
         };
         let work = move |session: NodeSession| {
             let command = command.clone();
@@ -99,10 +110,10 @@ impl Run {
                 };
                 let many = if names.len() > 1 { format!(" ({} nodes)", names.len()) } else { String::new() };
                 printer.result(format!("{}{many}{how}", printer.style(Style::Bold, &fold(names))));
-                for line in stdout.lines() {
+                for line in printable(stdout).lines() {
                     printer.result(format!("  {line}"));
                 }
-                for line in stderr.lines() {
+                for line in printable(stderr).lines() {
                     printer.error(format!("  {line}"));
                 }
             }

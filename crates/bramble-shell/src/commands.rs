@@ -1,17 +1,17 @@
-//! Shell text that is quoted by construction.
+//! Commands that are quoted by construction.
 
 use std::fmt::Write;
 
-use bramble_spec::shell_word;
+use crate::word::shell_word;
 
-/// A shell script under construction.
+/// Commands, a part of a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commands {
     text: String,
 }
 
 impl Commands {
-    /// An empty script.
+    /// No commands yet.
     pub fn new() -> Self {
         Commands::default()
     }
@@ -62,13 +62,14 @@ impl Commands {
     }
 
     /// Text whose every outside value was quoted by the caller with [`shell_word`].
-    pub(crate) fn quoted(text: String) -> Commands {
+    pub fn quoted(text: String) -> Commands {
         Commands { text }
     }
 
-    /// The script as a function, for running it under a watch.
-    pub(crate) fn function(&mut self, index: usize, body: &Commands) {
-        writeln!(self.text, "c{index}() {{\n:\n{}}}", body.text).unwrap_or_default();
+    /// Adds a function with these commands.
+    pub fn function(&mut self, name: &str, body: &Commands) -> &mut Self {
+        writeln!(self.text, "{name}() {{\n:\n{}}}", body.text).unwrap_or_default();
+        self
     }
 
     /// The text.

@@ -1,0 +1,1 @@
+//! Runs functions of a shell library under dash with stubs of the programs that they call.
