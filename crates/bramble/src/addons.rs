@@ -1,165 +1,20 @@
-//! Add-ons on their way from where their manifests are into the cluster.
+//! Brings add-ons into the cluster, and takes them out of it.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, anyhow, bail};
+use bramble_fetch::{KnownImages, Registries, check_images, file_digest, replace_file};
 use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Rendered, lifecycle};
 use bramble_shell::Commands;
-use bramble_spec::{Addon, AddonKind, Cluster, OwnSource, Role, hex};
+use bramble_spec::{Addon, Cluster, Role};
 use bramble_state::{BLOBS, Change, Plan, Upload};
-use sha2::{Digest, Sha256};
 
-use crate::commands::image_check::{Known, check, manifests, show};
+use crate::commands::image_check::show;
 use crate::engine::Survey;
 use crate::node::NodeSession;
 use crate::output::Printer;
-use crate::pins::{Pins, replace};
-use crate::project::{Project, file_digest};
-use crate::registry::Registries;
-use crate::supplies::Supplies;
-
-/// What the add-ons of the cluster file are made of. `fetched`: what [`fetch`] gave.
-pub(crate) fn render(project: &Project, fetched: &[Option<Fetched>]) -> anyhow::Result<Vec<Rendered>> {
-    let one = |addon: &Addon, fetched: &Option<Fetched>| {
-        let text = match (fetched, bramble_kube::sources(addon)) {
-            (Some((_, text, _)), _) => text.clone(),
-            (None, Some(written)) => joined(&project.path(written))?,
-            (None, None) => String::new(),
-        };
-        bramble_kube::render(&project.cluster, addon, &text).map_err(|error| anyhow!("{error}"))
-    };
-    let addons = project.cluster.addons.iter().zip(fetched);
-    addons.map(|(addon, fetched)| one(addon, fetched).with_context(|| format!("the add-on {}", addon.name))).collect()
-}
-
-/// What comes from elsewhere, or from the bundle, for each add-on of the cluster file. It is pinned.
-pub(crate) fn fetch(project: &Project, pins: &mut Pins, printer: &Printer) -> anyhow::Result<Vec<Option<Fetched>>> {
-    let bundle = match &project.bundle {
-        Some(bundle) => Some((bundle.as_path(), Supplies::open(bundle)?)),
-        None => None,
-    };
-    let mut all = Vec::new();
-    for addon in &project.cluster.addons {
-        let fetched = elsewhere(project, bundle.as_ref(), pins, addon, printer);
-        all.push(fetched.with_context(|| format!("the add-on {}", addon.name))?);
-    }
-    Ok(all)
-}
-
-/// A manifest that comes from elsewhere: from where, its text, and its commit if it is of a git repository.
-pub(crate) type Fetched = (String, String, Option<String>);
-
-/// The manifest of an add-on that comes from elsewhere, or from the bundle.
-fn elsewhere(
-    project: &Project,
-    bundle: Option<&(&Path, Supplies)>,
-    pins: &mut Pins,
-    addon: &Addon,
-    printer: &Printer,
-) -> anyhow::Result<Option<Fetched>> {
-    let bundled = |source: &str| bundle.map(|(dir, supplies)| supplies.text(dir, source)).transpose();
-    if let AddonKind::Own(OwnSource::Git { url, revision, path }) = &addon.kind {
-        let revision = revision.as_deref().unwrap_or("HEAD");
-        let source = format!("{url}#{revision}:{path}");
-        let (text, commit) = match bundled(&source)? {
-            Some((text, Some(commit))) => {
-                let pinned = pins.release(&format!("{url}#{revision}"), || Ok(commit.clone()))?;
-                if pinned != commit {
-                    bail!("the bundle has {commit} of {source}, and bramble.lock pins {pinned}: make the bundle again");
-                }
-                (text, commit)
-            }
-            Some((_, None)) => bail!("the bundle does not say of which commit its {source} is"),
-            None => git(project, pins, url, revision, path, printer)?,
-        };
-        return Ok(Some((source, text, Some(commit))));
-    }
-    let Some(url) =
-        bramble_kube::sources(addon).filter(|url| url.starts_with("https://") || url.starts_with("http://"))
-    else {
-        return Ok(None);
-    };
-    let purpose = format!("addon {}", addon.name);
-    let text = match bundle {
-        Some((dir, supplies)) => pins.text(&purpose, url, || Ok(supplies.text(dir, url)?.0))?,
-        None => pins.fetch(&purpose, url, printer)?,
-    };
-    Ok(Some((url.to_owned(), text, None)))
-}
-
-/// The manifests of a folder as one.
-fn joined(path: &Path) -> anyhow::Result<String> {
-    let mut all = String::new();
-    for file in manifests(path)? {
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        // Errors tell of lines: each file is read alone first.
-        bramble_kube::objects(&text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
-        all.push_str(&text);
-        all.push_str("\n---\n");
-    }
-    if all.is_empty() {
-        bail!("there is no manifest in {}: files end with .yaml, .yml or .json", path.display());
-    }
-    Ok(all)
-}
-
-/// The manifests at a place of a git repository, at the commit that was chosen at first use, and that commit.
-fn git(
-    project: &Project,
-    pins: &mut Pins,
-    url: &str,
-    revision: &str,
-    path: &str,
-    printer: &Printer,
-) -> anyhow::Result<(String, String)> {
-    let dir = project.private_dir()?.join("cache").join(format!("git-{}", hex(&Sha256::digest(url.as_bytes())[..8])));
-    let run = |arguments: &[&str]| {
-        let output =
-            Command::new("git").arg("--git-dir").arg(&dir).args(arguments).env("GIT_TERMINAL_PROMPT", "0").output();
-        let output = output.context("cannot run git; is it installed?")?;
-        if !output.status.success() {
-            bail!("git: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    };
-    if !dir.exists() {
-        fs::create_dir_all(&dir)?;
-        run(&["init", "--quiet", "--bare"])?;
-    }
-    // A relative path is one beside the cluster file.
-    let local = project.path(url);
-    let from = if local.exists() { local.to_string_lossy().into_owned() } else { url.to_owned() };
-    let commit = pins.release(&format!("{url}#{revision}"), || {
-        printer.info(format!("fetching {url}"));
-        run(&["fetch", "--quiet", "--depth", "1", &from, revision])?;
-        Ok(run(&["rev-parse", "FETCH_HEAD"])?.trim().to_owned())
-    })?;
-    if run(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_err() {
-        printer.info(format!("fetching {url}"));
-        run(&["fetch", "--quiet", "--depth", "1", &from, &commit])?;
-    }
-    let path = path.trim_start_matches("./").trim_end_matches('/');
-    let place = if path == "." { "" } else { path };
-    let mut names = vec!["ls-tree", "-r", "--name-only", commit.as_str()];
-    names.extend(Some(place).filter(|place| !place.is_empty()));
-    let mut all = String::new();
-    for name in run(&names)?.lines() {
-        let below = name.strip_prefix(place).unwrap_or(name).trim_start_matches('/');
-        let wanted = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-        // As in a folder: those that are right there.
-        if wanted && !below.contains('/') {
-            let text = run(&["show", &format!("{commit}:{name}")])?;
-            bramble_kube::objects(&text).map_err(|error| anyhow!("{name}: {error}"))?;
-            all.push_str(&format!("{text}\n---\n"));
-        }
-    }
-    if all.is_empty() {
-        bail!("{url} has no manifest at `{path}` in {commit}");
-    }
-    Ok((all, commit))
-}
+use crate::project::Project;
 
 /// What lies between the add-ons that there are and those of the cluster file.
 pub(crate) fn plan(inputs: &Inputs, surveys: &[Survey], agenda: &Agenda, restoring: bool) -> AddonPlan {
@@ -188,8 +43,8 @@ pub(crate) fn refuse_misfits(
     }
     printer.info("looking up for which processors the images of the add-ons were made");
     let systems = surveys.iter().map(|survey| (&survey.session.node.name, survey.seen.facts.arch.as_str()));
-    let known = Known { archives: &inputs.archives, systems: systems.collect() };
-    let verdicts = check(cluster, &runs, &known, &Registries::new(cluster.registries.clone()))?;
+    let known = KnownImages { archives: &inputs.archives, systems: systems.collect() };
+    let verdicts = check_images(cluster, &runs, &known, &Registries::new(cluster.registries.clone()));
     let (bad, other): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|verdict| verdict.is_misfit());
     for verdict in other.iter().filter(|verdict| !verdict.bad.is_empty()) {
         // The nodes may reach what this machine does not.
@@ -288,7 +143,7 @@ async fn bring(
     let title = format!("apply the add-on {}", addon.name);
     let from = project.private_dir()?.join("cache").join(format!("addon-{}-{}", project.cluster.name, addon.name));
     fs::create_dir_all(from.parent().unwrap_or(Path::new(".")))?;
-    replace(&from, addon.lines().as_bytes(), 0o600)?;
+    replace_file(&from, addon.lines().as_bytes(), 0o600)?;
     let sha256 = file_digest(&from)?;
     let lines = format!("{BLOBS}/{sha256}");
     let uploads = match addon.microk8s {

@@ -12,9 +12,8 @@ use std::str::FromStr;
 use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use anyhow::{Context, anyhow, bail};
+use bramble_fetch::replace_file;
 use serde::{Deserialize, Serialize};
-
-use crate::pins::replace;
 
 /// What a backup is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +67,7 @@ impl BackupKey {
                     "# The key of this cluster's backups. Keep a copy elsewhere: without it they cannot be opened.\n{}\n",
                     identity.to_string().expose_secret()
                 );
-                replace(path, text.as_bytes(), 0o600)?;
+                replace_file(path, text.as_bytes(), 0o600)?;
                 (identity, true)
             }
             Err(error) => {

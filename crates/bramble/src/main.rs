@@ -3,24 +3,17 @@
 mod addons;
 mod archive;
 mod commands;
-mod download;
 mod engine;
 mod fleet;
 mod gateway;
-mod images;
 mod invoker;
 mod leave;
 mod node;
 mod output;
-mod packed;
-mod pins;
 mod progress;
 mod project;
-mod registry;
-mod releases;
 mod show;
-mod store;
-mod supplies;
+mod transfer;
 mod turns;
 
 use std::ffi::OsString;

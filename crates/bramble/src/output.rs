@@ -2,6 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use bramble_fetch::Watcher;
+
+use crate::transfer::TransferLine;
+
 /// How output is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -21,6 +25,7 @@ pub(crate) struct Printer {
     pub(crate) colour: bool,
     /// Whether standard error is a terminal on which lines can be redrawn.
     pub(crate) live: bool,
+    transfer: TransferLine,
 }
 
 /// How a text stands out.
@@ -43,6 +48,7 @@ impl Printer {
             verbose,
             colour: io::stdout().is_terminal() && !no_colour && !dumb,
             live: io::stderr().is_terminal() && !dumb && !quiet,
+            transfer: TransferLine::default(),
         }
     }
 
@@ -65,6 +71,7 @@ impl Printer {
     pub(crate) fn result(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         let end = if text.ends_with('\n') { "" } else { "\n" };
+        self.transfer.end();
         write!(io::stdout().lock(), "{text}{end}").ok();
     }
 
@@ -85,6 +92,7 @@ impl Printer {
     pub(crate) fn error(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         let end = if text.ends_with('\n') { "" } else { "\n" };
+        self.transfer.end();
         write!(io::stderr().lock(), "{text}{end}").ok();
     }
 
@@ -98,9 +106,22 @@ impl Printer {
         if !io::stdin().is_terminal() {
             return Ok(String::new());
         }
+        self.transfer.end();
         write!(io::stderr().lock(), "{question}")?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(answer.trim().to_owned())
+    }
+}
+
+impl Watcher for Printer {
+    fn note(&self, text: &str) {
+        self.info(text);
+    }
+
+    fn transfer(&self, what: &str, done: u64, total: Option<u64>) {
+        if self.live {
+            self.transfer.show(what, done, total);
+        }
     }
 }

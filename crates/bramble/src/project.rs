@@ -6,18 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{Archive, Bundle, Inputs, LocalFile, lifecycle};
-use bramble_spec::{
-    Cluster, Cni, Distribution, K3s, KubeadmSource, Node, Override, Release, Severity, Sha256Digest, hex,
-};
-use sha2::{Digest, Sha256};
+use bramble_fetch::Sources;
+use bramble_kube::{Inputs, lifecycle};
+use bramble_spec::{Cluster, Node, Override, Severity};
 
 use crate::output::{Printer, Style};
-use crate::packed;
-use crate::pins::Pins;
-use crate::releases::Releases;
-use crate::supplies::Supplies;
-use crate::{Common, addons, invoker};
+use crate::{Common, invoker};
 
 /// The cluster file is not there, or not valid.
 #[derive(Debug, thiserror::Error)]
@@ -155,133 +149,38 @@ impl Project {
         Ok(RunLock { _file: file })
     }
 
+    /// What the cluster is made from, and where what is fetched for it is kept.
+    pub(crate) fn sources(&self) -> anyhow::Result<Sources<'_>> {
+        Ok(Sources {
+            cluster: &self.cluster,
+            dir: &self.dir,
+            home: self.home.as_deref(),
+            cache: self.private_dir()?.join("cache"),
+            releases: self.release_cache()?,
+            bundle: self.bundle.as_deref(),
+        })
+    }
+
     /// What the plan needs besides the cluster file. What must be fetched is fetched once and pinned.
     pub(crate) fn inputs(&self, printer: &Printer) -> anyhow::Result<Inputs> {
-        let mut inputs = Inputs::default();
-        for sent in &self.cluster.preparation.uploads {
-            let path = self.path(&sent.from);
-            let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
-            inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
-        }
-        inputs.archives = self.archives()?;
-        if let Some(bundle) = &self.bundle {
-            inputs.archives.extend(Supplies::open(bundle)?.archives(bundle));
-        }
-        if !self.cluster.addons.is_empty() {
-            inputs.addons = addons::render(self, &addons::fetch(self, &mut self.pins()?, printer)?)?;
-        }
-        if let (Some(releases), Some(wanted)) = (self.releases()?, self.wanted()) {
-            let mut pins = self.pins()?;
-            let arches = self.arches();
-            let version = releases.version(wanted, &arches, &mut pins, printer)?;
-            inputs.release = Some(releases.release(&version, &arches, &mut pins, printer)?);
-        }
-        if let Distribution::K3s(K3s { registries: Some(written), .. }) = &self.cluster.distribution {
-            inputs.registries = Some(read(&self.path(written))?);
-        }
-        let Distribution::Kubeadm(config) = &self.cluster.distribution else { return Ok(inputs) };
-        let mut pins = self.pins()?;
-        // A bundle may have only what add-ons need.
-        let bundle = self.bundle.as_ref().filter(|bundle| Bundle::is_at(bundle) || !Supplies::is_at(bundle));
-        let source = match bundle {
-            Some(bundle) => &KubeadmSource::Bundle(bundle.display().to_string()),
-            None => &config.source,
-        };
-        match source {
-            KubeadmSource::Bundle(written) => {
-                let written = if bundle.is_some() { PathBuf::from(written) } else { self.path(written) };
-                let bundle = Bundle::open(&written)?;
-                let has = bundle.manifest.kubernetes;
-                let wanted = config.version;
-                if has.minor != wanted.minor || wanted.patch.is_some_and(|patch| has.patch != Some(patch)) {
-                    bail!(
-                        "the bundle at {} holds Kubernetes {has}, the cluster file wants {wanted}: make them agree",
-                        bundle.dir.display()
-                    );
-                }
-                inputs.bundle = Some(bundle);
-            }
-            KubeadmSource::Apt(repository) => {
-                inputs.kubernetes = Some(pins.kubernetes(&repository.url, config.version, printer)?);
-                inputs.apt_key = Some(match &repository.key {
-                    Some(file) => read(&self.path(file))?,
-                    None => pins.fetch("apt-key", &format!("{}Release.key", repository.url), printer)?,
-                });
-            }
-        }
-        let manifest = match (&self.cluster.network.cni_manifest, self.cluster.network.cni) {
-            (_, Cni::Routed) => None,
-            (Some(written), _) => Some(written.clone()),
-            (None, Cni::Flannel) => {
-                Some("https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml".into())
-            }
-            (None, Cni::Calico) => {
-                Some("https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml".into())
-            }
-        };
-        if let Some(written) = manifest {
-            let text = if written.starts_with("https://") || written.starts_with("http://") {
-                pins.fetch("cni-manifest", &written, printer)?
-            } else {
-                read(&self.path(&written))?
-            };
-            inputs.cni_manifest = Some(match self.cluster.network.cni {
-                // Its own default is flannel's one constant that a cluster file can contradict.
-                Cni::Flannel => text.replace("10.244.0.0/16", &self.cluster.network.pods.to_string()),
-                _ => text,
-            });
-        }
-        Ok(inputs)
+        let sources = self.sources()?;
+        Ok(bramble_fetch::inputs(&sources, &mut sources.lock_file()?, printer)?)
     }
 
-    /// The archives of images that the cluster file names.
-    pub(crate) fn archives(&self) -> anyhow::Result<Vec<Archive>> {
-        let open = |written: &String| packed::open(&self.path(written)).context("a file of `archives`");
-        self.cluster.archives.iter().map(open).collect()
-    }
-
-    pub(crate) fn pins(&self) -> anyhow::Result<Pins> {
-        Pins::open(&self.dir.join("bramble.lock"), self.private_dir()?.join("cache"))
-    }
-
-    /// The release that the cluster file wants.
-    pub(crate) fn wanted(&self) -> Option<&Release> {
-        match &self.cluster.distribution {
-            Distribution::K3s(config) => Some(&config.version),
-            Distribution::K0s(config) => Some(&config.version),
-            Distribution::MicroK8s(config) => Some(&config.version),
-            Distribution::Kubeadm(_) | Distribution::None => None,
-        }
-    }
-
-    /// Where releases of the cluster's distribution come from.
-    pub(crate) fn releases(&self) -> anyhow::Result<Option<Releases>> {
-        let (upstream, mirror) = match &self.cluster.distribution {
-            Distribution::K3s(config) => (&bramble_kube::K3S, config.mirror.as_deref()),
-            Distribution::K0s(config) => (&bramble_kube::K0S, config.mirror.as_deref()),
-            Distribution::MicroK8s(config) => (&bramble_kube::MICROK8S, config.mirror.as_deref()),
-            Distribution::Kubeadm(_) | Distribution::None => return Ok(None),
-        };
-        Ok(Some(Releases::new(upstream, mirror, self.bundle.as_deref(), &self.release_cache()?)))
+    /// Brings the image of the boards' system here, and tells where it is.
+    pub(crate) fn os_image(&self, printer: &Printer) -> anyhow::Result<PathBuf> {
+        let sources = self.sources()?;
+        Ok(bramble_fetch::fetch_os_image(&sources, &mut sources.lock_file()?, printer)?)
     }
 
     /// Where releases are kept that were fetched: for all projects of this user.
-    pub(crate) fn release_cache(&self) -> anyhow::Result<PathBuf> {
+    fn release_cache(&self) -> anyhow::Result<PathBuf> {
         let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let user = user.or_else(|| self.home.as_ref().map(|home| home.join(".cache")));
         Ok(match user {
             Some(cache) => cache.join("bramble/releases"),
             None => self.private_dir()?.join("releases"),
         })
-    }
-
-    /// The architectures that the boards' systems may have, as Debian calls them.
-    pub(crate) fn arches(&self) -> Vec<&'static str> {
-        let mut arches: Vec<_> =
-            self.cluster.members().flat_map(|node| crate::releases::arches(node.board.arch)).copied().collect();
-        arches.sort_unstable();
-        arches.dedup();
-        arches
     }
 
     /// What the cluster is, in a line; with inputs it names the version that was chosen.
@@ -293,19 +192,6 @@ impl Project {
         let name = printer.style(Style::Bold, self.cluster.name.as_str());
         format!("{name}: {kubernetes}, {} nodes", self.cluster.nodes.len())
     }
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-pub(crate) fn file_digest(path: &Path) -> anyhow::Result<Sha256Digest> {
-    let digest = || {
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-        hex(&hasher.finalize()).parse().map_err(|_| std::io::Error::other("its digest is none"))
-    };
-    digest().with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Held while a run changes a cluster.

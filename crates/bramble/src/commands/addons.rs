@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use bramble_fetch::{fetch_addons, render_addons};
 use serde_json::json;
 
 use crate::output::{Format, Printer};
 use crate::project::Project;
-use crate::{Common, Done, addons};
+use crate::{Common, Done};
 
 /// The add-ons of the cluster file.
 #[derive(clap::Args)]
@@ -34,7 +35,9 @@ impl Addons {
         match self.action {
             Action::List => list(&project, printer),
             Action::Show { name } => {
-                let rendered = addons::render(&project, &addons::fetch(&project, &mut project.pins()?, printer)?)?;
+                let sources = project.sources()?;
+                let fetched = fetch_addons(&sources, &mut sources.lock_file()?, printer)?;
+                let rendered = render_addons(&sources, &fetched)?;
                 let Some(addon) = rendered.into_iter().find(|addon| addon.name == name) else {
                     let known: Vec<&str> = project.cluster.addons.iter().map(|addon| addon.name.as_str()).collect();
                     bail!("the cluster file has no add-on `{name}`; it has: {}", known.join(", "));

@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use bramble_fetch::{
+    AddonBundle, Bundled, LockFile, Releases, Sources, fetch_addons, open_image_archive, render_addons,
+};
 use bramble_kube::{LocalFile, Upstream};
 use bramble_spec::Release;
 use serde_json::json;
 
 use crate::output::{Format, Printer, Style};
-use crate::packed;
-use crate::pins::Pins;
 use crate::project::Project;
-use crate::releases::Releases;
-use crate::supplies::Supplies;
-use crate::{Common, Done, addons};
+use crate::{Common, Done};
 
 /// Releases for machines without a network.
 #[derive(clap::Args)]
@@ -56,36 +55,32 @@ impl Bundle {
         let Action::Create(create) = self.action;
         // A bundle can be made without a cluster; with one its lock file says what was chosen.
         let project = (create.releases.is_empty() || common.file.exists()).then(|| Project::open(common, printer));
-        create.run(project.transpose()?.as_ref(), printer)
+        let project = project.transpose()?;
+        let sources = project.as_ref().map(Project::sources).transpose()?;
+        create.run(sources.as_ref(), printer)
     }
 }
 
 impl Create {
-    fn run(self, project: Option<&Project>, printer: &Printer) -> anyhow::Result<Done> {
+    fn run(self, sources: Option<&Sources<'_>>, printer: &Printer) -> anyhow::Result<Done> {
         let mut made = Vec::new();
         let mut total = 0;
-        for (upstream, wanted) in self.wanted(project)? {
-            let own = match project {
-                Some(project) => project.releases()?.filter(|releases| releases.is_of(upstream)),
-                None => None,
-            };
-            let cache = match project {
-                Some(project) => project.release_cache()?,
-                None => self.to.join(".fetched"),
-            };
+        for (upstream, wanted) in self.wanted(sources)? {
+            let own = sources.and_then(Sources::releases).filter(|releases| releases.is_of(upstream));
+            let cache = sources.map_or_else(|| self.to.join(".fetched"), |sources| sources.releases.clone());
             let releases = match (&self.mirror, own) {
                 (None, Some(own)) => own,
                 (mirror, _) => Releases::new(upstream, mirror.as_deref(), None, &cache),
             };
-            let mut pins = match project {
-                Some(project) => project.pins()?,
-                None => Pins::open(&self.to.join("bramble.lock"), self.to.join(".fetched"))?,
+            let mut lock = match sources {
+                Some(sources) => sources.lock_file()?,
+                None => LockFile::open(&self.to.join("bramble.lock"), self.to.join(".fetched"))?,
             };
             std::fs::create_dir_all(&self.to)
                 .map_err(|error| anyhow!("cannot create {}: {error}", self.to.display()))?;
-            let arches = self.arches(project);
-            let version = releases.version(&wanted, &arches, &mut pins, printer)?;
-            let mut release = releases.release(&version, &arches, &mut pins, printer)?;
+            let arches = self.arches(sources);
+            let version = releases.version(&wanted, &arches, &mut lock, printer)?;
+            let mut release = releases.release(&version, &arches, &mut lock, printer)?;
             self.add_images(upstream, &mut release)?;
             // Where it was not asked for by name, an architecture that a release does not have is left out.
             let has = |arch: &&&str| release.files.contains_key(&(upstream.program)(&version, arch));
@@ -95,19 +90,18 @@ impl Create {
             }
             let files: Vec<String> = there.iter().flat_map(|arch| upstream.files(&release, arch)).collect();
             total += releases.bundle(&release, &files, &self.to, printer)?;
-            releases.describe(&wanted, &release, &there, &self.to, &mut pins, printer)?;
+            releases.describe(&wanted, &release, &there, &self.to, &mut lock, printer)?;
             made.push((upstream.name, version, there.join(", ")));
         }
         let mut supplied = None;
-        if let Some(project) = project.filter(|project| self.releases.is_empty() && !project.cluster.addons.is_empty())
-        {
-            let fetched = addons::fetch(project, &mut project.pins()?, printer)?;
-            let rendered = addons::render(project, &fetched)?;
-            let texts: Vec<_> = fetched.into_iter().flatten().collect();
-            let manifests = texts.len();
-            let (images, bytes) = Supplies::make(project, &self.to, texts, &rendered, printer)?;
-            total += bytes;
-            supplied = Some((manifests, images));
+        let with_addons = |sources: &&Sources<'_>| self.releases.is_empty() && !sources.cluster.addons.is_empty();
+        if let Some(sources) = sources.filter(with_addons) {
+            let fetched = fetch_addons(sources, &mut sources.lock_file()?, printer)?;
+            let rendered = render_addons(sources, &fetched)?;
+            let texts = fetched.into_iter().flatten().collect();
+            let made = AddonBundle::make(sources, &self.to, texts, &rendered, printer)?;
+            total += made.bytes;
+            supplied = Some(made);
         }
         std::fs::remove_dir_all(self.to.join(".fetched")).ok();
         self.report(printer, &made, supplied, total);
@@ -125,7 +119,7 @@ impl Create {
                 bail!("--images {text}: {} is for {}", upstream.name, upstream.architectures.join(" and "));
             }
             let path = PathBuf::from(file);
-            let archive = packed::open(&path).with_context(|| format!("--images {text}"))?;
+            let archive = open_image_archive(&path).with_context(|| format!("--images {text}"))?;
             let file = LocalFile { path, sha256: archive.sha256.clone() };
             release.images.extend(archive.images.into_iter().map(|(name, _)| name));
             release.files.insert((upstream.archive)(&release.version, arch), file);
@@ -135,10 +129,10 @@ impl Create {
         Ok(())
     }
 
-    fn wanted(&self, project: Option<&Project>) -> anyhow::Result<Vec<(&'static Upstream, Release)>> {
+    fn wanted(&self, sources: Option<&Sources<'_>>) -> anyhow::Result<Vec<(&'static Upstream, Release)>> {
         if self.releases.is_empty() {
-            let wanted = project.and_then(|project| Some((project.wanted()?, project.releases().ok()??)));
-            if wanted.is_none() && project.is_some_and(|project| !project.cluster.addons.is_empty()) {
+            let wanted = sources.and_then(|sources| Some((sources.wanted()?, sources.releases()?)));
+            if wanted.is_none() && sources.is_some_and(|sources| !sources.cluster.addons.is_empty()) {
                 return Ok(Vec::new());
             }
             let (wanted, releases) =
@@ -158,29 +152,30 @@ impl Create {
         self.releases.iter().map(parse).collect()
     }
 
-    fn arches<'a>(&'a self, project: Option<&Project>) -> Vec<&'a str> {
-        match (self.arch.is_empty(), project) {
+    fn arches<'a>(&'a self, sources: Option<&Sources<'_>>) -> Vec<&'a str> {
+        match (self.arch.is_empty(), sources) {
             (false, _) => self.arch.iter().map(String::as_str).collect(),
-            (true, Some(project)) => project.arches(),
+            (true, Some(sources)) => sources.arches(),
             (true, None) => vec!["arm64", "amd64"],
         }
     }
 
-    fn report(&self, printer: &Printer, made: &[(&str, String, String)], supplied: Option<(usize, usize)>, bytes: u64) {
+    fn report(&self, printer: &Printer, made: &[(&str, String, String)], supplied: Option<Bundled>, bytes: u64) {
         let to: &Path = &self.to;
         if printer.format == Format::Json {
             let releases: Vec<_> = made
                 .iter()
                 .map(|(name, version, arches)| json!({ "distribution": name, "version": version, "arches": arches }))
                 .collect();
-            let addons = supplied.map(|(manifests, images)| json!({ "manifests": manifests, "images": images }));
+            let addons =
+                supplied.map(|Bundled { manifests, images, .. }| json!({ "manifests": manifests, "images": images }));
             printer.json(&json!({ "folder": to, "bytes": bytes, "releases": releases, "addons": addons }));
             return;
         }
         for (name, version, arches) in made {
             printer.result(format!("{} {name} v{version} for {arches}", printer.style(Style::Good, "✓")));
         }
-        if let Some((manifests, images)) = supplied {
+        if let Some(Bundled { manifests, images, .. }) = supplied {
             let good = printer.style(Style::Good, "✓");
             printer.result(format!("{good} add-ons: {manifests} manifests from elsewhere, {images} images"));
         }

@@ -8,7 +8,6 @@ use bramble_spec::{Cluster, Override, fold_short};
 use serde_json::json;
 
 use crate::output::{Format, Printer, Style};
-use crate::pins;
 use crate::project::Project;
 use crate::{Common, Done};
 
@@ -111,7 +110,7 @@ impl Design {
             files.push((folder.join("network.svg"), bramble_design::network_picture(cluster, design, WIDTH, theme)));
         }
         for (path, text) in files {
-            pins::replace(&path, text.as_bytes(), 0o644)?;
+            bramble_fetch::replace_file(&path, text.as_bytes(), 0o644)?;
             printer.info(format!("{} is written", path.display()));
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use bramble_fetch::refuse_unfit;
 use bramble_image::{Disk, Identity, Progress, Target, board, disks, write};
 use bramble_remote::HostKeys;
 use bramble_spec::Node;
@@ -20,7 +21,6 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::commands::image::identity;
-use crate::images::{fetched, refuse_unfit};
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
 use crate::{Common, Done};
@@ -60,7 +60,7 @@ impl Flash {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = Project::open(common, printer)?;
         let nodes = self.nodes(&project)?;
-        let packed = fetched(&project, printer)?;
+        let packed = project.os_image(printer)?;
         let size = size(&packed).with_context(|| format!("cannot read {}", packed.display()))?;
         // At least as much as what is packed.
         let needed = size.map_or_else(|| fs::metadata(&packed).map(|file| file.len()), Ok)?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use bramble_fetch::{CATALOGUE, offers, refuse_unfit, replace_file};
 use bramble_image::{HostKey, Identity, Sides, Static, System, Wifi, board};
 use bramble_remote::{HostKeys, new_host_key};
 use bramble_spec::{Catalogue, Distribution, Node, Sudo, Swap, hex};
@@ -15,7 +16,6 @@ use serde_json::json;
 
 use crate::commands::image_check::Check;
 use crate::engine::random;
-use crate::images::{CATALOGUE, fetched, offers, refuse_unfit};
 use crate::output::{Format, Printer, Style};
 use crate::project::Project;
 use crate::{Common, Done};
@@ -129,7 +129,7 @@ impl List {
 }
 
 fn fetch(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
-    let path = fetched(project, printer)?;
+    let path = project.os_image(printer)?;
     let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
     refuse_unfit(&path, std::iter::empty())?;
     if printer.format == Format::Json {
@@ -151,7 +151,7 @@ impl Build {
             bail!("{} is there already: remove it, or name another file", self.to.display());
         }
         let identity = identity(project, node)?;
-        let source = fetched(project, printer)?;
+        let source = project.os_image(printer)?;
         let mut name = self.to.file_name().ok_or_else(|| anyhow!("{} is no file", self.to.display()))?.to_owned();
         name.push(".part");
         let part = self.to.with_file_name(name);
@@ -255,8 +255,8 @@ fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {
     }
     let made = new_host_key(&random()?, &format!("root@{}", node.name));
     let (secret, open) = made.ok_or_else(|| anyhow!("no host key can be made for {}", node.name))?;
-    crate::pins::replace(&private, secret.as_bytes(), 0o600)?;
-    crate::pins::replace(&public, format!("{open}\n").as_bytes(), 0o644)?;
+    replace_file(&private, secret.as_bytes(), 0o600)?;
+    replace_file(&public, format!("{open}\n").as_bytes(), 0o644)?;
     Ok(HostKey { private: secret, public: open })
 }
 

@@ -64,7 +64,7 @@ impl Init {
             printer.error(loaded.report.render(printer.colour));
             bail!("nothing was written: these answers do not make a valid cluster file");
         }
-        crate::pins::replace(path, text.as_bytes(), 0o644)?;
+        bramble_fetch::replace_file(path, text.as_bytes(), 0o644)?;
         printer.result(format!("{} is written. Look it over, then: bramble plan", path.display()));
         Ok(Done::Good)
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
+use bramble_fetch::replace_file;
 use bramble_kube::{Inputs, lifecycle};
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Uplink};
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
 use crate::output::Printer;
-use crate::pins::replace;
 use crate::project::Project;
 use crate::{Common, Done};
 
@@ -80,7 +80,7 @@ impl Kubeconfig {
         }
         // A link (to a file kept elsewhere) stays a link.
         let target = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        replace(&target, merged.as_bytes(), 0o600)?;
+        replace_file(&target, merged.as_bytes(), 0o600)?;
         printer.result(format!("The context {name} is in {}: `kubectl --context {name} get nodes`.", path.display()));
         Ok(Done::Good)
     }

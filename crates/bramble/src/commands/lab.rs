@@ -289,7 +289,7 @@ impl LabUp {
             let planes = if self.bare { 0 } else { planes };
             let cni = if microk8s { "" } else { ", cni: routed" };
             let text = cluster_file(&rack, planes, &distribution, cni, self.sudo_password);
-            crate::pins::replace(&file, text.as_bytes(), 0o644)?;
+            bramble_fetch::replace_file(&file, text.as_bytes(), 0o644)?;
         }
         printer.result(format!(
             "Rack {} has {} nodes on {}. Next: bramble{} -f {} up",
@@ -308,7 +308,7 @@ fn pin_host_keys(rack: &Rack, dir: &Path) -> anyhow::Result<()> {
     let private = dir.join(".bramble");
     std::fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
     set_private(&private)?;
-    crate::pins::replace(&private.join("known_hosts"), rack.known_hosts()?.as_bytes(), 0o600)
+    Ok(bramble_fetch::replace_file(&private.join("known_hosts"), rack.known_hosts()?.as_bytes(), 0o600)?)
 }
 
 fn set_private(dir: &Path) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
+use bramble_fetch::file_digest;
 use bramble_kube::{lifecycle, minor};
 use bramble_state::Upload;
 
@@ -13,7 +14,7 @@ use crate::commands::backup::{objects, tempfile};
 use crate::commands::up::{Course, Restored};
 use crate::fleet::Fleet;
 use crate::output::{Printer, Style};
-use crate::project::{Project, file_digest};
+use crate::project::Project;
 use crate::{Common, Done};
 
 #[derive(clap::Args)]

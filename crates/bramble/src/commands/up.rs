@@ -228,10 +228,10 @@ fn bring_releases(
     surveys: &[engine::Survey],
     printer: &Printer,
 ) -> anyhow::Result<()> {
-    let (Some(releases), Some(release)) = (project.releases()?, &inputs.release) else { return Ok(()) };
+    let (Some(releases), Some(release)) = (project.sources()?.releases(), &inputs.release) else { return Ok(()) };
     let changes = surveys.iter().flat_map(|survey| &survey.plan.changes);
     let wanted: BTreeSet<_> = changes.flat_map(|change| &change.uploads).map(|upload| &upload.from).collect();
-    wanted.into_iter().try_for_each(|path| releases.bring(release, path, printer))
+    wanted.into_iter().try_for_each(|path| Ok(releases.bring(release, path, printer)?))
 }
 
 /// How a run ends that had to go on without some nodes.

@@ -1,20 +1,17 @@
 //! The snap store: what a channel has, and who vouches for it (snapd, store/details_v2.go, store_asserts.go).
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bramble_spec::hex;
 use serde::{Deserialize, Serialize};
-use sha3::{Digest, Sha3_384};
 
-use crate::download::text_at;
-use crate::output::Printer;
+use crate::error::{Context, Result, bail, failure};
+use crate::http::text_at;
+use crate::watcher::Watcher;
 
 /// The snap store.
-pub(crate) struct Store {
+pub(crate) struct SnapStore {
     /// Its address, without a `/` at its end.
     pub(crate) address: String,
 }
@@ -74,32 +71,27 @@ impl Entry {
     }
 }
 
-impl Store {
-    fn info(&self, snap: &str, printer: &Printer) -> anyhow::Result<Info> {
+impl SnapStore {
+    fn info(&self, snap: &str, watcher: &dyn Watcher) -> Result<Info> {
         let url = format!("{}/v2/snaps/info/{snap}?fields=channel-map,revision,version,base,download", self.address);
-        let text = text_at(&url, &[("Snap-Device-Series", "16")], printer)?;
+        let text = text_at(&url, &[("Snap-Device-Series", "16")], watcher)?;
         serde_json::from_str(&text).with_context(|| format!("{url} answers something else"))
     }
 
-    /// The release that a channel such as `1.36/stable` has for these architectures: the version, and the highest of the
+    /// Finds the release that a channel such as `1.36/stable` has for these architectures: the version, and the highest of the
     /// revisions, since each architecture has one of its own.
-    pub(crate) fn channel(
-        &self,
-        snap: &str,
-        channel: &str,
-        arches: &[&str],
-        printer: &Printer,
-    ) -> anyhow::Result<String> {
+    pub(crate) fn channel(&self, snap: &str, channel: &str, arches: &[&str], watcher: &dyn Watcher) -> Result<String> {
         // The store calls `latest/stable` `stable`.
         let name = channel.trim_start_matches("latest/");
-        let info = self.info(snap, printer)?;
+        let info = self.info(snap, watcher)?;
         let found: Vec<&Entry> = info
             .channel_map
             .iter()
             .filter(|entry| entry.channel.name == name && arches.contains(&entry.channel.architecture.as_str()))
             .collect();
         let newest = found.iter().max_by_key(|entry| entry.revision);
-        let newest = newest.ok_or_else(|| anyhow!("the store has no {snap} for {} in {channel}", arches.join(", ")))?;
+        let newest =
+            newest.ok_or_else(|| failure!("the store has no {snap} for {} in {channel}", arches.join(", ")))?;
         if let Some(other) = found.iter().find(|entry| entry.version != newest.version) {
             bail!(
                 "the store has {snap} {} for {} and {} for {} in {channel} now: name one that it has for all, or wait",
@@ -112,80 +104,82 @@ impl Store {
         Ok(newest.release())
     }
 
-    /// The snaps of a release for an architecture, each after those that it needs.
+    /// Lists the snaps of a release for an architecture, each after those that it needs.
     pub(crate) fn revisions(
         &self,
         snap: &str,
         release: &str,
         arch: &str,
-        printer: &Printer,
-    ) -> anyhow::Result<Vec<Revision>> {
-        let info = self.info(snap, printer)?;
+        watcher: &dyn Watcher,
+    ) -> Result<Vec<Revision>> {
+        let info = self.info(snap, watcher)?;
         let named = info.channel_map.iter().find(|entry| entry.release() == release).ok_or_else(|| {
-            anyhow!("the store has {snap} {release} in no channel any more: a lock file or a bundle would have kept it")
+            failure!(
+                "the store has {snap} {release} in no channel any more: a lock file or a bundle would have kept it"
+            )
         })?;
         let own = info.channel_map.iter().find(|entry| {
             entry.channel.architecture == arch
                 && entry.channel.name == named.channel.name
                 && entry.version == named.version
         });
-        let own = own.ok_or_else(|| anyhow!("the store has no {snap} {} for {arch}", named.version))?;
+        let own = own.ok_or_else(|| failure!("the store has no {snap} {} for {arch}", named.version))?;
         let mut all = Vec::new();
         for needed in ["snapd"].into_iter().chain(own.base.as_deref()) {
-            let info = self.info(needed, printer)?;
+            let info = self.info(needed, watcher)?;
             let entry = info
                 .channel_map
                 .iter()
                 .find(|entry| entry.channel.architecture == arch && entry.channel.name == "stable")
-                .ok_or_else(|| anyhow!("the store has no stable {needed} for {arch}"))?;
+                .ok_or_else(|| failure!("the store has no stable {needed} for {arch}"))?;
             all.push(entry.of(&info, needed));
         }
         all.push(own.of(&info, snap));
         Ok(all)
     }
 
-    /// Where a revision is, also when no channel has it any more.
+    /// Says where a revision is, also when no channel has it any more.
     pub(crate) fn download(&self, revision: &Revision) -> String {
         format!("{}/api/v1/snaps/download/{}_{}.snap", self.address, revision.id, revision.revision)
     }
 
-    /// Who vouches for a revision, as `snap download` writes it: each assertion after those that it rests upon. snapd
+    /// Gathers who vouches for a revision, as `snap download` writes it: each assertion after those that it rests upon. snapd
     /// itself checks the signatures, down to the key that it has in it.
-    pub(crate) fn assertions(&self, revision: &Revision, printer: &Printer) -> anyhow::Result<String> {
+    pub(crate) fn assertions(&self, revision: &Revision, watcher: &dyn Watcher) -> Result<String> {
         let digest = bytes(&revision.sha3_384)
-            .ok_or_else(|| anyhow!("the store gives {} the digest `{}`", revision.snap, revision.sha3_384))?;
-        let own = self.assertion(&format!("snap-revision/{}", URL_SAFE_NO_PAD.encode(digest)), printer)?;
+            .ok_or_else(|| failure!("the store gives {} the digest `{}`", revision.snap, revision.sha3_384))?;
+        let own = self.assertion(&format!("snap-revision/{}", URL_SAFE_NO_PAD.encode(digest)), watcher)?;
         let says = |name: &str, wanted: &str| match header(&own, name) {
             Some(value) if value == wanted => Ok(()),
-            other => Err(anyhow!("the store vouches for {} with {name} {other:?} instead of {wanted}", revision.snap)),
+            other => Err(failure!("the store vouches for {} with {name} {other:?} instead of {wanted}", revision.snap)),
         };
         says("snap-id", &revision.id)?;
         says("snap-revision", &revision.revision.to_string())?;
-        let declaration = self.assertion(&format!("snap-declaration/16/{}?max-format=7", revision.id), printer)?;
+        let declaration = self.assertion(&format!("snap-declaration/16/{}?max-format=7", revision.id), watcher)?;
         let mut all = Vec::new();
         match header(&declaration, "publisher-id") {
             // snapd has this one in it.
             None | Some("canonical") => {}
-            Some(publisher) => all.push(self.assertion(&format!("account/{publisher}"), printer)?),
+            Some(publisher) => all.push(self.assertion(&format!("account/{publisher}"), watcher)?),
         }
         all.extend([declaration, own]);
         // Keys are signed by the one that snapd has in it.
         let signers: BTreeSet<&str> = all.iter().filter_map(|text| header(text, "sign-key-sha3-384")).collect();
         let mut keys = Vec::new();
         for key in signers {
-            keys.push(self.assertion(&format!("account-key/{key}?max-format=1"), printer)?);
+            keys.push(self.assertion(&format!("account-key/{key}?max-format=1"), watcher)?);
         }
         keys.extend(all);
         Ok(keys.iter().map(|text| text.trim_end().to_owned() + "\n").collect::<Vec<_>>().join("\n"))
     }
 
-    fn assertion(&self, which: &str, printer: &Printer) -> anyhow::Result<String> {
+    fn assertion(&self, which: &str, watcher: &dyn Watcher) -> Result<String> {
         let url = format!("{}/v2/assertions/{which}", self.address);
-        text_at(&url, &[("Accept", "application/x.ubuntu.assertion")], printer)
+        text_at(&url, &[("Accept", "application/x.ubuntu.assertion")], watcher)
     }
 }
 
-/// A header of an assertion; its headers end with an empty line.
+/// Finds a header of an assertion; its headers end with an empty line.
 fn header<'a>(assertion: &'a str, name: &str) -> Option<&'a str> {
     let headers = assertion.split("\n\n").next()?;
     headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
@@ -196,14 +190,4 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
         return None;
     }
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
-}
-
-/// The digest by which the store knows a file, in hexadecimal digits.
-pub(crate) fn sha3_384(path: &Path) -> anyhow::Result<String> {
-    let digest = || {
-        let mut hasher = Sha3_384::new();
-        std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
-        std::io::Result::Ok(hex(&hasher.finalize()))
-    };
-    digest().with_context(|| format!("cannot read {}", path.display()))
 }

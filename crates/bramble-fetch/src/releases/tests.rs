@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use sha3::Sha3_384;
 
 use super::*;
-use crate::output::Format;
+use crate::watcher::Silent;
 
 /// What a server does wrong with a file, once for each entry.
 #[derive(Clone, Copy, Debug)]
@@ -112,10 +112,6 @@ impl Server {
     }
 }
 
-fn printer() -> Printer {
-    Printer::new(Format::Text, true, false)
-}
-
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
@@ -143,10 +139,10 @@ fn release_server(faults: &[(&str, &[Fault])]) -> (String, Arc<Server>, Vec<u8>)
     (address, server, program)
 }
 
-fn fetch(address: &str, dir: &Path, digest: &str) -> anyhow::Result<Vec<u8>> {
+fn fetch(address: &str, dir: &Path, digest: &str) -> Result<Vec<u8>> {
     let to = dir.join("k3s-arm64");
     let url = format!("{address}{PROGRAM}");
-    download(&url, &[], &to, Digest::Sha256(&digest.parse().unwrap()), Duration::from_millis(500), &printer())?;
+    download(&url, &[], &to, Digest::Sha256(&digest.parse().unwrap()), Duration::from_millis(500), &Silent)?;
     Ok(fs::read(to)?)
 }
 
@@ -154,32 +150,31 @@ fn fetch(address: &str, dir: &Path, digest: &str) -> anyhow::Result<Vec<u8>> {
 fn a_release_is_chosen_once_and_its_files_are_those_that_upstream_published() {
     let dir = tempfile::tempdir().unwrap();
     let (address, server, program) = release_server(&[]);
-    let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let releases = Releases::new(&K3S, Some(&address), None, &dir.path().join("releases"));
     let stable: Wanted = "stable".parse().unwrap();
-    assert_eq!(releases.version(&stable, &["arm64"], &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
-    assert_eq!(releases.version(&"1.33".parse().unwrap(), &["arm64"], &mut pins, &printer()).unwrap(), "1.33.9+k3s2");
-    let release = releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut pins, &printer()).unwrap();
+    assert_eq!(releases.version(&stable, &["arm64"], &mut lock, &Silent).unwrap(), "1.34.6+k3s1");
+    assert_eq!(releases.version(&"1.33".parse().unwrap(), &["arm64"], &mut lock, &Silent).unwrap(), "1.33.9+k3s2");
+    let release = releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut lock, &Silent).unwrap();
     assert_eq!(release.files.len(), 2);
     assert_eq!(release.images, ["docker.io/rancher/mirrored-library-busybox:1.37.0"]);
     assert!(!release.offline);
     let file = &release.files["k3s-arm64"];
     assert!(!file.path.exists(), "nothing large is fetched before it is needed");
-    releases.bring(&release, &file.path, &printer()).unwrap();
+    releases.bring(&release, &file.path, &Silent).unwrap();
     assert_eq!(fs::read(&file.path).unwrap(), program);
 
     // All of it is known now.
     let asked = server.asked.lock().unwrap().len();
-    let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-    assert_eq!(releases.version(&stable, &["arm64"], &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
-    assert_eq!(releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut pins, &printer()).unwrap(), release);
-    releases.bring(&release, &file.path, &printer()).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    assert_eq!(releases.version(&stable, &["arm64"], &mut lock, &Silent).unwrap(), "1.34.6+k3s1");
+    assert_eq!(releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut lock, &Silent).unwrap(), release);
+    releases.bring(&release, &file.path, &Silent).unwrap();
     assert_eq!(server.asked.lock().unwrap().len(), asked);
 
-    let missing = releases.release("1.34.6+k3s1", &["amd64"], &mut pins, &printer()).unwrap_err().to_string();
+    let missing = releases.release("1.34.6+k3s1", &["amd64"], &mut lock, &Silent).unwrap_err().to_string();
     assert!(missing.contains("has no release v1.34.6+k3s1 for amd64"), "{missing}");
-    let channel =
-        releases.version(&"1.30".parse().unwrap(), &["arm64"], &mut pins, &printer()).unwrap_err().to_string();
+    let channel = releases.version(&"1.30".parse().unwrap(), &["arm64"], &mut lock, &Silent).unwrap_err().to_string();
     assert!(channel.contains("there is no such channel"), "{channel}");
 }
 
@@ -187,28 +182,28 @@ fn a_release_is_chosen_once_and_its_files_are_those_that_upstream_published() {
 fn a_bundle_has_the_same_release_without_a_network() {
     let dir = tempfile::tempdir().unwrap();
     let (address, _, program) = release_server(&[]);
-    let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let releases = Releases::new(&K3S, Some(&address), None, &dir.path().join("releases"));
     let stable: Wanted = "stable".parse().unwrap();
-    let release = releases.release("1.34.6+k3s1", &["arm64"], &mut pins, &printer()).unwrap();
+    let release = releases.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap();
     let bundle = dir.path().join("bundle");
     let files = ["k3s-arm64", "k3s-airgap-images-arm64.tar.zst"].map(str::to_owned);
-    let bytes = releases.bundle(&release, &files, &bundle, &printer()).unwrap();
+    let bytes = releases.bundle(&release, &files, &bundle, &Silent).unwrap();
     assert_eq!(bytes, program.len() as u64 + 6);
-    releases.describe(&stable, &release, &["arm64"], &bundle, &mut pins, &printer()).unwrap();
+    releases.describe(&stable, &release, &["arm64"], &bundle, &mut lock, &Silent).unwrap();
 
     // Another machine, with neither a lock file nor a cache.
-    let mut pins = Pins::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
     let offline = Releases::new(&K3S, None, Some(&bundle), &dir.path().join("none"));
-    assert_eq!(offline.version(&stable, &["arm64"], &mut pins, &printer()).unwrap(), "1.34.6+k3s1");
-    let same = offline.release("1.34.6+k3s1", &["arm64", "armhf"], &mut pins, &printer()).unwrap();
+    assert_eq!(offline.version(&stable, &["arm64"], &mut lock, &Silent).unwrap(), "1.34.6+k3s1");
+    let same = offline.release("1.34.6+k3s1", &["arm64", "armhf"], &mut lock, &Silent).unwrap();
     assert!(same.offline);
     assert_eq!(same.files["k3s-arm64"].sha256, release.files["k3s-arm64"].sha256);
     assert_eq!(fs::read(&same.files["k3s-arm64"].path).unwrap(), program);
     fs::remove_file(&same.files["k3s-arm64"].path).unwrap();
-    let error = offline.bring(&same, &same.files["k3s-arm64"].path, &printer()).unwrap_err().to_string();
+    let error = offline.bring(&same, &same.files["k3s-arm64"].path, &Silent).unwrap_err().to_string();
     assert!(error.contains("the bundle has no k3s-arm64") && error.contains("bundle create"), "{error}");
-    let error = offline.version(&"1.33".parse().unwrap(), &["arm64"], &mut pins, &printer()).unwrap_err().to_string();
+    let error = offline.version(&"1.33".parse().unwrap(), &["arm64"], &mut lock, &Silent).unwrap_err().to_string();
     assert!(error.contains("the bundle has no release of k3s v1.33"), "{error}");
 }
 
@@ -252,14 +247,14 @@ fn a_download_that_cannot_be_right_is_refused() {
 
     let url = format!("{address}/v1.34.6%2Bk3s1/k3s-riscv64");
     let to = dir.path().join("k3s-riscv64");
-    let error = download(&url, &[], &to, Digest::Sha256(&sha256(b"").parse().unwrap()), PATIENCE, &printer())
+    let error = download(&url, &[], &to, Digest::Sha256(&sha256(b"").parse().unwrap()), PATIENCE, &Silent)
         .unwrap_err()
         .to_string();
     assert!(error.contains("there is nothing at"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
     let (address, ..) = release_server(&[(PROGRAM, &[Fault::Refuses; 4])]);
-    let error = format!("{:#}", fetch(&address, dir.path(), &sha256(b"")).unwrap_err());
+    let error = fetch(&address, dir.path(), &sha256(b"")).unwrap_err().chain();
     assert!(error.contains("the next run goes on") && error.contains("503"), "{error}");
 }
 
@@ -317,7 +312,7 @@ fn store_server() -> (Releases, Arc<Server>, tempfile::TempDir) {
     server.files.insert("/v2/assertions/account-key/KEY?max-format=1".into(), key);
     let (address, server) = server.start();
     let dir = tempfile::tempdir().unwrap();
-    let origin = Origin::Store(Store { address });
+    let origin = Origin::Store(SnapStore { address });
     let releases = Releases { upstream: &MICROK8S, origin, cache: dir.path().join("releases/microk8s") };
     (releases, server, dir)
 }
@@ -325,12 +320,12 @@ fn store_server() -> (Releases, Arc<Server>, tempfile::TempDir) {
 #[test]
 fn snaps_are_chosen_once_and_come_with_those_who_vouch_for_them() {
     let (releases, server, dir) = store_server();
-    let open = || Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-    let mut pins = open();
+    let open = || LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let mut lock = open();
     let minor: Wanted = "1.36".parse().unwrap();
-    let version = releases.version(&minor, &["arm64", "amd64"], &mut pins, &printer()).unwrap();
+    let version = releases.version(&minor, &["arm64", "amd64"], &mut lock, &Silent).unwrap();
     assert_eq!(version, "1.36.3+r9124", "the highest revision names it");
-    let release = releases.release(&version, &["arm64", "armhf"], &mut pins, &printer()).unwrap();
+    let release = releases.release(&version, &["arm64", "armhf"], &mut lock, &Silent).unwrap();
     let names: Vec<&str> = release.files.keys().map(String::as_str).collect();
     assert_eq!(
         names,
@@ -352,23 +347,23 @@ fn snaps_are_chosen_once_and_come_with_those_who_vouch_for_them() {
 
     // All of it is known now, and a snap that is gone comes again.
     let asked = server.asked.lock().unwrap().len();
-    assert_eq!(releases.release(&version, &["arm64"], &mut open(), &printer()).unwrap(), release);
+    assert_eq!(releases.release(&version, &["arm64"], &mut open(), &Silent).unwrap(), release);
     assert_eq!(server.asked.lock().unwrap().len(), asked);
     let path = &release.files["microk8s_arm64.snap"].path;
     fs::remove_file(path).unwrap();
-    releases.bring(&release, path, &printer()).unwrap();
+    releases.bring(&release, path, &Silent).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"microk8s for arm64");
 
     let by_name: Wanted = "v1.36.3+r9124".parse().unwrap();
-    assert_eq!(releases.version(&by_name, &["arm64"], &mut open(), &printer()).unwrap(), version);
+    assert_eq!(releases.version(&by_name, &["arm64"], &mut open(), &Silent).unwrap(), version);
 }
 
 #[test]
 fn what_the_store_does_not_have_or_not_for_all_is_said() {
     let (releases, _, dir) = store_server();
-    let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let mut version =
-        |wanted: &str, arches: &[&str]| releases.version(&wanted.parse().unwrap(), arches, &mut pins, &printer());
+        |wanted: &str, arches: &[&str]| releases.version(&wanted.parse().unwrap(), arches, &mut lock, &Silent);
     let error = version("1.35", &["arm64", "amd64"]).unwrap_err().to_string();
     assert!(error.contains("v1.35.7 for amd64 and v1.35.6 for arm64 in 1.35/stable now"), "{error}");
     assert_eq!(version("1.34", &["arm64"]).unwrap(), "1.34.9+r9000");
@@ -377,9 +372,9 @@ fn what_the_store_does_not_have_or_not_for_all_is_said() {
     let error = version("stable", &["arm64"]).unwrap_err().to_string();
     assert!(error.contains("in latest/stable"), "{error}");
 
-    let mut pins = Pins::open(&dir.path().join("other.lock"), dir.path().join("cache")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("other.lock"), dir.path().join("cache")).unwrap();
     let mut release =
-        |version: &str, arch: &str| releases.release(version, &[arch], &mut pins, &printer()).unwrap_err().to_string();
+        |version: &str, arch: &str| releases.release(version, &[arch], &mut lock, &Silent).unwrap_err().to_string();
     let error = release("1.36.3+r8000", "arm64");
     assert!(error.contains("1.36.3+r8000 in no channel any more"), "{error}");
     let error = release("1.35.7+r9061", "arm64");
@@ -393,22 +388,22 @@ fn what_the_store_does_not_have_or_not_for_all_is_said() {
 #[test]
 fn a_bundle_has_the_snaps_and_the_images_that_were_added() {
     let (releases, _, dir) = store_server();
-    let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let wanted: Wanted = "1.36".parse().unwrap();
-    let mut release = releases.release("1.36.3+r9123", &["arm64"], &mut pins, &printer()).unwrap();
+    let mut release = releases.release("1.36.3+r9123", &["arm64"], &mut lock, &Silent).unwrap();
     let archive = dir.path().join("images.tar");
     fs::write(&archive, "images").unwrap();
     let sha256 = file_digest(&archive).unwrap();
     release.files.insert("images_arm64.tar".into(), LocalFile { path: archive, sha256 });
     release.images.push("docker.io/library/busybox:1.36".into());
     let bundle = dir.path().join("bundle");
-    releases.bundle(&release, &MICROK8S.files(&release, "arm64"), &bundle, &printer()).unwrap();
-    releases.describe(&wanted, &release, &["arm64"], &bundle, &mut pins, &printer()).unwrap();
+    releases.bundle(&release, &MICROK8S.files(&release, "arm64"), &bundle, &Silent).unwrap();
+    releases.describe(&wanted, &release, &["arm64"], &bundle, &mut lock, &Silent).unwrap();
 
-    let mut pins = Pins::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
+    let mut lock = LockFile::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
     let offline = Releases::new(&MICROK8S, None, Some(&bundle), &dir.path().join("none"));
-    assert_eq!(offline.version(&wanted, &["arm64"], &mut pins, &printer()).unwrap(), "1.36.3+r9123");
-    let same = offline.release("1.36.3+r9123", &["arm64"], &mut pins, &printer()).unwrap();
+    assert_eq!(offline.version(&wanted, &["arm64"], &mut lock, &Silent).unwrap(), "1.36.3+r9123");
+    let same = offline.release("1.36.3+r9123", &["arm64"], &mut lock, &Silent).unwrap();
     assert!(same.offline);
     assert_eq!(same.images, release.images);
     let digests = |release: &Release| {

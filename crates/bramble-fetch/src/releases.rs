@@ -3,18 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
 use bramble_kube::{LocalFile, Release, Upstream};
 use bramble_spec::{Arch, Release as Wanted, Sha256Digest};
 
-use crate::download::{Absent, Digest, PATIENCE, download, led_to, text_at};
-use crate::output::Printer;
-use crate::pins::{Pins, SnapPin, replace};
-use crate::project::file_digest;
-use crate::store::{Revision, Store, sha3_384};
+use crate::atomic_file::replace_file;
+use crate::digest::{Digest, file_digest, sha3_384};
+use crate::error::{Context, Result, bail, failure};
+use crate::http::{PATIENCE, download, led_to, text_at};
+use crate::lockfile::{LockFile, SnapPin};
+use crate::snap_store::{Revision, SnapStore};
+use crate::watcher::Watcher;
 
-/// Where the releases of a distribution come from.
-pub(crate) struct Releases {
+/// Gets the releases of a distribution from where they are.
+pub struct Releases {
     upstream: &'static Upstream,
     origin: Origin,
     /// The folder of files that were fetched.
@@ -29,36 +30,33 @@ enum Origin {
     },
     /// A bundle, with `<version>/<file>` and `channels/<channel>` in it.
     Folder(PathBuf),
-    Store(Store),
+    Store(SnapStore),
 }
 
 impl Releases {
-    /// `mirror`: an address with the same files, without a `/` at its end; `bundle`: a bundle's folder; `cache`: where
+    /// Says where releases come from. `mirror`: an address with the same files, without a `/` at its end; `bundle`: a bundle's folder; `cache`: where
     /// fetched files go.
-    pub(crate) fn new(
-        upstream: &'static Upstream,
-        mirror: Option<&str>,
-        bundle: Option<&Path>,
-        cache: &Path,
-    ) -> Releases {
+    pub fn new(upstream: &'static Upstream, mirror: Option<&str>, bundle: Option<&Path>, cache: &Path) -> Releases {
         let origin = match (bundle, mirror) {
             (Some(bundle), _) => Origin::Folder(bundle.join(upstream.name)),
             (None, Some(mirror)) => Origin::Web { downloads: mirror.to_owned(), mirror: true },
-            (None, None) if upstream.store => Origin::Store(Store { address: upstream.downloads.to_owned() }),
+            (None, None) if upstream.store => Origin::Store(SnapStore { address: upstream.downloads.to_owned() }),
             (None, None) => Origin::Web { downloads: upstream.downloads.to_owned(), mirror: false },
         };
         Releases { upstream, origin, cache: cache.join(upstream.name) }
     }
 
-    pub(crate) fn upstream(&self) -> &'static Upstream {
+    /// Gives who makes these releases.
+    pub fn upstream(&self) -> &'static Upstream {
         self.upstream
     }
 
-    pub(crate) fn is_of(&self, upstream: &Upstream) -> bool {
+    /// Tells whether they are releases of this distribution.
+    pub fn is_of(&self, upstream: &Upstream) -> bool {
         self.upstream.name == upstream.name
     }
 
-    /// The name of the channel of a wish that names no release.
+    /// Names the channel of a wish that names no release.
     fn channel(wanted: &Wanted) -> String {
         match wanted.minor() {
             Some(minor) => format!("v1.{minor}"),
@@ -66,20 +64,23 @@ impl Releases {
         }
     }
 
-    /// The version of the release that is wanted for these architectures, without `v`: looked up once, then as the lock
+    /// Gives the version of the release that is wanted for these architectures, without `v`: looked up once, then as the lock
     /// file says.
-    pub(crate) fn version(
+    ///
+    /// # Errors
+    /// There is no such channel, or it leads to no release.
+    pub fn version(
         &self,
         wanted: &Wanted,
         arches: &[&str],
-        pins: &mut Pins,
-        printer: &Printer,
-    ) -> anyhow::Result<String> {
+        lock: &mut LockFile,
+        watcher: &dyn Watcher,
+    ) -> Result<String> {
         if wanted.build().is_some() {
             return Ok(wanted.to_string());
         }
         let channel = Self::channel(wanted);
-        pins.release(&format!("{} {channel}", self.upstream.name), || {
+        lock.release(&format!("{} {channel}", self.upstream.name), || {
             let (place, name) = match &self.origin {
                 Origin::Web { downloads, mirror } => {
                     let url = match mirror {
@@ -87,9 +88,9 @@ impl Releases {
                         false => (self.upstream.channel)(&channel),
                     };
                     let url = url.ok_or_else(|| {
-                        anyhow!("{} has no channel for {channel}: name a release", self.upstream.name)
+                        failure!("{} has no channel for {channel}: name a release", self.upstream.name)
                     })?;
-                    (url.clone(), led_to(&url, printer)?)
+                    (url.clone(), led_to(&url, watcher)?)
                 }
                 Origin::Folder(dir) => {
                     let path = dir.join("channels").join(&channel);
@@ -100,24 +101,27 @@ impl Releases {
                 }
                 Origin::Store(store) => {
                     let channel = (self.upstream.channel)(&channel).unwrap_or(channel);
-                    let release = store.channel(self.upstream.name, &channel, arches, printer)?;
+                    let release = store.channel(self.upstream.name, &channel, arches, watcher)?;
                     (format!("{} {channel}", store.address), release)
                 }
             };
             let release = name.trim().parse::<Wanted>().ok().filter(|release| release.build().is_some());
-            let release = release.ok_or_else(|| anyhow!("{place} leads to no release, but to `{}`", name.trim()))?;
+            let release = release.ok_or_else(|| failure!("{place} leads to no release, but to `{}`", name.trim()))?;
             Ok(release.to_string())
         })
     }
 
-    /// What upstream says of a release for these architectures (as Debian calls them).
-    pub(crate) fn release(
+    /// Gives what upstream says of a release for these architectures (as Debian calls them).
+    ///
+    /// # Errors
+    /// There is no such release, or a list of it is not the one that was pinned.
+    pub fn release(
         &self,
         version: &str,
         arches: &[&str],
-        pins: &mut Pins,
-        printer: &Printer,
-    ) -> anyhow::Result<Release> {
+        lock: &mut LockFile,
+        watcher: &dyn Watcher,
+    ) -> Result<Release> {
         let mut release = Release {
             version: version.to_owned(),
             offline: matches!(self.origin, Origin::Folder(_)),
@@ -125,7 +129,7 @@ impl Releases {
         };
         if let Origin::Store(store) = &self.origin {
             for arch in arches.iter().filter(|arch| self.upstream.architectures.contains(arch)) {
-                self.add_snaps(store, arch, &mut release, pins, printer)?;
+                self.add_snaps(store, arch, &mut release, lock, watcher)?;
             }
             return Ok(release);
         }
@@ -133,7 +137,7 @@ impl Releases {
         lists.sort_unstable();
         lists.dedup();
         for list in lists {
-            for line in self.list(version, list, pins, printer)?.lines() {
+            for line in self.list(version, list, lock, watcher)?.lines() {
                 // As sha256sum prints them; `*` stands before the names of files that it read as binary.
                 let mut words = line.split_whitespace();
                 let (Some(digest), Some(name)) = (words.next(), words.next()) else { continue };
@@ -159,7 +163,7 @@ impl Releases {
         let mut lists: Vec<&str> = arches.iter().map(|arch| (self.upstream.images)(arch)).collect();
         lists.dedup();
         for list in lists {
-            let images = self.list(version, list, pins, printer)?;
+            let images = self.list(version, list, lock, watcher)?;
             release.images.extend(images.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()));
         }
         release.images.sort();
@@ -167,29 +171,29 @@ impl Releases {
         Ok(release)
     }
 
-    /// The snaps of a release for an architecture. The store says SHA3-384 of them, boards compute SHA-256: what has not
+    /// Adds the snaps of a release for an architecture. The store says SHA3-384 of them, boards compute SHA-256: what has not
     /// been here before is fetched at once.
     fn add_snaps(
         &self,
-        store: &Store,
+        store: &SnapStore,
         arch: &str,
         release: &mut Release,
-        pins: &mut Pins,
-        printer: &Printer,
-    ) -> anyhow::Result<()> {
+        lock: &mut LockFile,
+        watcher: &dyn Watcher,
+    ) -> Result<()> {
         let version = release.version.clone();
         let place = |snap: &str, suffix: &str| {
             let name = format!("{snap}_{arch}.{suffix}");
             (self.path(&version, &name), name)
         };
-        let snaps = pins.snaps(&format!("{} v{version} {arch}", self.upstream.name), || {
-            let revisions = store.revisions(self.upstream.name, &version, arch, printer)?;
+        let snaps = lock.snaps(&format!("{} v{version} {arch}", self.upstream.name), || {
+            let revisions = store.revisions(self.upstream.name, &version, arch, watcher)?;
             let fetch = |revision: Revision| {
                 let (path, _) = place(&revision.snap, "snap");
                 if !path.exists() || sha3_384(&path)? != revision.sha3_384 {
                     fs::remove_file(&path).ok();
                     let published = Digest::Sha3(&revision.sha3_384);
-                    download(&store.download(&revision), &[], &path, published, PATIENCE, printer)?;
+                    download(&store.download(&revision), &[], &path, published, PATIENCE, watcher)?;
                 }
                 Ok(SnapPin { sha256: file_digest(&path)?.to_string(), revision })
             };
@@ -197,14 +201,14 @@ impl Releases {
         })?;
         for pin in snaps {
             let (path, name) = place(&pin.revision.snap, "snap");
-            let sha256 = pin.sha256.parse().map_err(|_| anyhow!("the lock file has no digest of {name}"))?;
+            let sha256 = pin.sha256.parse().map_err(|_| failure!("the lock file has no digest of {name}"))?;
             release.urls.insert(name.clone(), store.download(&pin.revision));
             release.files.insert(name, LocalFile { path, sha256 });
             let (path, name) = place(&pin.revision.snap, "assert");
             if !path.exists() {
-                let text = store.assertions(&pin.revision, printer)?;
+                let text = store.assertions(&pin.revision, watcher)?;
                 fs::create_dir_all(path.parent().unwrap_or(&self.cache))?;
-                replace(&path, text.as_bytes(), 0o644)?;
+                replace_file(&path, text.as_bytes(), 0o644)?;
             }
             let sha256 = file_digest(&path)?;
             release.files.insert(name, LocalFile { path, sha256 });
@@ -212,15 +216,15 @@ impl Releases {
         Ok(())
     }
 
-    /// A small text of a release; empty if there is none. It is pinned under upstream's own address, wherever it comes
+    /// Gives a small text of a release; empty if there is none. It is pinned under upstream's own address, wherever it comes
     /// from.
-    fn list(&self, version: &str, name: &str, pins: &mut Pins, printer: &Printer) -> anyhow::Result<String> {
+    fn list(&self, version: &str, name: &str, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<String> {
         let named = format!("{}/{}", self.upstream.downloads, below(version, name));
-        let text = pins.text("release", &named, || match &self.origin {
+        let text = lock.text("release", &named, || match &self.origin {
             Origin::Web { downloads, .. } => {
-                match text_at(&format!("{downloads}/{}", below(version, name)), &[], printer) {
+                match text_at(&format!("{downloads}/{}", below(version, name)), &[], watcher) {
                     // Not every release is there for every architecture.
-                    Err(error) if error.is::<Absent>() => Ok(String::new()),
+                    Err(error) if error.is_absent() => Ok(String::new()),
                     text => text,
                 }
             }
@@ -232,7 +236,7 @@ impl Releases {
         Ok(text)
     }
 
-    /// Where a file of a release is here.
+    /// Says where a file of a release is here.
     fn path(&self, version: &str, name: &str) -> PathBuf {
         let dir = match &self.origin {
             Origin::Web { .. } | Origin::Store(_) => &self.cache,
@@ -242,7 +246,10 @@ impl Releases {
     }
 
     /// Makes sure that a file is here, if it is one of a release.
-    pub(crate) fn bring(&self, release: &Release, path: &Path, printer: &Printer) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be fetched, or is not what upstream published.
+    pub fn bring(&self, release: &Release, path: &Path, watcher: &dyn Watcher) -> Result<()> {
         let Some((name, file)) = release.files.iter().find(|(_, file)| file.path == path) else { return Ok(()) };
         if path.exists() {
             return Ok(());
@@ -250,11 +257,11 @@ impl Releases {
         match &self.origin {
             Origin::Web { downloads, .. } => {
                 let url = format!("{downloads}/{}", below(&release.version, name));
-                download(&url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, printer)
+                download(&url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, watcher)
             }
             Origin::Store(_) => {
-                let url = release.urls.get(name).ok_or_else(|| anyhow!("{} is gone", path.display()))?;
-                download(url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, printer)
+                let url = release.urls.get(name).ok_or_else(|| failure!("{} is gone", path.display()))?;
+                download(url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, watcher)
             }
             Origin::Folder(dir) => bail!(
                 "the bundle has no {name} of {} v{} ({}): `bramble bundle create` adds it",
@@ -266,13 +273,10 @@ impl Releases {
     }
 
     /// Puts files of a release into a bundle and tells how many bytes they have.
-    pub(crate) fn bundle(
-        &self,
-        release: &Release,
-        files: &[String],
-        to: &Path,
-        printer: &Printer,
-    ) -> anyhow::Result<u64> {
+    ///
+    /// # Errors
+    /// One of them cannot be fetched or written.
+    pub fn bundle(&self, release: &Release, files: &[String], to: &Path, watcher: &dyn Watcher) -> Result<u64> {
         let place = self.bundled(release, to);
         fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
         let mut bytes = 0;
@@ -280,10 +284,10 @@ impl Releases {
             let file = release
                 .files
                 .get(name)
-                .ok_or_else(|| anyhow!("the release v{} of {} has no {name}", release.version, self.upstream.name))?;
+                .ok_or_else(|| failure!("the release v{} of {} has no {name}", release.version, self.upstream.name))?;
             let path = place.join(name);
             if !path.exists() || file_digest(&path)? != file.sha256 {
-                self.bring(release, &file.path, printer)?;
+                self.bring(release, &file.path, watcher)?;
                 let fresh = place.join(format!("{name}.part"));
                 fs::copy(&file.path, &fresh).with_context(|| format!("cannot write {}", fresh.display()))?;
                 if file_digest(&fresh)? != file.sha256 {
@@ -298,15 +302,18 @@ impl Releases {
     }
 
     /// Puts into a bundle what describes a release: digests and images, and which channel led to it.
-    pub(crate) fn describe(
+    ///
+    /// # Errors
+    /// It cannot be fetched or written.
+    pub fn describe(
         &self,
         wanted: &Wanted,
         release: &Release,
         arches: &[&str],
         to: &Path,
-        pins: &mut Pins,
-        printer: &Printer,
-    ) -> anyhow::Result<()> {
+        lock: &mut LockFile,
+        watcher: &dyn Watcher,
+    ) -> Result<()> {
         let place = self.bundled(release, to);
         let mut lists: Vec<&str> =
             arches.iter().flat_map(|arch| [(self.upstream.digests)(arch), (self.upstream.images)(arch)]).collect();
@@ -315,7 +322,7 @@ impl Releases {
         for name in lists {
             let text = match self.upstream.store {
                 true => self.upstream.described(release, name),
-                false => self.list(&release.version, name, pins, printer)?,
+                false => self.list(&release.version, name, lock, watcher)?,
             };
             fs::write(place.join(name), text)?;
         }
@@ -332,7 +339,7 @@ impl Releases {
     }
 }
 
-/// The architectures that a board's system may have, as Debian calls them.
+/// Lists the architectures that a board's system may have, as Debian calls them.
 pub(crate) fn arches(arch: Arch) -> &'static [&'static str] {
     match arch {
         // A 64-bit board may run a 32-bit system.
@@ -341,7 +348,7 @@ pub(crate) fn arches(arch: Arch) -> &'static [&'static str] {
     }
 }
 
-/// A file's place below the address of all releases.
+/// Gives a file's place below the address of all releases.
 fn below(version: &str, name: &str) -> String {
     format!("v{version}/{name}").replace('+', "%2B")
 }

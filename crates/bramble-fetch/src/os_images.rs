@@ -5,48 +5,28 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
 use bramble_image::{Identity, ImageError, Offer, board, boot_partition, catalogue};
-use bramble_spec::{ImageSource, Node, Sha256Digest, fold};
-use serde::{Deserialize, Serialize};
+use bramble_spec::{ImageSource, Node, fold};
 
-use crate::download::{Absent, Digest, PATIENCE, download, text_at};
-use crate::output::Printer;
-use crate::project::{Project, file_digest};
+use crate::digest::{Digest, file_digest};
+use crate::error::{Context, Result, bail, failure};
+use crate::http::{PATIENCE, download, text_at};
+use crate::lockfile::{ImagePin, LockFile};
+use crate::sources::Sources;
+use crate::watcher::Watcher;
 
-/// What Raspberry Pi Imager offers (rpi-imager, src/config.h).
-pub(crate) const CATALOGUE: &str = "https://downloads.raspberrypi.com/os_list_imagingutility_v4.json";
+/// The catalogue of Raspberry Pi Imager (rpi-imager, src/config.h).
+pub const CATALOGUE: &str = "https://downloads.raspberrypi.com/os_list_imagingutility_v4.json";
 /// More lists than any catalogue has.
 const LISTS: usize = 100;
 
-/// An image as it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ImagePin {
-    url: String,
-    /// Of the file that is fetched.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<Sha256Digest>,
-    /// The same, where only this one is published.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sha512: Option<String>,
-    /// Of what is in it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unpacked: Option<Sha256Digest>,
-    /// The day on which it was published.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    released: String,
-}
-
-impl ImagePin {
-    fn at(url: &str) -> ImagePin {
-        ImagePin { url: url.to_owned(), sha256: None, sha512: None, unpacked: None, released: String::new() }
-    }
-}
-
-/// All that a catalogue offers, with the lists that it refers to. One of those that cannot be had is told, and left out.
-pub(crate) fn offers(url: &str, printer: &Printer) -> anyhow::Result<Vec<Offer>> {
-    let fetch = |url: &str| -> anyhow::Result<_> {
-        let text = text_at(url, &[], printer)?;
+/// Lists all that a catalogue offers, with the lists that it refers to. One of those that cannot be had is told, and left out.
+///
+/// # Errors
+/// The catalogue cannot be fetched, or is none.
+pub fn offers(url: &str, watcher: &dyn Watcher) -> Result<Vec<Offer>> {
+    let fetch = |url: &str| -> Result<_> {
+        let text = text_at(url, &[], watcher)?;
         catalogue(&text).with_context(|| format!("{url} is no catalogue of images"))
     };
     let mut all = fetch(url)?;
@@ -61,24 +41,28 @@ pub(crate) fn offers(url: &str, printer: &Printer) -> anyhow::Result<Vec<Offer>>
                 all.offers.extend(more.offers);
                 waiting.extend(more.more);
             }
-            Err(error) => printer.info(format!("{error:#}: its images are left out")),
+            Err(error) => watcher.note(&format!("{}: its images are left out", error.chain())),
         }
     }
     Ok(all.offers)
 }
 
-/// The image of the cluster file, here: fetched if it must be. What was chosen by a name, or without a digest, is pinned.
-pub(crate) fn fetched(project: &Project, printer: &Printer) -> anyhow::Result<PathBuf> {
-    let cluster = project.cluster.name.as_str();
-    let source = project.cluster.image.as_ref().ok_or_else(|| {
-        anyhow!(
+/// Brings the image of the cluster file here, and tells where it is. What was chosen by a name, or without a digest, is
+/// pinned.
+///
+/// # Errors
+/// The cluster file names no image, or it cannot be fetched, or is not what was published.
+pub fn fetch_os_image(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<PathBuf> {
+    let cluster = sources.cluster.name.as_str();
+    let source = sources.cluster.image.as_ref().ok_or_else(|| {
+        failure!(
             "the cluster file of {cluster} names no image: add `image: {{ name: … }}` (`bramble image list` has the \
              names), or `file`, or `url`"
         )
     })?;
     let pin = match source {
         ImageSource::File { path, sha256 } => {
-            let path = project.path(path);
+            let path = sources.path(path);
             if let Some(published) = sha256 {
                 let found = file_digest(&path)?;
                 if found != *published {
@@ -93,12 +77,12 @@ pub(crate) fn fetched(project: &Project, printer: &Printer) -> anyhow::Result<Pa
         ImageSource::Url { url, sha256: Some(sha256) } => {
             ImagePin { sha256: Some(sha256.clone()), ..ImagePin::at(url) }
         }
-        ImageSource::Url { url, sha256: None } => project.pins()?.image(url, || beside(url, printer))?,
+        ImageSource::Url { url, sha256: None } => lock.image(url, || beside(url, watcher))?,
         ImageSource::Name { name, catalogue } => {
             // Another catalogue may mean another image by the same name.
             let key = catalogue.as_ref().map_or_else(|| name.clone(), |catalogue| format!("{catalogue}#{name}"));
             let catalogue = catalogue.as_deref().unwrap_or(CATALOGUE);
-            project.pins()?.image(&key, || chosen(project, catalogue, name, printer))?
+            lock.image(&key, || chosen(sources, catalogue, name, watcher))?
         }
     };
     let digest = match (&pin.sha256, &pin.sha512, &pin.unpacked) {
@@ -107,16 +91,16 @@ pub(crate) fn fetched(project: &Project, printer: &Printer) -> anyhow::Result<Pa
         (.., Some(unpacked)) => Digest::Unpacked(unpacked),
         (None, None, None) => bail!("bramble.lock has no digest for {}: remove its pin", pin.url),
     };
-    let path = place(project, &digest.published())?;
+    let path = place(sources, &digest.published());
     if path.exists() {
         // Disks forget, too, and what is written is compared with this.
         if digest.of(&path)? == digest.published() {
             return Ok(path);
         }
-        printer.info(format!("{} is not what it was any more, and is fetched again", path.display()));
+        watcher.note(&format!("{} is not what it was any more, and is fetched again", path.display()));
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    download(&pin.url, &[], &path, digest, PATIENCE, printer)?;
+    download(&pin.url, &[], &path, digest, PATIENCE, watcher)?;
     Ok(path)
 }
 
@@ -124,10 +108,10 @@ pub(crate) fn fetched(project: &Project, printer: &Printer) -> anyhow::Result<Pa
 const BEGINNING: u64 = 32 << 20;
 
 /// Refuses an image that the boards of these nodes cannot boot, as far as its beginning tells, before any disk is touched.
-pub(crate) fn refuse_unfit<'a>(
-    packed: &Path,
-    mut nodes: impl Iterator<Item = (&'a Node, &'a Identity)>,
-) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It cannot be read, or a board cannot boot it.
+pub fn refuse_unfit<'a>(packed: &Path, mut nodes: impl Iterator<Item = (&'a Node, &'a Identity)>) -> Result<()> {
     let cannot = || format!("cannot unpack {}", packed.display());
     let mut file = File::open(packed).with_context(cannot)?;
     let size = bramble_image::unpacked_size(&mut file).with_context(cannot)?;
@@ -184,22 +168,23 @@ impl Seek for Beginning<'_> {
     }
 }
 
-fn place(project: &Project, digest: &str) -> anyhow::Result<PathBuf> {
-    Ok(project.release_cache()?.with_file_name("images").join(digest))
+/// Says where an image is kept, by its digest.
+fn place(sources: &Sources<'_>, digest: &str) -> PathBuf {
+    sources.releases.with_file_name("images").join(digest)
 }
 
-/// The image of this name: newer ones stand before older ones with the same.
-fn chosen(project: &Project, catalogue: &str, name: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
-    let mut all = offers(catalogue, printer)?;
+/// Chooses the image of this name: newer ones stand before older ones with the same.
+fn chosen(sources: &Sources<'_>, catalogue: &str, name: &str, watcher: &dyn Watcher) -> Result<ImagePin> {
+    let mut all = offers(catalogue, watcher)?;
     all.retain(|offer| offer.name == name);
     let newest = all.iter().max_by(|a, b| a.released.cmp(&b.released));
-    let offer = newest.ok_or_else(|| anyhow!("{catalogue} has no image `{name}`: see `bramble image list`"))?;
+    let offer = newest.ok_or_else(|| failure!("{catalogue} has no image `{name}`: see `bramble image list`"))?;
     if let Some(other) = all.iter().find(|other| other.released == offer.released && other.url != offer.url) {
         bail!("{catalogue} has two images `{name}`: give the `url` of one: {} or {}", offer.url, other.url);
     }
-    let strangers = project.cluster.nodes.iter().filter(|node| !offer.is_for(&node.board.id, node.board.arch));
+    let strangers = sources.cluster.nodes.iter().filter(|node| !offer.is_for(&node.board.id, node.board.arch));
     let strangers: Vec<&str> = strangers.map(|node| node.name.as_str()).collect();
-    if strangers.len() == project.cluster.nodes.len() {
+    if strangers.len() == sources.cluster.nodes.len() {
         bail!(
             "`{name}` is not made for the boards of {}: `bramble image list --board BOARD` shows those that are (what is \
              meant nevertheless can be named by its `url`: {})",
@@ -209,7 +194,7 @@ fn chosen(project: &Project, catalogue: &str, name: &str, printer: &Printer) -> 
     }
     // They may have another one, which bramble does not write.
     if !strangers.is_empty() {
-        printer.info(format!("`{name}` is not made for the boards of {}", fold(strangers)));
+        watcher.note(&format!("`{name}` is not made for the boards of {}", fold(strangers)));
     }
     Ok(ImagePin {
         url: offer.url.clone(),
@@ -220,15 +205,15 @@ fn chosen(project: &Project, catalogue: &str, name: &str, printer: &Printer) -> 
     })
 }
 
-/// The digest that is published beside a file: in a file of its own, or in the list of its folder.
-fn beside(url: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
-    let (folder, name) = url.rsplit_once('/').ok_or_else(|| anyhow!("{url} names no file"))?;
+/// Finds the digest that is published beside a file: in a file of its own, or in the list of its folder.
+fn beside(url: &str, watcher: &dyn Watcher) -> Result<ImagePin> {
+    let (folder, name) = url.rsplit_once('/').ok_or_else(|| failure!("{url} names no file"))?;
     let mut asked = Vec::new();
     let lists = [format!("{url}.sha256"), format!("{folder}/SHA256SUMS"), format!("{folder}/SHA512SUMS")];
     for list in lists {
-        let text = match text_at(&list, &[], printer) {
+        let text = match text_at(&list, &[], watcher) {
             Ok(text) => text,
-            Err(error) if error.is::<Absent>() => {
+            Err(error) if error.is_absent() => {
                 asked.push(list);
                 continue;
             }
@@ -250,7 +235,7 @@ fn beside(url: &str, printer: &Printer) -> anyhow::Result<ImagePin> {
     bail!("no digest is published for {url} ({}): add its `sha256`", asked.join(", "))
 }
 
-/// The digest of a file in a list as sha256sum writes it; a list of one digest may do without the name.
+/// Finds the digest of a file in a list as sha256sum writes it; a list of one digest may do without the name.
 fn listed<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines().map(|line| {
         let (digest, file) = line.split_once(char::is_whitespace).unwrap_or((line, ""));

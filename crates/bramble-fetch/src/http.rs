@@ -6,65 +6,17 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use bramble_spec::{Sha256Digest, hex};
-use sha2::{Digest as _, Sha256, Sha512};
-
-use crate::output::Printer;
-use crate::project::file_digest;
-use crate::store::sha3_384;
-
-/// What a file must be.
-#[derive(Clone, Copy)]
-pub(crate) enum Digest<'a> {
-    Sha256(&'a Sha256Digest),
-    /// SHA-512, in hexadecimal digits.
-    Sha512(&'a str),
-    /// Of what is packed in it.
-    Unpacked(&'a Sha256Digest),
-    /// SHA3-384, in hexadecimal digits.
-    Sha3(&'a str),
-}
-
-impl Digest<'_> {
-    /// That of a file.
-    pub(crate) fn of(self, path: &Path) -> anyhow::Result<String> {
-        match self {
-            Digest::Sha256(_) => Ok(file_digest(path)?.to_string()),
-            Digest::Unpacked(_) => {
-                let packed = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-                let mut image = bramble_image::decompress(packed)?;
-                let mut hasher = Sha256::new();
-                std::io::copy(&mut image, &mut hasher).with_context(|| format!("cannot unpack {}", path.display()))?;
-                Ok(hex(&hasher.finalize()))
-            }
-            Digest::Sha512(_) => {
-                let mut hasher = Sha512::new();
-                let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
-                copied.with_context(|| format!("cannot read {}", path.display()))?;
-                Ok(hex(&hasher.finalize()))
-            }
-            Digest::Sha3(_) => sha3_384(path),
-        }
-    }
-
-    pub(crate) fn published(self) -> String {
-        match self {
-            Digest::Sha256(digest) | Digest::Unpacked(digest) => digest.to_string(),
-            Digest::Sha3(digest) | Digest::Sha512(digest) => digest.to_owned(),
-        }
-    }
-}
-
-/// A file that a server does not have.
-#[derive(Debug, thiserror::Error)]
-#[error("there is nothing at {0}")]
-pub(crate) struct Absent(String);
+use crate::digest::Digest;
+use crate::error::{Context, FetchError, Result, bail, failure};
+use crate::watcher::Watcher;
 
 /// How often a download that gets nowhere is tried.
 const TRIES: u32 = 4;
 /// How long a server may be silent.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+/// More than any manifest or key has.
+const TEXT_LIMIT: u64 = 32 * 1024 * 1024;
 /// More than any list of digests or images has.
 const LIMIT: u64 = 4 * 1024 * 1024;
 
@@ -77,9 +29,9 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-/// The last part of the address that this one leads to, or the text that is there.
-pub(crate) fn led_to(url: &str, printer: &Printer) -> anyhow::Result<String> {
-    printer.info(format!("fetching {url}"));
+/// Gives the last part of the address that this one leads to, or the text that is there.
+pub(crate) fn led_to(url: &str, watcher: &dyn Watcher) -> Result<String> {
+    watcher.note(&format!("fetching {url}"));
     let mut response = agent()
         .get(url)
         .config()
@@ -100,9 +52,9 @@ pub(crate) fn led_to(url: &str, printer: &Printer) -> anyhow::Result<String> {
     response.body_mut().with_config().limit(LIMIT).read_to_string().with_context(|| format!("cannot fetch {url}"))
 }
 
-/// The text at an address, asked for with these headers.
-pub(crate) fn text_at(url: &str, headers: &[(&str, &str)], printer: &Printer) -> anyhow::Result<String> {
-    printer.info(format!("fetching {url}"));
+/// Gives the text at an address, asked for with these headers.
+pub(crate) fn text_at(url: &str, headers: &[(&str, &str)], watcher: &dyn Watcher) -> Result<String> {
+    watcher.note(&format!("fetching {url}"));
     let mut request = agent().get(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -115,13 +67,22 @@ pub(crate) fn text_at(url: &str, headers: &[(&str, &str)], printer: &Printer) ->
             .limit(LIMIT)
             .read_to_string()
             .with_context(|| format!("cannot fetch {url}")),
-        404 | 410 => Err(Absent(url.to_owned()).into()),
+        404 | 410 => Err(FetchError::absent(url)),
         _ => bail!("{url} answers {}", response.status()),
     }
 }
 
+/// Gives the text at an address that has a minute to answer.
+pub(crate) fn text_within_a_minute(url: &str, watcher: &dyn Watcher) -> Result<String> {
+    watcher.note(&format!("fetching {url}"));
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(MINUTE)).build().into();
+    let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;
+    let body = response.body_mut().with_config().limit(TEXT_LIMIT);
+    body.read_to_string().with_context(|| format!("cannot fetch {url}"))
+}
+
 /// Asks for a file from this byte on.
-fn open(url: &str, headers: &[(&str, &str)], from: u64) -> anyhow::Result<ureq::http::Response<ureq::Body>> {
+fn open(url: &str, headers: &[(&str, &str)], from: u64) -> Result<ureq::http::Response<ureq::Body>> {
     let mut request = agent().get(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -132,7 +93,7 @@ fn open(url: &str, headers: &[(&str, &str)], from: u64) -> anyhow::Result<ureq::
     let response = request.call().with_context(|| format!("cannot fetch {url}"))?;
     match response.status().as_u16() {
         200 | 206 | 416 => Ok(response),
-        404 | 410 => Err(Absent(url.to_owned()).into()),
+        404 | 410 => Err(FetchError::absent(url)),
         _ => bail!("{url} answers {}", response.status()),
     }
 }
@@ -145,9 +106,9 @@ pub(crate) fn download(
     to: &Path,
     digest: Digest<'_>,
     patience: Duration,
-    printer: &Printer,
-) -> anyhow::Result<()> {
-    let dir = to.parent().ok_or_else(|| anyhow!("{} is no file", to.display()))?;
+    watcher: &dyn Watcher,
+) -> Result<()> {
+    let dir = to.parent().ok_or_else(|| failure!("{} is no file", to.display()))?;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".part");
@@ -164,16 +125,16 @@ pub(crate) fn download(
     if to.exists() {
         return Ok(());
     }
-    printer.info(format!("fetching {url}"));
+    watcher.note(&format!("fetching {url}"));
     let mut tries = 0;
     let mut whole = false;
     while !whole {
         let start = file.seek(SeekFrom::End(0))?;
-        let result = go_on(url, headers, &mut file, start, patience);
+        let result = go_on(url, headers, &mut file, start, patience, watcher);
         let gained = file.seek(SeekFrom::End(0))? > start;
         match result {
             Ok(()) => whole = true,
-            Err(error) if error.is::<Absent>() => {
+            Err(error) if error.is_absent() => {
                 fs::remove_file(&part).ok();
                 return Err(error);
             }
@@ -184,7 +145,7 @@ pub(crate) fn download(
                         error.context(format!("{} is not whole yet, and the next run goes on with it", part.display()))
                     );
                 }
-                printer.info(format!("{error:#}; trying again"));
+                watcher.note(&format!("{}; trying again", error.chain()));
                 std::thread::sleep(Duration::from_millis(500) * tries);
             }
         }
@@ -207,7 +168,14 @@ pub(crate) fn download(
 }
 
 /// Adds to a file what is missing from `start` on.
-fn go_on(url: &str, headers: &[(&str, &str)], file: &mut File, start: u64, patience: Duration) -> anyhow::Result<()> {
+fn go_on(
+    url: &str,
+    headers: &[(&str, &str)],
+    file: &mut File,
+    start: u64,
+    patience: Duration,
+    watcher: &dyn Watcher,
+) -> Result<()> {
     let response = open(url, headers, start)?;
     match response.status().as_u16() {
         // It is not asked for the rest, or does not know how.
@@ -219,6 +187,8 @@ fn go_on(url: &str, headers: &[(&str, &str)], file: &mut File, start: u64, patie
         416 => return Ok(()),
         _ => {}
     }
+    let mut here = file.stream_position()?;
+    let total = response.body().content_length().map(|rest| here + rest);
     let (sender, receiver) = sync_channel::<std::io::Result<Vec<u8>>>(4);
     let mut reader = response.into_body().into_reader();
     std::thread::spawn(move || {
@@ -236,8 +206,16 @@ fn go_on(url: &str, headers: &[(&str, &str)], file: &mut File, start: u64, patie
     });
     loop {
         match receiver.recv_timeout(patience) {
-            Ok(Ok(chunk)) if chunk.is_empty() => return Ok(()),
-            Ok(chunk) => file.write_all(&chunk.with_context(|| format!("{url} broke off"))?).context("cannot write")?,
+            Ok(Ok(chunk)) if chunk.is_empty() => {
+                watcher.transfer(url, here, Some(here));
+                return Ok(());
+            }
+            Ok(chunk) => {
+                let chunk = chunk.with_context(|| format!("{url} broke off"))?;
+                file.write_all(&chunk).context("cannot write")?;
+                here += chunk.len() as u64;
+                watcher.transfer(url, here, total);
+            }
             Err(RecvTimeoutError::Timeout) => bail!("{url} sends nothing for {} s", patience.as_secs()),
             Err(RecvTimeoutError::Disconnected) => bail!("{url} broke off"),
         }

@@ -5,18 +5,18 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use bramble_kube::{Archive, Platform, Reference};
 use serde_json::{Value, json};
 
-use crate::project::file_digest;
+use crate::digest::file_digest;
+use crate::error::{Context, Result, bail};
 use crate::registry::{Pulled, platform};
 
-/// What is in an archive: of Docker (`manifest.json`), or OCI with containerd's names (`index.json`).
+/// Tells what is in an archive: of Docker (`manifest.json`), or OCI with containerd's names (`index.json`).
 ///
 /// # Errors
 /// It cannot be read, or names no image.
-pub(crate) fn open(path: &Path) -> anyhow::Result<Archive> {
+pub fn open_image_archive(path: &Path) -> Result<Archive> {
     let mut contents = Contents { path: path.to_owned() };
     let mut images: Vec<(String, Vec<Platform>)> = Vec::new();
     if let Some(Value::Array(manifest)) = contents.json("manifest.json")? {
@@ -44,13 +44,13 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Archive> {
     Ok(Archive { images, path: path.to_owned(), sha256: file_digest(path)? })
 }
 
-/// As containerd calls it.
+/// Completes a name as containerd does.
 fn whole(name: &str) -> String {
     Reference::parse(name).map_or_else(|| name.to_owned(), |whole| whole.to_string())
 }
 
 /// Writes an image into an archive of its own (OCI image specification, "Image Layout"). It is there whole, or not at all.
-pub(crate) fn write(to: &Path, name: &str, image: &Pulled, blobs: &Path) -> anyhow::Result<()> {
+pub(crate) fn write_image_archive(to: &Path, name: &str, image: &Pulled, blobs: &Path) -> Result<()> {
     let mut descriptor = image.descriptor.clone();
     descriptor["annotations"] = json!({ "io.containerd.image.name": name });
     let index = json!({ "schemaVersion": 2, "manifests": [descriptor] }).to_string();
@@ -83,8 +83,8 @@ struct Contents {
 }
 
 impl Contents {
-    /// A member of the archive, if it is there.
-    fn json(&mut self, member: &str) -> anyhow::Result<Option<Value>> {
+    /// Reads a member of the archive, if it is there.
+    fn json(&mut self, member: &str) -> Result<Option<Value>> {
         let cannot = || format!("cannot read {}", self.path.display());
         let mut archive = tar::Archive::new(BufReader::new(File::open(&self.path).with_context(cannot)?));
         for entry in archive.entries_with_seek().with_context(cannot)? {
@@ -96,8 +96,8 @@ impl Contents {
         Ok(None)
     }
 
-    /// For which processors a descriptor's image is in the archive: an index may name others, whose bytes are not.
-    fn platforms(&mut self, descriptor: &Value) -> anyhow::Result<Vec<Platform>> {
+    /// Finds for which processors a descriptor's image is in the archive: an index may name others, whose bytes are not.
+    fn platforms(&mut self, descriptor: &Value) -> Result<Vec<Platform>> {
         let Some(manifest) = self.blob(&descriptor["digest"])? else { return Ok(Vec::new()) };
         if let Some(list) = manifest["manifests"].as_array() {
             let mut found = Vec::new();
@@ -110,7 +110,7 @@ impl Contents {
         Ok(config.iter().filter_map(platform).collect())
     }
 
-    fn blob(&mut self, digest: &Value) -> anyhow::Result<Option<Value>> {
+    fn blob(&mut self, digest: &Value) -> Result<Option<Value>> {
         self.json(&format!("blobs/{}", digest.as_str().unwrap_or_default().replacen(':', "/", 1)))
     }
 }
@@ -139,7 +139,7 @@ mod tests {
             ("abc.json", json!({ "architecture": "amd64", "os": "linux" })),
             ("manifest.json", json!([{ "Config": "abc.json", "RepoTags": ["acme/web:1", "acme/web:latest"] }])),
         ]);
-        let archive = open(docker.path()).unwrap();
+        let archive = open_image_archive(docker.path()).unwrap();
         let names: Vec<&str> = archive.images.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["docker.io/acme/web:1", "docker.io/acme/web:latest"]);
         assert_eq!(archive.images[0].1[0].to_string(), "amd64");
@@ -154,11 +154,11 @@ mod tests {
                 json!({ "manifests": [{ "digest": "sha256:i", "annotations": { "io.containerd.image.name": "web" } }] }),
             ),
         ]);
-        let archive = open(oci.path()).unwrap();
+        let archive = open_image_archive(oci.path()).unwrap();
         assert_eq!(archive.images[0].0, "docker.io/library/web:latest");
         assert_eq!(archive.images[0].1.iter().map(Platform::to_string).collect::<Vec<_>>(), ["arm64"]);
 
         let none = packed(&[("manifest.json", json!([]))]);
-        assert!(open(none.path()).unwrap_err().to_string().contains("names no image"));
+        assert!(open_image_archive(none.path()).unwrap_err().to_string().contains("names no image"));
     }
 }

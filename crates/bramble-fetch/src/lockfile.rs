@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use bramble_spec::{KubeVersion, hex};
+use bramble_spec::{KubeVersion, Sha256Digest, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::images::ImagePin;
-use crate::output::Printer;
-use crate::store::Revision;
+use crate::atomic_file::replace_file;
+use crate::error::{Context, Result, bail, failure};
+use crate::http::text_within_a_minute;
+use crate::snap_store::Revision;
+use crate::watcher::Watcher;
 
+/// What is written in the lock file.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct LockFile {
+struct Contents {
     /// By URL.
     files: BTreeMap<String, Pin>,
     /// Versions that were chosen, by the URL that offered them.
@@ -38,6 +38,31 @@ pub(crate) struct SnapPin {
     pub(crate) sha256: String,
 }
 
+/// The image of a system as it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImagePin {
+    pub(crate) url: String,
+    /// Of the file that is fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<Sha256Digest>,
+    /// The same, where only this one is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha512: Option<String>,
+    /// Of what is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unpacked: Option<Sha256Digest>,
+    /// The day on which it was published.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) released: String,
+}
+
+impl ImagePin {
+    /// Names an image of which nothing else is known.
+    pub(crate) fn at(url: &str) -> ImagePin {
+        ImagePin { url: url.to_owned(), sha256: None, sha512: None, unpacked: None, released: String::new() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Pin {
     /// What it is used for.
@@ -45,109 +70,99 @@ struct Pin {
     sha256: String,
 }
 
-/// Files from elsewhere, each with the digest that it had when it was first used.
-pub(crate) struct Pins {
+/// Keeps what comes from elsewhere as it was when it was first used: versions that were chosen, digests of files.
+#[derive(Debug)]
+pub struct LockFile {
     path: PathBuf,
+    /// The folder in which texts are kept, by their digests.
     cache: PathBuf,
-    lock: LockFile,
+    contents: Contents,
 }
 
-/// More than any manifest or key has.
-const LIMIT: u64 = 32 * 1024 * 1024;
-
-impl Pins {
-    pub(crate) fn open(path: &Path, cache: PathBuf) -> anyhow::Result<Pins> {
-        let lock = match fs::read_to_string(path) {
+impl LockFile {
+    /// Opens a lock file, which need not be there yet. `cache`: the folder in which texts are kept.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(path: &Path, cache: PathBuf) -> Result<LockFile> {
+        let contents = match fs::read_to_string(path) {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => LockFile::default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Contents::default(),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        Ok(Pins { path: path.to_owned(), cache, lock })
+        Ok(LockFile { path: path.to_owned(), cache, contents })
     }
 
-    /// The version with its patch that is installed from an apt repository: chosen once, then kept.
+    /// Gives the version with its patch that is installed from an apt repository: chosen once, then kept.
     pub(crate) fn kubernetes(
         &mut self,
         repository: &str,
         wanted: KubeVersion,
-        printer: &Printer,
-    ) -> anyhow::Result<KubeVersion> {
+        watcher: &dyn Watcher,
+    ) -> Result<KubeVersion> {
         if wanted.patch.is_some() {
             return Ok(wanted);
         }
         let url = format!("{repository}Packages");
-        if let Some(version) = self.lock.versions.get(&url) {
+        if let Some(version) = self.contents.versions.get(&url) {
             return version.parse().map_err(|_| {
-                anyhow!("{} pins `{version}` for {url}, which is no version; remove that line", self.path.display())
+                failure!("{} pins `{version}` for {url}, which is no version; remove that line", self.path.display())
             });
         }
-        let version = newest(&get(&url, printer)?, "kubeadm", wanted.minor)
-            .ok_or_else(|| anyhow!("{repository} offers no kubeadm {wanted}"))?;
-        self.lock.versions.insert(url, version.to_string());
+        let version = newest(&text_within_a_minute(&url, watcher)?, "kubeadm", wanted.minor)
+            .ok_or_else(|| failure!("{repository} offers no kubeadm {wanted}"))?;
+        self.contents.versions.insert(url, version.to_string());
         self.save()?;
         Ok(version)
     }
 
-    fn save(&self) -> anyhow::Result<()> {
-        replace(&self.path, format!("{:#}\n", serde_json::to_value(&self.lock)?).as_bytes(), 0o644)
+    fn save(&self) -> Result<()> {
+        replace_file(&self.path, format!("{:#}\n", serde_json::to_value(&self.contents)?).as_bytes(), 0o644)
     }
 
-    /// The release that a channel offers: looked up once, then kept.
-    pub(crate) fn release(
-        &mut self,
-        channel: &str,
-        look_up: impl FnOnce() -> anyhow::Result<String>,
-    ) -> anyhow::Result<String> {
-        self.kept(|lock| &mut lock.versions, channel, look_up)
+    /// Gives the release that a channel offers: looked up once, then kept.
+    pub(crate) fn release(&mut self, channel: &str, look_up: impl FnOnce() -> Result<String>) -> Result<String> {
+        self.kept(|contents| &mut contents.versions, channel, look_up)
     }
 
-    /// The snaps of a release for an architecture: looked up once, then kept.
+    /// Gives the snaps of a release for an architecture: looked up once, then kept.
     pub(crate) fn snaps(
         &mut self,
         release: &str,
-        look_up: impl FnOnce() -> anyhow::Result<Vec<SnapPin>>,
-    ) -> anyhow::Result<Vec<SnapPin>> {
-        self.kept(|lock| &mut lock.snaps, release, look_up)
+        look_up: impl FnOnce() -> Result<Vec<SnapPin>>,
+    ) -> Result<Vec<SnapPin>> {
+        self.kept(|contents| &mut contents.snaps, release, look_up)
     }
 
-    /// The image that a name or a URL stands for: looked up once, then kept.
-    pub(crate) fn image(
-        &mut self,
-        name: &str,
-        look_up: impl FnOnce() -> anyhow::Result<ImagePin>,
-    ) -> anyhow::Result<ImagePin> {
-        self.kept(|lock| &mut lock.images, name, look_up)
+    /// Gives the image that a name or a URL stands for: looked up once, then kept.
+    pub(crate) fn image(&mut self, name: &str, look_up: impl FnOnce() -> Result<ImagePin>) -> Result<ImagePin> {
+        self.kept(|contents| &mut contents.images, name, look_up)
     }
 
-    /// What the lock file has under a name, or else what is found now.
+    /// Gives what the lock file has under a name, or else what is found now.
     fn kept<T: Clone>(
         &mut self,
-        of: fn(&mut LockFile) -> &mut BTreeMap<String, T>,
+        of: fn(&mut Contents) -> &mut BTreeMap<String, T>,
         name: &str,
-        look_up: impl FnOnce() -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        if let Some(pinned) = of(&mut self.lock).get(name) {
+        look_up: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if let Some(pinned) = of(&mut self.contents).get(name) {
             return Ok(pinned.clone());
         }
         let found = look_up()?;
-        of(&mut self.lock).insert(name.to_owned(), found.clone());
+        of(&mut self.contents).insert(name.to_owned(), found.clone());
         self.save()?;
         Ok(found)
     }
 
-    /// The text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.
-    pub(crate) fn fetch(&mut self, purpose: &str, url: &str, printer: &Printer) -> anyhow::Result<String> {
-        self.text(purpose, url, || get(url, printer))
+    /// Gives the text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.
+    pub(crate) fn fetch(&mut self, purpose: &str, url: &str, watcher: &dyn Watcher) -> Result<String> {
+        self.text(purpose, url, || text_within_a_minute(url, watcher))
     }
 
-    /// The same, with the text from where `get` has it: the URL is only its name.
-    pub(crate) fn text(
-        &mut self,
-        purpose: &str,
-        url: &str,
-        get: impl FnOnce() -> anyhow::Result<String>,
-    ) -> anyhow::Result<String> {
-        let pinned = self.lock.files.get(url).cloned();
+    /// Does the same with the text from where `get` has it: the URL is only its name.
+    pub(crate) fn text(&mut self, purpose: &str, url: &str, get: impl FnOnce() -> Result<String>) -> Result<String> {
+        let pinned = self.contents.files.get(url).cloned();
         if let Some(pin) = &pinned
             && let Ok(text) = fs::read_to_string(self.cache.join(&pin.sha256))
             && digest(&text) == pin.sha256
@@ -165,24 +180,16 @@ impl Pins {
                 );
             }
         } else {
-            self.lock.files.insert(url.to_owned(), Pin { purpose: purpose.to_owned(), sha256: sha256.clone() });
+            self.contents.files.insert(url.to_owned(), Pin { purpose: purpose.to_owned(), sha256: sha256.clone() });
             self.save()?;
         }
         fs::create_dir_all(&self.cache)?;
-        replace(&self.cache.join(&sha256), text.as_bytes(), 0o600)?;
+        replace_file(&self.cache.join(&sha256), text.as_bytes(), 0o600)?;
         Ok(text)
     }
 }
 
-pub(crate) fn get(url: &str, printer: &Printer) -> anyhow::Result<String> {
-    printer.info(format!("fetching {url}"));
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
-    let mut response = agent.get(url).call().with_context(|| format!("cannot fetch {url}"))?;
-    let body = response.body_mut().with_config().limit(LIMIT);
-    body.read_to_string().with_context(|| format!("cannot fetch {url}"))
-}
-
-/// The newest patch of a minor in the index of an apt repository (deb822(5), one paragraph for each package and version).
+/// Finds the newest patch of a minor in the index of an apt repository (deb822(5), one paragraph for each package and version).
 fn newest(index: &str, package: &str, minor: u32) -> Option<KubeVersion> {
     let field = |paragraph: &str, name: &str| {
         paragraph.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
@@ -199,28 +206,13 @@ fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-/// Writes a file beside its place, with its mode from the start, and moves it there whole.
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let fresh = path.with_file_name(name);
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
     use super::*;
-    use crate::output::Format;
+    use crate::watcher::Silent;
 
     /// Serves each of the bodies once, in their order.
     fn serve(bodies: &'static [&'static str]) -> String {
@@ -242,9 +234,8 @@ mod tests {
     fn what_was_fetched_once_is_pinned_and_a_change_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (lock, cache) = (dir.path().join("bramble.lock"), dir.path().join("cache"));
-        let printer = Printer::new(Format::Text, true, false);
         let url = serve(&["one", "two"]);
-        let fetch = || Pins::open(&lock, cache.clone()).unwrap().fetch("test", &url, &printer);
+        let fetch = || LockFile::open(&lock, cache.clone()).unwrap().fetch("test", &url, &Silent);
         assert_eq!(fetch().unwrap(), "one");
         assert_eq!(fetch().unwrap(), "one", "the second time comes from the cache");
         fs::remove_dir_all(&cache).unwrap();
@@ -255,17 +246,16 @@ mod tests {
     #[test]
     fn the_newest_patch_is_chosen_once() {
         let dir = tempfile::tempdir().unwrap();
-        let printer = Printer::new(Format::Text, true, false);
         let url = serve(&[
             "Package: kubeadm\nVersion: 1.36.9-1.1\n\nPackage: kubeadm\nVersion: 1.36.10-1.1\nArchitecture: arm64\n\n\
              Package: kubelet\nVersion: 1.36.11-1.1\n\nPackage: kubeadm\nVersion: 1.35.12-1.1\n",
         ]);
         let wanted: KubeVersion = "1.36".parse().unwrap();
         for time in ["the first time", "from the lock file, since the server answers once"] {
-            let mut pins = Pins::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-            assert_eq!(pins.kubernetes(&url, wanted, &printer).unwrap().to_string(), "1.36.10", "{time}");
+            let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+            assert_eq!(lock.kubernetes(&url, wanted, &Silent).unwrap().to_string(), "1.36.10", "{time}");
             let own: KubeVersion = "1.36.2".parse().unwrap();
-            assert_eq!(pins.kubernetes(&url, own, &printer).unwrap(), own, "what is named is not looked up");
+            assert_eq!(lock.kubernetes(&url, own, &Silent).unwrap(), own, "what is named is not looked up");
         }
     }
 }

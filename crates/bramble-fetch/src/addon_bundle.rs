@@ -4,36 +4,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Archive, Platform, Reference, Rendered};
 use bramble_spec::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::addons::Fetched;
-use crate::output::Printer;
-use crate::packed;
-use crate::pins::replace;
-use crate::project::Project;
+use crate::atomic_file::replace_file;
+use crate::error::{Context, Result, bail, failure};
+use crate::image_archive::{open_image_archive, write_image_archive};
+use crate::manifests::Fetched;
 use crate::registry::Registries;
+use crate::sources::Sources;
+use crate::watcher::Watcher;
 
 /// The file of a bundle that says what it has for add-ons, and the folder beside it with that.
 const FILE: &str = "addons.json";
 const FOLDER: &str = "addons";
 
+/// What a bundle has for add-ons.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Supplies {
+pub struct AddonBundle {
     /// The manifests of add-ons, by where they come from.
     texts: BTreeMap<String, Text>,
     images: Vec<Image>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Text {
+struct Text {
     /// The file in the bundle.
     file: String,
     /// The commit, if it is of a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) commit: Option<String>,
+    commit: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,33 +46,48 @@ struct Image {
     platforms: Vec<(String, String)>,
 }
 
-impl Supplies {
-    /// What the bundle in a folder has; nothing if it is one of releases alone.
-    pub(crate) fn open(bundle: &Path) -> anyhow::Result<Supplies> {
+/// Counts what was put into a bundle for add-ons.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundled {
+    /// Manifests.
+    pub manifests: usize,
+    /// Images.
+    pub images: usize,
+    /// What all of it takes.
+    pub bytes: u64,
+}
+
+impl AddonBundle {
+    /// Opens what the bundle in a folder has; nothing if it is one of releases alone.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(bundle: &Path) -> Result<AddonBundle> {
         let path = bundle.join(FILE);
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Supplies::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(AddonBundle::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
     }
 
-    /// Whether a bundle has something for add-ons.
-    pub(crate) fn is_at(bundle: &Path) -> bool {
+    /// Tells whether a bundle has something for add-ons.
+    pub fn is_at(bundle: &Path) -> bool {
         bundle.join(FILE).exists()
     }
 
-    /// The manifest from a place, and its commit.
-    pub(crate) fn text(&self, bundle: &Path, source: &str) -> anyhow::Result<(String, Option<String>)> {
+    /// Gives the manifest from a place, and its commit if it is of a git repository.
+    pub(crate) fn text(&self, bundle: &Path, source: &str) -> Result<(String, Option<String>)> {
         let found = self.texts.get(source).ok_or_else(|| {
-            anyhow!("the bundle {} has nothing of {source}: make it again (`bramble bundle create`)", bundle.display())
+            failure!("the bundle {} has nothing of {source}: make it again (`bramble bundle create`)", bundle.display())
         })?;
         let path = bundle.join(&found.file);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok((text, found.commit.clone()))
     }
 
-    pub(crate) fn archives(&self, bundle: &Path) -> Vec<Archive> {
+    /// Lists its archives of images.
+    pub fn archives(&self, bundle: &Path) -> Vec<Archive> {
         let archive = |image: &Image| {
             let platform = |(architecture, variant): &(String, String)| Platform {
                 architecture: architecture.clone(),
@@ -86,52 +102,55 @@ impl Supplies {
         self.images.iter().map(archive).collect()
     }
 
-    /// Puts what the add-ons of a project need into a bundle. `texts`: their manifests from elsewhere, each with where it
-    /// comes from and its commit. Gives how many images there are, and how many bytes were written.
-    pub(crate) fn make(
-        project: &Project,
+    /// Puts what the add-ons of a cluster need into a bundle. `texts`: their manifests from elsewhere.
+    ///
+    /// # Errors
+    /// Something cannot be fetched or written, or an image has nothing for the processor of a node that runs it.
+    pub fn make(
+        sources: &Sources<'_>,
         to: &Path,
         texts: Vec<Fetched>,
         addons: &[Rendered],
-        printer: &Printer,
-    ) -> anyhow::Result<(usize, u64)> {
+        watcher: &dyn Watcher,
+    ) -> Result<Bundled> {
         let folder = to.join(FOLDER);
         let blobs = to.join(".fetched/blobs");
         for dir in [&folder, &blobs] {
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        let mut made = Supplies::default();
+        let mut made = AddonBundle::default();
+        let manifests = texts.len();
         let mut bytes = 0;
-        for (number, (source, text, commit)) in texts.into_iter().enumerate() {
+        for (number, Fetched { source, text, commit }) in texts.into_iter().enumerate() {
             let file = format!("{FOLDER}/{number}.yaml");
-            replace(&to.join(&file), text.as_bytes(), 0o644)?;
+            replace_file(&to.join(&file), text.as_bytes(), 0o644)?;
             bytes += text.len() as u64;
             made.texts.insert(source, Text { file, commit });
         }
-        let given = project.archives()?;
+        let given = sources.archives()?;
         let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
         let mut wanted: BTreeMap<String, (Reference, BTreeSet<String>)> = BTreeMap::new();
         for run in bramble_kube::images(&objects) {
             let image =
-                Reference::parse(&run.image).ok_or_else(|| anyhow!("`{}` is no name of an image", run.image))?;
+                Reference::parse(&run.image).ok_or_else(|| failure!("`{}` is no name of an image", run.image))?;
             if given.iter().flat_map(|archive| &archive.images).any(|(name, _)| *name == image.to_string()) {
                 continue;
             }
-            let nodes = project.cluster.members().map(|node| (node, node.board.arch.to_string()));
+            let nodes = sources.cluster.members().map(|node| (node, node.board.arch.to_string()));
             let arches = nodes.filter(|(node, arch)| run.place.allows(node, arch)).map(|(_, arch)| arch);
             wanted.entry(image.to_string()).or_insert((image, BTreeSet::new())).1.extend(arches);
         }
-        let registries = Registries::new(project.cluster.registries.clone());
+        let registries = Registries::new(sources.cluster.registries.clone());
         for (name, (image, arches)) in wanted {
             if arches.is_empty() {
                 continue;
             }
-            printer.info(format!("pulling {name}"));
-            let pulled = registries.pull(&image, &arches, &blobs, printer)?;
+            watcher.note(&format!("pulling {name}"));
+            let pulled = registries.pull(&image, &arches, &blobs, watcher)?;
             let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
             let file = format!("{FOLDER}/{plain}.tar");
-            packed::write(&to.join(&file), &name, &pulled, &blobs)?;
-            let archive = packed::open(&to.join(&file))?;
+            write_image_archive(&to.join(&file), &name, &pulled, &blobs)?;
+            let archive = open_image_archive(&to.join(&file))?;
             bytes += fs::metadata(&archive.path)?.len();
             for (name, platforms) in archive.images {
                 let fits = |arch: &String| platforms.iter().any(|platform| platform.runs_on(arch));
@@ -143,7 +162,7 @@ impl Supplies {
                 made.images.push(Image { name, file: file.clone(), sha256: archive.sha256.clone(), platforms });
             }
         }
-        replace(&to.join(FILE), format!("{:#}\n", serde_json::to_value(&made)?).as_bytes(), 0o644)?;
-        Ok((made.images.len(), bytes))
+        replace_file(&to.join(FILE), format!("{:#}\n", serde_json::to_value(&made)?).as_bytes(), 0o644)?;
+        Ok(Bundled { manifests, images: made.images.len(), bytes })
     }
 }

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Platform, Reference};
 use bramble_spec::{Sha256Digest, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::download::{self, download};
-use crate::output::Printer;
+use crate::digest;
+use crate::error::{Context, FetchError, Result, bail, failure};
+use crate::http::download;
+use crate::watcher::Watcher;
 
 /// The kinds of manifests that are understood, lists first.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -22,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any manifest or configuration has.
 const LIMIT: u64 = 8 * 1024 * 1024;
 
-/// A client that only reads, as anybody may.
-pub(crate) struct Registries {
+/// Reads from registries what anybody may read.
+pub struct Registries {
     agent: ureq::Agent,
     /// Where the images of a registry are asked for instead, by the registry's name.
     mirrors: BTreeMap<String, String>,
@@ -41,7 +42,7 @@ pub(crate) struct Pulled {
 
 impl Pulled {
     /// Adds a text as a blob, and gives its digest.
-    fn keep(&mut self, text: &str, blobs: &Path) -> anyhow::Result<String> {
+    fn keep(&mut self, text: &str, blobs: &Path) -> Result<String> {
         let digest = blob(text);
         let to = blobs.join(digest.trim_start_matches("sha256:"));
         std::fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
@@ -55,25 +56,24 @@ fn blob(text: &str) -> String {
     format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())))
 }
 
-/// There is no such image.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no image {0}")]
-pub(crate) struct NoImage(String);
-
 impl Registries {
-    pub(crate) fn new(mirrors: BTreeMap<String, String>) -> Registries {
+    /// Makes a client. `mirrors`: where the images of a registry are asked for instead, by the registry's name.
+    pub fn new(mirrors: BTreeMap<String, String>) -> Registries {
         let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
         Registries { agent: agent.into(), mirrors, tokens: Mutex::default() }
     }
 
-    /// For which processors an image was made.
-    pub(crate) fn platforms(&self, image: &Reference) -> anyhow::Result<Vec<Platform>> {
+    /// Finds for which processors an image was made.
+    ///
+    /// # Errors
+    /// The registry does not answer, has no such image, or keeps it private.
+    pub fn platforms(&self, image: &Reference) -> Result<Vec<Platform>> {
         let manifest = self.get(image, &format!("manifests/{}", image.version))?;
         let mut found: Vec<Platform> = match manifest["manifests"].as_array() {
             Some(list) => list.iter().filter_map(|entry| platform(&entry["platform"])).collect(),
             None => {
                 let config = manifest["config"]["digest"].as_str();
-                let config = config.ok_or_else(|| anyhow!("{image} has a manifest of an unknown kind"))?;
+                let config = config.ok_or_else(|| failure!("{image} has a manifest of an unknown kind"))?;
                 platform(&self.get(image, &format!("blobs/{config}"))?).into_iter().collect()
             }
         };
@@ -85,7 +85,7 @@ impl Registries {
         Ok(found)
     }
 
-    /// A registry's own address; plain HTTP is only spoken to this machine, or where a mirror says so.
+    /// Gives a registry's own address; plain HTTP is only spoken to this machine, or where a mirror says so.
     fn base(registry: &str) -> String {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         match registry {
@@ -102,8 +102,8 @@ impl Registries {
         image: &Reference,
         arches: &BTreeSet<String>,
         blobs: &Path,
-        printer: &Printer,
-    ) -> anyhow::Result<Pulled> {
+        watcher: &dyn Watcher,
+    ) -> Result<Pulled> {
         let (base, text) = self.text(image, &format!("manifests/{}", image.version))?;
         let whole = blob(&text);
         if image.version.contains(':') && image.version != whole {
@@ -122,7 +122,7 @@ impl Registries {
                         })
                     };
                     let entry = fits(true).or_else(|| fits(false));
-                    let entry = entry.ok_or_else(|| anyhow!("{image} has nothing for {arch}"))?;
+                    let entry = entry.ok_or_else(|| failure!("{image} has nothing for {arch}"))?;
                     let digest = entry["digest"].as_str().unwrap_or_default();
                     let text = self.text_at(&base, image, &format!("manifests/{digest}"))?;
                     if blob(&text) != digest {
@@ -141,7 +141,7 @@ impl Registries {
             let layers = manifest["layers"].as_array().into_iter().flatten();
             for part in std::iter::once(&manifest["config"]).chain(layers) {
                 let digest = part["digest"].as_str().unwrap_or_default();
-                self.fetch(&base, image, digest, blobs, printer)?;
+                self.fetch(&base, image, digest, blobs, watcher)?;
                 pulled.digests.push(digest.to_owned());
             }
             let kind = manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
@@ -163,40 +163,33 @@ impl Registries {
     }
 
     /// Fetches a blob, if it is not there.
-    fn fetch(
-        &self,
-        base: &str,
-        image: &Reference,
-        digest: &str,
-        blobs: &Path,
-        printer: &Printer,
-    ) -> anyhow::Result<()> {
+    fn fetch(&self, base: &str, image: &Reference, digest: &str, blobs: &Path, watcher: &dyn Watcher) -> Result<()> {
         let sha256: Sha256Digest = digest
             .strip_prefix("sha256:")
             .and_then(|digest| digest.parse().ok())
-            .ok_or_else(|| anyhow!("{image} has a part with the digest `{digest}`"))?;
+            .ok_or_else(|| failure!("{image} has a part with the digest `{digest}`"))?;
         let to = blobs.join(sha256.as_str());
         if to.exists() {
             return Ok(());
         }
-        let token = self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?;
+        let token = self.tokens.lock().map_err(|_| failure!("a lock is broken"))?;
         let token = token.get(&(base.to_owned(), image.repository.clone())).map(|token| format!("Bearer {token}"));
         let headers: Vec<(&str, &str)> = token.iter().map(|token| ("Authorization", token.as_str())).collect();
         let url = format!("{base}/v2/{}/blobs/{digest}", image.repository);
-        download(&url, &headers, &to, download::Digest::Sha256(&sha256), PATIENCE, printer)
+        download(&url, &headers, &to, digest::Digest::Sha256(&sha256), PATIENCE, watcher)
     }
 
-    fn get(&self, image: &Reference, what: &str) -> anyhow::Result<Value> {
+    fn get(&self, image: &Reference, what: &str) -> Result<Value> {
         let (base, text) = self.text(image, what)?;
         serde_json::from_str(&text).with_context(|| format!("{base} gives no JSON for {image}"))
     }
 
-    /// As nodes do, the mirror is asked first, and the registry itself if that has nothing. Tells who answered, and what.
-    fn text(&self, image: &Reference, what: &str) -> anyhow::Result<(String, String)> {
+    /// Asks the mirror first, as nodes do, and the registry itself if that has nothing. Tells who answered, and what.
+    fn text(&self, image: &Reference, what: &str) -> Result<(String, String)> {
         if let Some(mirror) = self.mirrors.get(&image.registry) {
             let base = mirror.trim_end_matches('/');
             let found = self.text_at(base, image, what);
-            if !found.as_ref().is_err_and(|error| error.is::<NoImage>()) {
+            if !found.as_ref().is_err_and(|error| error.is_no_image()) {
                 return Ok((base.to_owned(), found?));
             }
         }
@@ -205,10 +198,10 @@ impl Registries {
         Ok((base, text))
     }
 
-    fn text_at(&self, base: &str, image: &Reference, what: &str) -> anyhow::Result<String> {
+    fn text_at(&self, base: &str, image: &Reference, what: &str) -> Result<String> {
         let url = format!("{base}/v2/{}/{what}", image.repository);
         let key = (base.to_owned(), image.repository.clone());
-        let mut token = self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?.get(&key).cloned();
+        let mut token = self.tokens.lock().map_err(|_| failure!("a lock is broken"))?.get(&key).cloned();
         for _ in 0..2 {
             let mut request = self.agent.get(&url).header("Accept", ACCEPT);
             if let Some(token) = &token {
@@ -223,12 +216,12 @@ impl Registries {
                 }
                 (401, Some(challenge)) if token.is_none() => {
                     let fresh = self.token(challenge, image)?;
-                    self.tokens.lock().map_err(|_| anyhow!("a lock is broken"))?.insert(key.clone(), fresh.clone());
+                    self.tokens.lock().map_err(|_| failure!("a lock is broken"))?.insert(key.clone(), fresh.clone());
                     token = Some(fresh);
                 }
                 // Some registries do not tell strangers whether a private image is there.
                 (401 | 403, _) => bail!("{image} is not for everybody, or is not there: {url} wants a password"),
-                (404, _) => return Err(NoImage(image.to_string()).into()),
+                (404, _) => return Err(FetchError::no_image(image)),
                 (429, _) => {
                     bail!("{} answers that it was asked too often; try again later, or name a mirror", image.registry)
                 }
@@ -238,14 +231,14 @@ impl Registries {
         bail!("{image}: the token that its registry gave is not accepted")
     }
 
-    /// A token for nobody in particular (distribution.github.io, "Token Authentication Specification").
-    fn token(&self, challenge: &str, image: &Reference) -> anyhow::Result<String> {
+    /// Gets a token for nobody in particular (distribution.github.io, "Token Authentication Specification").
+    fn token(&self, challenge: &str, image: &Reference) -> Result<String> {
         let fields = fields(
             challenge
                 .strip_prefix("Bearer ")
-                .ok_or_else(|| anyhow!("{image}: {} asks for a password", image.registry))?,
+                .ok_or_else(|| failure!("{image}: {} asks for a password", image.registry))?,
         );
-        let realm = fields.get("realm").ok_or_else(|| anyhow!("{image}: its registry names no place for tokens"))?;
+        let realm = fields.get("realm").ok_or_else(|| failure!("{image}: its registry names no place for tokens"))?;
         let mut request = self.agent.get(*realm);
         for name in ["service", "scope"] {
             if let Some(value) = fields.get(name) {
@@ -256,13 +249,14 @@ impl Registries {
         if response.status().as_u16() != 200 {
             bail!("{image} is not for everybody: {realm} answers {}", response.status());
         }
-        let answer: Value = serde_json::from_str(&response.body_mut().with_config().limit(LIMIT).read_to_string()?)?;
+        let text = response.body_mut().with_config().limit(LIMIT).read_to_string();
+        let answer: Value = serde_json::from_str(&text.with_context(|| format!("cannot read {realm}"))?)?;
         let token = answer["token"].as_str().or(answer["access_token"].as_str());
-        token.map(str::to_owned).ok_or_else(|| anyhow!("{realm} gives no token"))
+        token.map(str::to_owned).ok_or_else(|| failure!("{realm} gives no token"))
     }
 }
 
-/// `key="value"` pairs with commas between them.
+/// Takes apart `key="value"` pairs with commas between them.
 fn fields(text: &str) -> HashMap<&str, &str> {
     let mut found = HashMap::new();
     let mut rest = text;
@@ -274,7 +268,7 @@ fn fields(text: &str) -> HashMap<&str, &str> {
     found
 }
 
-/// The platform that a list or a configuration names; `None` if it is no system for programs here.
+/// Gives the platform that a list or a configuration names; `None` if it is no system for programs here.
 pub(crate) fn platform(value: &Value) -> Option<Platform> {
     let architecture = value["architecture"].as_str().filter(|architecture| *architecture != "unknown")?;
     if value["os"].as_str().is_some_and(|os| os != "linux") {

@@ -1,0 +1,129 @@
+//! What a plan needs besides the cluster file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bramble_kube::{Bundle, Inputs, LocalFile};
+use bramble_spec::{Cluster, Cni, Distribution, K3s, Kubeadm, KubeadmSource};
+
+use crate::addon_bundle::AddonBundle;
+use crate::digest::file_digest;
+use crate::error::{Context, FetchError, Result, bail};
+use crate::lockfile::LockFile;
+use crate::manifests::{fetch_addons, render_addons};
+use crate::sources::Sources;
+use crate::watcher::Watcher;
+
+/// Where the manifests of CNIs are published.
+const CNI_MANIFESTS: [(Cni, &str); 2] = [
+    (Cni::Flannel, "https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml"),
+    (Cni::Calico, "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml"),
+];
+/// The range of pods in flannel's manifest: its one constant that a cluster file can contradict.
+const FLANNEL_PODS: &str = "10.244.0.0/16";
+
+/// Gathers what the plan of a cluster needs besides its file. What must be fetched is fetched once and pinned.
+///
+/// # Errors
+/// A file cannot be read or fetched, or is not the one that was pinned or that the cluster file wants.
+pub fn inputs(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<Inputs> {
+    let cluster = sources.cluster;
+    let mut inputs = Inputs::default();
+    for sent in &cluster.preparation.uploads {
+        let path = sources.path(&sent.from);
+        let sha256 = file_digest(&path).context("a file of `prepare.uploads`")?;
+        inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
+    }
+    inputs.archives = sources.archives()?;
+    if let Some(bundle) = sources.bundle {
+        inputs.archives.extend(AddonBundle::open(bundle)?.archives(bundle));
+    }
+    if !cluster.addons.is_empty() {
+        inputs.addons = render_addons(sources, &fetch_addons(sources, lock, watcher)?)?;
+    }
+    if let (Some(releases), Some(wanted)) = (sources.releases(), sources.wanted()) {
+        let arches = sources.arches();
+        let version = releases.version(wanted, &arches, lock, watcher)?;
+        inputs.release = Some(releases.release(&version, &arches, lock, watcher)?);
+    }
+    match &cluster.distribution {
+        Distribution::K3s(K3s { registries: Some(written), .. }) => {
+            inputs.registries = Some(read(&sources.path(written))?);
+        }
+        Distribution::Kubeadm(config) => {
+            add_programs(&mut inputs, config, sources, lock, watcher)?;
+            inputs.cni_manifest = cni_manifest(sources, lock, watcher)?;
+        }
+        _ => {}
+    }
+    Ok(inputs)
+}
+
+/// Adds where the programs of kubeadm come from: a bundle, or an apt repository with its key.
+fn add_programs(
+    inputs: &mut Inputs,
+    config: &Kubeadm,
+    sources: &Sources<'_>,
+    lock: &mut LockFile,
+    watcher: &dyn Watcher,
+) -> Result<()> {
+    // A bundle may have only what add-ons need.
+    let given = sources.bundle.filter(|bundle| Bundle::is_at(bundle) || !AddonBundle::is_at(bundle));
+    let dir = match (given, &config.source) {
+        (Some(given), _) => given.to_owned(),
+        (None, KubeadmSource::Bundle(written)) => sources.path(written),
+        (None, KubeadmSource::Apt(repository)) => {
+            inputs.kubernetes = Some(lock.kubernetes(&repository.url, config.version, watcher)?);
+            inputs.apt_key = Some(match &repository.key {
+                Some(file) => read(&sources.path(file))?,
+                None => lock.fetch("apt-key", &format!("{}Release.key", repository.url), watcher)?,
+            });
+            return Ok(());
+        }
+    };
+    inputs.bundle = Some(agreeing_bundle(config, dir)?);
+    Ok(())
+}
+
+/// Opens a bundle, and refuses one of another version than the cluster file wants.
+fn agreeing_bundle(config: &Kubeadm, dir: PathBuf) -> Result<Bundle> {
+    let bundle = Bundle::open(&dir).map_err(|error| FetchError::new(error.to_string()))?;
+    let has = bundle.manifest.kubernetes;
+    let wanted = config.version;
+    if has.minor != wanted.minor || wanted.patch.is_some_and(|patch| has.patch != Some(patch)) {
+        bail!(
+            "the bundle at {} holds Kubernetes {has}, the cluster file wants {wanted}: make them agree",
+            bundle.dir.display()
+        );
+    }
+    Ok(bundle)
+}
+
+/// Gives the manifest of the cluster's CNI, if it has one.
+fn cni_manifest(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<Option<String>> {
+    let cluster = sources.cluster;
+    let Some(written) = cni_source(cluster) else { return Ok(None) };
+    let text = if written.starts_with("https://") || written.starts_with("http://") {
+        lock.fetch("cni-manifest", written, watcher)?
+    } else {
+        read(&sources.path(written))?
+    };
+    Ok(Some(match cluster.network.cni {
+        Cni::Flannel => text.replace(FLANNEL_PODS, &cluster.network.pods.to_string()),
+        _ => text,
+    }))
+}
+
+/// Says where the manifest of the cluster's CNI is: a URL, or a path as written.
+fn cni_source(cluster: &Cluster) -> Option<&str> {
+    let cni = cluster.network.cni;
+    if cni == Cni::Routed {
+        return None;
+    }
+    let published = CNI_MANIFESTS.iter().find(|(known, _)| *known == cni).map(|(_, url)| *url);
+    cluster.network.cni_manifest.as_deref().or(published)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

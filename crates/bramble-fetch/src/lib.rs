@@ -1,0 +1,36 @@
+//! Everything that an installation needs from elsewhere: releases, manifests, container images, images of systems.
+//!
+//! What is fetched is pinned in `bramble.lock` and kept in a cache; a bundle takes the place of the network. Nothing here
+//! prints: a [`Watcher`] hears what goes on. Where the cluster file and the caches are is told by [`Sources`].
+
+mod addon_bundle;
+mod atomic_file;
+mod digest;
+mod error;
+mod http;
+mod image_archive;
+mod image_check;
+mod inputs;
+mod lockfile;
+mod manifests;
+mod os_images;
+mod registry;
+mod releases;
+mod snap_store;
+mod sources;
+mod watcher;
+
+pub use addon_bundle::{AddonBundle, Bundled};
+pub use atomic_file::replace_file;
+pub use digest::file_digest;
+pub use error::{FetchError, Result};
+pub use image_archive::open_image_archive;
+pub use image_check::{ImageVerdict, KnownImages, check_images};
+pub use inputs::inputs;
+pub use lockfile::LockFile;
+pub use manifests::{Fetched, fetch_addons, manifest_files, render_addons};
+pub use os_images::{CATALOGUE, fetch_os_image, offers, refuse_unfit};
+pub use registry::Registries;
+pub use releases::Releases;
+pub use sources::Sources;
+pub use watcher::Watcher;

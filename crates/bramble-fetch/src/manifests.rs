@@ -1,0 +1,189 @@
+//! Manifests of add-ons: from files, web servers, git repositories, or out of a bundle.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bramble_kube::Rendered;
+use bramble_spec::{Addon, AddonKind, OwnSource, hex};
+use sha2::{Digest, Sha256};
+
+use crate::addon_bundle::AddonBundle;
+use crate::error::{Context, Result, bail, failure};
+use crate::lockfile::LockFile;
+use crate::sources::Sources;
+use crate::watcher::Watcher;
+
+/// A manifest that comes from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where it comes from.
+    pub source: String,
+    /// Its text.
+    pub text: String,
+    /// Its commit, if it is of a git repository.
+    pub commit: Option<String>,
+}
+
+/// Makes the objects of the cluster file's add-ons. `fetched`: what [`fetch_addons`] gave.
+///
+/// # Errors
+/// A file cannot be read, or is not a manifest.
+pub fn render_addons(sources: &Sources<'_>, fetched: &[Option<Fetched>]) -> Result<Vec<Rendered>> {
+    let one = |addon: &Addon, fetched: &Option<Fetched>| {
+        let text = match (fetched, bramble_kube::sources(addon)) {
+            (Some(fetched), _) => fetched.text.clone(),
+            (None, Some(written)) => joined(&sources.path(written))?,
+            (None, None) => String::new(),
+        };
+        bramble_kube::render(sources.cluster, addon, &text).map_err(|error| failure!("{error}"))
+    };
+    let addons = sources.cluster.addons.iter().zip(fetched);
+    addons.map(|(addon, fetched)| one(addon, fetched).with_context(|| format!("the add-on {}", addon.name))).collect()
+}
+
+/// Fetches what comes from elsewhere, or from the bundle, for each add-on of the cluster file. It is pinned.
+///
+/// # Errors
+/// It cannot be fetched, or is not what was pinned.
+pub fn fetch_addons(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<Vec<Option<Fetched>>> {
+    let bundle = match sources.bundle {
+        Some(bundle) => Some((bundle, AddonBundle::open(bundle)?)),
+        None => None,
+    };
+    let mut all = Vec::new();
+    for addon in &sources.cluster.addons {
+        let fetched = elsewhere(sources, bundle.as_ref(), lock, addon, watcher);
+        all.push(fetched.with_context(|| format!("the add-on {}", addon.name))?);
+    }
+    Ok(all)
+}
+
+/// Fetches the manifest of an add-on that comes from elsewhere, or from the bundle.
+fn elsewhere(
+    sources: &Sources<'_>,
+    bundle: Option<&(&Path, AddonBundle)>,
+    lock: &mut LockFile,
+    addon: &Addon,
+    watcher: &dyn Watcher,
+) -> Result<Option<Fetched>> {
+    let bundled = |source: &str| bundle.map(|(dir, supplies)| supplies.text(dir, source)).transpose();
+    if let AddonKind::Own(OwnSource::Git { url, revision, path }) = &addon.kind {
+        let revision = revision.as_deref().unwrap_or("HEAD");
+        let source = format!("{url}#{revision}:{path}");
+        let (text, commit) = match bundled(&source)? {
+            Some((text, Some(commit))) => {
+                let pinned = lock.release(&format!("{url}#{revision}"), || Ok(commit.clone()))?;
+                if pinned != commit {
+                    bail!("the bundle has {commit} of {source}, and bramble.lock pins {pinned}: make the bundle again");
+                }
+                (text, commit)
+            }
+            Some((_, None)) => bail!("the bundle does not say of which commit its {source} is"),
+            None => git(sources, lock, url, revision, path, watcher)?,
+        };
+        return Ok(Some(Fetched { source, text, commit: Some(commit) }));
+    }
+    let Some(url) =
+        bramble_kube::sources(addon).filter(|url| url.starts_with("https://") || url.starts_with("http://"))
+    else {
+        return Ok(None);
+    };
+    let purpose = format!("addon {}", addon.name);
+    let text = match bundle {
+        Some((dir, supplies)) => lock.text(&purpose, url, || Ok(supplies.text(dir, url)?.0))?,
+        None => lock.fetch(&purpose, url, watcher)?,
+    };
+    Ok(Some(Fetched { source: url.to_owned(), text, commit: None }))
+}
+
+/// Lists the manifests in a folder, in the order of their names; a file is one itself.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn manifest_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Joins the manifests of a folder.
+fn joined(path: &Path) -> Result<String> {
+    let mut all = String::new();
+    for file in manifest_files(path)? {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Errors tell of lines: each file is read alone first.
+        bramble_kube::objects(&text).map_err(|error| failure!("{}: {error}", file.display()))?;
+        all.push_str(&text);
+        all.push_str("\n---\n");
+    }
+    if all.is_empty() {
+        bail!("there is no manifest in {}: files end with .yaml, .yml or .json", path.display());
+    }
+    Ok(all)
+}
+
+/// Fetches the manifests at a place of a git repository, at the commit that was chosen at first use, and that commit.
+fn git(
+    sources: &Sources<'_>,
+    lock: &mut LockFile,
+    url: &str,
+    revision: &str,
+    path: &str,
+    watcher: &dyn Watcher,
+) -> Result<(String, String)> {
+    let dir = sources.cache.join(format!("git-{}", hex(&Sha256::digest(url.as_bytes())[..8])));
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new("git").arg("--git-dir").arg(&dir).args(arguments).env("GIT_TERMINAL_PROMPT", "0").output();
+        let output = output.context("cannot run git; is it installed?")?;
+        if !output.status.success() {
+            bail!("git: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        String::from_utf8(output.stdout).context("git prints something else than text")
+    };
+    if !dir.exists() {
+        fs::create_dir_all(&dir)?;
+        run(&["init", "--quiet", "--bare"])?;
+    }
+    // A relative path is one beside the cluster file.
+    let local = sources.path(url);
+    let from = if local.exists() { local.to_string_lossy().into_owned() } else { url.to_owned() };
+    let commit = lock.release(&format!("{url}#{revision}"), || {
+        watcher.note(&format!("fetching {url}"));
+        run(&["fetch", "--quiet", "--depth", "1", &from, revision])?;
+        Ok(run(&["rev-parse", "FETCH_HEAD"])?.trim().to_owned())
+    })?;
+    if run(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_err() {
+        watcher.note(&format!("fetching {url}"));
+        run(&["fetch", "--quiet", "--depth", "1", &from, &commit])?;
+    }
+    let path = path.trim_start_matches("./").trim_end_matches('/');
+    let place = if path == "." { "" } else { path };
+    let mut names = vec!["ls-tree", "-r", "--name-only", commit.as_str()];
+    names.extend(Some(place).filter(|place| !place.is_empty()));
+    let mut all = String::new();
+    for name in run(&names)?.lines() {
+        let below = name.strip_prefix(place).unwrap_or(name).trim_start_matches('/');
+        let wanted = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+        // As in a folder: those that are right there.
+        if wanted && !below.contains('/') {
+            let text = run(&["show", &format!("{commit}:{name}")])?;
+            bramble_kube::objects(&text).map_err(|error| failure!("{name}: {error}"))?;
+            all.push_str(&format!("{text}\n---\n"));
+        }
+    }
+    if all.is_empty() {
+        bail!("{url} has no manifest at `{path}` in {commit}");
+    }
+    Ok((all, commit))
+}
