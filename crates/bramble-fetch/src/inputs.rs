@@ -14,7 +14,7 @@ use crate::manifests::{fetch_addons, render_addons};
 use crate::sources::Sources;
 use crate::watcher::Watcher;
 
-/// Where the manifests of CNIs are published.
+/// The addresses at which CNIs publish their manifests.
 const CNI_MANIFESTS: [(Cni, &str); 2] = [
     (Cni::Flannel, "https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml"),
     (Cni::Calico, "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml"),
