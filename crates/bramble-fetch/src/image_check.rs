@@ -20,7 +20,7 @@ pub struct ImageVerdict {
     pub objects: Vec<String>,
     /// The reasons why it cannot run, each with the next step.
     pub bad: Vec<String>,
-    /// Remarks that keep it from nothing.
+    /// Remarks that do not keep it from running.
     pub notes: Vec<String>,
 }
 
