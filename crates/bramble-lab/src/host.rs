@@ -67,12 +67,11 @@ pub enum Error {
     /// A request that cannot be met.
     #[error("{0}")]
     Request(String),
-    /// A bundle that cannot be used.
-    #[error(transparent)]
-    Bundle(#[from] bramble_kube::BundleError),
 }
 
-pub(crate) trait PathContext<T> {
+/// Adds to an error of a file what was tried, and on which file.
+pub trait PathContext<T> {
+    /// Says what was tried (`read`) on which path.
     fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }
 
@@ -153,11 +152,13 @@ pub(crate) fn stream(mut command: Command, events: Events) -> Result<(), Error> 
     if status.success() { Ok(()) } else { Err(Error::Failed { command: name, output: tail.join("\n") }) }
 }
 
-pub(crate) fn require_root() -> Result<(), Error> {
+/// Fails for users other than root.
+pub fn require_root() -> Result<(), Error> {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
 }
 
-pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<(), Error> {
+/// Writes a file with these permission bits; makes the folders above it if they are missing.
+pub fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).at("create", parent)?;
@@ -167,7 +168,7 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result
 }
 
 /// Removes a folder and all in it; that it is not there is fine.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
         _ => Ok(()),
