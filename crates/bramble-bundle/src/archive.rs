@@ -80,7 +80,7 @@ pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], to: &Path) -> Resul
     Ok(fs::remove_file(&layer_path).at("remove", &layer_path)?)
 }
 
-/// The header of an entry that belongs to root and has no time.
+/// Makes the header of an entry that belongs to root and has no time.
 pub(crate) fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);

@@ -23,12 +23,12 @@ const REPOSITORY: &str = "bundle.bramble";
 #[derive(Debug)]
 pub struct DebianBundle;
 
-/// Which of the two bundles that are built together.
+/// One of the two bundles that are built together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// The version that the source is.
+pub enum PatchVersion {
+    /// The version of the source.
     Own,
-    /// The same under the next patch version.
+    /// The source under the next patch version, to try upgrades with.
     Next,
 }
 
@@ -57,10 +57,10 @@ const BUILDER_PACKAGES: &[&str] = &[
 ];
 
 impl DebianBundle {
-    /// The bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
+    /// Gives the bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
     /// build that was interrupted leaves nothing that a later one would use. Each build makes two: the second one is the
     /// same source under the next patch version, to try upgrades with.
-    pub fn ensure(lab: &Lab, again: bool, release: Release, events: Events) -> Result<Bundle, Error> {
+    pub fn ensure(lab: &Lab, again: bool, patch: PatchVersion, events: Events) -> Result<Bundle, Error> {
         require_root()?;
         let parent = lab.cache.join("bundles");
         fs::create_dir_all(&parent).at("create", &parent)?;
@@ -76,9 +76,9 @@ impl DebianBundle {
         let name = format!("debian-{}-{}-{}", SUITE, std::env::consts::ARCH, hex(&recipe[..4]));
         let dir = parent.join(&name);
         let next = parent.join(format!("{name}-next"));
-        let wanted = match release {
-            Release::Own => &dir,
-            Release::Next => &next,
+        let wanted = match patch {
+            PatchVersion::Own => &dir,
+            PatchVersion::Next => &next,
         };
         // The one that is whole last tells that both are.
         if dir.join(Bundle::MANIFEST).exists() && !again {

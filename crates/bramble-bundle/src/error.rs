@@ -1,15 +1,15 @@
-//! Why a bundle could not be made.
+//! Errors of building a bundle.
 
-/// Why a bundle could not be made.
+/// An error of building a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something of the machine below did not work.
+    /// An error of the machine that builds.
     #[error(transparent)]
     Lab(#[from] bramble_lab::Error),
     /// A bundle that cannot be used.
     #[error(transparent)]
     Bundle(#[from] bramble_kube::BundleError),
-    /// What was built is not what it should be.
+    /// The build gave something that cannot be used.
     #[error("{0}")]
     Built(String),
 }

@@ -1,5 +1,5 @@
-//! What a rack's Kubernetes is made of: the bundle from Debian's source package, and stand-ins for the distributions whose
-//! releases cannot be had from a Debian mirror.
+//! The Kubernetes of a rack: the bundle from Debian's source package, and stand-ins for the distributions whose releases a
+//! Debian mirror does not have.
 
 mod archive;
 mod bundle;
@@ -8,7 +8,7 @@ mod releases;
 mod snaps;
 mod standins;
 
-pub use bundle::{DebianBundle, Release};
+pub use bundle::{DebianBundle, PatchVersion};
 pub use error::Error;
 pub use releases::releases;
 pub use standins::{STANDINS, Standin};

@@ -12,15 +12,15 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::archive::{header, merge};
-use crate::bundle::{DebianBundle, Release, STANDIN};
+use crate::bundle::{DebianBundle, PatchVersion, STANDIN};
 use crate::error::Error;
 use crate::snaps;
 use crate::standins::{INNER, STANDINS, Standin};
 
-/// The folder of releases, for `bramble --bundle`: each distribution's only one is `stable`, and has the version of the
+/// Gives the folder of releases, for `bramble --bundle`: each distribution's only one is `stable`, and has the version of the
 /// bundle from Debian. Made once.
-pub fn releases(lab: &Lab, release: Release, events: Events) -> Result<PathBuf, Error> {
-    let bundle = DebianBundle::ensure(lab, false, release, events)?;
+pub fn releases(lab: &Lab, patch: PatchVersion, events: Events) -> Result<PathBuf, Error> {
+    let bundle = DebianBundle::ensure(lab, false, patch, events)?;
     let mut recipe = Sha256::new();
     recipe.update(INNER);
     for standin in &STANDINS {
@@ -107,7 +107,7 @@ fn pack(standin: &Standin, bundle: &Bundle, to: &Path) -> Result<(), Error> {
     Ok(write(&root.join("channels/stable"), format!("v{version}\n"), 0o644)?)
 }
 
-/// The programs that a stand-in unpacks, as a compressed archive, with further scripts.
+/// Packs the programs that a stand-in unpacks as a compressed archive, with further scripts.
 fn programs(standin: &Standin, bundle: &Bundle, scripts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
     let from = &bundle.dir.join(STANDIN);
     let file = fs::File::open(from).at("open", from)?;

@@ -13,7 +13,7 @@ use sha3::{Digest, Sha3_384};
 use crate::archive::header;
 use crate::error::Error;
 
-/// What lies in the snap of MicroK8s beside its programs.
+/// The texts in the snap of MicroK8s beside its programs.
 pub(crate) const TEXTS: &[(&str, &[&str])] = &[
     ("meta/snap.yaml", &["name: microk8s", "base: core22", "confinement: classic"]),
     // All of it is a part of kubelite here.
@@ -34,7 +34,7 @@ pub(crate) const SCRIPTS: &[(&str, &str)] = &[
     ("meta/hooks/remove", include_str!("standins/snap-remove.sh")),
 ];
 
-/// The snap of a distribution and those that it needs, with their assertions, by name.
+/// Packs the snap of a distribution and those that it needs, with their assertions, by name.
 pub(crate) fn files(
     name: &str,
     snap: Vec<u8>,
@@ -51,7 +51,7 @@ pub(crate) fn files(
     Ok(both.collect())
 }
 
-/// Debian's package of snapd, with a stand-in for it.
+/// Makes Debian's package of snapd, with a stand-in as its program.
 pub(crate) fn snapd() -> NodePackage {
     NodePackage {
         name: "snapd".to_owned(),
@@ -65,7 +65,7 @@ pub(crate) fn snapd() -> NodePackage {
     }
 }
 
-/// What dpkg knows of it.
+/// The record of snapd in dpkg's status.
 const SNAPD: &str = "Package: snapd\nStatus: install ok installed\nPriority: optional\nSection: devel\nInstalled-Size: 1\n\
     Maintainer: the lab <lab@localhost>\nArchitecture: all\nVersion: 2.79\nDescription: a stand-in for snapd";
 

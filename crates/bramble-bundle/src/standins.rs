@@ -6,7 +6,7 @@ use bramble_spec::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 
 use crate::snaps;
 
-/// What all stand-ins have in common, for the place `@INNER@` in each.
+/// The part that all stand-ins share; it goes where each says `@INNER@`.
 pub(crate) const INNER: &str = include_str!("standins/inner.sh");
 
 /// A distribution that there is a stand-in for.
@@ -26,22 +26,22 @@ pub struct Standin {
 }
 
 impl Standin {
-    /// The distribution's name in a cluster file.
+    /// Gives the distribution's name in a cluster file.
     pub fn name(&self) -> &'static str {
         self.upstream.name
     }
 
-    /// Settings that it needs in a cluster file beside `version`, each a line.
+    /// Lists the settings that it needs in a cluster file beside `version`, each a line.
     pub fn settings(&self) -> &'static [&'static str] {
         self.settings
     }
 
-    /// The `cni` of a cluster file, for distributions that let it be chosen.
+    /// Gives the `cni` for a cluster file, if the distribution lets it be chosen.
     pub fn cni(&self) -> Option<&'static str> {
         self.cni
     }
 
-    /// Packages that it needs on the nodes of a rack.
+    /// Lists the packages that it needs on the nodes of a rack.
     pub fn packages(&self) -> Vec<NodePackage> {
         (self.packages)()
     }
@@ -81,3 +81,28 @@ pub const STANDINS: [Standin; 3] = [
         packages: || vec![snaps::snapd()],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_file_takes_each_stand_in_with_its_settings() {
+        for standin in &STANDINS {
+            let settings: String = standin.settings().iter().map(|line| format!("    {line}\n")).collect();
+            let cni = standin.cni().map_or_else(String::new, |cni| format!(", cni: {cni}"));
+            let text = format!(
+                "cluster: lab\nnetwork: {{ subnet: 10.0.0.0/24{cni} }}\n\
+                 distribution:\n  {}:\n    version: stable\n{settings}\
+                 nodes:\n  - {{ name: lab-1, role: control-plane, board: generic-amd64, address: 10.0.0.50 }}\n",
+                standin.name()
+            );
+            let loaded = bramble_spec::load(Path::new("bramble.yaml"), &text);
+            assert!(!loaded.report.has_errors(), "{}: {:?}", standin.name(), loaded.report.diagnostics);
+            let names: Vec<_> = loaded.clusters.iter().filter_map(|cluster| cluster.distribution.name()).collect();
+            assert_eq!(names, [standin.name()]);
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! How racks come and go.
+//! Raises racks, takes them down, and turns their nodes on and off.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::host::{Error, Event, Events, PathContext, remove_tree, require_root, 
 use crate::rack::{NodePackage, NodeState, RECORD, Rack, RackNode};
 use crate::{host, network, node, root};
 
-/// Where the lab keeps its things.
+/// The folders of the lab, and what it needs from outside.
 #[derive(Debug, Clone)]
 pub struct Lab {
     /// Roots and bundles: can be made again.
@@ -26,7 +26,7 @@ pub struct Lab {
     pub mirror: Option<String>,
 }
 
-/// What a new rack should be.
+/// A rack that is to be raised.
 #[derive(Debug, Clone)]
 pub struct RackRequest {
     /// Its name.
@@ -35,11 +35,11 @@ pub struct RackRequest {
     pub nodes: Vec<String>,
     /// Its network, or else the first free one.
     pub subnet: Option<Ipv4Net>,
-    /// Whether sudo on the nodes asks for a password; it is [`Rack::PASSWORD`].
+    /// If sudo on the nodes asks for a password; it is [`Rack::PASSWORD`].
     pub sudo_password: bool,
-    /// What the nodes have besides what Raspberry Pi OS Lite has.
+    /// Packages of the nodes besides those of Raspberry Pi OS Lite.
     pub packages: Vec<NodePackage>,
-    /// Whether the first node stands between the others and this machine.
+    /// If the first node stands between the others and this machine.
     pub gateway: bool,
 }
 
@@ -48,12 +48,12 @@ impl Lab {
         self.state.join("racks")
     }
 
-    /// The Debian mirror that roots are made from.
+    /// Gives the Debian mirror that roots are made from.
     pub fn debian_mirror(&self) -> Result<String, Error> {
         self.mirror.clone().map_or_else(root::host_mirror, Ok)
     }
 
-    /// The racks there are, by name.
+    /// Lists the racks by name.
     pub fn list(&self) -> Result<Vec<Rack>, Error> {
         let dir = self.racks();
         let Ok(entries) = fs::read_dir(&dir) else { return Ok(Vec::new()) };
@@ -231,6 +231,7 @@ impl Lab {
     }
 }
 
+/// Waits until a node answers on port 22.
 fn wait_for_ssh(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     if rack.outside.is_some() && rack.reach(node).is_none() {
         return wait_for_sshd(rack, node);
@@ -258,7 +259,7 @@ fn wait_for_ssh(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     }
 }
 
-/// The same for a node that cannot be reached from this machine: whether sshd listens is asked in its own network.
+/// Waits until sshd listens in the network of a node that cannot be reached from this machine.
 fn wait_for_sshd(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_secs(60);
     let namespace = network::namespace(&rack.name, &node.name);

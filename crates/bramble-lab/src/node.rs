@@ -11,7 +11,7 @@ use crate::host::{Error, PathContext, run, write};
 use crate::network::{self, enter, enter_detached};
 use crate::rack::{Rack, RackNode};
 
-/// What the firmware of a Pi puts before the arguments of cmdline.txt (raspberrypi/linux#6980).
+/// The arguments that the firmware of a Pi puts before those of cmdline.txt (raspberrypi/linux#6980).
 const FIRMWARE_ARGUMENTS: &str =
     "coherent_pool=1M 8250.nr_uarts=0 snd_bcm2835.enable_headphones=0 cgroup_disable=memory vc_mem.mem_base=0x3ec00000";
 const CMDLINE: &str =
@@ -179,12 +179,12 @@ fn is_mounted(path: &Path) -> Result<bool, Error> {
     Ok(text.lines().any(|line| line.split(' ').nth(1) == Some(&path)))
 }
 
-/// The folder beside a node's disk for one of its own: `var-lib` for `var/lib`.
+/// Names the folder beside a node's disk for one of its own: `var-lib` for `var/lib`.
 fn beside(folder: &str) -> String {
     folder.replace('/', "-")
 }
 
-/// The folders of a node that lie beside its disk.
+/// Lists the folders of a node that lie beside its disk.
 fn beside_disk(rack: &Rack) -> impl Iterator<Item = &str> {
     std::iter::once("var/lib").chain(rack.packages.iter().flat_map(|package| &package.folders).map(String::as_str))
 }

@@ -71,12 +71,12 @@ pub struct NodeFile {
     pub mode: u32,
 }
 
-/// Whether a board has power.
+/// The power of a board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
-    /// It has.
+    /// It is on.
     On,
-    /// It has not.
+    /// It is off.
     Off,
 }
 
@@ -122,7 +122,7 @@ impl Rack {
         Ok(lines)
     }
 
-    /// Whether a node is on.
+    /// Tells if a node is on.
     pub fn node_state(&self, node: &RackNode) -> Result<NodeState, Error> {
         let kept = !Group::keeper(&self.name, &node.name).processes()?.is_empty();
         Ok(if kept { NodeState::On } else { NodeState::Off })
@@ -156,7 +156,7 @@ impl Rack {
         fs::read_to_string(&public).at("read", &public)
     }
 
-    /// Where a gateway is reached from this machine.
+    /// Gives the address of a gateway on the side of this machine.
     pub fn reach(&self, node: &RackNode) -> Option<Ipv4Addr> {
         let first = self.nodes.first().is_some_and(|first| first.name == node.name);
         self.outside.filter(|_| first).map(|net| Ipv4Addr::from(u32::from(net.network()) + 2))

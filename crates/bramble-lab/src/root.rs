@@ -11,7 +11,7 @@ use crate::host::{Error, Event, Events, PathContext, remove_tree, run, stream};
 /// The release that Raspberry Pi OS Bookworm is made of.
 pub const SUITE: &str = "bookworm";
 
-/// What Raspberry Pi OS Lite has of the things that provisioning touches.
+/// The packages of Raspberry Pi OS Lite that provisioning touches.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "cron",

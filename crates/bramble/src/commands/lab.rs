@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bramble_bundle::{DebianBundle, Release, STANDINS, Standin};
+use bramble_bundle::{DebianBundle, PatchVersion, STANDINS, Standin};
 use bramble_kube::Bundle;
 use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest};
 use clap::Subcommand;
@@ -168,11 +168,11 @@ impl Lab {
                 printer.result(format!("{node} is another board."));
             }
             LabCommand::Bundle { again, next } => {
-                let bundle = bundle(&racks, again, if next { Release::Next } else { Release::Own }, printer)?;
+                let bundle = bundle(&racks, again, if next { PatchVersion::Next } else { PatchVersion::Own }, printer)?;
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
             }
             LabCommand::Standins { next } => {
-                let dir = standins(&racks, if next { Release::Next } else { Release::Own }, printer)?;
+                let dir = standins(&racks, if next { PatchVersion::Next } else { PatchVersion::Own }, printer)?;
                 printer.result(format!("Stand-ins are in {}", dir.display()));
             }
             LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
@@ -245,16 +245,16 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bundle(racks: &Racks, again: bool, release: Release, printer: &Printer) -> anyhow::Result<Bundle> {
+fn bundle(racks: &Racks, again: bool, patch: PatchVersion, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
-    let bundle = DebianBundle::ensure(racks, again, release, &|event| watch.event(event))?;
+    let bundle = DebianBundle::ensure(racks, again, patch, &|event| watch.event(event))?;
     watch.end();
     Ok(bundle)
 }
 
-fn standins(racks: &Racks, release: Release, printer: &Printer) -> anyhow::Result<PathBuf> {
+fn standins(racks: &Racks, patch: PatchVersion, printer: &Printer) -> anyhow::Result<PathBuf> {
     let watch = Watch::new(printer);
-    let dir = bramble_bundle::releases(racks, release, &|event| watch.event(event))?;
+    let dir = bramble_bundle::releases(racks, patch, &|event| watch.event(event))?;
     watch.end();
     Ok(dir)
 }
@@ -268,11 +268,11 @@ impl LabUp {
         let (mut distribution, mut standins) = ("  none\n".to_owned(), None);
         let standin = STANDINS.iter().find(|standin| standin.name() == self.distribution);
         if let Some(standin) = standin {
-            standins = Some(self::standins(racks, Release::Own, printer)?);
+            standins = Some(self::standins(racks, PatchVersion::Own, printer)?);
             let settings = standin.settings().iter().map(|line| format!("    {line}\n")).collect::<String>();
             distribution = format!("  {}:\n    version: stable\n{settings}", standin.name());
         } else if !self.bare {
-            let bundle = bundle(racks, false, Release::Own, printer)?;
+            let bundle = bundle(racks, false, PatchVersion::Own, printer)?;
             distribution = format!(
                 "  {OWN}:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
                 bundle.manifest.kubernetes,
