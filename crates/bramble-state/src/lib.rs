@@ -19,7 +19,7 @@ pub use probe::observe_script;
 pub use probe::{RPI_SWAP_FILE, RPI_SWAP_TEXT};
 pub use record::{Record, parse_record};
 pub use resource::{
-    Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
+    Blob, BlobSource, Certificates, Check, Cleanup, Disk, File, Image, MEMORY_CGROUP, Resource, Step, Unit,
 };
 pub use script::Commands;
 

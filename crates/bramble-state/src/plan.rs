@@ -11,7 +11,7 @@ use crate::edit;
 use crate::observation::{FileKind, Observation, normal_locale};
 use crate::probe::*;
 use crate::resource::{
-    Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
+    Blob, BlobSource, Certificates, Check, Cleanup, Disk, File, Image, MEMORY_CGROUP, Resource, Step, Unit,
 };
 use crate::script::Commands;
 
@@ -243,7 +243,7 @@ impl Planner<'_> {
             Resource::Certificates(certificates) => self.certificates(certificates),
             Resource::Disk(disk) => self.disk(disk),
             Resource::Step(step) => self.step(step),
-            Resource::Gone(gone) => self.gone(gone),
+            Resource::Cleanup(cleanup) => self.cleanup(cleanup),
             // Both are planned together, once.
             Resource::KernelArgs(_) | Resource::MemoryCgroup => {}
         }
@@ -677,28 +677,28 @@ impl Planner<'_> {
         self.push(format!("format {device}"), vec![Detail::Value { from, to: format!("ext4 {label}") }], script);
     }
 
-    fn gone(&mut self, gone: &Gone) {
+    fn cleanup(&mut self, cleanup: &Cleanup) {
         let kept = |kind: &str, name: &str| self.seen.kept.contains_key(&hash(kind, name));
         let free = |name: &&str| !self.wanted.contains(*name);
         let units: Vec<&str> =
-            gone.units.iter().map(String::as_str).filter(|unit| kept("unit", unit)).filter(free).collect();
+            cleanup.units.iter().map(String::as_str).filter(|unit| kept("unit", unit)).filter(free).collect();
         let files: Vec<&str> = self
             .seen
             .kept
             .iter()
             .filter(|(entry, path)| **entry == hash("file", path))
             .map(|(_, path)| path.as_str())
-            .filter(|path| gone.files.iter().any(|listed| stands_for(listed, path)))
+            .filter(|path| cleanup.files.iter().any(|listed| stands_for(listed, path)))
             .filter(free)
             .collect();
         let ours = |name: &&String| self.seen.ours.contains(*name) && self.seen.has_package(name);
-        let packages: Vec<&str> = gone.packages.iter().filter(ours).map(String::as_str).filter(free).collect();
+        let packages: Vec<&str> = cleanup.packages.iter().filter(ours).map(String::as_str).filter(free).collect();
         if units.is_empty() && files.is_empty() && packages.is_empty() {
             return;
         }
         let mut script = Commands::new();
         script.call("give_back", units.iter().map(|unit| hash("unit", unit)));
-        let steps: Vec<&str> = gone.steps.iter().copied().filter(free).collect();
+        let steps: Vec<&str> = cleanup.steps.iter().copied().filter(free).collect();
         script.call("give_back", steps.iter().map(|step| hash("step", step)));
         for step in &steps {
             script.call("rm -f --", [&format!("{}/{step}", crate::DONE)]);
@@ -715,7 +715,7 @@ impl Planner<'_> {
         }
         let list = [units, files, packages].concat().join(" ");
         let details = vec![Detail::Value { from: Some(list), to: String::new() }];
-        self.push(format!("remove {}", gone.what), details, script);
+        self.push(format!("remove {}", cleanup.what), details, script);
     }
 
     fn step(&mut self, step: &Step) {

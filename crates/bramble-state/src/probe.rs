@@ -126,7 +126,7 @@ impl Wanted {
                 self.stats.insert(blob.path.clone());
             }
             Resource::Images(_) => self.images = true,
-            Resource::Gone(gone) => {
+            Resource::Cleanup(gone) => {
                 self.packages.extend(gone.packages.iter().cloned());
                 self.gone.extend(gone.packages.iter().cloned());
             }

@@ -62,13 +62,13 @@ pub enum Resource {
     /// Something that is done once.
     Step(Step),
     /// What bramble may have brought and goes where nothing else wants it.
-    Gone(Gone),
+    Cleanup(Cleanup),
 }
 
 /// What bramble may have brought and goes where nothing else of the same plan wants it. What was there before bramble is
 /// left as it was then.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gone {
+pub struct Cleanup {
     /// What it is, in words.
     pub what: String,
     /// Its units, in the order in which they end.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bramble_state::{
-    Commands, Detail, File, Gone, Observation, ObservationError, Record, Resource, Step, Unit, observe_script,
+    Cleanup, Commands, Detail, File, Observation, ObservationError, Record, Resource, Step, Unit, observe_script,
     parse_record, plan,
 };
 use sha2::{Digest, Sha256};
@@ -185,7 +185,7 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
     let hash = |kind: &str, name: &str| {
         bramble_spec::hex(&Sha256::digest(format!("{kind}:{name}").as_bytes()))[..16].to_owned()
     };
-    let gone = Resource::Gone(Gone {
+    let gone = Resource::Cleanup(Cleanup {
         what: "the watch".into(),
         units: vec!["watch.service".into(), "kept.service".into(), "theirs.service".into()],
         files: vec!["/etc/watch/".into(), "/etc/other".into()],
