@@ -4,7 +4,7 @@
 //! at boot on who is first: the firewall stands before any interface is up, and dnsmasq takes interfaces as they come.
 
 use bramble_spec::{Cluster, Node, Uplink};
-use bramble_state::{Commands, File, Cleanup, NetworkManager, Observation, Resource, Step, Unit};
+use bramble_state::{Cleanup, Commands, File, NetworkManager, Observation, Resource, Step, Unit};
 
 /// The packages that it takes: of dnsmasq only the program.
 pub(crate) const PACKAGES: [&str; 2] = ["dnsmasq-base", "nftables"];

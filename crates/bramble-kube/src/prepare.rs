@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bramble_spec::{ADDON_PACKAGES, AddonKind, Cluster, KubeVersion, Node, NodeName, Role, Sha256Digest, Swap};
-use bramble_state::{Blob, BlobSource, Check, File, Cleanup, Observation, Resource, Unit};
+use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
 
 use crate::addons::{self, Rendered};
 use crate::bundle::Bundle;

@@ -4,7 +4,7 @@
 //! nodes can boot in any order. Where the mount is missing nothing can be written in its place.
 
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Commands, Disk, ENDS, File, Cleanup, Observation, Resource, Step, Unit};
+use bramble_state::{Cleanup, Commands, Disk, ENDS, File, Observation, Resource, Step, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;

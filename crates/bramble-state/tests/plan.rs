@@ -151,7 +151,6 @@ fn every_script_is_one_that_a_posix_shell_accepts() {
         Resource::SwapOff,
         Resource::Autoremove,
         Resource::Packages(vec!["vim".into()]),
-        Resource::Images(Vec::new()),
         Resource::File(File::new("/etc/it's", "text")),
     ];
     let units = "units\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n.\n";

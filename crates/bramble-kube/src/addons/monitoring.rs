@@ -1,7 +1,7 @@
 //! Monitoring: node exporter on the boards, and in the cluster a Prometheus that is small enough for one of them.
 
 use bramble_spec::{AddonKind, Cluster, Monitoring, Node, hex};
-use bramble_state::{File, Cleanup, Resource, Unit};
+use bramble_state::{Cleanup, File, Resource, Unit};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
