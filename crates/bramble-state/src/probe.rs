@@ -43,6 +43,11 @@ impl Probe {
         }
     }
 
+    /// Tells whether a question is asked.
+    pub fn asks(&self, question: &Question) -> bool {
+        self.asked.contains_key(question.name)
+    }
+
     /// Tells whether a question is asked about a name.
     pub fn asks_about(&self, question: &Question, name: &str) -> bool {
         self.asked.get(question.name).is_some_and(|(_, names)| names.contains_key(name))

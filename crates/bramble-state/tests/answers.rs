@@ -64,3 +64,20 @@ fn a_time_beyond_all_calendars_is_an_error() {
         assert_eq!(parse(&format!("{line}\n"), &[]), Err(ObservationError::Line(line)));
     }
 }
+
+#[test]
+fn a_boot_file_that_was_not_read_is_never_written() {
+    let wanted = [
+        Resource::BootConfig([("gpu_mem".to_owned(), "16".to_owned())].into()),
+        Resource::KernelArgs(vec!["quiet".into()]),
+        Resource::MemoryCgroup,
+    ];
+    let records = "fact controllers memory\nfact config-file /boot/config.txt\nfact cmdline-file /boot/cmdline.txt\n";
+    let seen = parse(records, &wanted).unwrap();
+    let plan = plan(&wanted, &seen);
+    assert!(plan.changes.is_empty(), "{plan:?}");
+    let problems = ["/boot/config.txt could not be read", "/boot/cmdline.txt could not be read"];
+    assert!(plan.problems.iter().zip(problems).all(|(problem, says)| problem.message.starts_with(says)), "{plan:?}");
+    // It is read by another look.
+    assert!(wanted.chunks(1).all(|one| !seen.suffices(one, &[]) && seen.suffices(one, &wanted)));
+}

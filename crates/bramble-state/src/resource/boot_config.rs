@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::kind::Kind;
+use crate::observation::Observation;
 use crate::plan::Change;
 use crate::planner::Planner;
 use crate::probe::{Names, Probe, Question};
@@ -16,6 +17,16 @@ fn write(_: &Names, script: &mut Commands) {
     script.fixed(include_str!("boot_config.sh"));
 }
 
+/// Tells whether the text of a boot file is known. Else it is a problem: written anew, with nothing but what is wanted
+/// here, the file would keep the board from booting.
+pub(crate) fn is_read(planner: &mut Planner<'_>, path: &str) -> bool {
+    let read = planner.seen().texts.contains_key(path);
+    if !read {
+        planner.problem(format!("{path} could not be read: check the node's boot partition, then run bramble again"));
+    }
+    read
+}
+
 pub(crate) struct BootConfig<'a>(pub(crate) &'a BTreeMap<String, String>);
 
 impl Kind for BootConfig<'_> {
@@ -26,12 +37,19 @@ impl Kind for BootConfig<'_> {
     fn plan(&self, planner: &mut Planner<'_>) {
         // Boards without a Raspberry Pi's firmware have no such settings; they are no reason to stop.
         let Some(path) = &planner.seen().facts.config_file else { return };
+        if !is_read(planner, path) {
+            return;
+        }
         if let Some(change) = edit(planner, path, &[], |text| with_boot_config(text, self.0)) {
             let mut script = Commands::new();
             script.fixed("reboot_later").append(&change.script);
             planner.push(Change { script, ..change });
             planner.reboot("config.txt is read at boot");
         }
+    }
+
+    fn is_answered(&self, _: &Observation, asked: &Probe) -> bool {
+        asked.asks(&BOOT_TEXTS)
     }
 
     #[cfg(any(test, feature = "testing"))]

@@ -1,9 +1,10 @@
 //! Arguments of the kernel, in cmdline.txt and in the running kernel, and the memory cgroup that one of them allows.
 
 use crate::kind::Kind;
+use crate::observation::Observation;
 use crate::planner::Planner;
 use crate::probe::Probe;
-use crate::resource::boot_config::BOOT_TEXTS;
+use crate::resource::boot_config::{BOOT_TEXTS, is_read};
 use crate::resource::edit::edit;
 
 /// The argument of the kernel that switches on the memory cgroup, which the firmware of a Raspberry Pi switches off.
@@ -22,6 +23,10 @@ impl Kind for KernelArgs<'_> {
 
     fn plan(&self, planner: &mut Planner<'_>) {
         plan_all(planner);
+    }
+
+    fn is_answered(&self, _: &Observation, asked: &Probe) -> bool {
+        asked.asks(&BOOT_TEXTS)
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -48,13 +53,14 @@ fn plan_all(planner: &mut Planner<'_>) {
         }
         return;
     };
+    if tokens.is_empty() || !is_read(planner, path) {
+        return;
+    }
     let line = seen.texts.get(path).and_then(|text| text.lines().next()).unwrap_or("");
     let is_new = |token: &&String| !line.split_whitespace().any(|known| known == *token);
     let added: Vec<String> = tokens.iter().filter(is_new).cloned().collect();
-    if !tokens.is_empty() {
-        let change = edit(planner, path, &added, |text| with_tokens(text, &tokens));
-        planner.push(change);
-    }
+    let change = edit(planner, path, &added, |text| with_tokens(text, &tokens));
+    planner.push(change);
     if !missing.is_empty() {
         planner.reboot(&format!("the running kernel lacks {missing}"));
     }
@@ -83,6 +89,10 @@ impl Kind for MemoryCgroup {
                 "the kernel has no memory cgroup, although its arguments allow it: is this the kernel of the board's own OS?",
             );
         }
+    }
+
+    fn is_answered(&self, _: &Observation, asked: &Probe) -> bool {
+        asked.asks(&BOOT_TEXTS)
     }
 
     #[cfg(any(test, feature = "testing"))]
