@@ -44,7 +44,7 @@ pub fn releases(lab: &Lab, patch: PatchVersion, events: Events) -> Result<PathBu
     let partial = dir.with_extension("partial");
     remove_tree(&partial)?;
     for standin in &STANDINS {
-        events(Event::Step(format!("Packing a stand-in for {}", standin.upstream.name)));
+        events(Event::Step(format!("Packing a stand-in for {}", standin.name())));
         pack(standin, &bundle, &partial)?;
     }
     fs::rename(&partial, &dir).at("move into place", &dir)?;
@@ -63,15 +63,16 @@ pub fn releases(lab: &Lab, patch: PatchVersion, events: Events) -> Result<PathBu
 fn pack(standin: &Standin, bundle: &Bundle, to: &Path) -> Result<(), Error> {
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let version = format!("{}+{}", bundle.manifest.kubernetes, standin.build);
-    let root = to.join(standin.upstream.name);
+    let upstream = standin.upstream()?;
+    let root = to.join(upstream.name);
     let dir = root.join(format!("v{version}"));
     let script = standin
         .script
         .replace("@VERSION@", &format!("v{}", bundle.manifest.kubernetes))
         .replace("@PAUSE@", &bundle.manifest.pause_image)
         .replace("@INNER@", INNER);
-    let program = if standin.upstream.store {
-        programs(standin, bundle, &[(standin.upstream.name, &script)])?
+    let program = if upstream.store {
+        programs(standin, bundle, &[(standin.name(), &script)])?
     } else {
         let programs = programs(standin, bundle, &[])?;
         let digest = hex(&Sha256::digest(&programs)[..16]);
@@ -87,28 +88,29 @@ fn pack(standin: &Standin, bundle: &Bundle, to: &Path) -> Result<(), Error> {
         .collect();
     let archives: Vec<PathBuf> = images.iter().map(|image| bundle.dir.join(&image.path)).collect();
     let mut archive = merge(&archives)?;
-    if (standin.upstream.archive)(&version, arch).ends_with(".zst") {
+    if (upstream.archive)(&version, arch).ends_with(".zst") {
         archive = zstd::encode_all(archive.as_slice(), 1).at("compress images for", &dir)?;
     }
     let names: String = images.iter().map(|image| format!("{}\n", image.name)).collect();
-    let mut files = vec![((standin.upstream.archive)(&version, arch), archive)];
-    if standin.upstream.store {
-        files.extend(snaps::files(standin.upstream.name, program, bundle.manifest.kubernetes, arch)?);
+    let mut files = vec![((upstream.archive)(&version, arch), archive)];
+    if upstream.store {
+        files.extend(snaps::files(standin.name(), program, bundle.manifest.kubernetes, arch)?);
     } else {
-        files.push(((standin.upstream.program)(&version, arch), program));
+        files.push(((upstream.program)(&version, arch), program));
     }
     let mut digests = String::new();
     for (name, bytes) in &files {
         digests.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(bytes))));
         write(&dir.join(name), bytes, 0o644)?;
     }
-    write(&dir.join((standin.upstream.digests)(arch)), digests, 0o644)?;
-    write(&dir.join((standin.upstream.images)(arch)), names, 0o644)?;
+    write(&dir.join((upstream.digests)(arch)), digests, 0o644)?;
+    write(&dir.join((upstream.images)(arch)), names, 0o644)?;
     Ok(write(&root.join("channels/stable"), format!("v{version}\n"), 0o644)?)
 }
 
 /// Packs the programs that a stand-in unpacks as a compressed archive, with further scripts.
 fn programs(standin: &Standin, bundle: &Bundle, scripts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
+    let store = standin.upstream()?.store;
     let from = &bundle.dir.join(STANDIN);
     let file = fs::File::open(from).at("open", from)?;
     let mut out = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -134,7 +136,7 @@ fn programs(standin: &Standin, bundle: &Bundle, scripts: &[(&str, &str)]) -> Res
             out.append_path_with_name(bundle.dir.join("bin/kubelet"), "bin/kubelet")?;
         }
         let texts = standin.texts.iter().map(|(name, lines)| (*name, lines.join("\n") + "\n", 0o644));
-        let scripts = scripts.iter().chain(snaps::SCRIPTS.iter().filter(|_| standin.upstream.store));
+        let scripts = scripts.iter().chain(snaps::SCRIPTS.iter().filter(|_| store));
         for (name, text, mode) in texts.chain(scripts.map(|(name, text)| (*name, (*text).to_owned(), 0o755))) {
             out.append_data(&mut header(tar::EntryType::Regular, text.len() as u64, mode), name, text.as_bytes())?;
         }

@@ -1,9 +1,10 @@
 //! The distributions that there are stand-ins for: all that the lab knows of each.
 
-use bramble_kube::{K0S, K3S, MICROK8S, Upstream};
+use bramble_kube::{Upstream, upstream};
 use bramble_lab::NodePackage;
 use bramble_spec::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 
+use crate::error::Error;
 use crate::snaps;
 
 /// The part that all stand-ins share; it goes where each says `@INNER@`.
@@ -12,7 +13,7 @@ pub(crate) const INNER: &str = include_str!("standins/inner.sh");
 /// A distribution that there is a stand-in for.
 #[derive(Debug)]
 pub struct Standin {
-    pub(crate) upstream: &'static Upstream,
+    name: &'static str,
     /// The build of its releases, behind the `+` of their versions.
     pub(crate) build: &'static str,
     /// The build that its kubelet gives as its own, if that is not kubeadm's, which has none.
@@ -28,7 +29,12 @@ pub struct Standin {
 impl Standin {
     /// Gives the distribution's name in a cluster file.
     pub fn name(&self) -> &'static str {
-        self.upstream.name
+        self.name
+    }
+
+    /// Finds who publishes the releases that it stands for.
+    pub(crate) fn upstream(&self) -> Result<&'static Upstream, Error> {
+        upstream(self.name).ok_or_else(|| Error::Built(format!("{} has no releases of its own", self.name)))
     }
 
     /// Lists the settings that it needs in a cluster file beside `version`, each a line.
@@ -50,7 +56,7 @@ impl Standin {
 /// All stand-ins.
 pub const STANDINS: [Standin; 3] = [
     Standin {
-        upstream: &K3S,
+        name: "k3s",
         build: "k3s1",
         kubelet: Some("k3s1"),
         script: include_str!("standins/k3s.sh"),
@@ -61,7 +67,7 @@ pub const STANDINS: [Standin; 3] = [
         packages: Vec::new,
     },
     Standin {
-        upstream: &K0S,
+        name: "k0s",
         build: "k0s.0",
         kubelet: Some("k0s"),
         script: include_str!("standins/k0s.sh"),
@@ -71,7 +77,7 @@ pub const STANDINS: [Standin; 3] = [
         packages: Vec::new,
     },
     Standin {
-        upstream: &MICROK8S,
+        name: "microk8s",
         build: "r1",
         kubelet: None,
         script: include_str!("standins/microk8s.sh"),
@@ -103,6 +109,7 @@ mod tests {
             assert!(!loaded.report.has_errors(), "{}: {:?}", standin.name(), loaded.report.diagnostics);
             let names: Vec<_> = loaded.clusters.iter().filter_map(|cluster| cluster.distribution.name()).collect();
             assert_eq!(names, [standin.name()]);
+            assert_eq!(standin.upstream().unwrap().name, standin.name());
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bramble_kube::{Bundle, Inputs, LocalFile};
-use bramble_spec::{Cluster, Cni, Distribution, K3s, Kubeadm, KubeadmSource};
+use bramble_kube::{Bundle, CniManifest, Inputs, LocalFile, Programs, distribution};
+use bramble_spec::KubeVersion;
 
 use crate::addon_bundle::AddonBundle;
 use crate::digest::file_digest;
@@ -13,14 +13,6 @@ use crate::lockfile::LockFile;
 use crate::manifests::{fetch_addons, render_addons};
 use crate::sources::Sources;
 use crate::watcher::Watcher;
-
-/// The addresses at which CNIs publish their manifests.
-const CNI_MANIFESTS: [(Cni, &str); 2] = [
-    (Cni::Flannel, "https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml"),
-    (Cni::Calico, "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml"),
-];
-/// The range of pods in flannel's manifest: its one constant that a cluster file can contradict.
-const FLANNEL_PODS: &str = "10.244.0.0/16";
 
 /// Gathers what the plan of a cluster needs besides its file. What must be fetched is fetched once and pinned.
 ///
@@ -46,34 +38,30 @@ pub fn inputs(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher)
         let version = releases.version(wanted, &arches, lock, watcher)?;
         inputs.release = Some(releases.release(&version, &arches, lock, watcher)?);
     }
-    match &cluster.distribution {
-        Distribution::K3s(K3s { registries: Some(written), .. }) => {
-            inputs.registries = Some(read(&sources.path(written))?);
-        }
-        Distribution::Kubeadm(config) => {
-            add_programs(&mut inputs, config, sources, lock, watcher)?;
-            inputs.cni_manifest = cni_manifest(sources, lock, watcher)?;
-        }
-        _ => {}
+    let distribution = distribution(cluster);
+    if let Some(written) = distribution.and_then(|distribution| distribution.registries_file(cluster)) {
+        inputs.registries = Some(read(&sources.path(written))?);
+    }
+    add_programs(&mut inputs, sources, lock, watcher)?;
+    let published = distribution.map(|distribution| distribution.cni_manifests()).unwrap_or_default();
+    if let Some(published) = published.iter().find(|published| published.cni == cluster.network.cni) {
+        inputs.cni_manifest = Some(cni_manifest(published, sources, lock, watcher)?);
     }
     Ok(inputs)
 }
 
-/// Adds where the programs of kubeadm come from: a bundle, or an apt repository with its key.
-fn add_programs(
-    inputs: &mut Inputs,
-    config: &Kubeadm,
-    sources: &Sources<'_>,
-    lock: &mut LockFile,
-    watcher: &dyn Watcher,
-) -> Result<()> {
+/// Adds where programs come from that are no release of the distribution's own: a bundle, or an apt repository with its key.
+fn add_programs(inputs: &mut Inputs, sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<()> {
     // A bundle may have only what add-ons need.
     let given = sources.bundle.filter(|bundle| Bundle::is_at(bundle) || !AddonBundle::is_at(bundle));
-    let dir = match (given, &config.source) {
-        (Some(given), _) => given.to_owned(),
-        (None, KubeadmSource::Bundle(written)) => sources.path(written),
-        (None, KubeadmSource::Apt(repository)) => {
-            inputs.kubernetes = Some(lock.kubernetes(&repository.url, config.version, watcher)?);
+    let (version, dir) = match (sources.programs(), given) {
+        (None | Some(Programs::Release { .. }), _) => return Ok(()),
+        (Some(Programs::Apt { version, .. } | Programs::Bundle { version, .. }), Some(given)) => {
+            (version, given.to_owned())
+        }
+        (Some(Programs::Bundle { version, folder }), None) => (version, sources.path(folder)),
+        (Some(Programs::Apt { version, repository }), None) => {
+            inputs.kubernetes = Some(lock.kubernetes(&repository.url, version, watcher)?);
             inputs.apt_key = Some(match &repository.key {
                 Some(file) => read(&sources.path(file))?,
                 None => lock.fetch("apt-key", &format!("{}Release.key", repository.url), watcher)?,
@@ -81,15 +69,14 @@ fn add_programs(
             return Ok(());
         }
     };
-    inputs.bundle = Some(agreeing_bundle(config, dir)?);
+    inputs.bundle = Some(agreeing_bundle(version, dir)?);
     Ok(())
 }
 
 /// Opens a bundle, and refuses one of another version than the cluster file wants.
-fn agreeing_bundle(config: &Kubeadm, dir: PathBuf) -> Result<Bundle> {
+fn agreeing_bundle(wanted: KubeVersion, dir: PathBuf) -> Result<Bundle> {
     let bundle = Bundle::open(&dir).map_err(|error| FetchError::new(error.to_string()))?;
     let has = bundle.manifest.kubernetes;
-    let wanted = config.version;
     if has.minor != wanted.minor || wanted.patch.is_some_and(|patch| has.patch != Some(patch)) {
         bail!(
             "the bundle at {} holds Kubernetes {has}, the cluster file wants {wanted}: make them agree",
@@ -99,29 +86,24 @@ fn agreeing_bundle(config: &Kubeadm, dir: PathBuf) -> Result<Bundle> {
     Ok(bundle)
 }
 
-/// Gives the manifest of the cluster's CNI, if it has one.
-fn cni_manifest(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<Option<String>> {
-    let cluster = sources.cluster;
-    let Some(written) = cni_source(cluster) else { return Ok(None) };
+/// Gives the manifest of the cluster's CNI: the one that its project publishes, or that the cluster file names.
+fn cni_manifest(
+    published: &CniManifest,
+    sources: &Sources<'_>,
+    lock: &mut LockFile,
+    watcher: &dyn Watcher,
+) -> Result<String> {
+    let network = &sources.cluster.network;
+    let written = network.cni_manifest.as_deref().unwrap_or(published.url);
     let text = if written.starts_with("https://") || written.starts_with("http://") {
         lock.fetch("cni-manifest", written, watcher)?
     } else {
         read(&sources.path(written))?
     };
-    Ok(Some(match cluster.network.cni {
-        Cni::Flannel => text.replace(FLANNEL_PODS, &cluster.network.pods.to_string()),
-        _ => text,
-    }))
-}
-
-/// Says where the manifest of the cluster's CNI is: a URL, or a path as written.
-fn cni_source(cluster: &Cluster) -> Option<&str> {
-    let cni = cluster.network.cni;
-    if cni == Cni::Routed {
-        return None;
-    }
-    let published = CNI_MANIFESTS.iter().find(|(known, _)| *known == cni).map(|(_, url)| *url);
-    cluster.network.cni_manifest.as_deref().or(published)
+    Ok(match published.pods {
+        Some(pods) => text.replace(pods, &network.pods.to_string()),
+        None => text,
+    })
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bramble_kube::{Archive, Upstream};
-use bramble_spec::{Cluster, Distribution, Release};
+use bramble_kube::{Archive, Programs, distribution};
+use bramble_spec::{Cluster, Release};
 
 use crate::error::{Context, Result};
 use crate::image_archive::open_image_archive;
@@ -53,27 +53,21 @@ impl Sources<'_> {
         self.cluster.archives.iter().map(open).collect()
     }
 
+    /// Says where the programs of the cluster's distribution come from; nothing if there is none.
+    pub(crate) fn programs(&self) -> Option<Programs<'_>> {
+        distribution(self.cluster)?.programs(self.cluster)
+    }
+
     /// Gives the release that the cluster file wants, if its distribution has releases of its own.
     pub fn wanted(&self) -> Option<&Release> {
-        Some(self.origin()?.1)
+        let Programs::Release { wanted, .. } = self.programs()? else { return None };
+        Some(wanted)
     }
 
     /// Says where releases of the cluster's distribution come from, if it has releases of its own.
     pub fn releases(&self) -> Option<Releases> {
-        let (upstream, _, mirror) = self.origin()?;
+        let Programs::Release { upstream, mirror, .. } = self.programs()? else { return None };
         Some(Releases::new(upstream, mirror, self.bundle, &self.releases))
-    }
-
-    /// Finds the distribution's releases: who makes them, which is wanted, and the mirror that has them too.
-    fn origin(&self) -> Option<(&'static Upstream, &Release, Option<&str>)> {
-        match &self.cluster.distribution {
-            Distribution::K3s(config) => Some((&bramble_kube::K3S, &config.version, config.mirror.as_deref())),
-            Distribution::K0s(config) => Some((&bramble_kube::K0S, &config.version, config.mirror.as_deref())),
-            Distribution::MicroK8s(config) => {
-                Some((&bramble_kube::MICROK8S, &config.version, config.mirror.as_deref()))
-            }
-            Distribution::Kubeadm(_) | Distribution::None => None,
-        }
     }
 
     /// Lists the architectures that the boards' systems may have, as Debian calls them.

@@ -1,46 +1,50 @@
 //! What a Kubernetes cluster asks of its nodes, stage by stage.
 //!
-//! This crate decides: resources, steps, scripts, checks. How they reach a node is not known here.
+//! This crate decides: resources, steps, scripts, checks. How they reach a node is not known here. What differs from one
+//! distribution to the other is behind two traits: [`DistributionFacts`] for what is the same in all its clusters, and
+//! [`Lifecycle`] for its part in the life of one. [`distributions`] lists them.
 
-mod addons;
+mod addon;
+mod backup;
 mod bundle;
-mod containerd;
-mod gates;
+mod distribution;
+mod files;
 mod gateway;
 mod images;
-mod k0s;
-mod k3s;
-mod keepalived;
-mod kubeadm;
+mod inputs;
 mod lifecycle;
 mod manifest;
-mod members;
-mod microk8s;
+mod membership;
 mod preflight;
 mod prepare;
-mod release;
-mod routed;
+mod readiness;
+mod rolling;
+mod smoke;
 mod status;
 mod storage;
+mod template;
 
-pub use addons::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
+pub use addon::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
+pub use backup::{backup_script, objects_script};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
-pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
+pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
+pub use distribution::upstream::{Release, Upstream, minor};
+pub use distribution::{distribution, distributions, lifecycle, upstream, upstreams};
+pub use files::{Archive, LocalFile};
 pub use images::{Image, Images};
-pub use k0s::K0S;
-pub use k3s::K3S;
-pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};
+pub use inputs::Inputs;
+pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION};
 pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
 };
-pub use members::{
-    ANSWERS, Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, drain_node_script, forget_script,
-    members_script, objects_script, restoration, stop_script, uncordon_script, updated_script,
+pub use membership::{
+    ANSWERS, Agenda, Leaver, Task, agenda, answers_script, ca, forget_script, members_script, restoration, stop_script,
 };
-pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};
-pub use prepare::{Archive, Inputs, LocalFile, prepare};
-pub use release::{Release, Upstream, minor};
+pub use prepare::prepare;
+pub use readiness::{adopt_script, drain_script, forget_tokens_script, ready_script};
+pub use rolling::{drain_node_script, uncordon_script, updated_script};
+pub use smoke::{smoke_mark, smoke_script};
 pub use status::{
     ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
     watched,

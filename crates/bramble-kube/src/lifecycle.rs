@@ -2,16 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Distribution, Node};
+use bramble_spec::Node;
 use bramble_state::{Certificates, File, Observation, Resource, Step};
-
-use crate::k0s::K0s;
-use crate::k3s::K3s;
-use crate::kubeadm::Kubeadm;
-use crate::microk8s::MicroK8s;
-use crate::prepare::Inputs;
 
 /// The mark that a node is part of a cluster: as what, and the digest of the cluster's CA.
 pub const MEMBER: &str = "kubernetes";
@@ -19,6 +14,12 @@ pub const MEMBER: &str = "kubernetes";
 pub const VERSION: &str = "version";
 /// The mark on control planes that holds the cluster's nodes, `name=address` each.
 pub(crate) const MEMBERS: &str = "members";
+
+/// How much the API of a large cluster may say of its nodes, pods and workloads, in JSON.
+pub(crate) const REPORT: u64 = 256 * 1024 * 1024;
+
+/// How long scripts may be silent that wait for nodes and their programs.
+pub(crate) const WAITING: Duration = Duration::from_secs(10 * 60);
 
 /// What a control plane tells those that join, by name: tokens, keys, digests. Its values are never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -173,17 +174,6 @@ pub trait Lifecycle: Send + Sync {
 
     /// The certificates whose end is watched on a node.
     fn certificates(&self, node: &Node) -> Certificates;
-}
-
-/// The lifecycle of a cluster's distribution; `None` if the nodes are only prepared.
-pub fn lifecycle<'a>(cluster: &'a Cluster, inputs: &'a Inputs) -> Option<Box<dyn Lifecycle + 'a>> {
-    match &cluster.distribution {
-        Distribution::Kubeadm(config) => Some(Box::new(Kubeadm { cluster, config, inputs })),
-        Distribution::K3s(config) => Some(Box::new(K3s { cluster, config, inputs })),
-        Distribution::K0s(config) => Some(Box::new(K0s { cluster, config, inputs })),
-        Distribution::MicroK8s(config) => Some(Box::new(MicroK8s { cluster, config, inputs })),
-        Distribution::None => None,
-    }
 }
 
 /// What the mark [`MEMBER`] of a node says.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bramble_spec::{Cluster, Node, NodeName};
 use bramble_state::Observation;
 
-use crate::lifecycle::lifecycle;
-use crate::prepare::Inputs;
+use crate::distribution::lifecycle;
+use crate::inputs::Inputs;
 
 /// What stands against this node, each with its next step.
 pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<String> {

@@ -1,63 +1,12 @@
 //! What every node has before Kubernetes starts on it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-use bramble_spec::{ADDON_PACKAGES, AddonKind, Cluster, KubeVersion, Node, NodeName, Role, Sha256Digest, Swap};
+use bramble_spec::{AddonKind, Cluster, Node, Role, Swap};
 use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
 
-use crate::addons::{self, Rendered};
-use crate::bundle::Bundle;
-use crate::gateway;
-use crate::lifecycle::lifecycle;
-use crate::manifest::Platform;
-use crate::release::{self, Release};
-use crate::storage;
-
-/// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
-#[derive(Debug, Clone, Default)]
-pub struct Inputs {
-    /// The bundle, if programs and images come from one.
-    pub bundle: Option<Bundle>,
-    /// The version of Kubernetes with its patch, if programs come from an apt repository.
-    pub kubernetes: Option<KubeVersion>,
-    /// The release, if the distribution has releases of its own.
-    pub release: Option<Release>,
-    /// The text of the file that says where images come from, if one is named.
-    pub registries: Option<String>,
-    /// The signing key of the apt repository, if programs come from one (armoured).
-    pub apt_key: Option<String>,
-    /// The CNI's manifest, if it has one.
-    pub cni_manifest: Option<String>,
-    /// Archives of container images.
-    pub archives: Vec<Archive>,
-    /// Disks that may be formatted although something is on them, each with its node.
-    pub format: BTreeSet<(NodeName, String)>,
-    /// The add-ons of the cluster file.
-    pub addons: Vec<Rendered>,
-    /// The files of `prepare.uploads`, by what the cluster file calls them.
-    pub uploads: BTreeMap<String, LocalFile>,
-}
-
-/// An archive of container images, here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archive {
-    /// The whole names of its images, each with the processors that it was made for: at least one name.
-    pub images: Vec<(String, Vec<Platform>)>,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its digest.
-    pub sha256: Sha256Digest,
-}
-
-/// A file here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its digest.
-    pub sha256: Sha256Digest,
-}
+use crate::inputs::Inputs;
+use crate::{addon, distribution, gateway, storage};
 
 /// sshd keeps the first value that it reads of a setting, so ours come before the others.
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/00-bramble.conf";
@@ -67,7 +16,7 @@ const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
 pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
     let wish = &cluster.preparation;
     let mut all = Vec::new();
-    let life = lifecycle(cluster, inputs).filter(|_| node.role != Role::Gateway);
+    let life = distribution::lifecycle(cluster, inputs).filter(|_| node.role != Role::Gateway);
     let kubernetes = life.is_some();
     all.push(Resource::Hostname(node.name.to_string()));
     let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
@@ -198,23 +147,16 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         all.extend(gateway::resources(cluster, node, uplink, seen));
     }
     all.extend(storage::resources(cluster, node, seen, inputs));
-    all.extend(addons::node_resources(cluster, node, life.as_deref()));
+    all.extend(addon::node_resources(cluster, node, life.as_deref()));
     if let Some(life) = &life {
         all.extend(life.resources(node, seen));
     }
-    all.splice(0..0, leftovers().map(Resource::Cleanup));
+    all.splice(0..0, cleanups().map(Resource::Cleanup));
     all
 }
 
-/// What a node may have of earlier cluster files.
-fn leftovers() -> [Cleanup; 5] {
-    let monitoring = addons::everything();
-    let packages = ADDON_PACKAGES.concat().into_iter().map(str::to_owned).collect();
-    let places = Cleanup {
-        what: "what was said of registries and archives".to_owned(),
-        files: release::PLACES.map(str::to_owned).to_vec(),
-        ..Cleanup::default()
-    };
-    let [nfs, gluster] = storage::everything();
-    [nfs, gluster, Cleanup { packages, ..monitoring }, gateway::everything(), places]
+/// Gives what a node may have of earlier cluster files.
+fn cleanups() -> [Cleanup; 5] {
+    let [nfs, gluster] = storage::cleanups();
+    [nfs, gluster, addon::cleanup(), gateway::cleanup(), distribution::cleanup()]
 }

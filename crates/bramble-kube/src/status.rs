@@ -10,9 +10,9 @@ use bramble_shell::Script;
 use bramble_spec::{Cluster, Distribution, Node, Role};
 use bramble_state::{Observation, Resource, Unit};
 
-use crate::lifecycle::{Lifecycle, MEMBER, lifecycle};
-use crate::members::REPORT;
-use crate::prepare::Inputs;
+use crate::distribution::lifecycle;
+use crate::inputs::Inputs;
+use crate::lifecycle::{Lifecycle, MEMBER, REPORT};
 
 /// How a condition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bramble_kube::{K3S, MICROK8S};
+use bramble_kube::{Upstream, upstream};
 use bramble_spec::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -14,6 +14,14 @@ use sha3::Sha3_384;
 
 use super::*;
 use crate::watcher::Silent;
+
+fn k3s() -> &'static Upstream {
+    upstream("k3s").unwrap()
+}
+
+fn microk8s() -> &'static Upstream {
+    upstream("microk8s").unwrap()
+}
 
 /// What a server does wrong with a file, once for each entry.
 #[derive(Clone, Copy, Debug)]
@@ -151,7 +159,7 @@ fn a_release_is_chosen_once_and_its_files_are_those_that_upstream_published() {
     let dir = tempfile::tempdir().unwrap();
     let (address, server, program) = release_server(&[]);
     let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-    let releases = Releases::new(&K3S, Some(&address), None, &dir.path().join("releases"));
+    let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
     let stable: Wanted = "stable".parse().unwrap();
     assert_eq!(releases.version(&stable, &["arm64"], &mut lock, &Silent).unwrap(), "1.34.6+k3s1");
     assert_eq!(releases.version(&"1.33".parse().unwrap(), &["arm64"], &mut lock, &Silent).unwrap(), "1.33.9+k3s2");
@@ -183,7 +191,7 @@ fn a_bundle_has_the_same_release_without_a_network() {
     let dir = tempfile::tempdir().unwrap();
     let (address, _, program) = release_server(&[]);
     let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-    let releases = Releases::new(&K3S, Some(&address), None, &dir.path().join("releases"));
+    let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
     let stable: Wanted = "stable".parse().unwrap();
     let release = releases.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap();
     let bundle = dir.path().join("bundle");
@@ -194,7 +202,7 @@ fn a_bundle_has_the_same_release_without_a_network() {
 
     // Another machine, with neither a lock file nor a cache.
     let mut lock = LockFile::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
-    let offline = Releases::new(&K3S, None, Some(&bundle), &dir.path().join("none"));
+    let offline = Releases::new(k3s(), None, Some(&bundle), &dir.path().join("none"));
     assert_eq!(offline.version(&stable, &["arm64"], &mut lock, &Silent).unwrap(), "1.34.6+k3s1");
     let same = offline.release("1.34.6+k3s1", &["arm64", "armhf"], &mut lock, &Silent).unwrap();
     assert!(same.offline);
@@ -342,7 +350,7 @@ fn store_server() -> (Releases, Arc<Server>, tempfile::TempDir) {
     let (address, server) = server.start();
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::Store(SnapStore { address });
-    let releases = Releases { upstream: &MICROK8S, origin, cache: dir.path().join("releases/microk8s") };
+    let releases = Releases { upstream: microk8s(), origin, cache: dir.path().join("releases/microk8s") };
     (releases, server, dir)
 }
 
@@ -426,11 +434,11 @@ fn a_bundle_has_the_snaps_and_the_images_that_were_added() {
     release.files.insert("images_arm64.tar".into(), LocalFile { path: archive, sha256 });
     release.images.push("docker.io/library/busybox:1.36".into());
     let bundle = dir.path().join("bundle");
-    releases.bundle(&release, &MICROK8S.files(&release, "arm64"), &bundle, &Silent).unwrap();
+    releases.bundle(&release, &microk8s().files(&release, "arm64"), &bundle, &Silent).unwrap();
     releases.describe(&wanted, &release, &["arm64"], &bundle, &mut lock, &Silent).unwrap();
 
     let mut lock = LockFile::open(&dir.path().join("other.lock"), dir.path().join("other")).unwrap();
-    let offline = Releases::new(&MICROK8S, None, Some(&bundle), &dir.path().join("none"));
+    let offline = Releases::new(microk8s(), None, Some(&bundle), &dir.path().join("none"));
     assert_eq!(offline.version(&wanted, &["arm64"], &mut lock, &Silent).unwrap(), "1.36.3+r9123");
     let same = offline.release("1.36.3+r9123", &["arm64"], &mut lock, &Silent).unwrap();
     assert!(same.offline);

@@ -48,6 +48,13 @@ pub struct Network {
     pub api: Ipv4Addr,
 }
 
+impl Network {
+    /// Gives the service address with this number: the first one is that of the API, the tenth that of DNS.
+    pub fn service_address(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.services.network()) + number)
+    }
+}
+
 /// What boards are told of Wi-Fi by their images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wifi {

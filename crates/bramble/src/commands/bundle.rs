@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use bramble_fetch::{
     AddonBundle, Bundled, LockFile, Releases, Sources, fetch_addons, open_image_archive, render_addons,
 };
-use bramble_kube::{LocalFile, Upstream};
+use bramble_kube::{LocalFile, Upstream, upstream, upstreams};
 use bramble_spec::Release;
 use serde_json::json;
 
@@ -46,9 +46,6 @@ struct Create {
     #[arg(long, value_name = "ARCH=FILE")]
     images: Vec<String>,
 }
-
-/// The distributions that have releases of their own.
-const UPSTREAMS: [&Upstream; 3] = [&bramble_kube::K3S, &bramble_kube::K0S, &bramble_kube::MICROK8S];
 
 impl Bundle {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
@@ -141,8 +138,8 @@ impl Create {
         }
         let parse = |text: &String| {
             let (name, release) = text.split_once(':').unwrap_or((text, "stable"));
-            let upstream = UPSTREAMS.into_iter().find(|upstream| upstream.name == name).ok_or_else(|| {
-                let known: Vec<&str> = UPSTREAMS.iter().map(|upstream| upstream.name).collect();
+            let upstream = upstream(name).ok_or_else(|| {
+                let known: Vec<&str> = upstreams().map(|upstream| upstream.name).collect();
                 anyhow!("`{name}` has no releases that can be bundled; those that have: {}", known.join(", "))
             })?;
             let release =

@@ -1,0 +1,45 @@
+//! The scripts that bring add-ons to a cluster and take them away.
+
+use bramble_shell::{Commands, Script};
+
+use crate::addon::microk8s;
+use crate::addon::plan::AddonPlan;
+use crate::addon::rendered::Rendered;
+use crate::lifecycle::Lifecycle;
+
+/// The mark on control planes that holds the add-ons of the cluster, `name=digest` each.
+pub const ADDONS: &str = "addons";
+
+fn script(life: &dyn Lifecycle) -> Commands {
+    let mut script = Commands::new();
+    script.fixed("mkdir -p /run/bramble").append(&life.kubectl()).fixed(include_str!("lib.sh"));
+    script
+}
+
+/// Run on a control plane: makes the cluster have an add-on, whose [`Rendered::lines`] are in the file `lines` there;
+/// `there`: whether it has it already, in another form.
+pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, there: bool, lines: &str) -> Commands {
+    let mut script = script(life);
+    match &addon.microk8s {
+        Some(name) => script.call("addon_enable", [name.as_str(), if there { "again" } else { "" }]),
+        None => script.call("addon_apply", [addon.name.as_str(), lines, &plan.kept_by_others(&addon.name)]),
+    };
+    script
+}
+
+/// Run on a control plane: removes an add-on and all that is in its books.
+pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Commands {
+    let mut script = script(life);
+    match microk8s::disabled(name) {
+        Some(theirs) => script.call("addon_disable", [theirs]),
+        None => script.call("addon_remove", [name, &plan.kept_by_others(name)]),
+    };
+    script
+}
+
+/// Run on each control plane: writes down which add-ons there are.
+pub fn mark_script(mark: &str) -> Script {
+    let mut script = Commands::new();
+    script.fixed(bramble_state::ENDS).call("step_ends", [ADDONS, mark]);
+    Script::new("write down which add-ons there are", &script)
+}

@@ -1,0 +1,81 @@
+//! Traefik on every node.
+
+use bramble_spec::Cluster;
+use serde_json::{Value, json};
+
+use crate::addon::object::binding;
+
+/// Traefik at ports 80 and 443 of every node, for Ingress objects (doc.traefik.io, "Kubernetes Ingress").
+pub(super) fn objects(cluster: &Cluster, image: &str) -> Vec<Value> {
+    let (space, name) = ("traefik", "traefik");
+    let metadata = json!({ "name": name, "namespace": space });
+    let labels = json!({ "app.kubernetes.io/name": "traefik" });
+    let kind = if cluster.network.pool.is_some() { "LoadBalancer" } else { "ClusterIP" };
+    vec![
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": space } }),
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": name },
+            "rules": [
+                { "apiGroups": [""], "resources": ["services", "endpoints", "secrets", "nodes"], "verbs": ["get", "list", "watch"] },
+                { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"] },
+                { "apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": ["get", "list", "watch"] },
+                { "apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update"] },
+            ],
+        }),
+        binding(name, name, space),
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+            "metadata": { "name": name, "annotations": { "ingressclass.kubernetes.io/is-default-class": "true" } },
+            "spec": { "controller": "traefik.io/ingress-controller" },
+        }),
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata,
+            "spec": {
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": {
+                        "serviceAccountName": name,
+                        "tolerations": [{ "operator": "Exists" }],
+                        "containers": [{
+                            "name": name, "image": image,
+                            "args": [
+                                "--entrypoints.web.address=:8000", "--entrypoints.websecure.address=:8443",
+                                "--entrypoints.websecure.http.tls=true", "--entrypoints.traefik.address=:8080",
+                                "--ping=true", "--providers.kubernetesingress=true",
+                                "--providers.kubernetesingress.ingressclass=traefik",
+                                "--global.checknewversion=false", "--global.sendanonymoususage=false",
+                            ],
+                            "ports": [
+                                { "name": "web", "containerPort": 8000, "hostPort": 80 },
+                                { "name": "websecure", "containerPort": 8443, "hostPort": 443 },
+                                { "name": "ping", "containerPort": 8080 },
+                            ],
+                            "readinessProbe": { "httpGet": { "path": "/ping", "port": "ping" }, "periodSeconds": 5 },
+                            "livenessProbe": { "httpGet": { "path": "/ping", "port": "ping" }, "initialDelaySeconds": 20 },
+                            "resources": {
+                                "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "192Mi" },
+                            },
+                            "securityContext": {
+                                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                                "capabilities": { "drop": ["ALL"] },
+                            },
+                        }],
+                    },
+                },
+            },
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {
+                "type": kind, "selector": labels,
+                "ports": [
+                    { "name": "web", "port": 80, "targetPort": "web" },
+                    { "name": "websecure", "port": 443, "targetPort": "websecure" },
+                ],
+            },
+        }),
+    ]
+}

@@ -1,0 +1,370 @@
+//! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
+
+use bramble_shell::Commands;
+use bramble_spec::{Cluster, Cni, Datastore, Distribution, Images, K3s as Config, Node, Role, Setting};
+use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
+use serde_json::json;
+
+use crate::distribution::facts::{DistributionFacts, Programs};
+use crate::distribution::keepalived;
+use crate::distribution::service as one;
+use crate::distribution::upstream::{Release, Upstream, arch, minor};
+use crate::inputs::Inputs;
+use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, Packages, member};
+use crate::template::fill;
+
+/// The facts of k3s.
+pub(super) struct Facts;
+
+impl DistributionFacts for Facts {
+    fn name(&self) -> &'static str {
+        K3S.name
+    }
+
+    fn upstream(&self) -> Option<&'static Upstream> {
+        Some(&K3S)
+    }
+
+    fn programs<'c>(&self, cluster: &'c Cluster) -> Option<Programs<'c>> {
+        let Distribution::K3s(config) = &cluster.distribution else { return None };
+        Some(Programs::Release { upstream: &K3S, wanted: &config.version, mirror: config.mirror.as_deref() })
+    }
+
+    fn registries_file<'c>(&self, cluster: &'c Cluster) -> Option<&'c str> {
+        let Distribution::K3s(config) = &cluster.distribution else { return None };
+        config.registries.as_deref()
+    }
+
+    fn pod_units(&self) -> &'static [&'static str] {
+        &["k3s.service", "k3s-agent.service"]
+    }
+
+    fn image_files(&self) -> &'static [&'static str] {
+        &[REGISTRIES, "/var/lib/rancher/k3s/agent/images/bramble-"]
+    }
+
+    fn lifecycle<'c>(&self, cluster: &'c Cluster, inputs: &'c Inputs) -> Option<Box<dyn Lifecycle + 'c>> {
+        let Distribution::K3s(config) = &cluster.distribution else { return None };
+        Some(Box::new(K3s { cluster, config, inputs }))
+    }
+}
+
+/// k3s' part of a cluster's life.
+struct K3s<'a> {
+    cluster: &'a Cluster,
+    config: &'a Config,
+    inputs: &'a Inputs,
+}
+
+/// Where k3s is published (docs.k3s.io, "Air-Gap Install"; channels: k3s, install.sh).
+static K3S: Upstream = Upstream {
+    name: "k3s",
+    downloads: "https://github.com/k3s-io/k3s/releases/download",
+    channel: |channel| Some(format!("https://update.k3s.io/v1-release/channels/{channel}")),
+    digests: |arch| match arch {
+        "amd64" => "sha256sum-amd64.txt",
+        "arm64" => "sha256sum-arm64.txt",
+        _ => "sha256sum-arm.txt",
+    },
+    images: |_| "k3s-images.txt",
+    architectures: &["amd64", "arm64", "armhf"],
+    program: |_, arch| match arch {
+        "amd64" => "k3s".to_owned(),
+        arch => format!("k3s-{arch}"),
+    },
+    archive: |_, arch| format!("k3s-airgap-images-{}.tar.zst", if arch == "armhf" { "arm" } else { arch }),
+    store: false,
+};
+
+/// The name of the fact that lets servers in.
+const TOKEN: &str = "token";
+/// The name of the fact that lets agents in.
+const AGENT_TOKEN: &str = "agent-token";
+/// The name of the fact that says where a node that joins finds the cluster.
+const SERVER: &str = "server";
+
+const PROGRAM: &str = "/usr/local/bin/k3s";
+const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
+const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+const TOKEN_FILE: &str = "/etc/rancher/k3s/token";
+const ADMIN: &str = "/etc/rancher/k3s/k3s.yaml";
+/// k3s makes its certificates for a year and renews them when it starts with less than 120 days left.
+const RENEWAL: i64 = 30 * 24 * 3600;
+
+impl Lifecycle for K3s<'_> {
+    fn name(&self) -> &'static str {
+        "k3s"
+    }
+
+    fn version(&self) -> String {
+        one::version(self.inputs, &self.config.version)
+    }
+
+    fn folders(&self) -> &'static [&'static str] {
+        &[
+            "/etc/rancher",
+            "/var/lib/rancher",
+            "/var/lib/kubelet",
+            "/var/lib/cni",
+            "/etc/cni",
+            "/etc/bramble",
+            keepalived::FOLDER,
+            "/var/log/pods",
+            "/var/log/containers",
+            "/run/k3s",
+            "/run/flannel",
+            "/run/bramble",
+            "/usr/libexec/kubernetes",
+        ]
+    }
+
+    fn packages(&self, node: &Node, _: &Observation) -> Packages {
+        let mut packages = Packages::default();
+        if keepalived::holds(self.cluster, node) {
+            packages.install.extend(keepalived::PACKAGES.map(str::to_owned));
+        }
+        packages
+    }
+
+    fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
+        let mut all = Vec::new();
+        if let Some(release) = &self.inputs.release {
+            let arch = arch(node, seen);
+            all.extend(release.blob(&(K3S.program)(&release.version, arch), PROGRAM, "755"));
+            if self.config.images == Images::Upload || release.offline {
+                let name = (K3S.archive)(&release.version, arch);
+                all.extend(release.blob(&name, &format!("{IMAGES}/{name}"), "644"));
+            }
+        }
+        let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
+        all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
+        // Also when it goes.
+        let mut reads = vec![CONFIG.to_owned(), REGISTRIES.to_owned()];
+        // docs.k3s.io, "Private Registry Configuration". JSON is YAML.
+        let mirrors = (!self.cluster.registries.is_empty()).then(|| {
+            let of = |(registry, mirror): (&String, &String)| (registry.clone(), json!({ "endpoint": [mirror] }));
+            let mirrors: serde_json::Map<_, _> = self.cluster.registries.iter().map(of).collect();
+            format!("{:#}\n", json!({ "mirrors": mirrors }))
+        });
+        if let Some(text) = self.inputs.registries.clone().or(mirrors) {
+            all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text) }));
+        }
+        all.extend(one::archives(self.inputs, IMAGES));
+        if node.role == Role::ControlPlane {
+            all.push(one::kubectl(self.name()));
+        }
+        let service = service(node);
+        let unit = format!("/etc/systemd/system/{service}.service");
+        all.push(Resource::File(File::new(&unit, unit_text(node))));
+        reads.push(unit);
+        all.push(one::service(service, reads, seen));
+        if keepalived::holds(self.cluster, node) {
+            all.extend(keepalived::resources(self.cluster, node, seen, self));
+        }
+        all.push(Resource::Certificates(self.certificates(node)));
+        all
+    }
+
+    fn is_program(&self, resource: &Resource) -> bool {
+        matches!(resource, Resource::Blob(blob) if blob.path == PROGRAM)
+    }
+
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+        K3S.check(self.inputs.release.as_ref(), node, seen).into_iter().collect()
+    }
+
+    fn secrets(&self, random: [u8; 64]) -> JoinFacts {
+        let mut secrets = JoinFacts::default();
+        secrets.set(TOKEN, &bramble_spec::hex(&random[..24]));
+        secrets.set(AGENT_TOKEN, &bramble_spec::hex(&random[32..56]));
+        secrets
+    }
+
+    fn init(
+        &self,
+        node: &Node,
+        _: &Observation,
+        secrets: &JoinFacts,
+        restored: Option<&str>,
+    ) -> Result<Step, MissingFact> {
+        let dns = if self.config.disable.iter().any(|component| component == "coredns") { "" } else { "coredns" };
+        let address = node.address.to_string();
+        let mut apply = self.on(node);
+        apply.call(
+            "k3s_init",
+            [secrets.get(TOKEN)?, secrets.get(AGENT_TOKEN)?, &address, restored.unwrap_or_default(), dns],
+        );
+        let title = format!("make the cluster {} (k3s server)", self.cluster.name);
+        Ok(member(self, node, None, title, apply, self.undo(node)))
+    }
+
+    fn join(&self, node: &Node, _: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
+        let ca = facts.get(JoinFacts::CA)?;
+        let moving = format!("https://{}:6443", self.cluster.network.api);
+        let server = if keepalived::wanted(self.cluster) { &moving } else { facts.get(SERVER)? };
+        // The digest of the CA in a token is what the cluster is known by.
+        let (token, agent_token) = match node.role {
+            Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
+            _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
+        };
+        let mut apply = self.on(node);
+        apply.call("k3s_join", [token.as_str(), agent_token, server]);
+        let title = format!("join the cluster {} (k3s {})", self.cluster.name, kind(node));
+        Ok(member(self, node, Some(ca), title, apply, self.undo(node)))
+    }
+
+    fn join_facts(&self, plane: &Node, _: &Observation, _: &[&Node], _: &JoinFacts) -> Result<Commands, MissingFact> {
+        let mut script = Commands::new();
+        script.call("tell_how_to_join", [plane.address.to_string()]);
+        Ok(script)
+    }
+
+    fn refresh(&self, node: &Node) -> Commands {
+        one::restart(self.on(node))
+    }
+
+    fn upgrade(&self, node: &Node, _: bool) -> Step {
+        one::upgrade(self, node, self.on(node))
+    }
+
+    fn kubectl(&self) -> Commands {
+        self.script("k3s")
+    }
+
+    fn admin_config(&self) -> &'static str {
+        ADMIN
+    }
+
+    fn api_probe(&self) -> &'static str {
+        // Nobody is let in without a certificate.
+        " --cert /var/lib/rancher/k3s/server/tls/client-admin.crt --key /var/lib/rancher/k3s/server/tls/client-admin.key"
+    }
+
+    fn smoke_image(&self) -> Option<String> {
+        self.inputs.release.as_ref().and_then(Release::small_image)
+    }
+
+    fn certificates(&self, node: &Node) -> Certificates {
+        let renew = one::restart(self.on(node));
+        Certificates {
+            files: match node.role {
+                Role::ControlPlane => &[
+                    "/var/lib/rancher/k3s/server/tls/client-*.crt",
+                    "/var/lib/rancher/k3s/server/tls/serving-*.crt",
+                    "/var/lib/rancher/k3s/server/tls/etcd/*client*.crt",
+                ],
+                _ => &["/var/lib/rancher/k3s/agent/*kubelet.crt"],
+            },
+            before: RENEWAL,
+            renew,
+        }
+    }
+}
+
+impl K3s<'_> {
+    fn script(&self, service: &str) -> Commands {
+        let mut script = Commands::new();
+        script.set("service", service);
+        script
+            .fixed(ENDS)
+            .fixed(include_str!("../cluster.sh"))
+            .fixed(include_str!("../own_runtime.sh"))
+            .fixed(include_str!("lib.sh"));
+        script
+    }
+
+    /// What scripts on this node begin with.
+    fn on(&self, node: &Node) -> Commands {
+        self.script(service(node))
+    }
+
+    fn undo(&self, node: &Node) -> Commands {
+        let mut undo = self.on(node);
+        undo.fixed("reset_kubernetes");
+        undo
+    }
+
+    /// The text of config.yaml: for servers what must be the same on all of them, for each what is its own.
+    fn settings(&self, node: &Node, seen: &Observation) -> String {
+        let (cluster, config) = (self.cluster, self.config);
+        let mut text = "# Written by bramble. The keys are the flags of `k3s server` and `k3s agent`.\n".to_owned();
+        let mut one = |key: &str, value: &str| text.push_str(&format!("{key}: {}\n", quoted(value)));
+        one("node-name", node.name.as_str());
+        one("node-ip", &node.address.to_string());
+        one("token-file", TOKEN_FILE);
+        if seen.facts.resolved {
+            // Its own /etc/resolv.conf points to the node itself, and k3s would put public servers in its place.
+            one("resolv-conf", "/run/systemd/resolve/resolv.conf");
+        }
+        let server = node.role == Role::ControlPlane;
+        if server {
+            one("agent-token-file", "/etc/rancher/k3s/agent-token");
+            if config.datastore == Datastore::Etcd {
+                // It says nothing to a server that was told with whom to begin, and takes SQLite's data along.
+                one("cluster-init", "true");
+            }
+            one("cluster-cidr", &cluster.network.pods.to_string());
+            one("service-cidr", &cluster.network.services.to_string());
+            one("cluster-dns", &cluster.network.service_address(10).to_string());
+            one(
+                "flannel-backend",
+                match cluster.network.cni {
+                    Cni::Routed => "host-gw",
+                    Cni::Flannel | Cni::Calico => "vxlan",
+                },
+            );
+        }
+        let mut kubelet = Vec::new();
+        if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
+            kubelet.push("fail-cgroupv1=false".to_owned());
+        }
+        let mut proxy = Vec::new();
+        if seen.facts.container {
+            // The connection table belongs to the machine below.
+            proxy.push("conntrack-max-per-core=0".to_owned());
+        }
+        let mut lists = vec![("kubelet-arg", kubelet), ("kube-proxy-arg", proxy)];
+        lists.push(("node-label", node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()));
+        let taints = node.taints.iter().flatten().map(ToString::to_string);
+        lists.push(("node-taint", taints.collect()));
+        if server {
+            lists.push(("disable", config.disable.clone()));
+            let moving = keepalived::wanted(cluster).then(|| cluster.network.api.to_string());
+            lists.push(("tls-san", moving.into_iter().collect()));
+        }
+        let further = if server { &config.server } else { &config.agent };
+        for (key, setting) in further {
+            match (setting, lists.iter_mut().find(|(known, _)| known == key)) {
+                (Setting::One(value), Some((_, list))) => list.push(value.clone()),
+                (Setting::Many(values), Some((_, list))) => list.extend(values.iter().cloned()),
+                (Setting::One(value), None) => text.push_str(&format!("{key}: {}\n", quoted(value))),
+                (Setting::Many(values), None) => lists.push((key, values.clone())),
+            }
+        }
+        for (key, values) in lists.iter().filter(|(_, values)| !values.is_empty()) {
+            text.push_str(&format!("{key}:\n"));
+            values.iter().for_each(|value| text.push_str(&format!("  - {}\n", quoted(value))));
+        }
+        text
+    }
+}
+
+/// A text of YAML. JSON's are.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn kind(node: &Node) -> &'static str {
+    if node.role == Role::ControlPlane { "server" } else { "agent" }
+}
+
+fn service(node: &Node) -> &'static str {
+    if node.role == Role::ControlPlane { "k3s" } else { "k3s-agent" }
+}
+
+/// As k3s' own installer writes it (k3s, install.sh, `create_systemd_service_file`), but for the end of patience, and that
+/// a boot before it was told with whom to begin does not let it begin alone.
+fn unit_text(node: &Node) -> String {
+    fill(include_str!("k3s.service"), &[("KIND", kind(node)), ("PROGRAM", PROGRAM), ("TOKEN_FILE", TOKEN_FILE)])
+}

@@ -1,0 +1,226 @@
+//! What kubeadm is told: the documents of its configuration.
+
+use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node};
+use bramble_state::Observation;
+use serde_json::{Value, json};
+
+use crate::bundle::Bundle;
+use crate::distribution::containerd;
+use crate::inputs::Inputs;
+use crate::lifecycle::{JoinFacts, MissingFact};
+
+/// kubeadm's part of a cluster's life.
+pub(super) struct Kubeadm<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) config: &'a Config,
+    pub(super) inputs: &'a Inputs,
+}
+
+/// The name of the fact that lets a node in, for a short time: a bootstrap token, `abcdef.0123456789abcdef`.
+pub(super) const TOKEN: &str = "token";
+/// The name of the fact that decrypts the control planes' certificates, for control planes only: 32 bytes in hexadecimal.
+pub(super) const CERTIFICATE_KEY: &str = "certificate-key";
+pub(super) const API_PORT: u16 = 6443;
+
+impl Kubeadm<'_> {
+    /// The version with its patch, as far as it is known.
+    pub(super) fn exact(&self) -> KubeVersion {
+        match &self.inputs.bundle {
+            Some(bundle) => bundle.manifest.kubernetes,
+            None => self.inputs.kubernetes.unwrap_or(self.config.version),
+        }
+    }
+
+    pub(super) fn several(&self) -> bool {
+        self.cluster.control_planes().count() > 1
+    }
+
+    /// Whether programs and images come from a bundle that has no cluster DNS.
+    pub(super) fn without_dns(&self) -> bool {
+        let has = |bundle: &Bundle| bundle.manifest.images.iter().any(|image| image.name.contains("coredns"));
+        self.inputs.bundle.as_ref().is_some_and(|bundle| !has(bundle))
+    }
+
+    /// Debian's plugins lie in /usr/lib/cni; those of the Kubernetes project, of flannel and of Calico in /opt/cni/bin.
+    pub(super) fn cni_bin(&self) -> &'static str {
+        match (&self.config.source, self.cluster.network.cni) {
+            (KubeadmSource::Bundle(_), Cni::Routed) => "/usr/lib/cni",
+            _ => "/opt/cni/bin",
+        }
+    }
+
+    pub(super) fn pause_image(&self) -> String {
+        match &self.inputs.bundle {
+            Some(bundle) => bundle.manifest.pause_image.clone(),
+            // The tag that kubeadm of this minor lists (`kubeadm config images list`); a newer one works as well, but
+            // would be pulled beside it.
+            None => {
+                let tag = match self.config.version.minor {
+                    ..=21 => "3.4.1",
+                    22 => "3.5",
+                    23 => "3.6",
+                    24 => "3.7",
+                    25 => "3.8",
+                    26..=29 => "3.9",
+                    30..=33 => "3.10",
+                    _ => "3.10.1",
+                };
+                format!("registry.k8s.io/pause:{tag}")
+            }
+        }
+    }
+
+    pub(super) fn registration(&self, node: &Node, seen: &Observation, restored: bool) -> Value {
+        let config = self.config;
+        let mut kubelet = vec![("node-ip", node.address.to_string())];
+        if !node.labels.is_empty() {
+            let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            kubelet.push(("node-labels", labels.join(",")));
+        }
+        let socket = "/run/containerd/containerd.sock";
+        let mut value = json!({
+            "name": node.name,
+            "criSocket": if config.version.minor < 24 { socket.to_owned() } else { format!("unix://{socket}") },
+            "kubeletExtraArgs": arguments(config.version, &kubelet),
+        });
+        if let Some(taints) = &node.taints {
+            value["taints"] = taints
+                .iter()
+                .map(|taint| json!({ "key": taint.key, "value": taint.value, "effect": taint.effect.to_string() }))
+                .collect();
+        }
+        let mut ignored = Vec::new();
+        if seen.facts.container {
+            // Of the machine below a container knows neither its kernel's configuration nor its modules.
+            ignored.push("SystemVerification");
+        }
+        if self.without_dns() {
+            // It would pull the one image that is not there and is not needed.
+            ignored.push("ImagePull");
+        }
+        if restored {
+            ignored.push("DirAvailable--var-lib-etcd");
+        }
+        if !ignored.is_empty() {
+            value["ignorePreflightErrors"] = json!(ignored);
+        }
+        value
+    }
+
+    pub(super) fn endpoint(&self) -> String {
+        format!("{}:{API_PORT}", self.cluster.network.api)
+    }
+
+    /// The documents of `kubeadm init --config`. JSON is YAML.
+    pub(super) fn cluster_config(
+        &self,
+        node: &Node,
+        seen: &Observation,
+        secrets: &JoinFacts,
+        restored: bool,
+    ) -> Result<String, MissingFact> {
+        let (cluster, config) = (self.cluster, self.config);
+        let api = api_version(config.version);
+        let version = self.exact();
+        let mut init = json!({
+            "apiVersion": api, "kind": "InitConfiguration",
+            "bootstrapTokens": [{
+                "token": secrets.get(TOKEN)?, "description": "bramble", "ttl": "1h0m0s",
+                "usages": ["signing", "authentication"],
+                "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+            }],
+            "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
+            "nodeRegistration": self.registration(node, seen, restored),
+        });
+        if self.several() {
+            init["certificateKey"] = json!(secrets.get(CERTIFICATE_KEY)?);
+        }
+        let mut manager = Vec::new();
+        if cluster.network.cni == Cni::Routed {
+            // bramble has given each node its range already.
+            manager.push(("allocate-node-cidrs", "false".to_owned()));
+        }
+        let mut names: Vec<String> = cluster.control_planes().map(|node| node.address.to_string()).collect();
+        names.extend(cluster.control_planes().map(|node| node.name.to_string()));
+        names.push(cluster.network.api.to_string());
+        names.sort();
+        names.dedup();
+        let mut whole = json!({
+            "apiVersion": api, "kind": "ClusterConfiguration",
+            "clusterName": cluster.name,
+            "kubernetesVersion": match version.patch {
+                Some(_) => format!("v{version}"),
+                None => format!("stable-{version}"),
+            },
+            "controlPlaneEndpoint": self.endpoint(),
+            "apiServer": { "certSANs": names },
+            "controllerManager": { "extraArgs": arguments(config.version, &manager) },
+            "networking": { "podSubnet": cluster.network.pods, "serviceSubnet": cluster.network.services },
+        });
+        if let Some(bundle) = &self.inputs.bundle {
+            whole["imageRepository"] = json!(bundle.manifest.image_repository);
+            whole["etcd"] = json!({ "local": { "imageTag": bundle.manifest.etcd_tag, "dataDir": "/var/lib/etcd" } });
+        }
+        let mut kubelet = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+            "cgroupDriver": if systemd_cgroup(seen) { "systemd" } else { "cgroupfs" },
+        });
+        if seen.facts.cgroup == 1 && config.version.minor >= 31 {
+            kubelet["failCgroupV1"] = json!(false);
+        }
+        // Up to 1.21 a pod whose startup probe succeeded is called ready only at its next turn, a minute later.
+        if config.version.minor <= 21 {
+            kubelet["syncFrequency"] = json!("5s");
+        }
+        // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on and the kubelet
+        // heeds from 1.23 on; the older ones delete even the pause image when the disk is 85 % full (rke2#1830).
+        let heeds_pins = containerd::version(seen) >= (1, 7) && config.version.minor >= 23;
+        if seen.facts.container || (self.inputs.bundle.is_some() && !heeds_pins) {
+            kubelet["imageGCHighThresholdPercent"] = json!(100);
+        }
+        if seen.facts.container {
+            // How full the disk is belongs to the machine below.
+            let left = json!({ "memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" });
+            kubelet["evictionHard"] = left;
+        }
+        // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
+        if seen.facts.resolved {
+            kubelet["resolvConf"] = json!("/run/systemd/resolve/resolv.conf");
+        }
+        let mut proxy = json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+            "mode": "iptables", "clusterCIDR": cluster.network.pods,
+        });
+        if seen.facts.container {
+            // The connection table belongs to the machine below.
+            proxy["conntrack"] = json!({ "maxPerCore": 0 });
+        }
+        Ok(documents(&[init, whole, kubelet, proxy]))
+    }
+}
+
+/// systemd owns the one hierarchy of cgroup v2; on v1 the kubelet's own driver is the one that never disagrees with it.
+pub(super) fn systemd_cgroup(seen: &Observation) -> bool {
+    seen.facts.cgroup == 2
+}
+
+pub(super) fn api_version(version: KubeVersion) -> &'static str {
+    match version.minor {
+        ..=21 => "kubeadm.k8s.io/v1beta2",
+        22..=30 => "kubeadm.k8s.io/v1beta3",
+        _ => "kubeadm.k8s.io/v1beta4",
+    }
+}
+
+/// Extra arguments: a map up to v1beta3, a list of name and value from v1beta4 on.
+fn arguments(version: KubeVersion, pairs: &[(&str, String)]) -> Value {
+    if version.minor <= 30 {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    } else {
+        pairs.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<_>>().into()
+    }
+}
+
+pub(super) fn documents(all: &[Value]) -> String {
+    all.iter().map(|value| format!("{value:#}\n")).collect::<Vec<_>>().join("---\n")
+}

@@ -1,0 +1,396 @@
+//! The distribution `kubeadm`: upstream Kubernetes.
+
+mod config;
+mod routed;
+
+use bramble_shell::Commands;
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Role, hex};
+use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Step, Unit};
+use serde_json::json;
+
+use crate::bundle::BundleFile;
+use crate::distribution::facts::{CniManifest, DistributionFacts, Programs};
+use crate::distribution::kubeadm::config::{
+    API_PORT, CERTIFICATE_KEY, Kubeadm, TOKEN, api_version, documents, systemd_cgroup,
+};
+use crate::distribution::upstream::BUSYBOX;
+use crate::distribution::{containerd, keepalived};
+use crate::images::{Image, Images};
+use crate::inputs::Inputs;
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, member};
+
+/// The facts of kubeadm.
+pub(super) struct Facts;
+
+impl DistributionFacts for Facts {
+    fn name(&self) -> &'static str {
+        "kubeadm"
+    }
+
+    fn programs<'c>(&self, cluster: &'c Cluster) -> Option<Programs<'c>> {
+        let Distribution::Kubeadm(config) = &cluster.distribution else { return None };
+        let version = config.version;
+        Some(match &config.source {
+            KubeadmSource::Apt(repository) => Programs::Apt { version, repository },
+            KubeadmSource::Bundle(folder) => Programs::Bundle { version, folder },
+        })
+    }
+
+    fn cni_manifests(&self) -> &'static [CniManifest] {
+        &[
+            CniManifest {
+                cni: Cni::Flannel,
+                url: "https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml",
+                // Its one constant that a cluster file can contradict.
+                pods: Some("10.244.0.0/16"),
+            },
+            CniManifest {
+                cni: Cni::Calico,
+                url: "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml",
+                pods: None,
+            },
+        ]
+    }
+
+    fn pod_units(&self) -> &'static [&'static str] {
+        &["kubelet.service"]
+    }
+
+    fn image_files(&self) -> &'static [&'static str] {
+        &["/etc/containerd/certs.d/"]
+    }
+
+    fn lifecycle<'c>(&self, cluster: &'c Cluster, inputs: &'c Inputs) -> Option<Box<dyn Lifecycle + 'c>> {
+        let Distribution::Kubeadm(config) = &cluster.distribution else { return None };
+        Some(Box::new(Kubeadm { cluster, config, inputs }))
+    }
+}
+
+const CONFIG: &str = "/run/bramble/kubeadm.yaml";
+
+fn token(random: &[u8]) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let text: String = random.iter().take(22).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    format!("{}.{}", &text[..6], &text[6..])
+}
+
+const PROGRAMS: &str = "/usr/local/bin/";
+const APT_LIST: &str = "/etc/apt/sources.list.d/kubernetes.list";
+/// The packages of the Kubernetes project that have its version.
+const OWN_PACKAGES: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
+
+/// How many seconds before their end certificates are renewed; kubeadm makes them for a year.
+const RENEWAL: i64 = 30 * 24 * 3600;
+
+impl Lifecycle for Kubeadm<'_> {
+    fn name(&self) -> &'static str {
+        "kubeadm"
+    }
+
+    fn version(&self) -> String {
+        self.exact().to_string()
+    }
+
+    fn folders(&self) -> &'static [&'static str] {
+        &[
+            "/etc/kubernetes",
+            "/var/lib/kubelet",
+            "/var/lib/etcd",
+            "/var/lib/containerd",
+            "/var/lib/cni",
+            "/etc/cni",
+            "/opt/cni",
+            "/opt/containerd",
+            "/etc/containerd",
+            "/etc/bramble",
+            keepalived::FOLDER,
+            "/var/log/pods",
+            "/var/log/containers",
+            "/run/containerd",
+            "/run/bramble",
+            "/usr/libexec/kubernetes",
+        ]
+    }
+
+    fn packages(&self, node: &Node, seen: &Observation) -> Packages {
+        // Docker's own repository calls it containerd.io; the two cannot be installed together.
+        let containerd = if seen.package_version("containerd.io").is_some() { "containerd.io" } else { "containerd" };
+        let mut packages = Packages::default();
+        packages.install.extend(
+            [containerd, "conntrack", "ethtool", "iptables", "nftables", "openssl", "socat"].map(str::to_owned),
+        );
+        if keepalived::holds(self.cluster, node) {
+            packages.install.extend(keepalived::PACKAGES.map(str::to_owned));
+        }
+        match &self.config.source {
+            KubeadmSource::Bundle(_) => packages.install.push("containernetworking-plugins".into()),
+            KubeadmSource::Apt(repository) => {
+                const KEY: &str = "/etc/apt/keyrings/kubernetes-apt-keyring.asc";
+                if let Some(key) = &self.inputs.apt_key {
+                    packages.sources.push(File::new(KEY, key));
+                }
+                let text = format!("deb [signed-by={KEY}] {} /\n", repository.url);
+                packages.sources.push(File::new(APT_LIST, text));
+                // Its revisions (`-1.1`) differ only in the packaging.
+                let version = self.exact();
+                for package in OWN_PACKAGES {
+                    packages.install.push(match version.patch {
+                        Some(_) => format!("{package}={version}-*"),
+                        None => package.to_owned(),
+                    });
+                    packages.hold.push(package.to_owned());
+                }
+                packages.install.extend(["kubernetes-cni".to_owned(), "cri-tools".to_owned()]);
+            }
+        }
+        packages
+    }
+
+    fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
+        let mut all = Vec::new();
+        let text = containerd::config(
+            containerd::version(seen).0,
+            &self.pause_image(),
+            systemd_cgroup(seen),
+            self.cni_bin(),
+            seen.facts.container,
+            !self.cluster.registries.is_empty(),
+        );
+        all.push(Resource::File(File::new(containerd::CONFIG, text)));
+        all.extend(containerd::registry_files(self.cluster, containerd::REGISTRIES));
+        all.push(Resource::Unit(Unit::new("containerd", vec![containerd::CONFIG.into()])));
+        if let Some(bundle) = &self.inputs.bundle {
+            for program in &bundle.manifest.programs {
+                all.push(Resource::Blob(Blob {
+                    path: format!("{PROGRAMS}{}", program.name),
+                    sha256: program.sha256.clone(),
+                    mode: "755".into(),
+                    source: BlobSource::Upload(bundle.dir.join(&program.path)),
+                }));
+            }
+            let images = bundle.manifest.images.iter();
+            let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
+            let image = |image: &BundleFile| Image {
+                names: vec![image.name.clone()],
+                sha256: image.sha256.clone(),
+                archive: bundle.dir.join(&image.path),
+            };
+            all.push(Resource::other(Images(images.map(image).collect())));
+        }
+        let archives = self.inputs.archives.iter().map(|archive| Image {
+            names: archive.images.iter().map(|(name, _)| name.clone()).collect(),
+            sha256: archive.sha256.clone(),
+            archive: archive.path.clone(),
+        });
+        let archives: Vec<Image> = archives.collect();
+        if !archives.is_empty() {
+            all.push(Resource::other(Images(archives)));
+        }
+        all.extend(self.kubelet_unit(seen));
+        if self.cluster.network.cni == Cni::Routed {
+            all.extend(routed::resources(self.cluster, node));
+        }
+        if keepalived::holds(self.cluster, node) {
+            all.extend(keepalived::resources(self.cluster, node, seen, self));
+        }
+        all.push(Resource::Certificates(self.certificates(node)));
+        all
+    }
+
+    fn is_program(&self, resource: &Resource) -> bool {
+        match resource {
+            Resource::Blob(blob) => blob.path.starts_with(PROGRAMS),
+            // The repository of another minor, and what comes from there.
+            Resource::File(file) => file.path == APT_LIST,
+            Resource::Packages(names) => names.iter().any(|name| name.contains('=')),
+            _ => false,
+        }
+    }
+
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+        let mut found = Vec::new();
+        let facts = &seen.facts;
+        match facts.arch.as_str() {
+            "arm64" | "amd64" => {}
+            "armhf" | "armel" => found.push(
+                "its system is 32-bit, and Kubernetes has no 32-bit programs since 1.27: flash a 64-bit image".into(),
+            ),
+            other => {
+                found.push(format!("its system is {other}, a {} is {}", node.board.name, node.board.arch));
+            }
+        }
+        if let Some(bundle) = &self.inputs.bundle
+            && bundle.manifest.arch.to_string() != facts.arch
+        {
+            found.push(format!("the bundle is for {}, the node runs {}", bundle.manifest.arch, facts.arch));
+        }
+        // kubeadm's own least is 1700 MB; the kernel keeps some of what was sold.
+        if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {
+            found.push(format!("a control plane needs 1700 MB of memory, it has {} MB", facts.memory / 1024));
+        }
+        found
+    }
+
+    fn secrets(&self, random: [u8; 64]) -> JoinFacts {
+        let mut secrets = JoinFacts::default();
+        secrets.set(TOKEN, &token(&random[32..]));
+        secrets.set(CERTIFICATE_KEY, &hex(&random[..32]));
+        secrets
+    }
+
+    fn init(
+        &self,
+        node: &Node,
+        seen: &Observation,
+        secrets: &JoinFacts,
+        restored: Option<&str>,
+    ) -> Result<Step, MissingFact> {
+        let text = self.cluster_config(node, seen, secrets, restored.is_some())?;
+        let skip = if self.without_dns() { "addon/coredns" } else { "" };
+        let mut apply = self.kubectl();
+        apply.call("private_file", [CONFIG, &text]);
+        let upload = if self.several() { "--upload-certs" } else { "--" };
+        apply.call("kubeadm_init", [upload, skip, &node.address.to_string(), restored.unwrap_or_default()]);
+        if let Some(manifest) = &self.inputs.cni_manifest {
+            apply
+                .call("private_file", ["/run/bramble/cni.yaml", manifest])
+                .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
+        }
+        let title = format!("make the cluster {} (kubeadm init)", self.cluster.name);
+        Ok(member(self, node, None, title, apply, self.undo()))
+    }
+
+    fn join(&self, node: &Node, seen: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
+        let ca = facts.get(JoinFacts::CA)?;
+        let mut join = json!({
+            "apiVersion": api_version(self.config.version), "kind": "JoinConfiguration",
+            "discovery": {
+                "bootstrapToken": {
+                    "apiServerEndpoint": self.endpoint(), "token": facts.get(TOKEN)?, "caCertHashes": [ca],
+                },
+            },
+            "nodeRegistration": self.registration(node, seen, false),
+        });
+        if node.role == Role::ControlPlane {
+            join["controlPlane"] = json!({
+                "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
+                "certificateKey": facts.get(CERTIFICATE_KEY)?,
+            });
+        }
+        let mut apply = self.kubectl();
+        apply.call("private_file", [CONFIG, &documents(&[join])]);
+        apply.fixed("kubeadm_join");
+        let title = format!("join the cluster {} (kubeadm join)", self.cluster.name);
+        Ok(member(self, node, Some(ca), title, apply, self.undo()))
+    }
+
+    fn join_facts(
+        &self,
+        plane: &Node,
+        seen: &Observation,
+        joining: &[&Node],
+        secrets: &JoinFacts,
+    ) -> Result<Commands, MissingFact> {
+        let mut script = Commands::new();
+        if joining.iter().any(|node| node.role == Role::ControlPlane) {
+            script.call("private_file", [CONFIG, &self.cluster_config(plane, seen, secrets, false)?]);
+            script.fixed("upload_certificates");
+        }
+        script.fixed(
+            "printf '@fact token '; kubeadm token create --ttl 30m --description bramble --kubeconfig /etc/kubernetes/admin.conf",
+        );
+        Ok(script)
+    }
+
+    fn settle(&self) -> Option<Commands> {
+        // Before etcd had learners (kubeadm takes them from 1.29 on), the second member counts before it runs, and etcd
+        // has no leader for some seconds. Watches of the API that was there may hang for ever after that (seen with
+        // 1.20): services get no endpoints, kube-proxy hears nothing.
+        let mut script = self.kubectl();
+        script.fixed("restart_system kube-apiserver\nsleep 2");
+        (self.exact().minor < 29).then_some(script)
+    }
+
+    fn refresh(&self, _: &Node) -> Commands {
+        let mut script = self.kubectl();
+        script.fixed("mkdir -p /run/bramble\nsystemctl restart kubelet\nrestart_system");
+        script
+    }
+
+    fn upgrade(&self, node: &Node, first: bool) -> Step {
+        let mut apply = self.kubectl();
+        let how = if first { "apply" } else { "node" };
+        apply.call("kubeadm_upgrade", [how, &self.version()]);
+        Step {
+            id: VERSION,
+            title: format!("upgrade {} to Kubernetes {} (kubeadm upgrade {how})", node.name, self.version()),
+            version: self.version(),
+            apply,
+            undo: None,
+        }
+    }
+
+    fn kubectl(&self) -> Commands {
+        let mut script = Commands::new();
+        script.set("minor", &self.config.version.minor.to_string()).set("service", "kubelet");
+        script.fixed(ENDS).fixed(include_str!("../cluster.sh")).fixed(include_str!("lib.sh"));
+        script
+    }
+
+    fn admin_config(&self) -> &'static str {
+        "/etc/kubernetes/admin.conf"
+    }
+
+    fn smoke_image(&self) -> Option<String> {
+        Some(match &self.inputs.bundle {
+            Some(bundle) => bundle.manifest.smoke_image.clone(),
+            None => BUSYBOX.to_owned(),
+        })
+    }
+
+    fn certificates(&self, node: &Node) -> Certificates {
+        match node.role {
+            Role::ControlPlane => {
+                let mut renew = self.kubectl();
+                renew.fixed("renew_certificates");
+                // Authorities live for ten years, and `kubeadm certs renew` leaves them alone.
+                Certificates {
+                    files: &[
+                        "/etc/kubernetes/pki/apiserver*.crt",
+                        "/etc/kubernetes/pki/front-proxy-client.crt",
+                        "/etc/kubernetes/pki/etcd/[!c]*.crt",
+                    ],
+                    before: RENEWAL,
+                    renew,
+                }
+            }
+            // The kubelet renews its own.
+            _ => Certificates {
+                files: &["/var/lib/kubelet/pki/kubelet-client-current.pem"],
+                before: RENEWAL,
+                renew: Commands::new(),
+            },
+        }
+    }
+}
+
+impl Kubeadm<'_> {
+    fn undo(&self) -> Commands {
+        let mut undo = self.kubectl();
+        undo.fixed("reset_kubernetes");
+        undo
+    }
+
+    /// The kubelet's unit. The project's packages bring one; a bundle has only the program.
+    fn kubelet_unit(&self, seen: &Observation) -> Vec<Resource> {
+        // Before it is a member there is nothing that it could run with.
+        let member = seen.done(MEMBER).is_some();
+        let unit = Resource::Unit(Unit { running: member, ..Unit::new("kubelet", Vec::new()) });
+        if matches!(self.config.source, KubeadmSource::Apt(_)) {
+            return vec![unit];
+        }
+        // As kubeadm expects it: kubernetes/release, cmd/krel/templates/latest/kubeadm/10-kubeadm.conf.
+        let text = include_str!("kubelet.service");
+        vec![Resource::File(File::new("/etc/systemd/system/kubelet.service", text)), unit]
+    }
+}

@@ -1,0 +1,63 @@
+//! The distributions of Kubernetes: the one place that lists them.
+
+pub(crate) mod containerd;
+pub(crate) mod facts;
+mod k0s;
+mod k3s;
+pub(crate) mod keepalived;
+mod kubeadm;
+mod microk8s;
+mod service;
+pub(crate) mod upstream;
+
+use bramble_spec::Cluster;
+use bramble_state::Cleanup;
+
+use crate::distribution::facts::DistributionFacts;
+use crate::distribution::upstream::Upstream;
+use crate::inputs::Inputs;
+use crate::lifecycle::Lifecycle;
+
+static DISTRIBUTIONS: [&dyn DistributionFacts; 4] = [&kubeadm::Facts, &k3s::Facts, &k0s::Facts, &microk8s::Facts];
+
+/// Lists all distributions.
+pub fn distributions() -> &'static [&'static dyn DistributionFacts] {
+    &DISTRIBUTIONS
+}
+
+/// Finds a cluster's distribution; `None` if the nodes are only prepared.
+pub fn distribution(cluster: &Cluster) -> Option<&'static dyn DistributionFacts> {
+    let name = cluster.distribution.name()?;
+    DISTRIBUTIONS.into_iter().find(|distribution| distribution.name() == name)
+}
+
+/// Lists those who publish releases of their own.
+pub fn upstreams() -> impl Iterator<Item = &'static Upstream> {
+    DISTRIBUTIONS.into_iter().filter_map(DistributionFacts::upstream)
+}
+
+/// Finds who publishes the releases of the distribution with this name in a cluster file.
+pub fn upstream(name: &str) -> Option<&'static Upstream> {
+    upstreams().find(|upstream| upstream.name == name)
+}
+
+/// Gives the lifecycle of a cluster's distribution; `None` if the nodes are only prepared.
+pub fn lifecycle<'c>(cluster: &'c Cluster, inputs: &'c Inputs) -> Option<Box<dyn Lifecycle + 'c>> {
+    distribution(cluster)?.lifecycle(cluster, inputs)
+}
+
+/// Lists the units of all distributions that start pods, with spaces between.
+pub(crate) fn pod_units() -> String {
+    let units: Vec<&str> = DISTRIBUTIONS.into_iter().flat_map(DistributionFacts::pod_units).copied().collect();
+    units.join(" ")
+}
+
+/// Gives what any node may have of registries and archives of images.
+pub(crate) fn cleanup() -> Cleanup {
+    let files = DISTRIBUTIONS.into_iter().flat_map(DistributionFacts::image_files);
+    Cleanup {
+        what: "what was said of registries and archives".to_owned(),
+        files: files.map(|file| (*file).to_owned()).collect(),
+        ..Cleanup::default()
+    }
+}

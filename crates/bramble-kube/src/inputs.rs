@@ -1,0 +1,35 @@
+//! What a plan needs besides the cluster file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bramble_spec::{KubeVersion, NodeName};
+
+use crate::addon::rendered::Rendered;
+use crate::bundle::Bundle;
+use crate::distribution::upstream::Release;
+use crate::files::{Archive, LocalFile};
+
+/// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// The bundle, if programs and images come from one.
+    pub bundle: Option<Bundle>,
+    /// The version of Kubernetes with its patch, if programs come from an apt repository.
+    pub kubernetes: Option<KubeVersion>,
+    /// The release, if the distribution has releases of its own.
+    pub release: Option<Release>,
+    /// The text of the file that says where images come from, if one is named.
+    pub registries: Option<String>,
+    /// The signing key of the apt repository, if programs come from one (armoured).
+    pub apt_key: Option<String>,
+    /// The CNI's manifest, if it has one.
+    pub cni_manifest: Option<String>,
+    /// Archives of container images.
+    pub archives: Vec<Archive>,
+    /// Disks that may be formatted although something is on them, each with its node.
+    pub format: BTreeSet<(NodeName, String)>,
+    /// The add-ons of the cluster file.
+    pub addons: Vec<Rendered>,
+    /// The files of `prepare.uploads`, by what the cluster file calls them.
+    pub uploads: BTreeMap<String, LocalFile>,
+}

@@ -1,0 +1,211 @@
+//! Who is in the cluster, who should be, and what lies between.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bramble_shell::{Commands, Script};
+use bramble_spec::{Cluster, Node, NodeName, Role};
+use bramble_state::{ENDS, Observation};
+
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, WAITING, membership};
+
+/// What a node still has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Nothing: it is a member and runs the right version.
+    Nothing,
+    /// Make the cluster.
+    Init,
+    /// Join it.
+    Join,
+    /// Go to another version.
+    Upgrade {
+        /// The version that it runs.
+        from: String,
+    },
+}
+
+/// A member that is not in the cluster file any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaver {
+    /// Its name.
+    pub name: NodeName,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// What lies between the members that there are and those that there should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Agenda {
+    /// For each node that was looked at; empty without Kubernetes.
+    pub tasks: BTreeMap<NodeName, Task>,
+    /// The members as the control planes wrote them down.
+    pub members: Vec<(NodeName, Ipv4Addr)>,
+    /// Members to be removed.
+    pub leavers: Vec<Leaver>,
+    /// The digest of the CA of the cluster that runs.
+    pub ca: Option<String>,
+    /// What stands against it, each with its next step.
+    pub problems: Vec<(NodeName, String)>,
+}
+
+impl Agenda {
+    /// Whether there is a cluster already.
+    pub fn runs(&self) -> bool {
+        self.ca.is_some()
+    }
+
+    /// Whether the control planes wrote this name down.
+    pub fn lists(&self, name: &NodeName) -> bool {
+        self.members.iter().any(|(known, _)| known == name)
+    }
+
+    /// Whether a node joins.
+    pub fn joins(&self) -> bool {
+        self.tasks.values().any(|task| *task == Task::Join)
+    }
+
+    /// Whether a node is part of the cluster that runs.
+    pub fn is_member(&self, name: &NodeName) -> bool {
+        matches!(self.tasks.get(name), Some(Task::Nothing | Task::Upgrade { .. }))
+    }
+}
+
+/// What is to be done so that a cluster comes back from a backup that knows this CA: the first control plane takes the
+/// state, the others begin anew, and workers that trust the same CA stay as they are unless `all` must join again.
+pub fn restoration(cluster: &Cluster, seen: &[(&Node, &Observation)], known: &str, all: bool) -> Agenda {
+    let first = cluster.control_planes().next().map(|node| &node.name);
+    let task = |node: &Node, seen: &Observation| match node.role {
+        Role::ControlPlane if first == Some(&node.name) => Task::Init,
+        Role::Worker if !all && seen.done(MEMBER) == Some(membership(node, known).as_str()) => Task::Nothing,
+        _ => Task::Join,
+    };
+    let members = seen.iter().filter(|(node, _)| node.role != Role::Gateway);
+    let tasks = members.map(|(node, seen)| (node.name.clone(), task(node, seen)));
+    Agenda { tasks: tasks.collect(), ..Agenda::default() }
+}
+
+/// The digest of the CA of the cluster that a control plane is part of.
+pub fn ca(seen: &Observation) -> Option<&str> {
+    let mark = seen.done(MEMBER)?;
+    match mark.split_once(' ') {
+        Some((_, ca)) => Some(ca),
+        // While its maker was being made it was not known yet.
+        None => seen.done(JoinFacts::CA),
+    }
+}
+
+/// Compares what the nodes' marks say with the cluster file.
+pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observation)]) -> Agenda {
+    let mut agenda = Agenda::default();
+    let planes = || seen.iter().filter(|(node, _)| node.role == Role::ControlPlane);
+    let member_plane = planes().find(|(_, seen)| seen.done(MEMBER).is_some_and(is_plane) && ca(seen).is_some());
+    agenda.ca = member_plane.and_then(|(_, seen)| ca(seen)).map(str::to_owned);
+    let maker = planes().next().map(|(node, _)| &node.name);
+    let version = life.version();
+    for (node, seen) in seen.iter().filter(|(node, _)| node.role != Role::Gateway) {
+        let mark = seen.done(MEMBER);
+        let member = agenda.ca.as_deref().is_some_and(|known| {
+            mark == Some(membership(node, known).as_str())
+                || (node.role == Role::ControlPlane && mark.is_some_and(is_plane) && ca(seen) == Some(known))
+        });
+        let task = if member {
+            match seen.done(VERSION) {
+                Some(runs) if runs == version => Task::Nothing,
+                runs => {
+                    let from = runs.unwrap_or("an unknown version").to_owned();
+                    agenda.problems.extend(refusal(&from, &version).map(|why| (node.name.clone(), why)));
+                    Task::Upgrade { from }
+                }
+            }
+        } else if agenda.ca.is_none() && maker == Some(&node.name) {
+            Task::Init
+        } else {
+            Task::Join
+        };
+        agenda.tasks.insert(node.name.clone(), task);
+    }
+    let members = member_plane.and_then(|(_, seen)| seen.done(MEMBERS)).unwrap_or_default();
+    for (name, address) in members.split_whitespace().filter_map(|member| member.split_once('=')) {
+        let (Ok(name), Ok(address)) = (name.parse::<NodeName>(), address.parse::<Ipv4Addr>()) else { continue };
+        agenda.members.push((name.clone(), address));
+        match cluster.members().find(|node| node.name == name) {
+            None => agenda.leavers.push(Leaver { name, address }),
+            Some(node) if node.address != address && agenda.is_member(&name) => agenda.problems.push((
+                name,
+                format!(
+                    "it joined the cluster at {address}, and the cluster file says {}: a member cannot move; take it \
+                     out of the cluster file, run `bramble up`, and put it in again",
+                    node.address
+                ),
+            )),
+            Some(_) => {}
+        }
+    }
+    agenda
+}
+
+fn is_plane(mark: &str) -> bool {
+    mark.split(' ').next() == Some("control-plane")
+}
+
+/// Why a node may not go from one version to another: Kubernetes goes up, one minor at a time
+/// (kubernetes.io, "Version Skew Policy").
+fn refusal(from: &str, to: &str) -> Option<String> {
+    let numbers = |version: &str| -> Option<Vec<u32>> {
+        let plain = version.split(['+', '-']).next()?;
+        plain.split('.').map(|part| part.parse().ok()).collect()
+    };
+    let (old, new) = (numbers(from)?, numbers(to)?);
+    if new < old {
+        return Some(format!(
+            "it runs Kubernetes {from}, and the cluster file wants {to}: a cluster cannot go back; restore a backup instead"
+        ));
+    }
+    let (old, new) = (old.get(1)?, new.get(1)?);
+    (*new > old + 1).then(|| {
+        format!(
+            "it runs Kubernetes {from}, and the cluster file wants {to}: go to 1.{} first, no minor can be skipped",
+            old + 1
+        )
+    })
+}
+
+/// Run on each control plane: writes down who the members are.
+pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
+    let list: Vec<String> = members.into_iter().map(|(name, address)| format!("{name}={address}")).collect();
+    let mut script = Commands::new();
+    script.fixed(ENDS).call("step_ends", [MEMBERS, &list.join(" ")]);
+    Script::new("write down who the members are", &script)
+}
+
+/// Run on a control plane: no record of these nodes stays.
+pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
+    let mut script = life.kubectl();
+    script.fixed("api_answers 120");
+    for (name, address) in nodes {
+        script.call("forget_node", [name.as_str(), &address.to_string()]);
+    }
+    Script::new("remove the records of nodes", &script).silent_for(WAITING)
+}
+
+/// The fact that [`answers_script`] tells: `yes` or `no`.
+pub const ANSWERS: &str = "answers";
+
+/// Run on a control plane: tells whether its API answers now, as the fact [`ANSWERS`].
+pub fn answers_script(life: &dyn Lifecycle) -> Script {
+    let mut script = life.kubectl();
+    script.fixed(
+        "if kubectl_admin get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then a=yes; else a=no; fi\necho \"@fact answers $a\"",
+    );
+    Script::new("ask whether its API answers", &script).silent_for(Duration::from_secs(30))
+}
+
+/// Run on the control planes that join again while the cluster comes back from a backup: what they hold is not true any
+/// more, and nobody shall hear it from them.
+pub fn stop_script(life: &dyn Lifecycle) -> Script {
+    let mut script = life.kubectl();
+    script.fixed("if was_member; then m=yes; else m=no; fi\n[ \"$m\" = no ] || stop_kubernetes");
+    Script::new("stop its control plane", &script).silent_for(WAITING)
+}

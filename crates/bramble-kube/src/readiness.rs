@@ -1,0 +1,59 @@
+//! What must be true before the next stage, asked on a control plane.
+
+use std::time::Duration;
+
+use bramble_shell::{Commands, Script};
+use bramble_spec::Cluster;
+
+use crate::lifecycle::Lifecycle;
+
+/// How long scripts may be silent that wait for something on the cluster, by themselves for three minutes at most.
+const WAITING: Duration = Duration::from_secs(5 * 60);
+
+/// Gives the script that waits until every node of the cluster is Ready and every pod of the system runs. It fails with what is not.
+pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
+    let mut script = library(life);
+    script.fixed("api_answers 120");
+    adopt(&mut script, cluster, 120);
+    script.fixed("echo '@fact gate nodes-appeared'");
+    for node in cluster.members() {
+        script.append(&life.introduce(node));
+    }
+    script.call("nodes_ready", cluster.members().map(|node| node.name.as_str())).fixed("system_ready");
+    Script::new("wait until all nodes are Ready and the pods of the system run", &script).silent_for(WAITING)
+}
+
+fn library(life: &dyn Lifecycle) -> Commands {
+    let mut script = life.kubectl();
+    script.fixed(include_str!("readiness.sh"));
+    script
+}
+
+/// Waits until the nodes have registered, so many seconds for each, and gives them their ranges of pods.
+fn adopt(script: &mut Commands, cluster: &Cluster, patience: u32) {
+    for node in cluster.members() {
+        let range = node.pods.map_or_else(String::new, |pods| pods.to_string());
+        script.call("adopt", [node.name.as_str(), &range, &patience.to_string()]);
+    }
+}
+
+/// Gives the script that does this beside the joins, so that a node is Ready as soon as it has joined.
+pub fn adopt_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
+    let mut script = library(life);
+    adopt(&mut script, cluster, 20);
+    Script::new("give the nodes their ranges of pods", &script)
+}
+
+/// Gives the script that takes the pods off the workers before the cluster goes; best effort, bounded in time.
+pub fn drain_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
+    let mut script = library(life);
+    script.call("drain_all", cluster.members().map(|node| node.name.as_str()));
+    Script::new("end the pods", &script)
+}
+
+/// Gives the script that forgets tokens that bramble made: nothing needs them when all nodes have joined.
+pub fn forget_tokens_script(life: &dyn Lifecycle) -> Script {
+    let mut script = life.kubectl();
+    script.fixed("forget_tokens");
+    Script::new("remove the join tokens", &script)
+}

@@ -1,0 +1,36 @@
+//! One node after the other: drained, changed, and uncordoned.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bramble_shell::{Commands, Script};
+use bramble_spec::NodeName;
+
+use crate::lifecycle::{Lifecycle, WAITING};
+
+/// Run on a control plane: drains a node within so many seconds, or uncordons it again.
+pub fn drain_node_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> Script {
+    let mut script = rolling(life);
+    script.fixed("api_answers 120").call("drain_node", [name.as_str(), &seconds.to_string()]);
+    Script::new(format!("drain {name}"), &script).silent_for(WAITING + Duration::from_secs(u64::from(seconds)))
+}
+
+/// Run on a control plane: waits until the node reports again and is Ready with this version, and uncordons it.
+pub fn uncordon_script(life: &dyn Lifecycle, name: &NodeName, version: &str) -> Script {
+    let mut script = rolling(life);
+    script.fixed("api_answers 120").call("node_returns", [name.as_str(), version]).call("uncordon", [name.as_str()]);
+    Script::new(format!("wait until {name} is Ready again, and uncordon it"), &script).silent_for(WAITING)
+}
+
+fn rolling(life: &dyn Lifecycle) -> Commands {
+    let mut script = life.kubectl();
+    script.fixed(include_str!("rolling.sh"));
+    script
+}
+
+/// Run on a control plane that was changed: waits until its own API answers.
+pub fn updated_script(life: &dyn Lifecycle, address: Ipv4Addr) -> Script {
+    let mut script = life.kubectl();
+    script.call("api_answers", ["120", &format!("--server=https://{address}:{}", life.api_port())]);
+    Script::new("wait until its API answers", &script).silent_for(WAITING)
+}
