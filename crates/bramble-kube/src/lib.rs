@@ -24,7 +24,9 @@ mod storage;
 
 pub use addons::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
-pub use gates::{adopt_script, drain_script, forget_tokens_script, ready_script, smoke_mark, smoke_script};
+pub use gates::{
+    UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script, smoke_mark, smoke_script,
+};
 pub use k0s::K0S;
 pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};

@@ -41,6 +41,9 @@ pub struct Facts {
     pub arch: String,
     /// Seconds since 1970 by the node's clock.
     pub time: i64,
+    /// Seconds by which the node's clock was ahead of this machine's at the moment of its answer; unknown until whoever asked
+    /// fills it in.
+    pub ahead: Option<i64>,
     /// IPv4 addresses, each with its interface.
     pub addresses: Vec<(String, String)>,
     /// Ethernet addresses by interface.
