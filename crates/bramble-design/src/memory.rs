@@ -1,6 +1,6 @@
 //! Memory, and what is left of it for workloads.
 
-use bramble_spec::{Cluster, Distribution, Node, Role, TaintEffect};
+use bramble_spec::{Cluster, Node, Role, TaintEffect};
 use serde::Serialize;
 
 use crate::finding::{Findings, Rule, Severity};
@@ -20,21 +20,9 @@ pub struct Capacity {
     pub cores: u32,
 }
 
-/// The word of the catalogue for what a node runs.
-fn need(distribution: &Distribution, role: Role) -> Option<String> {
-    let name = match distribution {
-        Distribution::Kubeadm(_) => "kubeadm",
-        Distribution::K3s(_) => "k3s",
-        Distribution::K0s(_) => "k0s",
-        Distribution::MicroK8s(_) => "microk8s",
-        Distribution::None => return None,
-    };
-    Some(format!("{name}-{role}"))
-}
-
 /// What is asked of a node by what it runs.
 pub(crate) fn need_of<'a>(cluster: &'a Cluster, node: &Node) -> Option<&'a bramble_spec::Need> {
-    cluster.hardware.catalogue.needs.get(&need(&cluster.distribution, node.role)?)
+    cluster.hardware.catalogue.needs.get(&cluster.distribution.need(node.role)?)
 }
 
 /// Of the memory as sold, the firmware and the kernel keep some: a 4 GB Raspberry Pi 4 shows 3856 MiB of 4096 (`free -m`
@@ -43,14 +31,11 @@ fn seen(sold: u32) -> u32 {
     (u64::from(sold) * 3856 / 4096) as u32
 }
 
-/// Whether pods without special wishes run on a node: kubeadm and k0s keep control planes free unless taints are given.
+/// Tells if pods without tolerations run on a node: some distributions keep control planes free unless taints are given.
 fn takes_workloads(cluster: &Cluster, node: &Node) -> bool {
     let kept = match &node.taints {
         Some(taints) => taints.iter().any(|taint| taint.effect != TaintEffect::PreferNoSchedule),
-        None => {
-            node.role == Role::ControlPlane
-                && matches!(cluster.distribution, Distribution::Kubeadm(_) | Distribution::K0s(_))
-        }
+        None => node.role == Role::ControlPlane && cluster.distribution.taints_control_planes(),
     };
     node.role != Role::Gateway && !kept
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bramble_spec::{Cluster, Distribution, fold_short};
+use bramble_spec::{Cluster, fold_short};
 
 use crate::compare::Summary;
 use crate::picture::{self, STYLE, Theme, escape};
@@ -18,13 +18,7 @@ const NARROW: u32 = 360;
 pub fn page(cluster: &Cluster, design: &Design, bill: &Bill) -> String {
     let summary = Summary::of(cluster, design, bill);
     let mut body = String::new();
-    let what = match &cluster.distribution {
-        Distribution::Kubeadm(kubeadm) => format!("Kubernetes {} by kubeadm", kubeadm.version),
-        Distribution::K3s(k3s) => format!("k3s {}", k3s.version),
-        Distribution::K0s(k0s) => format!("k0s {}", k0s.version),
-        Distribution::MicroK8s(microk8s) => format!("MicroK8s {}", microk8s.version),
-        Distribution::None => "no Kubernetes".to_owned(),
-    };
+    let what = cluster.distribution.to_string();
     write!(body, "<h1>{}</h1><p class=\"dim\">{} nodes, {}</p>", cluster.name, cluster.nodes.len(), escape(&what)).ok();
     body.push_str("<div class=\"tiles\">");
     let (price, parts) = match (summary.price.0.is_empty(), summary.unpriced) {

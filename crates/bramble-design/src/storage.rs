@@ -1,8 +1,6 @@
 //! Disks: size, wear, adapters.
 
-use bramble_spec::{
-    Cluster, Datastore, Disk, DiskKind, Distribution, Feed, Holds, Node, Role, Size, UasQuality, UsbBoot,
-};
+use bramble_spec::{Cluster, Disk, DiskKind, Distribution, Feed, Holds, Node, Role, Size, UasQuality, UsbBoot};
 
 use crate::finding::{Findings, Rule, Severity};
 use crate::memory::need_of;
@@ -35,15 +33,6 @@ fn size(cluster: &Cluster, node: &Node, disk: &Disk, findings: &mut Findings<'_>
     }
 }
 
-/// Whether a cluster keeps its state in etcd.
-fn etcd(distribution: &Distribution) -> bool {
-    match distribution {
-        Distribution::Kubeadm(_) | Distribution::K0s(_) => true,
-        Distribution::K3s(k3s) => k3s.datastore == Datastore::Etcd,
-        Distribution::MicroK8s(_) | Distribution::None => false,
-    }
-}
-
 fn wear(cluster: &Cluster, node: &Node, disk: &Disk, findings: &mut Findings<'_>) {
     let Some(medium) = disk.medium() else { return };
     let name = node.name.as_str();
@@ -57,7 +46,7 @@ fn wear(cluster: &Cluster, node: &Node, disk: &Disk, findings: &mut Findings<'_>
         .needs
         .get("etcd")
         .and_then(|need| need.writes)
-        .filter(|_| etcd(&cluster.distribution));
+        .filter(|_| cluster.distribution.keeps_etcd());
     let Some(writes) = writes else {
         if card {
             findings.add(

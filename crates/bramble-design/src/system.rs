@@ -1,6 +1,6 @@
 //! The system of the image against the boards.
 
-use bramble_spec::{Arch, Cluster, Distribution, ImageSource};
+use bramble_spec::{Arch, Cluster, ImageSource};
 
 use crate::finding::{Findings, Rule, Severity};
 
@@ -34,11 +34,10 @@ pub(crate) fn check(cluster: &Cluster, findings: &mut Findings<'_>) {
         let figures = [("image", system.to_owned()), ("board", node.board.arch.to_string())];
         match (system, node.board.arch) {
             ("arm64", Arch::Arm64) | ("amd64", Arch::Amd64) => {}
-            // Kubernetes 1.27 was the first without 32-bit Arm; k3s still has it.
             ("armhf", Arch::Arm64) => {
-                let severity = match cluster.distribution {
-                    Distribution::K3s(_) | Distribution::None => Severity::Warning,
-                    _ => Severity::Error,
+                let severity = match cluster.distribution.has_armhf() {
+                    true => Severity::Warning,
+                    false => Severity::Error,
                 };
                 findings.add(
                     severity,

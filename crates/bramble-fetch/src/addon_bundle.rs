@@ -20,7 +20,7 @@ use crate::watcher::Watcher;
 const FILE: &str = "addons.json";
 const FOLDER: &str = "addons";
 
-/// What a bundle has for add-ons.
+/// Lists the manifests and archives of images that a bundle has for add-ons.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct AddonBundle {
     /// The manifests of add-ons, by where they come from.
@@ -53,7 +53,7 @@ pub struct Bundled {
     pub manifests: usize,
     /// Images.
     pub images: usize,
-    /// What all of it takes.
+    /// The size of all of it, in bytes.
     pub bytes: u64,
 }
 

@@ -14,7 +14,7 @@ pub struct FetchError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What callers tell apart.
+/// Tells apart what callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
     /// A server has no file at an address.

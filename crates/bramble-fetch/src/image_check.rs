@@ -8,19 +8,19 @@ use bramble_spec::{Cluster, Node, NodeName, fold};
 use crate::error::{Result, failure};
 use crate::registry::Registries;
 
-/// What is known of an image.
+/// Says whether an image runs on the nodes, and why not.
 pub struct ImageVerdict {
     /// Its name, as it was written.
     pub image: String,
     /// The processors that it was made for; none if that could not be looked up.
     pub platforms: Vec<Platform>,
-    /// Whether there is none.
+    /// True if the registry has no such image.
     pub absent: bool,
-    /// Which objects run it.
+    /// The objects that run it.
     pub objects: Vec<String>,
-    /// Why it cannot run, with the way out.
+    /// The reasons why it cannot run, each with the next step.
     pub bad: Vec<String>,
-    /// What one should know.
+    /// Remarks that do not keep it from running.
     pub notes: Vec<String>,
 }
 
@@ -40,12 +40,12 @@ impl ImageVerdict {
     }
 }
 
-/// What need not be looked up.
+/// Holds what need not be looked up.
 #[derive(Default)]
 pub struct KnownImages<'a> {
     /// Archives whose images no registry is asked for.
     pub archives: &'a [Archive],
-    /// For which processor the systems of nodes are, by Debian's name, where that was seen.
+    /// The architectures of nodes' systems, by Debian's names, where they were seen.
     pub systems: BTreeMap<&'a NodeName, &'a str>,
 }
 
@@ -54,7 +54,7 @@ impl KnownImages<'_> {
         self.systems.get(&node.name).map_or_else(|| node.board.arch.to_string(), |arch| (*arch).to_owned())
     }
 
-    /// For which processors an image in an archive is.
+    /// Finds for which processors an image in an archive is.
     fn platforms(&self, name: &Reference) -> Option<Vec<Platform>> {
         let name = name.to_string();
         let images = self.archives.iter().flat_map(|archive| &archive.images);

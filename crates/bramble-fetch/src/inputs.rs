@@ -14,7 +14,7 @@ use crate::manifests::{fetch_addons, render_addons};
 use crate::sources::Sources;
 use crate::watcher::Watcher;
 
-/// Where the manifests of CNIs are published.
+/// The addresses at which CNIs publish their manifests.
 const CNI_MANIFESTS: [(Cni, &str); 2] = [
     (Cni::Flannel, "https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml"),
     (Cni::Calico, "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml"),
@@ -126,4 +126,53 @@ fn cni_source(cluster: &Cluster) -> Option<&str> {
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watcher::Silent;
+
+    /// Gathers the inputs of a cluster of one node, with these lines in its file and these files beside it.
+    fn gathered(lines: &str, files: &[(&str, &str)]) -> Result<Inputs> {
+        let text = format!(
+            "cluster: shelf\naccess: {{ user: pi }}\n{lines}\
+             nodes:\n  - {{ name: a, role: control-plane, board: rpi-cm4-4gb, address: 10.0.0.11 }}\n"
+        );
+        let loaded = bramble_spec::load(Path::new("bramble.yaml"), &text);
+        let dir = tempfile::tempdir()?;
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text)?;
+        }
+        let cluster = loaded.clusters.first().unwrap_or_else(|| panic!("{}", loaded.report.render(false)));
+        let sources = Sources {
+            cluster,
+            dir: dir.path(),
+            home: None,
+            cache: dir.path().join("cache"),
+            releases: dir.path().join("releases"),
+            bundle: None,
+        };
+        inputs(&sources, &mut sources.lock_file()?, &Silent)
+    }
+
+    const APT: &str = "distribution: { kubeadm: { version: 1.36.2, source: { apt: { url: \"http://127.0.0.1:1/\", key: key.asc } } } }\n";
+
+    #[test]
+    fn flannel_gets_the_range_of_pods_and_nothing_is_fetched_that_is_here() {
+        let network = "network: { subnet: 10.0.0.0/24, pods: 10.240.0.0/16, cni: flannel, cni_manifest: cni.yaml }\n";
+        let files = [("key.asc", "a key"), ("cni.yaml", "Network: 10.244.0.0/16\n")];
+        let inputs = gathered(&format!("{network}{APT}"), &files).unwrap();
+        assert_eq!(inputs.cni_manifest.as_deref(), Some("Network: 10.240.0.0/16\n"));
+        assert_eq!(inputs.apt_key.as_deref(), Some("a key"));
+        assert_eq!(inputs.kubernetes.map(|version| version.to_string()).as_deref(), Some("1.36.2"));
+        assert!(inputs.release.is_none() && inputs.bundle.is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_with_its_place_in_the_cluster_file() {
+        let network = "network: { subnet: 10.0.0.0/24 }\nprepare: { uploads: [{ from: motd, path: /etc/motd }] }\n";
+        let error = gathered(&format!("{network}{APT}"), &[("key.asc", "a key")]).unwrap_err().chain();
+        assert!(error.contains("a file of `prepare.uploads`: cannot read") && error.contains("motd"), "{error}");
+    }
 }

@@ -1,7 +1,8 @@
 //! Everything that an installation needs from elsewhere: releases, manifests, container images, images of systems.
 //!
 //! What is fetched is pinned in `bramble.lock` and kept in a cache; a bundle takes the place of the network. Nothing here
-//! prints: a [`Watcher`] hears what goes on. Where the cluster file and the caches are is told by [`Sources`].
+//! prints: a [`Watcher`] hears what goes on. [`Sources`] tells where the cluster file and the caches are. Of the
+//! environment only proxies (`HTTPS_PROXY` and the like) are read, by the HTTP client.
 
 mod addon_bundle;
 mod atomic_file;

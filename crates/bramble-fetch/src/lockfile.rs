@@ -14,7 +14,7 @@ use crate::http::text_within_a_minute;
 use crate::snap_store::Revision;
 use crate::watcher::Watcher;
 
-/// What is written in the lock file.
+/// Holds the text of the lock file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Contents {
     /// By URL.

@@ -51,7 +51,7 @@ impl Pulled {
     }
 }
 
-/// What a registry calls a text.
+/// Computes the name that a registry gives to a text.
 fn blob(text: &str) -> String {
     format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())))
 }

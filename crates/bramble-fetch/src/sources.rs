@@ -64,7 +64,7 @@ impl Sources<'_> {
         Some(Releases::new(upstream, mirror, self.bundle, &self.releases))
     }
 
-    /// The distribution's releases: who makes them, which is wanted, and the mirror that has them too.
+    /// Finds the distribution's releases: who makes them, which is wanted, and the mirror that has them too.
     fn origin(&self) -> Option<(&'static Upstream, &Release, Option<&str>)> {
         match &self.cluster.distribution {
             Distribution::K3s(config) => Some((&bramble_kube::K3S, &config.version, config.mirror.as_deref())),

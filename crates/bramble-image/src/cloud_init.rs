@@ -5,8 +5,9 @@ use std::io::{Read, Seek};
 use serde_json::json;
 
 use crate::boot::BootFiles;
-use crate::customise::{Identity, Sides, Wifi, swap_off};
 use crate::error::ImageError;
+use crate::first_boot::swap_off;
+use crate::identity::{Identity, Sides, Wifi};
 
 pub(crate) fn write<R: Read + Seek>(
     boot: &BootFiles<'_, R>,

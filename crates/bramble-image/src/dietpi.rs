@@ -5,8 +5,9 @@ use std::io::{Read, Seek};
 use bramble_shell::shell_word;
 
 use crate::boot::BootFiles;
-use crate::customise::{Identity, add_kernel_args};
 use crate::error::ImageError;
+use crate::first_boot::add_kernel_args;
+use crate::identity::Identity;
 
 /// The users that DietPi has; it makes no others.
 const USERS: [&str; 2] = ["dietpi", "root"];

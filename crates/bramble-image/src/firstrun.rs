@@ -5,8 +5,9 @@ use std::io::{Read, Seek};
 use bramble_shell::shell_word;
 
 use crate::boot::BootFiles;
-use crate::customise::{Identity, add_kernel_args, swap_off};
 use crate::error::ImageError;
+use crate::first_boot::{add_kernel_args, swap_off};
+use crate::identity::{Identity, Static};
 
 const SCRIPT: &str = "firstrun.sh";
 /// systemd runs it instead of everything else, and boots again (systemd-run-generator(8)). It lies in one of two places, of
@@ -38,8 +39,7 @@ fn script(identity: &Identity) -> String {
     let fixed = identity.address.as_ref();
     set("address", &fixed.map(|fixed| fixed.address.to_string()).unwrap_or_default());
     set("gateway", &fixed.map(|fixed| fixed.gateway.to_string()).unwrap_or_default());
-    let dns =
-        |fixed: &crate::customise::Static| fixed.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let dns = |fixed: &Static| fixed.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     set("dns", &fixed.map(dns).unwrap_or_default());
     let sides = identity.sides.as_ref();
     set("inside", sides.map_or("", |sides| &sides.inside));

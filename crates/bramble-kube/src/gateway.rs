@@ -5,7 +5,7 @@
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Node, Uplink};
-use bramble_state::{File, Gone, NetworkManager, Observation, Resource, Step, Unit};
+use bramble_state::{Cleanup, File, NetworkManager, Observation, Resource, Step, Unit};
 
 /// The packages that it takes: of dnsmasq only the program.
 pub(crate) const PACKAGES: [&str; 2] = ["dnsmasq-base", "nftables"];
@@ -53,12 +53,12 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &
 }
 
 /// All that a gateway has.
-pub(crate) fn everything() -> Gone {
+pub(crate) fn everything() -> Cleanup {
     let names = ["dnsmasq", "address", "firewall"];
     let own = [FIREWALL, ADDRESS, DNSMASQ].map(str::to_owned).into_iter();
     let inside =
         [format!("{NETWORK_MANAGER}/bramble-inside.nmconnection"), format!("{NETWORKD}/05-bramble-inside.network")];
-    Gone {
+    Cleanup {
         what: "the gateway's parts".to_owned(),
         units: names.map(|name| format!("bramble-gateway-{name}.service")).to_vec(),
         files: own.chain(names.map(unit_path)).chain(inside).collect(),

@@ -2,10 +2,11 @@
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node, Role, hex};
-use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Image, Observation, Resource, Step, Unit};
+use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Step, Unit};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleFile};
+use crate::images::{Image, Images};
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, member};
 use crate::prepare::Inputs;
 use crate::release::BUSYBOX;
@@ -132,7 +133,7 @@ impl Lifecycle for Kubeadm<'_> {
                 sha256: image.sha256.clone(),
                 archive: bundle.dir.join(&image.path),
             };
-            all.push(Resource::Images(images.map(image).collect()));
+            all.push(Resource::other(Images(images.map(image).collect())));
         }
         let archives = self.inputs.archives.iter().map(|archive| Image {
             names: archive.images.iter().map(|(name, _)| name.clone()).collect(),
@@ -141,7 +142,7 @@ impl Lifecycle for Kubeadm<'_> {
         });
         let archives: Vec<Image> = archives.collect();
         if !archives.is_empty() {
-            all.push(Resource::Images(archives));
+            all.push(Resource::other(Images(archives)));
         }
         all.extend(self.kubelet_unit(seen));
         if self.cluster.network.cni == Cni::Routed {

@@ -7,6 +7,7 @@ mod bundle;
 mod containerd;
 mod gates;
 mod gateway;
+mod images;
 mod k0s;
 mod k3s;
 mod keepalived;
@@ -27,6 +28,7 @@ pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{
     UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script, smoke_mark, smoke_script,
 };
+pub use images::{Image, Images};
 pub use k0s::K0S;
 pub use k3s::K3S;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, lifecycle};

@@ -67,16 +67,79 @@ pub fn check_together<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a 
             ));
         }
     }
-    let mut times: Vec<i64> = seen.iter().map(|(_, seen)| seen.facts.time).collect();
-    times.sort_unstable();
-    if let Some(median) = times.get(times.len() / 2).copied() {
-        for (name, seen) in seen {
-            let off = seen.facts.time - median;
-            if off.abs() > CLOCK {
-                found
-                    .push((*name, format!("its clock is {off} s off the others: check its time server (timedatectl)")));
-            }
-        }
-    }
+    found.extend(clocks(seen));
     found
+}
+
+/// Finds clocks that are wrong. Each is compared with this machine's at the moment of the node's answer: nodes answer at
+/// different times, and boards without a battery may all be wrong by the same.
+fn clocks<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a NodeName, String)> {
+    let known: Vec<(&NodeName, i64)> =
+        seen.iter().filter_map(|(name, seen)| Some((*name, seen.facts.ahead?))).collect();
+    let wrong: Vec<(&NodeName, i64)> = known.iter().copied().filter(|(_, ahead)| ahead.abs() > CLOCK).collect();
+    let spread = || {
+        let ahead = wrong.iter().map(|(_, ahead)| *ahead);
+        ahead.clone().max().unwrap_or_default() - ahead.min().unwrap_or_default()
+    };
+    let together = known.len() > 1 && wrong.len() == known.len() && spread() <= CLOCK;
+    let next = if together {
+        ", as are all others: check the clock of this machine first"
+    } else {
+        ": check its time server (timedatectl)"
+    };
+    let message = |(name, ahead): (&'a NodeName, i64)| {
+        let way = if ahead > 0 { "ahead of" } else { "behind" };
+        (name, format!("its clock is {} s {way} this machine's{next}", ahead.abs()))
+    };
+    wrong.into_iter().map(message).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found of nodes whose clocks are ahead by this, if that is known.
+    fn found(ahead: &[Option<i64>]) -> Vec<String> {
+        let node = |(index, ahead): (usize, &Option<i64>)| {
+            let mut seen = Observation::default();
+            seen.facts.machine_id = format!("{index:032}");
+            seen.facts.ahead = *ahead;
+            // A node met late answers late; its clock says so, and is right.
+            seen.facts.time = 1_800_000_000 + 600 * index as i64;
+            (format!("kube{index}").parse::<NodeName>().unwrap(), seen)
+        };
+        let nodes: Vec<(NodeName, Observation)> = ahead.iter().enumerate().map(node).collect();
+        let nodes: Vec<(&NodeName, &Observation)> = nodes.iter().map(|(name, seen)| (name, seen)).collect();
+        check_together(&nodes).into_iter().map(|(name, message)| format!("{name}: {message}")).collect()
+    }
+
+    #[test]
+    fn one_clock_that_is_wrong_is_named() {
+        let next = "check its time server (timedatectl)";
+        assert_eq!(
+            found(&[Some(0), Some(31), Some(2)]),
+            [format!("kube1: its clock is 31 s ahead of this machine's: {next}")]
+        );
+        assert_eq!(found(&[Some(-3600)]), [format!("kube0: its clock is 3600 s behind this machine's: {next}")]);
+    }
+
+    #[test]
+    fn boards_that_are_wrong_together_do_not_pass() {
+        let next = "as are all others: check the clock of this machine first";
+        assert_eq!(
+            found(&[Some(-86_400), Some(-86_390)]),
+            [
+                format!("kube0: its clock is 86400 s behind this machine's, {next}"),
+                format!("kube1: its clock is 86390 s behind this machine's, {next}")
+            ]
+        );
+        let apart = found(&[Some(-86_400), Some(-3600)]);
+        assert!(apart.len() == 2 && apart.iter().all(|message| message.ends_with("(timedatectl)")), "{apart:?}");
+    }
+
+    #[test]
+    fn a_node_that_was_met_late_is_not_called_off() {
+        assert_eq!(found(&[Some(0), Some(1), Some(-2)]), [""; 0]);
+        assert_eq!(found(&[None, None]), [""; 0]);
+    }
 }

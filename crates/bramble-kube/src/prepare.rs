@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bramble_spec::{ADDON_PACKAGES, AddonKind, Cluster, KubeVersion, Node, NodeName, Role, Sha256Digest, Swap};
-use bramble_state::{Blob, BlobSource, Check, File, Gone, Observation, Resource, Unit};
+use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
 
 use crate::addons::{self, Rendered};
 use crate::bundle::Bundle;
@@ -202,19 +202,19 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if let Some(life) = &life {
         all.extend(life.resources(node, seen));
     }
-    all.splice(0..0, leftovers().map(Resource::Gone));
+    all.splice(0..0, leftovers().map(Resource::Cleanup));
     all
 }
 
 /// What a node may have of earlier cluster files.
-fn leftovers() -> [Gone; 5] {
+fn leftovers() -> [Cleanup; 5] {
     let monitoring = addons::everything();
     let packages = ADDON_PACKAGES.concat().into_iter().map(str::to_owned).collect();
-    let places = Gone {
+    let places = Cleanup {
         what: "what was said of registries and archives".to_owned(),
         files: release::PLACES.map(str::to_owned).to_vec(),
-        ..Gone::default()
+        ..Cleanup::default()
     };
     let [nfs, gluster] = storage::everything();
-    [nfs, gluster, Gone { packages, ..monitoring }, gateway::everything(), places]
+    [nfs, gluster, Cleanup { packages, ..monitoring }, gateway::everything(), places]
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Disk, ENDS, File, Gone, Observation, Resource, Step, Unit};
+use bramble_state::{Cleanup, Disk, ENDS, File, Observation, Resource, Step, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::prepare::Inputs;
@@ -176,12 +176,12 @@ fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
 }
 
 /// All that any node may have of NFS, and of GlusterFS. The file systems on disks of its own stay.
-pub(crate) fn everything() -> [Gone; 2] {
+pub(crate) fn everything() -> [Cleanup; 2] {
     let of = |mount: &'static str, disk: &'static str, server: &str, mark: &'static str, packages: [&str; 2]| {
         let service =
             |name: &str| [format!("/etc/bramble/mounts/{name}"), format!("/etc/systemd/system/{name}.service")];
         let drop_in = format!("/etc/systemd/system/{server}.service.d/bramble.conf");
-        Gone {
+        Cleanup {
             what: format!("the folder of {}", if server == "glusterd" { "GlusterFS" } else { "NFS" }),
             units: [mount, server, disk].map(|name| format!("{name}.service")).to_vec(),
             files: [mount, disk].into_iter().flat_map(service).chain([drop_in]).collect(),

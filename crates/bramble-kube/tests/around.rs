@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use bramble_kube::{Archive, Inputs, Rendered, prepare, render};
+use bramble_kube::{Archive, Images, Inputs, Rendered, prepare, render};
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource};
 
@@ -124,10 +124,9 @@ fn registries_and_archives_go_where_each_distribution_looks_for_them() {
         let all = prepare(&cluster, &cluster.nodes[0], &Observation::default(), &inputs);
         let held = all.iter().any(|resource| match resource {
             Resource::Blob(blob) => blob.path == format!("{folder}/bramble-docker-io-acme-web-1.tar"),
-            Resource::Images(images) => {
-                folder.is_empty() && images.iter().any(|image| image.names == ["docker.io/acme/web:1"])
-            }
-            _ => false,
+            other => other.as_other::<Images>().is_some_and(|images| {
+                folder.is_empty() && images.0.iter().any(|image| image.names == ["docker.io/acme/web:1"])
+            }),
         });
         assert!(held, "{distribution}");
         let told = all

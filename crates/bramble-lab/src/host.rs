@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is going on, for whoever shows it.
+/// Progress, for whoever shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A step began.
@@ -16,10 +16,10 @@ pub enum Event {
     Line(String),
 }
 
-/// Where events go.
+/// The receiver of events.
 pub type Events<'a> = &'a (dyn Fn(Event) + Sync);
 
-/// Why something of the lab did not work.
+/// An error of the lab.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The lab makes namespaces and mounts.
@@ -44,11 +44,11 @@ pub enum Error {
     /// A file or folder could not be used.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The operation that was tried.
         action: &'static str,
-        /// On what.
+        /// Its object.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// There is no such rack.
@@ -67,12 +67,11 @@ pub enum Error {
     /// A request that cannot be met.
     #[error("{0}")]
     Request(String),
-    /// A bundle that cannot be used.
-    #[error(transparent)]
-    Bundle(#[from] bramble_kube::BundleError),
 }
 
-pub(crate) trait PathContext<T> {
+/// Adds to an error of a file what was tried, and on which file.
+pub trait PathContext<T> {
+    /// Says what was tried (`read`) on which path.
     fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }
 
@@ -153,11 +152,13 @@ pub(crate) fn stream(mut command: Command, events: Events) -> Result<(), Error> 
     if status.success() { Ok(()) } else { Err(Error::Failed { command: name, output: tail.join("\n") }) }
 }
 
-pub(crate) fn require_root() -> Result<(), Error> {
+/// Fails for users other than root.
+pub fn require_root() -> Result<(), Error> {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
 }
 
-pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<(), Error> {
+/// Writes a file with these permission bits; makes the folders above it if they are missing.
+pub fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).at("create", parent)?;
@@ -166,8 +167,8 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).at("set the mode of", path)
 }
 
-/// Removes a folder and all in it; that it is not there is fine.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+/// Removes a folder and all in it. A folder that does not exist is no error.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
         _ => Ok(()),
@@ -182,7 +183,7 @@ fn setting_file(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name)
 }
 
-/// What the settings are now.
+/// Reads the settings as they are now.
 pub(crate) fn settings() -> BTreeMap<String, u32> {
     let value = |name: &str| fs::read_to_string(setting_file(name)).ok()?.trim().parse().ok();
     SETTINGS.iter().filter_map(|(name, _)| Some(((*name).to_owned(), value(name)?))).collect()

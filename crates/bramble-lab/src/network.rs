@@ -123,14 +123,14 @@ fn dns(rack: &Rack, bridge: &str) -> Result<(), Error> {
 const ENTER: &str =
     r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 1; shift; n=$((n - 1)); done; exec "$@""#;
 
-/// A command that first moves itself into a cgroup.
+/// Makes a command that first moves itself into a cgroup.
 pub(crate) fn enter(entries: &[PathBuf], program: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(ENTER).arg("enter").arg(entries.len().to_string()).args(entries).arg(program);
     command
 }
 
-/// The same, for a command that outlives this process and its terminal.
+/// Makes the same of a command that outlives this process and its terminal.
 pub(crate) fn enter_detached(entries: &[PathBuf], program: &str) -> Command {
     let inner = enter(entries, program);
     let mut command = Command::new("setsid");

@@ -1,7 +1,7 @@
 //! One board of a rack: its disk, its looks, its power.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bramble_spec::hex;
@@ -9,18 +9,9 @@ use bramble_spec::hex;
 use crate::cgroup::Group;
 use crate::host::{Error, PathContext, run, write};
 use crate::network::{self, enter, enter_detached};
-use crate::rack::{Lab, Rack, RackNode};
+use crate::rack::{Rack, RackNode};
 
-/// Whether a board has power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeState {
-    /// It has.
-    On,
-    /// It has not.
-    Off,
-}
-
-/// What the firmware of a Pi puts before the arguments of cmdline.txt (raspberrypi/linux#6980).
+/// The arguments that the firmware of a Pi puts before those of cmdline.txt (raspberrypi/linux#6980).
 const FIRMWARE_ARGUMENTS: &str =
     "coherent_pool=1M 8250.nr_uarts=0 snd_bcm2835.enable_headphones=0 cgroup_disable=memory vc_mem.mem_base=0x3ec00000";
 const CMDLINE: &str =
@@ -102,9 +93,9 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let base_lib = rack.base.join("var/lib");
     let own_lib = dir.join("var-lib");
     run("cp", &["-a", &base_lib.to_string_lossy(), &own_lib.to_string_lossy()])?;
-    if rack.snapd {
-        let own_snap = dir.join("var-snap");
-        fs::create_dir_all(&own_snap).at("create", &own_snap)?;
+    for folder in rack.packages.iter().flat_map(|package| &package.folders) {
+        let own = dir.join(beside(folder));
+        fs::create_dir_all(&own).at("create", &own)?;
     }
     mount(rack, node)?;
     let key = rack.ensure_key()?;
@@ -166,20 +157,20 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
         put("etc/systemd/system/systemd-networkd.service.d/rack.conf", "[Service]\nReadOnlyPaths=/sys\n", 0o644)?;
         run("chroot", &[&chroot, "systemctl", "enable", "systemd-networkd.service"])?;
     }
-    if rack.snapd {
-        put("usr/bin/snap", include_str!("standin/snap.sh"), 0o755)?;
-        put("var/lib/dpkg/info/snapd.list", "/usr/bin/snap\n", 0o644)?;
+    for package in &rack.packages {
+        let mut list = String::new();
+        for file in &package.files {
+            put(file.path.trim_start_matches('/'), &file.text, file.mode)?;
+            list.push_str(&format!("{}\n", file.path));
+        }
+        put(&format!("var/lib/dpkg/info/{}.list", package.name), &list, 0o644)?;
         let status = root.join("var/lib/dpkg/status");
         let mut text = fs::read_to_string(&status).at("read", &status)?;
-        text.push_str(SNAPD);
+        text.push_str(&format!("\n{}\n", package.status));
         write(&status, text, 0o644)?;
     }
     write(&dressed, "", 0o600)
 }
-
-/// A package that the stand-in for snapd came with.
-const SNAPD: &str = "\nPackage: snapd\nStatus: install ok installed\nPriority: optional\nSection: devel\nInstalled-Size: 1\n\
-    Maintainer: the lab <lab@localhost>\nArchitecture: all\nVersion: 2.79\nDescription: a stand-in for snapd\n";
 
 fn is_mounted(path: &Path) -> Result<bool, Error> {
     let mounts = Path::new("/proc/self/mounts");
@@ -188,8 +179,18 @@ fn is_mounted(path: &Path) -> Result<bool, Error> {
     Ok(text.lines().any(|line| line.split(' ').nth(1) == Some(&path)))
 }
 
-/// The node's disk is an overlay on the shared root; `/var/lib` and `/var/snap` lie beside it, since container runtimes keep
-/// overlays of their own there, which cannot lie on an overlay.
+/// Names the folder beside a node's disk for one of its own: `var-lib` for `var/lib`.
+fn beside(folder: &str) -> String {
+    folder.replace('/', "-")
+}
+
+/// Lists the folders of a node that lie beside its disk.
+fn beside_disk(rack: &Rack) -> impl Iterator<Item = &str> {
+    std::iter::once("var/lib").chain(rack.packages.iter().flat_map(|package| &package.folders).map(String::as_str))
+}
+
+/// The node's disk is an overlay on the shared root; `/var/lib` and folders of packages lie beside it, since container
+/// runtimes keep overlays of their own there, which cannot lie on an overlay.
 fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let dir = rack.node_dir(&node.name);
     let root = dir.join("root");
@@ -202,8 +203,8 @@ fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
         );
         run("mount", &["-t", "overlay", "-o", &options, &format!("bramble-{}", rack.name), &root.to_string_lossy()])?;
     }
-    for (own, place) in [("var-lib", "var/lib"), ("var-snap", "var/snap")] {
-        let (own, place) = (dir.join(own), root.join(place));
+    for folder in beside_disk(rack) {
+        let (own, place) = (dir.join(beside(folder)), root.join(folder));
         if own.exists() && !is_mounted(&place)? {
             fs::create_dir_all(&place).at("create", &place)?;
             run("mount", &["--bind", &own.to_string_lossy(), &place.to_string_lossy()])?;
@@ -214,7 +215,7 @@ fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
 
 pub(crate) fn unmount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let root = rack.node_dir(&node.name).join("root");
-    for path in [root.join("var/lib"), root.join("var/snap"), root] {
+    for path in beside_disk(rack).map(|folder| root.join(folder)).chain([root.clone()]) {
         if is_mounted(&path)? {
             run("umount", &["-l", &path.to_string_lossy()])?;
         }
@@ -223,13 +224,13 @@ pub(crate) fn unmount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
 }
 
 /// Starts the process that keeps a node on.
-pub(crate) fn start(lab: &Lab, rack: &Rack, node: &RackNode) -> Result<(), Error> {
+pub(crate) fn start(keeper: &[PathBuf], rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let dir = rack.node_dir(&node.name);
     let entries = Group::keeper(&rack.name, &node.name).create()?;
     let log = dir.join("console.log");
     let output = fs::File::options().create(true).append(true).open(&log).at("open", &log)?;
     let errors = output.try_clone().at("open", &log)?;
-    let [program, first @ ..] = lab.keeper.as_slice() else {
+    let [program, first @ ..] = keeper else {
         return Err(Error::Request("no program keeps nodes on".into()));
     };
     let mut command = enter_detached(&entries, &program.to_string_lossy());

@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use crate::host::{Error, Event, Events, PathContext, remove_tree, run, stream};
 
 /// The release that Raspberry Pi OS Bookworm is made of.
-pub(crate) const SUITE: &str = "bookworm";
+pub const SUITE: &str = "bookworm";
 
-/// What Raspberry Pi OS Lite has of the things that provisioning touches.
+/// The packages of Raspberry Pi OS Lite that provisioning touches.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "cron",

@@ -9,6 +9,7 @@ mod catalogue;
 mod cluster;
 mod de;
 mod diagnostic;
+mod distribution;
 mod document;
 mod folded;
 mod hardware;
@@ -25,17 +26,17 @@ pub use catalogue::{
     parts_schema,
 };
 pub use cluster::{
-    Access, AptRepository, BootSettings, Cluster, Cni, Datastore, Distribution, Download, Gluster, HeldFile,
-    ImageSource, Images, Jump, K0s, K3s, Kubeadm, KubeadmSource, MicroK8s, Network, Nfs, Node, Preparation, Published,
-    Role, Setting, Storage, Sudo, Swap, Taint, TaintEffect, Uplink, Wifi,
+    Access, BootSettings, Cluster, Cni, Download, Gluster, HeldFile, ImageSource, Jump, Network, Nfs, Node,
+    Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Wifi,
 };
 pub use de::Spanned;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};
+pub use distribution::*;
 pub use document::ClusterDocument;
 pub use folded::{fold, fold_short, group};
 pub use hardware::{AddressRange, Device, Disk, Feed, Fitting, Guest, Hardware, Holds, Line};
 pub use k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
-pub use names::{ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Release, Sha256Digest, hex};
+pub use names::{ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest, hex};
 pub use quantity::{BitRate, ByteRate, Celsius, Currency, Length, Money, Power, Price, Seconds, Size, Voltage};
 pub use resolve::{Loaded, Override, load, load_with};
 

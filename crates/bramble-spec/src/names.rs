@@ -17,7 +17,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(message: String, help: &'static str) -> Self {
+    pub(crate) fn new(message: String, help: &'static str) -> Self {
         Invalid { message, help }
     }
 }
@@ -74,6 +74,7 @@ macro_rules! text_type {
         }
     };
 }
+pub(crate) use text_type;
 
 /// A DNS label of RFC 1123: Kubernetes node names and Linux hostnames both take it.
 fn dns_label(text: &str) -> bool {
@@ -141,45 +142,6 @@ text_type! {
         } else {
             Err(Invalid::new(format!("`{text}` is not a file mode"), "write it in octal, like \"0644\""))
         }
-    }
-}
-
-text_type! {
-    /// A release of a distribution: a channel (`stable`, `latest`, or a minor such as `1.34`), from which a release is
-    /// taken once and then kept, or one by its own name, such as `v1.34.6+k3s1`.
-    Release, r"^(stable|latest|1\.[0-9]+|v1\.[0-9]+\.[0-9]+(-rc[.0-9]+)?\+(k[03]s\.?|r)[0-9]+)$",
-    |text| {
-        let plain = text.strip_prefix('v').unwrap_or(&text);
-        let numbers = |text: &str, count: usize| {
-            let parts: Vec<&str> = text.split('.').collect();
-            parts.len() == count && parts[0] == "1" && parts.iter().all(|part| part.parse::<u32>().is_ok())
-        };
-        let good = match plain.split_once('+') {
-            None => text == "stable" || text == "latest" || numbers(plain, 2),
-            Some((version, build)) => {
-                let (version, candidate) = version.split_once("-rc").unwrap_or((version, ""));
-                let build = ["k3s", "k0s.", "r"].iter().find_map(|own| build.strip_prefix(own)).unwrap_or("");
-                numbers(version, 3) && candidate.bytes().all(|b| b.is_ascii_digit() || b == b'.') && build.parse::<u32>().is_ok()
-            }
-        };
-        if good { Ok(plain.to_owned()) } else {
-            Err(Invalid::new(
-                format!("`{text}` is not a release"),
-                "write `stable`, `latest`, a minor like \"1.34\", or a release with its build, like \"v1.34.6+k3s1\" or \"v1.34.6+k0s.0\"",
-            ))
-        }
-    }
-}
-
-impl Release {
-    /// What follows the `+` of a release's own name; `None` for a channel.
-    pub fn build(&self) -> Option<&str> {
-        self.0.split_once('+').map(|(_, build)| build)
-    }
-
-    /// The `34` of `1.34` and of `v1.34.6+k3s1`; `None` for `stable` and `latest`.
-    pub fn minor(&self) -> Option<u32> {
-        self.0.strip_prefix("1.")?.split(['.', '+', '-']).next()?.parse().ok()
     }
 }
 

@@ -2,32 +2,45 @@
 //! ([`Plan`]), and how to undo it (the ledger on the node).
 //!
 //! Everything here is pure: scripts go out as text, records come in as lines. How they travel is not known here.
+//!
+//! Each kind of resource is one file below `resource`: what is wanted, the question that a node is asked, how its answer
+//! is read, and what must change. It implements [`Kind`]; other crates can bring kinds of their own ([`ExternalKind`]).
 
-mod edit;
+mod diff;
+mod digest;
+mod facts;
+mod kind;
 mod observation;
+mod observe;
+mod paths;
 mod plan;
+mod planner;
 mod probe;
 mod record;
 mod resource;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod undo;
 
-pub use edit::{with_boot_config, with_tokens};
-pub use observation::{Facts, FileKind, FileSeen, NetworkManager, Observation, ObservationError, UnitSeen};
-pub use plan::{Change, Detail, Plan, Problem, Upload, plan};
-pub use probe::observe_script;
-pub use probe::{RPI_SWAP_FILE, RPI_SWAP_TEXT};
+pub use diff::plan;
+pub use digest::entry_hash;
+pub use facts::{Facts, NetworkManager};
+pub use kind::{ExternalKind, Kind};
+pub use observation::{FileKind, FileSeen, Observation, ObservationError, UnitSeen};
+pub use observe::observe_script;
+#[cfg(any(test, feature = "testing"))]
+pub use observe::satisfied;
+pub use paths::{BLOBS, DONE, ENDS, HOME};
+pub use plan::{Change, Detail, Plan, Problem, Upload};
+pub use planner::Planner;
+pub use probe::{Answer, Names, Probe, Question, Reader, first_word};
 pub use record::{Record, parse_record};
 pub use resource::{
-    Blob, BlobSource, Certificates, Check, Disk, File, Gone, Image, MEMORY_CGROUP, Resource, Step, Unit,
+    Blob, BlobSource, Certificates, Check, Cleanup, Disk, File, MEMORY_CGROUP, RPI_SWAP_FILE, RPI_SWAP_TEXT, Resource,
+    Step, Unit, with_boot_config, with_tokens,
 };
-
-/// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.
-pub const HOME: &str = "/var/lib/bramble";
-/// Where uploads go, named by their digest.
-pub const BLOBS: &str = "/var/lib/bramble/blobs";
-/// Shell functions of every plan for other scripts as well: `unit_failed UNIT` shows the last words of a unit and fails,
-/// `step_ends ID VERSION` leaves the mark of a finished step.
-pub const ENDS: &str = include_str!("ends.sh");
-/// Where a finished step leaves its mark.
-pub const DONE: &str = "/var/lib/bramble/done";
+#[cfg(any(test, feature = "testing"))]
+pub use testing::SatisfiedNode;
 pub use undo::undo_script;

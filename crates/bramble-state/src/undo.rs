@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 
-/// The script that undoes everything that bramble ever changed on a node, newest first, and then removes bramble's own
+/// Writes the script that undoes everything that bramble ever changed on a node, newest first, and then removes bramble's own
 /// traces. It can be cut off anywhere and run again. It says `@title …`, `@start N`, `@ok N` or `@fail N CODE`.
 pub fn undo_script() -> Script {
     let mut script = Commands::new();
-    script.fixed(crate::ENDS).fixed(include_str!("prelude.sh")).fixed(include_str!("undo.sh"));
+    script.fixed(crate::paths::ENDS).fixed(include_str!("prelude.sh")).fixed(include_str!("undo.sh"));
     Script::new("undo what bramble did", &script).silent_for(Duration::from_secs(20 * 60))
 }

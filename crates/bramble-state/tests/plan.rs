@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use bramble_shell::Commands;
 use bramble_state::{
-    Detail, File, Gone, Observation, ObservationError, Record, Resource, Step, Unit, observe_script, parse_record, plan,
+    Cleanup, Detail, File, Observation, ObservationError, Record, Resource, Step, Unit, observe_script, parse_record,
+    plan,
 };
 use sha2::{Digest, Sha256};
 
@@ -151,7 +152,6 @@ fn every_script_is_one_that_a_posix_shell_accepts() {
         Resource::SwapOff,
         Resource::Autoremove,
         Resource::Packages(vec!["vim".into()]),
-        Resource::Images(Vec::new()),
         Resource::File(File::new("/etc/it's", "text")),
     ];
     let units = "units\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n.\n";
@@ -186,7 +186,7 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
     let hash = |kind: &str, name: &str| {
         bramble_spec::hex(&Sha256::digest(format!("{kind}:{name}").as_bytes()))[..16].to_owned()
     };
-    let gone = Resource::Gone(Gone {
+    let gone = Resource::Cleanup(Cleanup {
         what: "the watch".into(),
         units: vec!["watch.service".into(), "kept.service".into(), "theirs.service".into()],
         files: vec!["/etc/watch/".into(), "/etc/other".into()],

@@ -231,6 +231,35 @@ fn a_download_goes_on_where_it_broke_off() {
     }
 }
 
+/// Remembers how far files came.
+#[derive(Default)]
+struct Transfers(Mutex<Vec<(u64, Option<u64>)>>);
+
+impl Watcher for Transfers {
+    fn note(&self, _: &str) {}
+
+    fn transfer(&self, _: &str, done: u64, total: Option<u64>) {
+        self.0.lock().unwrap().push((done, total));
+    }
+}
+
+#[test]
+fn a_watcher_hears_how_far_a_file_is_also_when_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, _, program) = release_server(&[(PROGRAM, &[Fault::BreaksOff(300_000)])]);
+    let whole = program.len() as u64;
+    let url = format!("{address}{PROGRAM}");
+    let to = dir.path().join("k3s-arm64");
+    let digest = sha256(&program).parse().unwrap();
+    let transfers = Transfers::default();
+    download(&url, &[], &to, Digest::Sha256(&digest), PATIENCE, &transfers).unwrap();
+    let heard = transfers.0.into_inner().unwrap();
+    assert_eq!(heard.last(), Some(&(whole, Some(whole))));
+    assert!(heard.iter().all(|(_, total)| *total == Some(whole)), "{heard:?}");
+    assert!(heard.iter().any(|(done, _)| *done == 300_000), "{heard:?}");
+    assert!(heard.is_sorted(), "nothing is counted twice: {heard:?}");
+}
+
 #[test]
 fn a_download_that_cannot_be_right_is_refused() {
     let dir = tempfile::tempdir().unwrap();

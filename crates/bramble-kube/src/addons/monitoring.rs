@@ -1,7 +1,7 @@
 //! Monitoring: node exporter on the boards, and in the cluster a Prometheus that is small enough for one of them.
 
 use bramble_spec::{AddonKind, Cluster, Monitoring, Node, hex};
-use bramble_state::{File, Gone, Resource, Unit};
+use bramble_state::{Cleanup, File, Resource, Unit};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -50,12 +50,12 @@ pub(crate) fn node_resources(cluster: &Cluster, node: &Node, life: Option<&dyn L
 }
 
 /// All that nodes have of it.
-pub(crate) fn everything() -> Gone {
-    Gone {
+pub(crate) fn everything() -> Cleanup {
+    Cleanup {
         what: "node exporter".to_owned(),
         units: vec!["bramble-metrics.timer".to_owned(), "prometheus-node-exporter.service".to_owned()],
         files: [DEFAULTS, PATIENCE, SCRIPT, SERVICE, TIMER].map(str::to_owned).to_vec(),
-        ..Gone::default()
+        ..Cleanup::default()
     }
 }
 

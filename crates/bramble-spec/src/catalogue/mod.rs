@@ -3,7 +3,9 @@
 //! The built-in files are beside this one; a cluster file can name more, in the same form, which add parts or
 //! override single figures of known ones.
 
+mod kinds;
 mod part;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -11,11 +13,13 @@ use std::sync::{Arc, LazyLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use kinds::{Arch, Connector, DiskKind, Poe, UasQuality, UsbBoot};
 pub use part::{
-    Adapter, Arch, Board, Cable, Case, Charger, Connector, DiskKind, Family, Fan, From, Hat, Heatsink, Medium, Need,
-    NetworkDevice, Other, Part, PartKind, Poe, Supply, UasQuality, UsbBoot,
+    Adapter, Board, Cable, Case, Charger, Family, Fan, Hat, Heatsink, Medium, Need, NetworkDevice, Other, Part,
+    PartKind, Supply,
 };
 use part::{BoardEntry, Overlay};
+pub use sources::From;
 
 use crate::de;
 use crate::yaml;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Resolver, is_http, is_label_value, is_user_byte};
+use super::resolver::Resolver;
+use super::text::{is_http, is_label_value, is_user_byte};
 use crate::addon::*;
-use crate::cluster::{Distribution, Kubeadm, KubeadmSource};
 use crate::de::Spanned;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::distribution::{Distribution, Kubeadm, KubeadmSource};
 use crate::document::*;
 
 /// The releases that bramble names, each with the manifest that its project publishes.

@@ -3,7 +3,8 @@
 use std::net::SocketAddrV4;
 
 use super::network::NetworkRanges;
-use super::{Resolver, is_user_byte};
+use super::resolver::Resolver;
+use super::text::is_user_byte;
 use crate::cluster::*;
 use crate::de::Spanned;
 use crate::diagnostic::{Diagnostic, Span};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Resolver;
+use super::resolver::Resolver;
 use crate::catalogue::{Catalogue, Part, PartKind};
 use crate::cluster::Cluster;
 use crate::de::{Spanned, nearest};

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Resolver, is_http};
-use crate::cluster::{Distribution, ImageSource};
+use super::resolver::Resolver;
+use super::text::is_http;
+use crate::cluster::ImageSource;
 use crate::de::Spanned;
+use crate::distribution::Distribution;
 use crate::document::ImageSection;
 
 impl Resolver<'_> {
@@ -59,11 +61,7 @@ impl Resolver<'_> {
         section: BTreeMap<String, Spanned<String>>,
         distribution: Option<&Distribution>,
     ) -> BTreeMap<String, String> {
-        let help = match distribution {
-            Some(Distribution::MicroK8s(_)) => Some("put a hosts.toml into its args/certs.d, by `prepare: files`"),
-            Some(Distribution::K3s(k3s)) if k3s.registries.is_some() => Some("say it in the file that `k3s` names"),
-            _ => None,
-        };
+        let help = distribution.and_then(Distribution::registries_elsewhere);
         if let (Some(help), Some(first)) = (help, section.values().next()) {
             self.error("this distribution's registries are not set from here", first.span, help);
         }

@@ -4,18 +4,13 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::Resolver;
-use crate::cluster::*;
+use super::resolver::Resolver;
+use crate::cluster::{Cni, Wifi};
 use crate::de::Spanned;
 use crate::diagnostic::Diagnostic;
+use crate::distribution::{Defaults, Distribution};
 use crate::document::{NetworkSection, WifiSection};
 use crate::hardware::AddressRange;
-
-/// The ranges of MicroK8s (microk8s, default-args/cni-env).
-const MICROK8S_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
-const MICROK8S_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 152, 183, 0), 24);
-const DEFAULT_PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
-const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 
 /// What the network section says, before the API's address is known.
 pub(super) struct NetworkRanges {
@@ -131,10 +126,7 @@ impl Resolver<'_> {
             self.missing("subnet", whole, whole, "give the nodes' network: `subnet: 10.0.0.0/24`");
         }
         let subnet = section.subnet.as_ref().and_then(|text| self.range("subnet", text));
-        let (pods, services, cni) = match distribution {
-            Some(Distribution::MicroK8s(_)) => (MICROK8S_PODS, MICROK8S_SERVICES, Cni::Calico),
-            _ => (DEFAULT_PODS, DEFAULT_SERVICES, Cni::Routed),
-        };
+        let Defaults { pods, services, cni } = distribution.map(Distribution::defaults).unwrap_or_default();
         let pods = match &section.pods {
             Some(text) => self.range("pods", text),
             None => Some(pods),
@@ -164,17 +156,10 @@ impl Resolver<'_> {
             }
         }
         let cni = section.cni.as_ref().map_or(cni, |cni| cni.value);
-        match (distribution, cni, section.cni.map(|cni| cni.span)) {
-            (Some(Distribution::K3s(_)), Cni::Calico, Some(span)) => {
-                self.error("k3s brings its own network", span, "use `routed` (its host-gw) or `flannel` (its vxlan)");
-            }
-            (Some(Distribution::K0s(_)), Cni::Flannel, Some(span)) => {
-                self.error("k0s has no flannel", span, "use `routed` (its kube-router) or `calico`");
-            }
-            (Some(Distribution::MicroK8s(_)), Cni::Flannel | Cni::Routed, Some(span)) => {
-                self.error("MicroK8s brings calico", span, "remove `cni`");
-            }
-            _ => {}
+        if let (Some(written), Some(distribution)) = (&section.cni, distribution)
+            && let Some((message, help)) = distribution.refuses(cni)
+        {
+            self.error(message, written.span, help);
         }
         // A node's number within the subnet chooses its /24 of the pods' range.
         let routed = cni == Cni::Routed && matches!(distribution, Some(Distribution::Kubeadm(_)));

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{Resolver, is_http};
+use super::resolver::Resolver;
+use super::text::is_http;
 use crate::cluster::*;
 use crate::de::Spanned;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::distribution::Distribution;
 use crate::document::PrepareSection;
 use crate::names::FileMode;
 

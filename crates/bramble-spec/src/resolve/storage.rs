@@ -1,10 +1,11 @@
 //! The section `storage`.
 
-use super::Resolver;
+use super::resolver::Resolver;
 use crate::addon::{Addon, AddonKind, SharedVolumes};
 use crate::cluster::*;
 use crate::de::Spanned;
 use crate::diagnostic::Diagnostic;
+use crate::distribution::STATE_FOLDERS;
 use crate::document::{GlusterSection, NfsSection, StorageSection};
 use crate::names::NodeName;
 
@@ -158,9 +159,11 @@ fn is_free(folder: &str) -> bool {
     let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["var", "lib", own, ..] => {
-            let known =
-                ["kubelet", "rancher", "k0s", "snapd", "containerd", "etcd", "bramble", "glusterd", "dpkg", "apt"];
-            !known.contains(own) && !own.starts_with("systemd") && !own.starts_with("bramble")
+            let known = ["bramble", "glusterd", "dpkg", "apt"];
+            !known.contains(own)
+                && !STATE_FOLDERS.contains(own)
+                && !own.starts_with("systemd")
+                && !own.starts_with("bramble")
         }
         [first, _, ..] => {
             let system = [

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use bramble_bundle::{DebianBundle, PatchVersion, STANDINS, Standin};
 use bramble_kube::Bundle;
-use bramble_lab::{DebianBundle, Event, Lab as Racks, NodeState, Rack, RackRequest, Release};
+use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest};
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::Ipv4Net;
 use serde_json::json;
@@ -79,8 +81,8 @@ enum LabCommand {
         #[arg(long)]
         next: bool,
     },
-    /// Make a bundle with stand-ins for the releases of k3s, k0s and MicroK8s, for `bramble --bundle`: their interfaces, in front of the
-    /// Kubernetes from Debian's source package
+    /// Make a bundle with stand-ins for the releases of distributions that Debian does not have, for `bramble --bundle`: their
+    /// interfaces, in front of the Kubernetes from Debian's source package
     Standins {
         /// Of the next patch version, to try upgrades with
         #[arg(long)]
@@ -112,7 +114,7 @@ struct LabUp {
     #[arg(long, conflicts_with = "distribution")]
     bare: bool,
     /// Which Kubernetes; others than kubeadm by a stand-in
-    #[arg(long, value_parser = ["kubeadm", "k3s", "k0s", "microk8s"], default_value = "kubeadm", value_name = "NAME")]
+    #[arg(long, value_parser = distributions(), default_value = OWN, value_name = "NAME")]
     distribution: String,
     /// A node more, between the others and this machine: the rack has no other way out, and its nodes no addresses of their own
     #[arg(long)]
@@ -120,6 +122,14 @@ struct LabUp {
     /// Nodes whose sudo asks for the password `raspberry`
     #[arg(long)]
     sudo_password: bool,
+}
+
+/// The distribution that the bundle from Debian is.
+const OWN: &str = "kubeadm";
+
+/// The distributions that a rack can have.
+fn distributions() -> PossibleValuesParser {
+    PossibleValuesParser::new([OWN].into_iter().chain(STANDINS.iter().map(Standin::name)))
 }
 
 impl Lab {
@@ -158,11 +168,11 @@ impl Lab {
                 printer.result(format!("{node} is another board."));
             }
             LabCommand::Bundle { again, next } => {
-                let bundle = bundle(&racks, again, if next { Release::Next } else { Release::Own }, printer)?;
+                let bundle = bundle(&racks, again, if next { PatchVersion::Next } else { PatchVersion::Own }, printer)?;
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
             }
             LabCommand::Standins { next } => {
-                let dir = standins(&racks, if next { Release::Next } else { Release::Own }, printer)?;
+                let dir = standins(&racks, if next { PatchVersion::Next } else { PatchVersion::Own }, printer)?;
                 printer.result(format!("Stand-ins are in {}", dir.display()));
             }
             LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
@@ -235,16 +245,16 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bundle(racks: &Racks, again: bool, release: Release, printer: &Printer) -> anyhow::Result<Bundle> {
+fn bundle(racks: &Racks, again: bool, patch: PatchVersion, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
-    let bundle = DebianBundle::ensure(racks, again, release, &|event| watch.event(event))?;
+    let bundle = DebianBundle::ensure(racks, again, patch, &|event| watch.event(event))?;
     watch.end();
     Ok(bundle)
 }
 
-fn standins(racks: &Racks, release: Release, printer: &Printer) -> anyhow::Result<PathBuf> {
+fn standins(racks: &Racks, patch: PatchVersion, printer: &Printer) -> anyhow::Result<PathBuf> {
     let watch = Watch::new(printer);
-    let dir = bramble_lab::releases(racks, release, &|event| watch.event(event))?;
+    let dir = bramble_bundle::releases(racks, patch, &|event| watch.event(event))?;
     watch.end();
     Ok(dir)
 }
@@ -256,26 +266,25 @@ impl LabUp {
         let gateway = self.gateway.then(|| format!("{}-gate", self.name));
         let nodes: Vec<String> = gateway.into_iter().chain((1..=total).map(|n| format!("{}-{n}", self.name))).collect();
         let (mut distribution, mut standins) = ("  none\n".to_owned(), None);
-        if self.distribution != "kubeadm" {
-            standins = Some(self::standins(racks, Release::Own, printer)?);
-            // There is no image of a cluster DNS.
-            let dns = if self.distribution == "k3s" { "    disable: [coredns]\n" } else { "" };
-            distribution = format!("  {}:\n    version: stable\n{dns}", self.distribution);
+        let standin = STANDINS.iter().find(|standin| standin.name() == self.distribution);
+        if let Some(standin) = standin {
+            standins = Some(self::standins(racks, PatchVersion::Own, printer)?);
+            let settings = standin.settings().iter().map(|line| format!("    {line}\n")).collect::<String>();
+            distribution = format!("  {}:\n    version: stable\n{settings}", standin.name());
         } else if !self.bare {
-            let bundle = bundle(racks, false, Release::Own, printer)?;
+            let bundle = bundle(racks, false, PatchVersion::Own, printer)?;
             distribution = format!(
-                "  kubeadm:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
+                "  {OWN}:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
                 bundle.manifest.kubernetes,
                 bundle.dir.display()
             );
         }
-        let microk8s = self.distribution == "microk8s";
         let request = RackRequest {
             name: self.name.clone(),
             nodes,
             subnet: self.subnet,
             sudo_password: self.sudo_password,
-            snapd: microk8s,
+            packages: standin.map(Standin::packages).unwrap_or_default(),
             gateway: self.gateway,
         };
         let watch = Watch::new(printer);
@@ -287,8 +296,9 @@ impl LabUp {
             printer.info(format!("{} stays as it is", file.display()));
         } else {
             let planes = if self.bare { 0 } else { planes };
-            let cni = if microk8s { "" } else { ", cni: routed" };
-            let text = cluster_file(&rack, planes, &distribution, cni, self.sudo_password);
+            let cni = standin.map_or(Some("routed"), Standin::cni);
+            let cni = cni.map_or_else(String::new, |cni| format!(", cni: {cni}"));
+            let text = cluster_file(&rack, planes, &distribution, &cni, self.sudo_password);
             bramble_fetch::replace_file(&file, text.as_bytes(), 0o644)?;
         }
         printer.result(format!(

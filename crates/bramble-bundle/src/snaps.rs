@@ -4,16 +4,17 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bramble_lab::{NodeFile, NodePackage, PathContext};
 use bramble_spec::KubeVersion;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha3::{Digest, Sha3_384};
 
-use crate::bundle::header;
-use crate::host::{Error, PathContext};
+use crate::archive::header;
+use crate::error::Error;
 
-/// What lies in the snap of MicroK8s beside its programs.
-pub(super) const TEXTS: &[(&str, &[&str])] = &[
+/// The texts in the snap of MicroK8s beside its programs.
+pub(crate) const TEXTS: &[(&str, &[&str])] = &[
     ("meta/snap.yaml", &["name: microk8s", "base: core22", "confinement: classic"]),
     // All of it is a part of kubelite here.
     (
@@ -26,28 +27,47 @@ pub(super) const TEXTS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-pub(super) const SCRIPTS: &[(&str, &str)] = &[
+pub(crate) const SCRIPTS: &[(&str, &str)] = &[
     ("kubectl", "#!/bin/sh\nLD_LIBRARY_PATH=${0%/*}/lib exec \"${0%/*}/bin/kubectl\" \"$@\"\n"),
     ("idle", "#!/bin/sh\nexec sleep infinity\n"),
-    ("meta/hooks/install", include_str!("snap-install.sh")),
-    ("meta/hooks/remove", include_str!("snap-remove.sh")),
+    ("meta/hooks/install", include_str!("standins/snap-install.sh")),
+    ("meta/hooks/remove", include_str!("standins/snap-remove.sh")),
 ];
 
-/// The snap of MicroK8s and those that it needs, with their assertions, by name.
-pub(super) fn files(microk8s: Vec<u8>, kubernetes: KubeVersion, arch: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+/// Packs the snap of a distribution and those that it needs, with their assertions, by name.
+pub(crate) fn files(
+    name: &str,
+    snap: Vec<u8>,
+    kubernetes: KubeVersion,
+    arch: &str,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
     // Another version is another revision.
     let revision = kubernetes.patch.unwrap_or_default() + 1;
-    let snaps = [
-        ("snapd", small("snapd")?, revision),
-        ("core22", small("core22")?, revision),
-        ("microk8s", microk8s, revision),
-    ];
+    let snaps = [("snapd", small("snapd")?, revision), ("core22", small("core22")?, revision), (name, snap, revision)];
     let both = snaps.into_iter().flat_map(|(name, bytes, revision)| {
         let assertion = assertion(name, revision, &bytes);
         [(format!("{name}_{arch}.snap"), bytes), (format!("{name}_{arch}.assert"), assertion.into_bytes())]
     });
     Ok(both.collect())
 }
+
+/// Makes Debian's package of snapd, with a stand-in as its program.
+pub(crate) fn snapd() -> NodePackage {
+    NodePackage {
+        name: "snapd".to_owned(),
+        status: SNAPD.to_owned(),
+        files: vec![NodeFile {
+            path: "/usr/bin/snap".to_owned(),
+            text: include_str!("standins/snap.sh").to_owned(),
+            mode: 0o755,
+        }],
+        folders: vec!["var/snap".to_owned()],
+    }
+}
+
+/// The record of snapd in dpkg's status.
+const SNAPD: &str = "Package: snapd\nStatus: install ok installed\nPriority: optional\nSection: devel\nInstalled-Size: 1\n\
+    Maintainer: the lab <lab@localhost>\nArchitecture: all\nVersion: 2.79\nDescription: a stand-in for snapd";
 
 fn small(name: &str) -> Result<Vec<u8>, Error> {
     let text = format!("name: {name}\n");

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Runs inside the Debian builder: Kubernetes from Debian's source package, and the file trees of the images.
+# Its arguments are the builds that a kubelet each is made for.
 set -eu
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive HOME=/root
+builds=$*
 cd /build
 echo "== fetching the source package"
 apt-get -qq update
@@ -21,7 +23,7 @@ done
 minor=${release#1.}
 minor=${minor%%.*}
 next=${release%.*}.$((${release##*.} + 1))
-export PATH=/usr/lib/go-1.19/bin:$PATH
+export PATH=/usr/lib/go-1.19/bin:"$PATH"
 export GO111MODULE=off KUBE_GIT_VERSION_FILE=/build/version
 tree() { mkdir -p "$1/usr/local/bin" "$1/tmp" "$1/etc"; }
 # A program with the libraries it is linked to, at their places.
@@ -71,7 +73,7 @@ VERSION
     for program in kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
         cp "$out/$program" "$programs/"
     done
-    for build in k3s1 k0s; do
+    for build in $builds; do
         sed -i "s/^KUBE_GIT_VERSION=.*/KUBE_GIT_VERSION='v$1+$build'/" /build/version
         make all GOLDFLAGS='-s -w' WHAT=cmd/kubelet
         cp "$out/kubelet" "$2/standin/kubelet+$build"

@@ -1,14 +1,28 @@
-//! The distributions that have releases of their own: `k3s`, `k0s` and MicroK8s.
+//! The section `distribution`, and what a distribution asks of other sections.
 
 use std::collections::BTreeMap;
 
-use super::{Resolver, is_http};
-use crate::cluster::*;
+use super::resolver::Resolver;
+use super::text::is_http;
+use crate::catalogue::Board;
+use crate::cluster::Role;
 use crate::de::{Spanned, nearest};
-use crate::diagnostic::Span;
-use crate::document::{K0sSection, K3sSection, MicroK8sSection};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::distribution::*;
 use crate::k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
-use crate::names::Release;
+use crate::names::KubeVersion;
+
+/// kubeadm's own preflight asks for 1700 MB on a control plane.
+const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
+/// What an agent of k3s and a worker of k0s need at least; a controller of k0s needs twice as much (docs.k3s.io,
+/// "Requirements"; docs.k0sproject.io, "System requirements").
+const SMALL_MIB: u32 = 512;
+/// What MicroK8s needs at least (microk8s.io, "Getting started").
+const MICROK8S_MIB: u32 = 540;
+/// Where the Kubernetes project publishes Debian packages (kubernetes.io, "Installing kubeadm").
+const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
+/// The range of minors whose kubeadm configuration bramble knows.
+const KUBEADM_MINORS: std::ops::RangeInclusive<u32> = 20..=37;
 
 /// The minors whose flags of k3s bramble knows.
 const MINORS: std::ops::RangeInclusive<u32> = 20..=36;
@@ -50,8 +64,49 @@ const OURS: &[(&str, &str)] = &[
 ];
 
 impl Resolver<'_> {
+    pub(super) fn distribution(&mut self, section: Spanned<DistributionSection>) -> Option<Distribution> {
+        let kubeadm = match section.value {
+            DistributionSection::Kubeadm(kubeadm) => kubeadm,
+            DistributionSection::K3s(k3s) => return self.k3s(k3s, section.span),
+            DistributionSection::K0s(k0s) => return self.k0s(k0s, section.span),
+            DistributionSection::None => return Some(Distribution::None),
+            DistributionSection::MicroK8s(microk8s) => return self.microk8s(microk8s, section.span),
+            // This never comes out of the parser: reading it is the error.
+            DistributionSection::OpenShift(_) => return None,
+        };
+        let Some(version) = kubeadm.version else {
+            self.missing("version", section.span, section.span, "add `version: \"1.36\"`");
+            return None;
+        };
+        if !KUBEADM_MINORS.contains(&version.value.minor) {
+            self.error(
+                format!("kubeadm {} is outside of what bramble knows", version.value),
+                version.span,
+                format!("versions 1.{} to 1.{} can be installed", KUBEADM_MINORS.start(), KUBEADM_MINORS.end()),
+            );
+        }
+        let source = match kubeadm.source.map(|source| source.value) {
+            None => KubeadmSource::Apt(self.apt(AptSection::default(), version.value)),
+            Some(SourceSection::Apt(apt)) => KubeadmSource::Apt(self.apt(apt, version.value)),
+            Some(SourceSection::Bundle(path)) => KubeadmSource::Bundle(path),
+        };
+        Some(Distribution::Kubeadm(Kubeadm { version: version.value, source }))
+    }
+
+    fn apt(&mut self, section: AptSection, version: KubeVersion) -> AptRepository {
+        if let Some(url) = &section.url
+            && !is_http(&url.value)
+        {
+            self.error(format!("`{}` is not a URL", url.value), url.span, "it starts with https:// or http://");
+        }
+        let url = section.url.map_or_else(|| KUBERNETES_APT.to_owned(), |url| url.value);
+        let url = url.replace("{minor}", &format!("1.{}", version.minor));
+        let url = if url.ends_with('/') { url } else { url + "/" };
+        AptRepository { url, key: section.key.map(|key| key.value) }
+    }
+
     /// `whole` is the place of the section.
-    pub(super) fn k3s(&mut self, section: K3sSection, whole: Span) -> Option<Distribution> {
+    fn k3s(&mut self, section: K3sSection, whole: Span) -> Option<Distribution> {
         let Some(version) = section.version else {
             self.missing("version", whole, whole, "add `version: stable`");
             return None;
@@ -87,7 +142,7 @@ impl Resolver<'_> {
     }
 
     /// `whole` is the place of the section.
-    pub(super) fn k0s(&mut self, section: K0sSection, whole: Span) -> Option<Distribution> {
+    fn k0s(&mut self, section: K0sSection, whole: Span) -> Option<Distribution> {
         let Some(version) = section.version else {
             self.missing("version", whole, whole, "add `version: stable`");
             return None;
@@ -105,7 +160,7 @@ impl Resolver<'_> {
     }
 
     /// `whole` is the place of the section.
-    pub(super) fn microk8s(&mut self, section: MicroK8sSection, whole: Span) -> Option<Distribution> {
+    fn microk8s(&mut self, section: MicroK8sSection, whole: Span) -> Option<Distribution> {
         let Some(version) = section.version else {
             self.missing("version", whole, whole, "add `version: \"1.36\"`");
             return None;
@@ -179,5 +234,90 @@ impl Resolver<'_> {
             settings.insert(key, setting.value);
         }
         settings
+    }
+
+    /// Settles where k3s keeps its state, now that the control planes are counted.
+    pub(super) fn settle_datastore(&mut self, distribution: &mut Distribution, control_planes: usize) {
+        let Distribution::K3s(k3s) = distribution else { return };
+        let fits = if control_planes == 1 { Datastore::Sqlite } else { Datastore::Etcd };
+        k3s.datastore = match self.datastore.take() {
+            Some(Spanned { value: Datastore::Sqlite, span }) if control_planes > 1 => {
+                self.error(
+                    format!("SQLite cannot be shared by {control_planes} control planes"),
+                    span,
+                    "use `etcd`, or remove `datastore`",
+                );
+                fits
+            }
+            Some(asked) => asked.value,
+            None => fits,
+        };
+    }
+
+    /// Checks that the distribution loads archives of images.
+    pub(super) fn archives(&mut self, archives: &[Spanned<String>], distribution: Option<&Distribution>) {
+        if let (Some(Distribution::MicroK8s(_)), Some(first)) = (distribution, archives.first()) {
+            self.error(
+                "MicroK8s' images are not loaded from here",
+                first.span,
+                "`microk8s images import` on one node gives them to all",
+            );
+        }
+    }
+
+    pub(super) fn role(
+        &mut self,
+        node: &str,
+        role: &Spanned<Role>,
+        distribution: &Distribution,
+        board: Option<&Board>,
+        at: Option<Span>,
+    ) {
+        match (distribution, role.value) {
+            (_, Role::Gateway) => {}
+            (Distribution::None, Role::ControlPlane) => self.error(
+                format!("{node}: without a distribution there is no control plane"),
+                role.span,
+                "use `worker`, or choose a distribution",
+            ),
+            (Distribution::Kubeadm(_), role) => {
+                if let (Some(board), Some(memory)) = (board, board.and_then(|board| board.memory)) {
+                    let span = at.unwrap_or_default();
+                    if role == Role::ControlPlane && memory < KUBEADM_CONTROL_PLANE_MIB {
+                        self.error(
+                            format!("{node}: a {} has {memory} MiB, too little for a kubeadm control plane", board.name),
+                            span,
+                            format!("it needs {KUBEADM_CONTROL_PLANE_MIB} MiB; make it a worker, or use a board with 2 GB or more"),
+                        );
+                    } else if role == Role::Worker && memory < 1024 {
+                        self.found.push(
+                            Diagnostic::warning(
+                                format!("{node}: {memory} MiB leave little for pods beside kubelet and containerd"),
+                                span,
+                            )
+                            .help("1 GB is the least that is useful"),
+                        );
+                    }
+                }
+            }
+            (Distribution::K3s(_) | Distribution::K0s(_) | Distribution::MicroK8s(_), role) => {
+                let (name, least) = match (distribution, role) {
+                    (Distribution::K0s(_), Role::ControlPlane) => ("a controller of k0s", 2 * SMALL_MIB),
+                    (Distribution::K0s(_), _) => ("k0s", SMALL_MIB),
+                    (Distribution::MicroK8s(_), _) => ("MicroK8s", MICROK8S_MIB),
+                    _ => ("k3s", SMALL_MIB),
+                };
+                if let Some((board, memory)) = board.and_then(|board| board.memory.map(|memory| (board, memory)))
+                    && memory < least
+                {
+                    self.error(
+                        format!("{node}: a {} has {memory} MiB, too little for {name}", board.name),
+                        at.unwrap_or_default(),
+                        format!("it needs {least} MiB"),
+                    );
+                }
+            }
+            (Distribution::None, Role::Worker) => {}
+        }
     }
 }

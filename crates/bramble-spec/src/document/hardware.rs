@@ -1,0 +1,139 @@
+//! The section `hardware`, and what nodes have besides their boards.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::de::Spanned;
+use crate::hardware::Holds;
+use crate::names::DeviceName;
+
+/// What stands beside the boards, and what is attached to them. Parts are named by the words of the catalogue (`bramble
+/// parts`).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HardwareSection {
+    /// Files with further parts, or with other figures of known ones.
+    #[serde(default)]
+    pub(crate) catalogue: Vec<Spanned<String>>,
+    /// Switches, routers, chargers, and boards that are no nodes, by their names.
+    #[serde(default)]
+    pub(crate) devices: BTreeMap<DeviceName, Spanned<DeviceSection>>,
+    /// What every node has that does not say otherwise.
+    #[serde(default)]
+    pub(crate) each: FittingSection,
+    /// What is bought besides.
+    #[serde(default)]
+    pub(crate) others: Vec<Spanned<Short<LineSection>>>,
+    /// Rules of `bramble design` whose findings you know and take.
+    #[serde(default)]
+    pub(crate) accept: Vec<Spanned<String>>,
+}
+
+/// Something that stands beside the boards.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceSection {
+    /// What it is.
+    #[schemars(required)]
+    pub(crate) part: Option<Spanned<String>>,
+    /// The device that its way out goes through; the network of the house if not given.
+    pub(crate) uplink: Option<Spanned<String>>,
+    /// What gives it power, if not the mains: a device, or a power supply.
+    pub(crate) power: Option<Spanned<String>>,
+    /// What is attached to it.
+    #[serde(default)]
+    pub(crate) with: Vec<Spanned<Short<LineSection>>>,
+}
+
+/// What a node has besides its board.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FittingSection {
+    /// What gives it power: a device, or a power supply.
+    pub(crate) power: Option<Spanned<String>>,
+    /// Its PoE HAT.
+    pub(crate) hat: Option<Spanned<String>>,
+    /// The device that it is plugged into.
+    pub(crate) switch: Option<Spanned<String>>,
+    /// Its disks. What none of them says to hold is on the first.
+    pub(crate) disks: Option<Vec<Spanned<Short<DiskSection>>>>,
+    /// What else is attached to it: fans, heat sinks, cables.
+    pub(crate) with: Option<Vec<Spanned<Short<LineSection>>>>,
+}
+
+/// A part by its word alone, or with more about it.
+#[derive(Debug)]
+pub(crate) struct Short<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de> + From<String>> Deserialize<'de> for Short<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + From<String>> Visitor<'de> for WordOrMap<T> {
+            type Value = Short<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a part, or a map with `part`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Short<T>, E> {
+                Ok(Short(T::from(word.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Short<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Short)
+            }
+        }
+        deserializer.deserialize_any(WordOrMap(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Short<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrWord", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<T>()] })
+    }
+}
+
+impl From<String> for LineSection {
+    fn from(part: String) -> LineSection {
+        LineSection { part, quantity: None }
+    }
+}
+
+impl From<String> for DiskSection {
+    fn from(part: String) -> DiskSection {
+        DiskSection { part, adapter: None, holds: None }
+    }
+}
+
+/// A part, or so many of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LineSection {
+    /// What.
+    pub(crate) part: String,
+    /// How many pieces, or packs; 1 if not given.
+    pub(crate) quantity: Option<u32>,
+}
+
+/// A disk.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DiskSection {
+    /// What it is.
+    pub(crate) part: String,
+    /// What it is attached by.
+    pub(crate) adapter: Option<String>,
+    /// What is on it: `boot`, `system`, `state`, `volumes`.
+    pub(crate) holds: Option<Vec<Holds>>,
+}

@@ -1,0 +1,11 @@
+//! Places of bramble's own on a node.
+
+/// Where bramble keeps its own things on a node: the ledger, markers, uploaded bytes.
+pub const HOME: &str = "/var/lib/bramble";
+/// Where uploads go, named by their digest.
+pub const BLOBS: &str = "/var/lib/bramble/blobs";
+/// Where a finished step leaves its mark.
+pub const DONE: &str = "/var/lib/bramble/done";
+/// Shell functions of every plan for other scripts as well: `unit_failed UNIT` shows the last words of a unit and fails,
+/// `step_ends ID VERSION` leaves the mark of a finished step.
+pub const ENDS: &str = include_str!("ends.sh");
