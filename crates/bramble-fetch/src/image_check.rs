@@ -29,6 +29,15 @@ impl ImageVerdict {
     pub fn is_misfit(&self) -> bool {
         !self.bad.is_empty() && (!self.platforms.is_empty() || self.absent)
     }
+
+    /// Says in a line why it cannot run, and what runs it.
+    pub fn describe(&self) -> String {
+        let by = match self.objects.is_empty() {
+            true => String::new(),
+            false => format!(" (run by {})", self.objects.join(", ")),
+        };
+        format!("{}{by}: {}", self.image, self.bad.join("; "))
+    }
 }
 
 /// Holds what need not be looked up.

@@ -42,7 +42,7 @@ pub use membership::{
 };
 pub use preflight::{check, check_together};
 pub use prepare::prepare;
-pub use readiness::{adopt_script, drain_script, forget_tokens_script, ready_script};
+pub use readiness::{UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script};
 pub use rolling::{drain_node_script, uncordon_script, updated_script};
 pub use smoke::{smoke_mark, smoke_script};
 pub use status::{

@@ -23,6 +23,18 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     Script::new("wait until all nodes are Ready and the pods of the system run", &script).silent_for(WAITING)
 }
 
+/// The fact of [`health_script`] that names something that is not as it should be.
+pub const UNREADY: &str = "unready";
+
+/// Run on a control plane: tells whether its API answers now, as the fact [`ANSWERS`](crate::ANSWERS), and what is not as it
+/// should be, as facts [`UNREADY`]. It waits for nothing, and succeeds where there is no cluster yet.
+pub fn health_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
+    let mut script = life.kubectl();
+    script.fixed(include_str!("health.sh"));
+    script.call("tell_health", cluster.members().map(|node| node.name.as_str()));
+    Script::new("ask the API how the cluster is", &script).silent_for(Duration::from_secs(60))
+}
+
 fn library(life: &dyn Lifecycle) -> Commands {
     let mut script = life.kubectl();
     script.fixed(include_str!("readiness.sh"));

@@ -107,7 +107,7 @@ impl Connection {
         script: &Script,
         mut on_line: impl FnMut(&str),
     ) -> Result<Exit, ExecError> {
-        let mut lines = Lines::default();
+        let mut lines = LineReader::default();
         let exit = self.read_script(root, script, |bytes| lines.feed(bytes, &mut on_line)).await?;
         lines.end(&mut on_line);
         Ok(exit)
@@ -405,17 +405,18 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Bytes to lines.
-#[derive(Default)]
-pub(crate) struct Lines {
+/// Turns bytes into lines, of four megabytes at most; what is longer is cut.
+#[derive(Debug, Default)]
+pub struct LineReader {
     rest: Vec<u8>,
 }
 
 /// A line may have so many bytes; the rest of a longer one is dropped. The longest one that is meant is a file in base64.
 const LINE_LIMIT: usize = 4 * 1024 * 1024;
 
-impl Lines {
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], on_line: &mut impl FnMut(&str)) {
+impl LineReader {
+    /// Takes bytes as they come; each line that is whole now goes to `on_line`.
+    pub fn feed(&mut self, mut bytes: &[u8], on_line: &mut impl FnMut(&str)) {
         // Only what is new is searched: a line may come in very many pieces.
         while let Some(at) = bytes.iter().position(|b| *b == b'\n') {
             if self.rest.is_empty() {
@@ -435,7 +436,8 @@ impl Lines {
         self.rest.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn end(self, on_line: &mut impl FnMut(&str)) {
+    /// Gives the last line, if no newline ended it.
+    pub fn end(self, on_line: &mut impl FnMut(&str)) {
         if !self.rest.is_empty() {
             on_line(&String::from_utf8_lossy(&self.rest));
         }
@@ -448,7 +450,7 @@ mod tests {
 
     #[test]
     fn lines_may_arrive_in_pieces() {
-        let mut lines = Lines::default();
+        let mut lines = LineReader::default();
         let mut seen = Vec::new();
         for piece in ["a", "b\nc", "\n\nd"] {
             lines.feed(piece.as_bytes(), &mut |line: &str| seen.push(line.to_owned()));
@@ -459,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_line_that_never_ends_takes_no_more_memory_than_the_longest_line_and_no_more_time_than_its_bytes() {
-        let mut lines = Lines::default();
+        let mut lines = LineReader::default();
         let mut seen = 0;
         // A gigabyte: searched again with each piece, this would take days.
         let piece = [b'x'; 32 * 1024];

@@ -14,7 +14,7 @@ mod ssh_config;
 
 pub use connection::{Connection, Credentials, Dialer, Target};
 pub use error::{ConnectError, ExecError};
-pub use exec::{Exit, Root, Secret, printable};
+pub use exec::{Exit, LineReader, Root, Secret, printable};
 pub use host_keys::{HostKeys, UnknownKey};
 pub use key_pair::new_host_key;
 pub use spread::{Parcel, Recipient, Spreader};

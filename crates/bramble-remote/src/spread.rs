@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::connection::Connection;
 use crate::error::ExecError;
-use crate::exec::{Announces, Limits, Lines, Root, TRANSFER_SILENCE};
+use crate::exec::{Announces, Limits, LineReader, Root, TRANSFER_SILENCE};
 
 /// Below this a file is sent to each node from here: starting a relay would take longer.
 const RELAYED_FROM: u64 = 4 * 1024 * 1024;
@@ -369,14 +369,14 @@ struct Events {
     reader: ChannelReadHalf,
     /// What it wrote to its standard error: words of a perl that died, or of one that only warns.
     complaint: String,
-    lines: Lines,
+    lines: LineReader,
     waiting: std::collections::VecDeque<Event>,
 }
 
 impl Events {
     fn new(reader: ChannelReadHalf, head: &[u8]) -> Events {
         let mut events =
-            Events { reader, complaint: String::new(), lines: Lines::default(), waiting: Default::default() };
+            Events { reader, complaint: String::new(), lines: LineReader::default(), waiting: Default::default() };
         events.feed(head);
         events
     }

@@ -1,29 +1,18 @@
 //! `bramble`: from a pile of boards to a running Kubernetes cluster.
 
-mod addons;
-mod archive;
+mod cluster_file;
 mod commands;
-mod engine;
-mod fleet;
-mod gateway;
-mod invoker;
-mod leave;
-mod node;
-mod output;
-mod progress;
-mod project;
-mod show;
-mod transfer;
-mod turns;
+mod drive;
+mod sudo_user;
+mod ui;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit};
 
-use crate::output::{Format, Printer, Style};
+use crate::ui::printer::{Format, Printer, Style};
 
 #[derive(Parser)]
 #[command(
@@ -51,13 +40,13 @@ pub(crate) struct Common {
     /// Take programs and images from this bundle, and nothing from the network
     #[arg(long, global = true, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
-    /// For people or for machines
+    /// Output format
     #[arg(short, long, global = true, value_enum, default_value = "text")]
     output: Format,
-    /// Say nothing but results and errors
+    /// Hide progress: print results and errors only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Show what the nodes print
+    /// Show each script that runs and what the nodes print
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -72,7 +61,7 @@ enum Command {
     Plan(commands::plan::Plan),
     /// Make the cluster what the cluster file says
     Up(commands::up::Up),
-    /// Show how nodes and cluster are
+    /// Show the health of nodes and cluster
     Status(commands::status::Status),
     /// Add-ons: what they need and what they are made of
     Addons(commands::addons::Addons),
@@ -112,22 +101,8 @@ enum Command {
     },
 }
 
-/// `-o` says how output is wanted; at the one command that makes a file, it may as well name that.
-fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut words: Vec<OsString> = given.collect();
-    if words.windows(2).any(|pair| pair[0] == "image" && pair[1] == "build") {
-        for at in 1..words.len() {
-            let names = words[at - 1] == "-o" || words[at - 1] == "--output";
-            if names && words[at] != "text" && words[at] != "json" {
-                words[at - 1] = "--to".into();
-            }
-        }
-    }
-    words
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(words(std::env::args_os()));
+    let arguments = Arguments::parse();
     raise_file_limit();
     let common = &arguments.common;
     let file = common.file.clone();
@@ -158,12 +133,12 @@ fn main() -> ExitCode {
             Ok(Done::Good)
         }
     };
-    invoker::hand_back(&file);
+    sudo_user::hand_back(&file);
     match result {
         Ok(Done::Good) => ExitCode::SUCCESS,
         Ok(Done::Code(code)) => ExitCode::from(code),
         Err(error) => {
-            let code = if error.is::<project::InvalidFile>() { 2 } else { 1 };
+            let code = if error.is::<cluster_file::InvalidFile>() { 2 } else { 1 };
             let mut text = format!("{} {error}", printer.style(Style::Bad, "error:"));
             for cause in error.chain().skip(1) {
                 let cause = cause.to_string();

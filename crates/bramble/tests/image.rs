@@ -52,7 +52,7 @@ impl Bench {
     }
 
     fn build(&self, to: &str) -> Output {
-        self.run(&["image", "build", "kube1", "-o", to])
+        self.run(&["image", "build", "kube1", "-t", to])
     }
 
     /// Builds, and lets others judge what came of it: the tools of FAT and of partition tables find no fault, and nothing

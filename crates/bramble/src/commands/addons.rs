@@ -6,9 +6,9 @@ use anyhow::bail;
 use bramble_fetch::{fetch_addons, render_addons};
 use serde_json::json;
 
-use crate::output::{Format, Printer};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::Project;
 
 /// The add-ons of the cluster file.
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ enum Action {
 
 impl Addons {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let project = Project::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         match self.action {
             Action::List => list(&project, printer),
             Action::Show { name } => {

@@ -7,12 +7,10 @@ use anyhow::{anyhow, bail};
 use bramble_shell::{Commands, Script};
 use serde_json::json;
 
-use crate::fleet::{Fleet, without_address};
-use crate::node::NodeSession;
-use crate::output::{Format, Printer, Style};
-use crate::progress::{Event, Progress};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::drive::visit;
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::{Event, Session, SshNetwork, without_address};
 
 /// Show, or set, from what boards boot: the EEPROM of Raspberry Pi 4 and 5 and what is built like them
 #[derive(clap::Args)]
@@ -100,24 +98,20 @@ fn has_eeprom(board: &str) -> anyhow::Result<()> {
 }
 
 /// What a board boots from; `wanted` is set first, if it is another one.
-pub(super) async fn ask(session: &NodeSession, wanted: Option<&Order>) -> anyhow::Result<Told> {
+pub(super) async fn ask(session: &Session<SshNetwork>, wanted: Option<&Order>) -> anyhow::Result<Told> {
     has_eeprom(&session.node.board.id)?;
     session.say(Event::Running);
     let mut script = Commands::new();
     script.set("wanted", wanted.map_or("", |order| order.0.as_str())).fixed(include_str!("boot_order.sh"));
     let script = Script::new("read its boot order", &script);
     let mut told = Told { order: Order(DEFAULT.into()), waiting: false, set: false };
-    let exit = session
-        .connection
-        .run_script(&session.root, &script, |line| match line.split_once(' ') {
+    for line in session.ask(&script, |_, _| {}).await?.lines() {
+        match line.split_once(' ') {
             Some(("order", order)) if !order.is_empty() => told.order = Order(order.to_owned()),
             Some(("waiting", _)) => told.waiting = true,
             Some(("set", _)) => told.set = true,
             _ => {}
-        })
-        .await?;
-    if !exit.success() {
-        bail!("{}", exit.stderr.trim());
+        }
     }
     if let (true, Some(wanted)) = (told.set, wanted) {
         told.order = wanted.clone();
@@ -129,20 +123,17 @@ pub(super) async fn ask(session: &NodeSession, wanted: Option<&Order>) -> anyhow
 
 impl BootOrder {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = Project::open(common, printer)?;
+        let mut project = cluster_file::open(common, printer)?;
         project.only(&self.nodes)?;
-        let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
         let order = self.order.clone();
-        let work = move |session: NodeSession| {
+        let work = move |session: Session<SshNetwork>| {
             let order = order.clone();
             async move {
                 let result = ask(&session, order.as_ref()).await;
                 Ok(Answer { node: session.node.name.to_string(), result })
             }
         };
-        let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
-        progress.end();
-        let fleet = fleet?;
+        let fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
         let mut answers = fleet.nodes;
         answers.extend(fleet.lost.into_iter().map(|(node, error)| {
             let said = without_address(&node, &error);

@@ -10,9 +10,9 @@ use bramble_kube::{LocalFile, Upstream, upstream, upstreams};
 use bramble_spec::Release;
 use serde_json::json;
 
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::Project;
 
 /// Releases for machines without a network.
 #[derive(clap::Args)]
@@ -51,7 +51,7 @@ impl Bundle {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let Action::Create(create) = self.action;
         // A bundle can be made without a cluster; with one its lock file says what was chosen.
-        let project = (create.releases.is_empty() || common.file.exists()).then(|| Project::open(common, printer));
+        let project = (create.releases.is_empty() || common.file.exists()).then(|| cluster_file::open(common, printer));
         let project = project.transpose()?;
         let sources = project.as_ref().map(Project::sources).transpose()?;
         create.run(sources.as_ref(), printer)

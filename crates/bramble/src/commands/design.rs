@@ -7,9 +7,8 @@ use bramble_design::{Bill, Comparison, Design as Plan, Finding, Row, Severity, S
 use bramble_spec::{Cluster, Override, fold_short};
 use serde_json::json;
 
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
 
 /// The exit code that says that something is wrong with the hardware.
 const WRONG: u8 = 3;
@@ -48,14 +47,14 @@ const WIDTH: u32 = 1060;
 
 impl Design {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let cluster = Project::open_with(common, printer, &self.set)?.cluster;
+        let cluster = cluster_file::open_with(common, printer, &self.set)?.cluster;
         let design = Plan::of(&cluster);
         let other = match (&self.against, self.set.is_empty()) {
             (Some(file), _) => {
                 let other = Common { file: file.clone(), cluster: None, ..common.clone() };
-                Some((file.display().to_string(), Project::open(&other, printer)?.cluster))
+                Some((file.display().to_string(), cluster_file::open(&other, printer)?.cluster))
             }
-            (None, false) => Some(("as it is".to_owned(), Project::open(common, printer)?.cluster)),
+            (None, false) => Some(("as it is".to_owned(), cluster_file::open(common, printer)?.cluster)),
             (None, true) => None,
         };
         let thorough = self.parts || self.html.is_some() || printer.format == Format::Json;

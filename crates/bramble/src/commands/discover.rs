@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::Project;
 
 /// Find the boards on the network, and which node each is (exit code 3 if one is not where the cluster file says)
 #[derive(clap::Args)]
@@ -54,7 +54,7 @@ const RASPBERRY_PI: [&str; 7] = ["28:cd:c1", "2c:cf:67", "88:a2:9e", "b8:27:eb",
 
 impl Discover {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let project = Project::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         let subnet = self.subnet.unwrap_or(project.cluster.network.subnet);
         if subnet.prefix_len() < MOST {
             bail!("{subnet} has too many addresses to be searched: name a part of it with --subnet");

@@ -4,16 +4,12 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use anyhow::bail;
-use bramble_kube::{Inputs, lifecycle};
-use bramble_spec::{NodeName, Role};
-use tokio::task::JoinSet;
+use bramble_engine::Goal;
+use bramble_kube::Inputs;
 
-use crate::fleet::Fleet;
-use crate::node::NodeSession;
-use crate::output::{Printer, Style};
-use crate::progress::{Event, Progress};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::drive::Drive;
+use crate::ui::printer::{Printer, Style};
+use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
 pub(crate) struct Down {
@@ -25,19 +21,10 @@ pub(crate) struct Down {
     partial: bool,
 }
 
-async fn undo(session: NodeSession) -> (NodeName, anyhow::Result<usize>) {
-    let result = session.undo().await;
-    match &result {
-        Ok(count) => session.say(Event::Done(format!("{count} changes undone"))),
-        Err(error) => session.say(Event::Failed(error.to_string())),
-    }
-    (session.node.name, result)
-}
-
 impl Down {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let started = Instant::now();
-        let project = Project::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         let _lock = project.lock()?;
         let cluster = &project.cluster;
         if !self.yes {
@@ -47,67 +34,29 @@ impl Down {
                 cluster.nodes.len()
             );
             if !std::io::stdin().is_terminal() {
-                bail!("`down` destroys the cluster {}: say --yes if that is meant", cluster.name);
+                bail!("`down` destroys the cluster {}: pass --yes to confirm", cluster.name);
             }
             if !printer.confirm(&question)? {
                 bail!("nothing was changed");
             }
         }
-        let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
-        let fleet = Fleet::connect(&project, printer, &progress).await;
-        let result = async {
-            let fleet = fleet?;
-            let lost = fleet.lost.len();
-            let sessions = if self.partial { fleet.nodes } else { fleet.complete()? };
-            let inputs = Inputs::default();
-            if let Some(life) = lifecycle(cluster, &inputs)
-                && let Some(plane) = Fleet::control_plane(&sessions)
-                && plane.observe(&[]).await.is_ok_and(|seen| seen.done(bramble_kube::MEMBER).is_some())
-            {
-                plane.say(Event::Waiting("the pods to end".into()));
-                // A cluster that is broken must go, too.
-                plane.ask(&bramble_kube::drain_script(cluster, &*life), |_, _| {}).await.ok();
-            }
-            // The gateway goes last: the others are reached through it.
-            let (gateways, others): (Vec<_>, Vec<_>) =
-                sessions.into_iter().partition(|session| session.node.role == Role::Gateway);
-            let mut undone = 0;
-            let mut failed = Vec::new();
-            for sessions in [others, gateways] {
-                let mut tasks = JoinSet::new();
-                // Those that are lost could not be reached any more without it.
-                let goes =
-                    |session: &NodeSession| failed.is_empty() && (session.node.role != Role::Gateway || lost == 0);
-                for session in sessions.into_iter().filter(goes) {
-                    tasks.spawn(undo(session));
-                }
-                while let Some(task) = tasks.join_next().await {
-                    match task? {
-                        (_, Ok(count)) => undone += count,
-                        (name, Err(error)) => failed.push(format!("\n  {name}: {error:#}")),
-                    }
-                }
-            }
-            if !failed.is_empty() {
-                bail!(
-                    "{} nodes failed; run `bramble down` again when this is mended:{}",
-                    failed.len(),
-                    failed.concat()
-                );
-            }
-            anyhow::Ok((undone, lost))
-        }
-        .await;
-        progress.end();
-        let (undone, lost) = result?;
-        let seconds = started.elapsed().as_secs_f64();
+        let drive = Drive { project: &project, printer, command: "down", yes: true, from: None };
+        let mut looked = drive.look(Inputs::default(), Goal::Down { partial: self.partial }).await?;
+        let Some(summary) = drive.go(&mut looked).await? else { bail!("there was nothing to undo") };
         printer.result(format!(
-            "{} {} is gone: {undone} changes undone in {seconds:.1} s.",
+            "{} {} is gone{}: {} changes undone in {:.1} s.",
             printer.style(Style::Good, "✓"),
-            cluster.name
+            cluster.name,
+            if summary.lost.is_empty() { String::new() } else { format!(" from {} nodes", summary.nodes) },
+            summary.changes,
+            started.elapsed().as_secs_f64()
         ));
-        if lost > 0 {
-            printer.result(format!("{lost} nodes could not be reached: run `bramble down` again when they can."));
+        if !summary.lost.is_empty() {
+            bail!(
+                "{} nodes could not be reached: run `bramble down` again when they can:{}",
+                summary.lost.len(),
+                summary.losses
+            );
         }
         Ok(Done::Good)
     }

@@ -21,9 +21,9 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::commands::image::identity;
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::Project;
 
 /// Write the disks of boards.
 #[derive(clap::Args)]
@@ -58,9 +58,9 @@ struct Ended {
 
 impl Flash {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let project = Project::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         let nodes = self.nodes(&project)?;
-        let packed = project.os_image(printer)?;
+        let packed = cluster_file::os_image(&project, printer)?;
         let size = size(&packed).with_context(|| format!("cannot read {}", packed.display()))?;
         // At least as much as what is packed.
         let needed = size.map_or_else(|| fs::metadata(&packed).map(|file| file.len()), Ok)?;
@@ -98,7 +98,7 @@ impl Flash {
         if self.nodes.is_empty() {
             return Ok(project.cluster.nodes.iter().collect());
         }
-        self.nodes.iter().map(|name| project.node(name)).collect()
+        self.nodes.iter().map(|name| Ok(project.node(name)?)).collect()
     }
 
     /// The disks that were named, each with its node.

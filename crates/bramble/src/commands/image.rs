@@ -15,10 +15,10 @@ use ipnet::Ipv4Net;
 use serde_json::json;
 
 use crate::commands::image_check::Check;
-use crate::engine::random;
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::Project;
+use bramble_engine::random;
 
 /// Images of systems for the boards' disks, and container images.
 #[derive(clap::Args)]
@@ -60,8 +60,8 @@ struct Build {
     /// The node
     #[arg(value_name = "NODE")]
     node: String,
-    /// The file (`-o FILE` is the same)
-    #[arg(long, value_name = "FILE")]
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
     to: PathBuf,
 }
 
@@ -72,9 +72,9 @@ impl Image {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         match self.action {
             Action::List(list) => list.run(printer),
-            Action::Fetch => fetch(&Project::open(common, printer)?, printer),
+            Action::Fetch => fetch(&cluster_file::open(common, printer)?, printer),
             Action::Check(check) => check.run(common, printer),
-            Action::Build(build) => build.run(&Project::open(common, printer)?, printer),
+            Action::Build(build) => build.run(&cluster_file::open(common, printer)?, printer),
         }
     }
 }
@@ -129,7 +129,7 @@ impl List {
 }
 
 fn fetch(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
-    let path = project.os_image(printer)?;
+    let path = cluster_file::os_image(project, printer)?;
     let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
     refuse_unfit(&path, std::iter::empty())?;
     if printer.format == Format::Json {
@@ -151,7 +151,7 @@ impl Build {
             bail!("{} is there already: remove it, or name another file", self.to.display());
         }
         let identity = identity(project, node)?;
-        let source = project.os_image(printer)?;
+        let source = cluster_file::os_image(project, printer)?;
         let mut name = self.to.file_name().ok_or_else(|| anyhow!("{} is no file", self.to.display()))?.to_owned();
         name.push(".part");
         let part = self.to.with_file_name(name);

@@ -8,9 +8,8 @@ use bramble_fetch::{ImageVerdict, KnownImages, Registries, check_images, manifes
 use bramble_kube::{Place, Platform, Run};
 use serde_json::json;
 
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
 pub(crate) struct Check {
@@ -21,7 +20,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let project = Project::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         let mut runs = Vec::new();
         let mut archives = Vec::new();
         for what in &self.what {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, bail};
 
-use crate::output::Printer;
+use crate::ui::printer::Printer;
 use crate::{Common, Done};
 
 #[derive(clap::Args)]

@@ -7,13 +7,13 @@ use anyhow::{Context, anyhow, bail};
 use bramble_fetch::replace_file;
 use bramble_kube::{Inputs, lifecycle};
 use bramble_shell::{Commands, Script};
-use bramble_spec::{Cluster, Uplink};
+use bramble_spec::{Cluster, Node, Uplink};
 use serde_json::{Value, json};
 
-use crate::fleet::Fleet;
-use crate::output::Printer;
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::drive::visit;
+use crate::ui::printer::Printer;
+use crate::{Common, Done, cluster_file};
+use bramble_engine::{Project, speaker};
 
 #[derive(clap::Args)]
 pub(crate) struct Kubeconfig {
@@ -27,16 +27,18 @@ pub(crate) struct Kubeconfig {
 
 impl Kubeconfig {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let project = Project::open(common, printer)?;
-        let fleet = Fleet::control_planes(&project, printer).await?;
-        let Some(plane) = Fleet::control_plane(&fleet.nodes) else {
-            fleet.complete()?;
-            bail!("{} has no control plane", project.cluster.name);
-        };
+        let project = cluster_file::open(common, printer)?;
         let inputs = Inputs::default();
         let Some(life) = lifecycle(&project.cluster, &inputs) else {
             bail!("{} has no Kubernetes", project.cluster.name)
         };
+        let planes: Vec<Node> = project.cluster.control_planes().cloned().collect();
+        let fleet = visit(&project, &planes, printer, async |session| Ok(session)).await?;
+        if fleet.nodes.is_empty() {
+            fleet.complete()?;
+            bail!("{} has no control plane", project.cluster.name);
+        }
+        let plane = speaker(&*life, &fleet.nodes).await?;
         let mut cat = Commands::new();
         cat.call("cat --", [life.admin_config()]);
         let admin = plane

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::Ipv4Net;
 use serde_json::json;
 
-use crate::output::{Format, Printer, Style};
+use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done};
 
 #[derive(clap::Args)]

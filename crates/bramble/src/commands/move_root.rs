@@ -2,17 +2,15 @@
 
 use std::io::IsTerminal;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use bramble_shell::{Commands, Script};
 use std::time::Duration;
 
 use crate::commands::boot_order::{Order, ask};
-use crate::fleet::{Fleet, without_address};
-use crate::node::NodeSession;
-use crate::output::{Printer, Style};
-use crate::progress::Progress;
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::drive::visit;
+use crate::ui::printer::{Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::{Session, SshNetwork, without_address};
 
 /// Copy the system of a running board to another of its disks, from which it boots then: from a card to an SSD
 #[derive(clap::Args)]
@@ -40,36 +38,30 @@ struct Told {
 }
 
 impl MoveRoot {
-    async fn script(&self, session: &NodeSession, go: bool) -> anyhow::Result<Told> {
+    async fn script(&self, session: &Session<SshNetwork>, go: bool) -> anyhow::Result<Told> {
         let mut script = Commands::new();
         script.set("to", &self.to).set("go", if go { "yes" } else { "no" }).fixed(include_str!("move_root.sh"));
         // A large card is copied and compared for an hour and more.
         let script = Script::new("copy its system", &script).silent_for(Duration::from_secs(6 * 3600));
         let mut told = Told::default();
-        let exit = session
-            .connection
-            .run_script(&session.root, &script, |line| match line.split_once(' ').unwrap_or((line, "")) {
+        let asked = session.ask(&script, |_, _| {}).await;
+        for line in asked.with_context(|| session.node.name.to_string())?.lines() {
+            match line.split_once(' ').unwrap_or((line, "")) {
                 ("already", _) => told.already = true,
                 ("moved", _) => told.moved = true,
                 ("disk", disk) => told.disk = disk.to_owned(),
                 ("holds", part) => told.holds.push(part.to_owned()),
                 _ => {}
-            })
-            .await?;
-        if !exit.success() {
-            bail!("{}: {}", session.node.name, exit.stderr.trim());
+            }
         }
         Ok(told)
     }
 
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = Project::open(common, printer)?;
+        let mut project = cluster_file::open(common, printer)?;
         let _lock = project.lock()?;
         project.only(std::slice::from_ref(&self.node))?;
-        let progress = Progress::new(printer, [self.node.as_str()]);
-        let fleet = Fleet::connect(&project, printer, &progress).await;
-        progress.end();
-        let fleet = fleet?;
+        let fleet = visit(&project, &project.cluster.nodes, printer, async |session| Ok(session)).await?;
         if let Some((node, error)) = fleet.lost.first() {
             bail!("{}: {}", node.name, without_address(node, error));
         }

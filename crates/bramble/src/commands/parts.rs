@@ -2,9 +2,8 @@
 
 use bramble_spec::{Catalogue, Part, PartKind};
 
-use crate::output::{Format, Printer, Style};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
 pub(crate) struct Parts {
@@ -16,7 +15,7 @@ impl Parts {
     pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         // A cluster file may add parts; without one there are those that come with bramble.
         let catalogue = match common.file.exists() {
-            true => Project::open(common, printer)?.cluster.hardware.catalogue,
+            true => cluster_file::open(common, printer)?.cluster.hardware.catalogue,
             false => Catalogue::built_in().clone(),
         };
         let words: Vec<String> = self.words.iter().map(|word| word.to_lowercase()).collect();

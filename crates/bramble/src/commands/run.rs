@@ -6,12 +6,10 @@ use bramble_remote::printable;
 use bramble_shell::{Commands, OUTPUT, Script};
 use serde_json::json;
 
-use crate::fleet::{Fleet, without_address};
-use crate::node::NodeSession;
-use crate::output::{Format, Printer, Style};
-use crate::progress::{Event, Progress};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::drive::visit;
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::{Event, Session, SshNetwork, Transport, without_address};
 use bramble_spec::{fold, group};
 
 #[derive(clap::Args)]
@@ -37,23 +35,22 @@ struct Answer {
     stderr: String,
 }
 
-async fn answer(session: NodeSession, command: &str, sudo: bool) -> Answer {
+async fn answer(session: Session<SshNetwork>, command: &str, sudo: bool) -> Answer {
     session.say(Event::Running);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let result = if sudo {
-        let take = |line: &str| stdout.extend_from_slice(format!("{line}\n").as_bytes());
         // The user's own text is run as it is: by a shell of its own, without the rules for ours.
         let mut run = Commands::new();
         run.call("exec sh -c", [command]);
         let script = Script::new("run the command", &run).silent_for(A_YEAR).printing(OUTPUT);
-        let result = session.connection.run_script(&session.root, &script, take).await;
+        let result = session.transport().run(&script, &mut |bytes| stdout.extend_from_slice(bytes)).await;
         if let Ok(exit) = &result {
             stderr.extend_from_slice(exit.stderr.as_bytes());
         }
         result
     } else {
         let take = |error: bool, bytes: &[u8]| if error { &mut stderr } else { &mut stdout }.extend_from_slice(bytes);
-        session.connection.run_command(command, OUTPUT, take).await
+        session.transport().connection.run_command(command, OUTPUT, take).await
     };
     let code = match result {
         Ok(exit) => Some(exit.code),
@@ -70,21 +67,18 @@ async fn answer(session: NodeSession, command: &str, sudo: bool) -> Answer {
 impl Run {
     /// The exit code is the greatest of the nodes'; 255 for one that could not be reached.
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = Project::open(common, printer)?;
+        let mut project = cluster_file::open(common, printer)?;
         project.only(&self.nodes)?;
         let known: Vec<String> = project.cluster.nodes.iter().map(|node| node.name.to_string()).collect();
-        let progress = Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str()));
         let command = match self.command.as_slice() {
             [line] => line.clone(),
             words => words.iter().map(|word| bramble_shell::shell_word(word)).collect::<Vec<_>>().join(" "),
         };
-        let work = move |session: NodeSession| {
+        let work = move |session: Session<SshNetwork>| {
             let command = command.clone();
             async move { Ok(answer(session, &command, self.sudo).await) }
         };
-        let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
-        progress.end();
-        let fleet = fleet?;
+        let fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
         let mut answers = fleet.nodes;
         answers.extend(fleet.lost.into_iter().map(|(node, error)| Answer {
             name: node.name.to_string(),

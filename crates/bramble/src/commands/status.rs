@@ -7,12 +7,10 @@ use bramble_kube::{ClusterReport, Condition, Inputs, State, lifecycle};
 use bramble_spec::{Cluster, Distribution, Node, Role};
 use serde_json::json;
 
-use crate::fleet::Fleet;
-use crate::node::NodeSession;
-use crate::output::{Format, Printer, Style};
-use crate::progress::{Event, Progress};
-use crate::project::Project;
-use crate::{Common, Done};
+use crate::drive::visit;
+use crate::ui::printer::{Format, Printer, Style};
+use crate::{Common, Done, cluster_file};
+use bramble_engine::{Event, Session, SshNetwork};
 use bramble_spec::fold;
 
 /// From how many nodes on only those are shown of which something must be said.
@@ -23,12 +21,11 @@ pub(crate) struct Status {}
 
 impl Status {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let project = Project::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         let cluster = &project.cluster;
-        let progress = Progress::new(printer, cluster.nodes.iter().map(|node| node.name.as_str()));
         let kubernetes = cluster.distribution != Distribution::None;
         let whole = Arc::new(cluster.clone());
-        let work = move |session: NodeSession| {
+        let work = move |session: Session<SshNetwork>| {
             // The first one whose API answers speaks for the cluster, but each has to answer.
             let asks = kubernetes && session.node.role == Role::ControlPlane;
             let cluster = whole.clone();
@@ -42,9 +39,7 @@ impl Status {
                 Ok((session.node, seen, report))
             }
         };
-        let fleet = Fleet::visit(&project, &project.cluster.nodes, printer, &progress, work).await;
-        progress.end();
-        let mut fleet = fleet?;
+        let mut fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
         let mut silent: BTreeMap<String, String> = BTreeMap::new();
         let mut report = Err("no control plane can be reached".to_owned());
         for (node, _, answer) in &mut fleet.nodes {
@@ -84,7 +79,7 @@ impl Status {
         if printer.format == Format::Json {
             printer.json(&json!({ "cluster": cluster.name, "well": !bad, "conditions": whole, "nodes": nodes }));
         } else {
-            printer.result(project.title(&Inputs::default(), printer));
+            printer.result(cluster_file::title(&project, &Inputs::default(), printer));
             let mut text = String::new();
             if !whole.is_empty() {
                 text.push_str(&lines(printer, "cluster", &whole));
@@ -108,7 +103,7 @@ impl Status {
     }
 }
 
-async fn ask(cluster: &Cluster, plane: &NodeSession) -> Result<ClusterReport, String> {
+async fn ask(cluster: &Cluster, plane: &Session<SshNetwork>) -> Result<ClusterReport, String> {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs).ok_or("there is no Kubernetes")?;
     let output =

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use bramble_fetch::Watcher;
 
-use crate::transfer::TransferLine;
+use crate::ui::transfer::TransferLine;
 
 /// How output is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,6 +50,11 @@ impl Printer {
             live: io::stderr().is_terminal() && !dumb && !quiet,
             transfer: TransferLine::default(),
         }
+    }
+
+    /// The same, for a file: without colours.
+    pub(crate) fn plain(&self) -> Printer {
+        Printer { colour: false, ..self.clone() }
     }
 
     pub(crate) fn style(&self, style: Style, text: &str) -> String {

@@ -9,51 +9,57 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::error::{Result, bail};
 use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use bramble_fetch::replace_file;
 use serde::{Deserialize, Serialize};
 
 /// What a backup is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Manifest {
+pub struct Manifest {
     /// The version of this format.
-    pub(crate) format: u32,
-    pub(crate) cluster: String,
-    pub(crate) distribution: String,
+    pub format: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The distribution's name.
+    pub distribution: String,
     /// The version of Kubernetes.
-    pub(crate) kubernetes: String,
+    pub kubernetes: String,
     /// The address of its API.
-    pub(crate) api: std::net::Ipv4Addr,
+    pub api: std::net::Ipv4Addr,
     /// The digest of the cluster's CA.
-    pub(crate) ca: String,
+    pub ca: String,
     /// When it was made, in seconds since 1970.
-    pub(crate) made: u64,
+    pub made: u64,
     /// The UIDs of the objects that tell whether the cluster is the same, as `uid kind namespace/name`.
-    pub(crate) objects: Vec<String>,
+    pub objects: Vec<String>,
 }
 
 impl Manifest {
     /// The version of the format that this bramble writes and reads.
-    pub(crate) const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 1;
 }
 
 const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.tar.gz";
 
 /// The key that opens the backups of a project; it is made with the first one.
-pub(crate) struct BackupKey {
+pub struct BackupKey {
     identity: Identity,
     /// Where it is.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Whether it was made just now.
-    pub(crate) fresh: bool,
+    pub fresh: bool,
 }
 
 impl BackupKey {
     /// Reads the key at `path`, or makes one there if `make` says so.
-    pub(crate) fn open(path: &Path, make: bool) -> anyhow::Result<BackupKey> {
+    ///
+    /// # Errors
+    /// There is none, or it is no key.
+    pub fn open(path: &Path, make: bool) -> Result<BackupKey> {
         let (identity, fresh) = match fs::read_to_string(path) {
             Ok(text) => {
                 let line = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).unwrap_or_default();
@@ -71,12 +77,11 @@ impl BackupKey {
                 (identity, true)
             }
             Err(error) => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "cannot read {}, the key that opens the backup; name another one with --key",
-                        path.display()
-                    )
-                });
+                let why = format!(
+                    "cannot read {}, the key that opens the backup; name another one with --key",
+                    path.display()
+                );
+                return Err(anyhow::Error::from(error).context(why).into());
             }
         };
         Ok(BackupKey { identity, path: path.to_owned(), fresh })
@@ -84,13 +89,10 @@ impl BackupKey {
 }
 
 /// Writes a backup: whole or not at all, and readable by nobody else.
-pub(crate) fn write(
-    to: &Path,
-    key: &BackupKey,
-    manifest: &Manifest,
-    state: &Path,
-    beside: &[PathBuf],
-) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write(to: &Path, key: &BackupKey, manifest: &Manifest, state: &Path, beside: &[PathBuf]) -> Result<u64> {
     let mut name = to.file_name().ok_or_else(|| anyhow!("{} is no file", to.display()))?.to_owned();
     name.push(".part");
     let part = to.with_file_name(name);
@@ -120,11 +122,14 @@ pub(crate) fn write(
     if result.is_err() {
         fs::remove_file(&part).ok();
     }
-    result.with_context(|| format!("cannot write {}", to.display()))
+    Ok(result.with_context(|| format!("cannot write {}", to.display()))?)
 }
 
 /// Opens a backup and puts the state that it holds into a file at `state`, readable by nobody else.
-pub(crate) fn read(from: &Path, key: &BackupKey, state: &Path) -> anyhow::Result<Manifest> {
+///
+/// # Errors
+/// It is no backup, is damaged, or does not open with this key.
+pub fn read(from: &Path, key: &BackupKey, state: &Path) -> Result<Manifest> {
     let file = fs::File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
     let damaged = || format!("{} is damaged or no backup", from.display());
     let decryptor = age::Decryptor::new_buffered(std::io::BufReader::new(file)).with_context(damaged)?;
@@ -133,7 +138,7 @@ pub(crate) fn read(from: &Path, key: &BackupKey, state: &Path) -> anyhow::Result
         Err(age::DecryptError::NoMatchingKeys) => {
             bail!("{} does not open with the key in {}; name its own with --key", from.display(), key.path.display())
         }
-        Err(error) => return Err(error).with_context(damaged),
+        Err(error) => return Err(anyhow::Error::from(error).context(damaged()).into()),
     };
     let mut archive = tar::Archive::new(plain);
     let mut manifest: Option<Manifest> = None;
@@ -155,7 +160,7 @@ pub(crate) fn read(from: &Path, key: &BackupKey, state: &Path) -> anyhow::Result
             whole = true;
         }
     }
-    manifest.filter(|_| whole).ok_or_else(|| anyhow!("{}", damaged()))
+    Ok(manifest.filter(|_| whole).ok_or_else(|| anyhow!("{}", damaged()))?)
 }
 
 #[cfg(test)]

@@ -8,26 +8,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use crate::output::{Printer, Style};
+use bramble_engine::{Event, Interface};
+use bramble_fetch::Watcher;
+use bramble_remote::UnknownKey;
 
-/// Something that happened at a node.
-#[derive(Debug, Clone)]
-pub(crate) enum Event {
-    Connecting,
-    Looking,
-    Looked,
-    Running,
-    Lost,
-    Upload(String),
-    Uploaded(String),
-    Change { number: usize, total: usize, title: String },
-    Line(String),
-    Undo(String),
-    Rebooting(String),
-    Waiting(String),
-    Done(String),
-    Failed(String),
-}
+use crate::ui::printer::{Printer, Style};
 
 /// The lines of all nodes.
 #[derive(Clone)]
@@ -85,9 +70,13 @@ impl Phase {
         match event {
             Event::Connecting => Phase::Connecting,
             Event::Looking | Event::Running => Phase::Looking,
-            Event::Upload(_) | Event::Uploaded(_) | Event::Change { .. } | Event::Line(_) | Event::Undo(_) => {
-                Phase::Changing
-            }
+            Event::Upload(_)
+            | Event::Uploaded(_)
+            | Event::Change { .. }
+            | Event::Script(_)
+            | Event::ScriptEnded { .. }
+            | Event::Line(_)
+            | Event::Undo(_) => Phase::Changing,
             Event::Rebooting(_) => Phase::Rebooting,
             Event::Waiting(_) => Phase::Waiting,
             Event::Looked | Event::Done(_) => Phase::Done,
@@ -146,7 +135,7 @@ impl Progress {
         let multi = MultiProgress::new();
         let rows = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(24, |size| usize::from(size.ws_row));
         let shown = match () {
-            () if !printer.live || printer.verbose => Shown::Nothing,
+            () if !printer.live => Shown::Nothing,
             () if names.len() + 2 <= rows => Shown::Each(
                 names.iter().map(|name| ((*name).to_owned(), node_bar(&multi, &format!("{name:width$}")))).collect(),
             ),
@@ -159,7 +148,15 @@ impl Progress {
         Progress { inner: Arc::new(Inner { printer: printer.clone(), shown, multi, width, started: Instant::now() }) }
     }
 
-    pub(crate) fn event(&self, name: &str, event: Event) {
+    /// Prints a line above those that are redrawn.
+    fn above(&self, text: String) {
+        let inner = &*self.inner;
+        if matches!(inner.shown, Shown::Nothing) || inner.multi.println(&text).is_err() {
+            inner.printer.info(text);
+        }
+    }
+
+    fn show(&self, name: &str, event: Event) {
         let inner = &*self.inner;
         let printer = &inner.printer;
         let text = match &event {
@@ -170,10 +167,15 @@ impl Progress {
             Event::Lost => "no answer".to_owned(),
             Event::Upload(what) | Event::Uploaded(what) => format!("uploading {what}"),
             Event::Change { number, total, title } => format!("[{number}/{total}] {title}"),
+            Event::Script(_) => return,
+            Event::Line(_) | Event::ScriptEnded { .. } if !printer.verbose => return,
             Event::Line(line) => {
-                if printer.verbose {
-                    printer.info(format!("{name:width$}   {}", printer.style(Style::Dim, line), width = inner.width));
-                }
+                self.above(format!("{name:width$}   {}", printer.style(Style::Dim, line), width = inner.width));
+                return;
+            }
+            Event::ScriptEnded { name: script, took, how } => {
+                let text = format!("{script}: {how} after {:.1} s", took.as_secs_f32());
+                self.above(format!("{name:width$}   {}", printer.style(Style::Dim, &text), width = inner.width));
                 return;
             }
             Event::Undo(what) => what.clone(),
@@ -266,4 +268,34 @@ fn crowd_bars(multi: &MultiProgress, crowd: &Arc<Crowd>, nodes: usize) -> Vec<Pr
 
 fn finish(bar: &ProgressBar, text: &str) {
     bar.finish_with_message(text.to_owned());
+}
+
+impl Watcher for Progress {
+    fn note(&self, text: &str) {
+        if !self.inner.printer.quiet {
+            self.above(text.to_owned());
+        }
+    }
+
+    fn transfer(&self, what: &str, done: u64, total: Option<u64>) {
+        self.inner.printer.transfer(what, done, total);
+    }
+}
+
+impl Interface for Progress {
+    fn event(&self, node: &str, event: Event) {
+        self.show(node, event);
+    }
+
+    fn trusts(&self, keys: &[UnknownKey]) -> bool {
+        self.end();
+        let printer = &self.inner.printer;
+        let mut text = "New host keys:\n".to_owned();
+        for key in keys {
+            text.push_str(&format!("  {:<24} {}\n", key.host, key.fingerprint));
+        }
+        printer.error(text);
+        // Without an answer there is no trust.
+        printer.confirm("Trust these host keys? Compare them with the boards").unwrap_or(false)
+    }
 }

@@ -1,38 +1,13 @@
 //! Plans, as a person reads them.
 
-use bramble_kube::AddonPlan;
-use bramble_spec::{Cluster, NodeName};
-use bramble_state::{Change, Detail, Plan};
+use bramble_engine::NodePlan;
+use bramble_remote::printable;
+use bramble_spec::{fold, group};
+use bramble_state::{Change, Detail};
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
 
-use crate::output::{Printer, Style};
-use bramble_spec::{fold, group};
-
-/// A node and what would change on it; `steps` are those of the cluster.
-pub(crate) struct NodePlan {
-    pub(crate) name: NodeName,
-    pub(crate) plan: Plan,
-    pub(crate) steps: Vec<String>,
-}
-
-impl NodePlan {
-    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.plan.changes.iter().filter(|change| !change.quiet)
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.changes().count() + self.steps.len() + usize::from(self.plan.reboot.is_some())
-    }
-}
-
-/// Adds what happens to add-ons to the plan of the control plane that it is done on.
-pub(crate) fn add_addons(plans: &mut [NodePlan], cluster: &Cluster, addons: &AddonPlan) {
-    let plane = cluster.control_planes().next().map(|node| &node.name);
-    if let Some(plan) = plans.iter_mut().find(|plan| Some(&plan.name) == plane) {
-        plan.steps.extend(addons.steps());
-    }
-}
+use crate::ui::printer::{Printer, Style};
 
 /// All plans, with their differences; what is the same on several nodes is shown once.
 pub(crate) fn plans(printer: &Printer, plans: &[NodePlan]) -> String {
@@ -74,7 +49,7 @@ fn headline(change: &Change) -> String {
             Detail::Text { .. } => {}
         }
     }
-    line
+    printable(&line)
 }
 
 /// Lines of a new file that are shown before the rest is counted.
@@ -83,7 +58,8 @@ const NEW_FILE_LINES: usize = 12;
 fn diff(printer: &Printer, from: Option<&str>, to: &str) -> String {
     let mut text = String::new();
     let mut line = |style, sign: &str, content: &str| {
-        let content = content.trim_end_matches('\n');
+        // What a file on a node holds must not steer the terminal.
+        let content = printable(content.trim_end_matches('\n'));
         text.push_str(&format!("      {}\n", printer.style(style, &format!("{sign}{content}"))));
     };
     let Some(from) = from else {

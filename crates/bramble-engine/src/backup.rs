@@ -1,0 +1,144 @@
+//! The state of a cluster, saved.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow, bail};
+use bramble_kube::{Inputs, Lifecycle, lifecycle};
+use bramble_spec::Node;
+
+use crate::backup_archive::{self, BackupKey, Manifest};
+use crate::error::Result;
+use crate::event::{Event, Interface};
+use crate::project::Project;
+use crate::session::Session;
+use crate::survey::{Fleet, losses, speaker};
+use crate::transport::Network;
+
+/// A backup that is to be made.
+pub struct Backup<'a> {
+    /// The project whose cluster is saved.
+    pub project: &'a Project,
+    /// What the plan needs besides the cluster file.
+    pub inputs: &'a Inputs,
+    /// The key that opens it.
+    pub key: &'a BackupKey,
+    /// The file to write, if not one beside the cluster file with the time in its name.
+    pub to: Option<PathBuf>,
+    /// The cluster file.
+    pub cluster_file: &'a Path,
+}
+
+/// A backup that was made.
+#[derive(Debug)]
+pub struct Saved {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many objects it knows.
+    pub objects: usize,
+}
+
+impl Backup<'_> {
+    /// Saves the cluster, asked on a control plane whose API answers.
+    ///
+    /// # Errors
+    /// There is none, or it cannot save the state.
+    pub async fn save<N: Network>(self, network: &Arc<N>, interface: &Arc<dyn Interface>) -> Result<Saved> {
+        Ok(self.make(network, interface).await?)
+    }
+
+    async fn make<N: Network>(self, network: &Arc<N>, interface: &Arc<dyn Interface>) -> anyhow::Result<Saved> {
+        let cluster = &self.project.cluster;
+        let life = lifecycle(cluster, self.inputs).ok_or_else(|| anyhow!("{} has no Kubernetes", cluster.name))?;
+        let planes: Vec<Node> = cluster.control_planes().cloned().collect();
+        let work = async |session: Session<N>| {
+            let seen = session.observe(&[]).await?;
+            Ok((session, seen))
+        };
+        let fleet = Fleet::visit(network, &planes, interface, work).await?;
+        let members: Vec<_> = fleet.nodes.iter().filter(|(_, seen)| bramble_kube::ca(seen).is_some()).collect();
+        if members.is_empty() {
+            match fleet.lost.first() {
+                Some(_) => bail!("no control plane of the cluster can be reached:{}", losses(&fleet.lost)),
+                None => bail!("there is no cluster yet; `bramble up` makes it"),
+            }
+        }
+        let plane = speaker(&*life, members.iter().map(|(session, _)| session)).await?;
+        let seen = members.iter().find(|(session, _)| session.node.name == plane.node.name).map(|(_, seen)| seen);
+        let seen = seen.ok_or_else(|| anyhow!("the control plane was not looked at"))?;
+        plane.say(Event::Waiting("the state of the cluster".into()));
+        let objects = objects(plane, &*life).await?;
+        let state = Temporary::new(self.project)?;
+        let mut file = state.create()?;
+        plane
+            .read(&bramble_kube::backup_script(&*life), &mut file)
+            .await
+            .context("the control plane cannot save the state of the cluster")?;
+        if file.metadata()?.len() == 0 {
+            bail!("the control plane sent no state at all");
+        }
+        drop(file);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let manifest = Manifest {
+            format: Manifest::FORMAT,
+            cluster: cluster.name.to_string(),
+            distribution: life.name().to_owned(),
+            kubernetes: seen.done(bramble_kube::VERSION).map_or_else(|| life.version(), str::to_owned),
+            api: cluster.network.api,
+            ca: bramble_kube::ca(seen).unwrap_or_default().to_owned(),
+            made: now,
+            objects,
+        };
+        let name = || self.project.dir.join(format!("{}-{now}.bramble-backup", cluster.name));
+        let to = self.to.clone().unwrap_or_else(name);
+        let beside = [self.cluster_file.to_owned(), self.project.dir.join("bramble.lock")];
+        let size = backup_archive::write(&to, self.key, &manifest, state.path(), &beside)?;
+        plane.say(Event::Done(format!("{size} bytes")));
+        Ok(Saved { file: to, bytes: size, objects: manifest.objects.len() })
+    }
+}
+
+/// Lists the objects that tell whether a cluster is the same.
+pub(crate) async fn objects<N: Network>(plane: &Session<N>, life: &dyn Lifecycle) -> anyhow::Result<Vec<String>> {
+    let text =
+        plane.ask(&bramble_kube::objects_script(life), |_, _| {}).await.context("the API does not tell its objects")?;
+    if text.trim().is_empty() {
+        bail!("the API tells of no objects at all, and every cluster has namespaces: is its datastore well?");
+    }
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// A file in the project's private folder, which nobody else can read, and which goes when it is not needed any more.
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Chooses its name; nothing is made yet.
+    ///
+    /// # Errors
+    /// The private folder cannot be made.
+    pub fn new(project: &Project) -> Result<Temporary> {
+        Ok(Temporary(project.private_dir()?.join(format!("state.{}", std::process::id()))))
+    }
+
+    /// Gives its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn create(&self) -> anyhow::Result<fs::File> {
+        let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.0);
+        open.context("cannot keep the state")
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}

@@ -1,0 +1,33 @@
+//! From what the nodes are to what they should be.
+//!
+//! A [`Run`] looks at the nodes of a cluster, says what would change, and changes it: each kind of run (up, restore, down) is
+//! a list of phases. Nodes are reached through a [`Network`]; what happens is told to an [`Interface`]. Nothing here prints,
+//! asks, or reads the environment.
+
+mod backup;
+mod backup_archive;
+mod error;
+mod event;
+mod log;
+mod node_plan;
+mod phases;
+mod project;
+mod run;
+mod session;
+mod ssh;
+mod survey;
+mod transport;
+
+pub use backup::{Backup, Saved, Temporary};
+pub use backup_archive::{BackupKey, Manifest, read as read_backup};
+pub use error::{EngineError, Result};
+pub use event::{Event, Interface};
+pub use log::RunLog;
+pub use node_plan::NodePlan;
+pub use phases::Phase;
+pub use project::{Project, RunLock, random};
+pub use run::{Goal, Planned, Restored, Run, Setup, Summary};
+pub use session::Session;
+pub use ssh::{SshNetwork, SshSetup, SshTransport};
+pub use survey::{Fleet, Survey, lines, speaker, without_address};
+pub use transport::{Network, Transport};

@@ -1,0 +1,34 @@
+//! The cluster is well: every node is Ready, the pods of the system run, and nobody can join with what this run made.
+
+use anyhow::Context;
+use bramble_kube::lifecycle;
+
+use crate::error::Result;
+use crate::event::Event;
+use crate::phases::Phase;
+use crate::run::Run;
+use crate::transport::Network;
+
+pub(crate) fn phase<N: Network>() -> Phase<N> {
+    Phase::new("readiness", |run| Box::pin(apply(run)))
+}
+
+async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+    let Some(life) = lifecycle(&run.cluster, &run.inputs).filter(|_| run.asks_all()) else { return Ok(()) };
+    let plane = run.any_speaker(&*life).await?;
+    plane.say(Event::Waiting("all nodes to be Ready".into()));
+    plane
+        .ask(&bramble_kube::ready_script(&run.cluster, &*life), |_, value| {
+            if value == "nodes-ready" {
+                plane.say(Event::Waiting("the system's pods".into()));
+            }
+        })
+        .await
+        .context("the cluster does not become ready")?;
+    // Nobody needs the tokens any more. Which control plane made them is not known any more either.
+    for context in run.nodes.iter().filter(|context| context.is_control_plane()) {
+        let forgot = context.session.ask(&bramble_kube::forget_tokens_script(&*life), |_, _| {}).await;
+        forgot.with_context(|| format!("the join tokens of {} cannot be removed", context.name()))?;
+    }
+    Ok(())
+}

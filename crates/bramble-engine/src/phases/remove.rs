@@ -1,0 +1,83 @@
+//! Members that are not in the cluster file any more.
+
+use anyhow::Context;
+use bramble_kube::{Leaver, Lifecycle, lifecycle};
+use bramble_spec::Node;
+use bramble_state::Plan;
+
+use crate::error::Result;
+use crate::event::Event;
+use crate::node_plan::{NodePlan, Plans};
+use crate::phases::Phase;
+use crate::run::Run;
+use crate::session::Session;
+use crate::survey::Fleet;
+use crate::transport::Network;
+
+pub(crate) fn phase<N: Network>() -> Phase<N> {
+    Phase { plan, ..Phase::new("remove", |run| Box::pin(apply(run))) }
+}
+
+fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+    let leavers = run.agenda.leavers.iter().map(|leaver| NodePlan {
+        name: leaver.name.clone(),
+        plan: Plan::default(),
+        steps: vec![format!(
+            "leave the cluster {}: it is not in the cluster file any more ({})",
+            run.cluster.name, leaver.address
+        )],
+    });
+    plans.0.splice(0..0, leavers);
+}
+
+/// Removes them, one after the other: they are drained, the cluster forgets them, and what bramble did to them is undone.
+/// Those that cannot be reached are only forgotten; what is to be said of them is noted.
+async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+    let (cluster, inputs) = (run.cluster.clone(), run.inputs.clone());
+    let Some(life) = lifecycle(&cluster, &inputs).filter(|_| !run.agenda.leavers.is_empty()) else { return Ok(()) };
+    let plane = run.speaker(&*life).await?;
+    let nodes: Vec<Node> = run
+        .agenda
+        .leavers
+        .iter()
+        // Of a node that is only left, nothing but name and address counts.
+        .map(|Leaver { name, address }| Node { name: name.clone(), address: *address, ..plane.node.clone() })
+        .collect();
+    let fleet = Fleet::connect(&run.network, &nodes, &run.interface).await?;
+    let mut notes = Vec::new();
+    for session in &fleet.nodes {
+        remove(&*life, plane, session, cluster.update.drain)
+            .await
+            .with_context(|| format!("{} cannot be taken out of the cluster", session.node.name))?;
+    }
+    for (node, error) in &fleet.lost {
+        forget(&*life, plane, node).await?;
+        notes.push(format!(
+            "{} is out of the cluster, but it could not be reached ({error:#}): before it is used again, flash it anew",
+            node.name
+        ));
+    }
+    run.notes.extend(notes);
+    run.changes += run.agenda.leavers.len();
+    Ok(())
+}
+
+async fn remove<N: Network>(
+    life: &dyn Lifecycle,
+    plane: &Session<N>,
+    session: &Session<N>,
+    drain: u32,
+) -> anyhow::Result<()> {
+    session.say(Event::Waiting("its pods to be drained".into()));
+    plane.ask(&bramble_kube::drain_node_script(life, &session.node.name, drain), |_, _| {}).await?;
+    forget(life, plane, &session.node).await?;
+    let undone = session.undo().await?;
+    session.say(Event::Done(format!("left the cluster, {undone} changes undone")));
+    Ok(())
+}
+
+async fn forget<N: Network>(life: &dyn Lifecycle, plane: &Session<N>, node: &Node) -> anyhow::Result<()> {
+    let script = bramble_kube::forget_script(life, [(&node.name, node.address)]);
+    plane.ask(&script, |_, _| {}).await.with_context(|| format!("the cluster cannot forget {}", node.name))?;
+    Ok(())
+}

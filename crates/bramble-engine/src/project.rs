@@ -1,0 +1,159 @@
+//! A folder with a cluster file: what it says, and what bramble keeps beside it.
+
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use bramble_fetch::Sources;
+use bramble_spec::{Cluster, Node};
+
+use crate::error::{Result, bail};
+
+/// A cluster and its folder.
+#[derive(Debug)]
+pub struct Project {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The folder of the cluster file.
+    pub dir: PathBuf,
+    /// The user's home folder, for `~`.
+    pub home: Option<PathBuf>,
+    /// The bundle that takes the place of the network.
+    pub bundle: Option<PathBuf>,
+    /// The user's folder for what can be fetched again.
+    pub user_cache: Option<PathBuf>,
+}
+
+impl Project {
+    /// Resolves a path as written in the cluster file: `~` is the home folder, anything relative starts at the file.
+    pub fn path(&self, written: &str) -> PathBuf {
+        match (written.strip_prefix("~/"), &self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.dir.join(written),
+        }
+    }
+
+    /// Finds the node of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        let node = self.cluster.nodes.iter().find(|node| node.name.as_str() == name);
+        Ok(node.ok_or_else(|| anyhow!("the cluster file has no node `{name}`"))?)
+    }
+
+    /// Leaves only these nodes, or all if none is named.
+    ///
+    /// # Errors
+    /// There is no node of one of the names.
+    pub fn only(&mut self, names: &[String]) -> Result<()> {
+        let nodes = &mut self.cluster.nodes;
+        if let Some(stranger) = names.iter().find(|name| !nodes.iter().any(|node| node.name.as_str() == *name)) {
+            let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            bail!("{} has no node `{stranger}`; it has: {}", self.cluster.name, known.join(", "));
+        }
+        nodes.retain(|node| names.is_empty() || names.iter().any(|name| name == node.name.as_str()));
+        Ok(())
+    }
+
+    /// Gives the file with the host keys that were trusted in this project.
+    ///
+    /// # Errors
+    /// `.bramble` cannot be made.
+    pub fn known_hosts(&self) -> Result<PathBuf> {
+        Ok(self.private_dir()?.join("known_hosts"))
+    }
+
+    /// Gives `.bramble`, made if it is not there: for secrets and pinned host keys; nobody else can read it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn private_dir(&self) -> Result<PathBuf> {
+        let dir = self.dir.join(".bramble");
+        if !dir.exists() {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .recursive(true)
+                .create(&dir)
+                .with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let ignore = dir.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n").with_context(|| format!("cannot write {}", ignore.display()))?;
+        }
+        Ok(dir)
+    }
+
+    /// Gives the file with the key that opens the backups.
+    ///
+    /// # Errors
+    /// `.bramble` cannot be made.
+    pub fn backup_key(&self) -> Result<PathBuf> {
+        Ok(self.private_dir()?.join("backup.key"))
+    }
+
+    /// Makes sure that no other bramble works on this cluster from this folder.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn lock(&self) -> Result<RunLock> {
+        let path = self.private_dir()?.join(format!("{}.lock", self.cluster.name));
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        if file.try_lock().is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            bail!(
+                "another bramble (process {}) is working on cluster {}; wait for it",
+                holder.trim(),
+                self.cluster.name
+            );
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(RunLock { _file: file })
+    }
+
+    /// Says what the cluster is made from, and where what is fetched for it is kept.
+    ///
+    /// # Errors
+    /// `.bramble` cannot be made.
+    pub fn sources(&self) -> Result<Sources<'_>> {
+        Ok(Sources {
+            cluster: &self.cluster,
+            dir: &self.dir,
+            home: self.home.as_deref(),
+            cache: self.private_dir()?.join("cache"),
+            releases: self.release_cache()?,
+            bundle: self.bundle.as_deref(),
+        })
+    }
+
+    /// Gives the folder in which releases are kept that were fetched: for all projects of this user, if they have a cache.
+    fn release_cache(&self) -> Result<PathBuf> {
+        Ok(match &self.user_cache {
+            Some(cache) => cache.join("bramble/releases"),
+            None => self.private_dir()?.join("releases"),
+        })
+    }
+}
+
+/// Reads bytes that nobody can guess.
+///
+/// # Errors
+/// /dev/urandom cannot be read.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut source = fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+    source.read_exact(&mut bytes).context("cannot read /dev/urandom")?;
+    Ok(bytes)
+}
+
+/// Held while a run changes a cluster.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: fs::File,
+}

@@ -1,0 +1,251 @@
+//! A run, as a person sees it: what would change is shown, asked for, and done.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{anyhow, bail};
+use bramble_engine::{
+    Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary, lines,
+};
+use bramble_kube::Inputs;
+use bramble_spec::{Distribution, Node, fold, group};
+use serde_json::json;
+
+use crate::ui::plan;
+use crate::ui::printer::{Format, Printer, Style};
+use crate::ui::progress::Progress;
+use crate::{Done, cluster_file};
+
+/// How a run is driven.
+pub(crate) struct Drive<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) printer: &'a Printer,
+    /// What was called.
+    pub(crate) command: &'static str,
+    /// Whether nothing is asked.
+    pub(crate) yes: bool,
+    /// The phase with which it begins, if not with the first.
+    pub(crate) from: Option<String>,
+}
+
+/// A run that has looked, with what hears of it.
+pub(crate) struct Looked {
+    pub(crate) run: Run<SshNetwork>,
+    log: Arc<RunLog>,
+}
+
+impl Drive<'_> {
+    /// Looks at all nodes.
+    pub(crate) async fn look(&self, inputs: Inputs, goal: Goal) -> anyhow::Result<Looked> {
+        let project = self.project;
+        let names = project.cluster.nodes.iter().map(|node| node.name.as_str());
+        let progress = Arc::new(Progress::new(self.printer, names));
+        let private = project.private_dir()?;
+        let name = format!("{}-{}-{}", stamp(), self.command, project.cluster.name);
+        let log = Arc::new(RunLog::begin(&private.join("log"), &name, progress.clone())?);
+        log.text("run", &format!("bramble {} {} on {}", env!("CARGO_PKG_VERSION"), self.command, project.cluster.name));
+        let setup = Setup {
+            network: cluster_file::network(project)?,
+            cluster: Arc::new(project.cluster.clone()),
+            inputs: Arc::new(inputs),
+            releases: project.sources()?.releases(),
+            private,
+            interface: log.clone(),
+            from: self.from.clone(),
+        };
+        let run = Run::look(setup, goal).await;
+        progress.end();
+        Ok(Looked { run: run?, log })
+    }
+
+    /// Goes from what is to what should be: asks, changes, waits until all is well. Nothing comes back if there was nothing
+    /// to do.
+    pub(crate) async fn go(&self, looked: &mut Looked) -> anyhow::Result<Option<Summary>> {
+        let Looked { run, log } = looked;
+        loop {
+            let planned = run.plan().map_err(|error| with_log(error.into(), log))?;
+            if !planned.obstacles.is_empty() {
+                let list = lines(planned.obstacles.iter().map(|(name, message)| (name.as_str(), message.clone())));
+                log.text("obstacles", &list);
+                bail!("nothing was changed, because of:{list}");
+            }
+            if planned.is_done {
+                return Ok(None);
+            }
+            log.text("planned", &plan::plans(&self.printer.plain(), &planned.nodes));
+            self.announce(run, &planned);
+            self.ask(run, &planned)?;
+            let names = run.names();
+            let progress = Arc::new(Progress::new(self.printer, names.iter().map(String::as_str)));
+            log.pass_on(progress.clone());
+            let applied = run.apply().await;
+            progress.end();
+            match applied {
+                Ok(None) => {}
+                Ok(Some(summary)) => return Ok(Some(summary)),
+                Err(error) => return Err(with_log(error.into(), log)),
+            }
+        }
+    }
+
+    fn announce(&self, run: &Run<SshNetwork>, planned: &Planned) {
+        if let Some(phase) = planned.first {
+            let (behind, _) = run.losses();
+            self.printer.info(match behind.is_empty() {
+                true => format!("The {phase} comes first: it boots, and the way to the others leads through it."),
+                false => format!(
+                    "The {phase} comes first: {} may have no address before.",
+                    fold(behind.iter().map(|name| name.as_str()))
+                ),
+            });
+        }
+        if self.printer.format == Format::Text && !self.printer.quiet {
+            self.printer.info(summary(self.printer, planned));
+        }
+    }
+
+    fn ask(&self, run: &Run<SshNetwork>, planned: &Planned) -> anyhow::Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if std::io::stdin().is_terminal() {
+            if planned.count() > 0 && !self.printer.confirm("Make these changes?")? {
+                bail!("nothing was changed");
+            }
+            return Ok(());
+        }
+        let (leaving, addons) = run.removals();
+        if !leaving.is_empty() {
+            bail!("this takes {} out of the cluster: pass --yes to confirm", leaving.join(", "));
+        }
+        if !addons.is_empty() {
+            bail!("this removes {} with all that they hold: pass --yes to confirm", addons.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Says how it ended.
+    pub(crate) fn report(
+        &self,
+        run: &Run<SshNetwork>,
+        summary: Option<Summary>,
+        started: Instant,
+    ) -> anyhow::Result<Done> {
+        let (printer, cluster) = (self.printer, &self.project.cluster);
+        let seconds = started.elapsed().as_secs_f64();
+        let (changes, smoke, notes) = match &summary {
+            Some(summary) => (summary.changes, summary.smoke.clone(), summary.notes.clone()),
+            None => (run.changes(), None, Vec::new()),
+        };
+        for note in &notes {
+            printer.info(note);
+        }
+        if printer.format == Format::Json {
+            printer.json(&json!({ "cluster": cluster.name, "changes": changes, "seconds": seconds, "smoke": smoke }));
+        } else if changes == 0 && smoke.is_none() {
+            let nodes = run.answering();
+            printer.result(format!("Nothing changed: {nodes} nodes are as the cluster file says ({seconds:.1} s)."));
+        } else {
+            if let Some(smoke) = smoke {
+                printer.result(format!("Smoke test {smoke}."));
+            }
+            printer.result(format!(
+                "{} {} is up: {changes} changes in {seconds:.1} s.",
+                printer.style(Style::Good, "✓"),
+                cluster.name
+            ));
+            if cluster.distribution != Distribution::None {
+                printer.result(format!(
+                    "Next: `bramble kubeconfig` adds the context {} to your kubeconfig, `bramble status` shows how it is.",
+                    cluster.name
+                ));
+            }
+        }
+        let (lost, losses) = run.losses();
+        if lost.is_empty() {
+            return Ok(Done::Good);
+        }
+        bail!(
+            "{} nodes could not be reached and are unchanged; run `bramble up` again when they can:{losses}",
+            lost.len()
+        )
+    }
+}
+
+/// The time in UTC, for the name of a file.
+fn stamp() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Year, month and day of a day since 1970 (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    (year + era * 400 + u64::from(date.1 <= 2), date.1, date.0)
+}
+
+fn with_log(error: anyhow::Error, log: &RunLog) -> anyhow::Error {
+    log.text("failed", &format!("{error:#}"));
+    anyhow!("{error:#}\nthe log of this run is in {}", log.path().display())
+}
+
+fn summary(printer: &Printer, planned: &Planned) -> String {
+    let words = |plan: &bramble_engine::NodePlan| {
+        let mut words = Vec::new();
+        match plan.changes().count() {
+            0 => {}
+            1 => words.push("1 change".to_owned()),
+            n => words.push(format!("{n} changes")),
+        }
+        words.extend(plan.plan.reboot.iter().map(|_| "reboot".to_owned()));
+        words.extend(plan.steps.iter().cloned());
+        if words.is_empty() {
+            words.push("nothing to change".to_owned());
+        }
+        words.join(", ")
+    };
+    let groups = group(planned.nodes.iter().map(|plan| (plan.name.as_str(), words(plan))));
+    let lines: Vec<(String, String)> = groups.into_iter().map(|(names, words)| (fold(names), words)).collect();
+    let width = lines.iter().map(|(names, _)| names.len()).max().unwrap_or(0).min(40);
+    let text: String = lines.iter().map(|(names, words)| format!("  {names:width$}  {words}\n")).collect();
+    format!("{text}{}", printer.style(Style::Dim, "(`bramble plan` shows every difference)"))
+}
+
+/// Does `work` on these nodes, each as soon as it answers, for commands that only ask.
+pub(crate) async fn visit<T: Send + 'static, F>(
+    project: &Project,
+    nodes: &[Node],
+    printer: &Printer,
+    work: impl Fn(Session<SshNetwork>) -> F + Send + Sync + 'static,
+) -> anyhow::Result<Fleet<T>>
+where
+    F: Future<Output = anyhow::Result<T>> + Send,
+{
+    let network = cluster_file::network(project)?;
+    let progress = Arc::new(Progress::new(printer, nodes.iter().map(|node| node.name.as_str())));
+    let interface: Arc<dyn Interface> = progress.clone();
+    let fleet = Fleet::visit(&network, nodes, &interface, work).await;
+    progress.end();
+    Ok(fleet?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_their_dates() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(20_785), (2026, 11, 28));
+        assert_eq!(civil(20_818), (2026, 12, 31));
+    }
+}
