@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::replace_file;
 use crate::error::{Context, Result, bail, failure};
+use crate::fetched::Fetched;
 use crate::image_archive::{open_image_archive, write_image_archive};
-use crate::manifests::Fetched;
 use crate::registry::Registries;
 use crate::sources::Sources;
 use crate::watcher::Watcher;

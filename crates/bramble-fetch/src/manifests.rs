@@ -10,20 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::addon_bundle::AddonBundle;
 use crate::error::{Context, Result, bail, failure};
+use crate::fetched::Fetched;
 use crate::lockfile::LockFile;
 use crate::sources::Sources;
 use crate::watcher::Watcher;
-
-/// A manifest that comes from elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// Where it comes from.
-    pub source: String,
-    /// Its text.
-    pub text: String,
-    /// Its commit, if it is of a git repository.
-    pub commit: Option<String>,
-}
 
 /// Makes the objects of the cluster file's add-ons. `fetched`: what [`fetch_addons`] gave.
 ///

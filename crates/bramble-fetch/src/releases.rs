@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bramble_kube::{LocalFile, Release, Upstream};
-use bramble_spec::{Arch, Release as Wanted, Sha256Digest};
+use bramble_spec::{Arch, Sha256Digest, WantedRelease};
 
 use crate::atomic_file::replace_file;
 use crate::digest::{Digest, file_digest, sha3_384};
@@ -57,7 +57,7 @@ impl Releases {
     }
 
     /// Names the channel of a wish that names no release.
-    fn channel(wanted: &Wanted) -> String {
+    fn channel(wanted: &WantedRelease) -> String {
         match wanted.minor() {
             Some(minor) => format!("v1.{minor}"),
             None => wanted.to_string(),
@@ -71,7 +71,7 @@ impl Releases {
     /// There is no such channel, or it leads to no release.
     pub fn version(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedRelease,
         arches: &[&str],
         lock: &mut LockFile,
         watcher: &dyn Watcher,
@@ -105,7 +105,7 @@ impl Releases {
                     (format!("{} {channel}", store.address), release)
                 }
             };
-            let release = name.trim().parse::<Wanted>().ok().filter(|release| release.build().is_some());
+            let release = name.trim().parse::<WantedRelease>().ok().filter(|release| release.build().is_some());
             let release = release.ok_or_else(|| failure!("{place} leads to no release, but to `{}`", name.trim()))?;
             Ok(release.to_string())
         })
@@ -307,7 +307,7 @@ impl Releases {
     /// It cannot be fetched or written.
     pub fn describe(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedRelease,
         release: &Release,
         arches: &[&str],
         to: &Path,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bramble_kube::{Archive, Programs, distribution};
-use bramble_spec::{Cluster, Release};
+use bramble_spec::{Cluster, WantedRelease};
 
 use crate::error::{Context, Result};
 use crate::image_archive::open_image_archive;
@@ -59,7 +59,7 @@ impl Sources<'_> {
     }
 
     /// Gives the release that the cluster file wants, if its distribution has releases of its own.
-    pub fn wanted(&self) -> Option<&Release> {
+    pub fn wanted(&self) -> Option<&WantedRelease> {
         let Programs::Release { wanted, .. } = self.programs()? else { return None };
         Some(wanted)
     }

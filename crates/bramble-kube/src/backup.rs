@@ -6,17 +6,18 @@ use bramble_shell::Script;
 
 use crate::lifecycle::{Lifecycle, REPORT};
 
-/// How much a backup may have: the data of a large cluster, packed, many times over.
+/// The most bytes that a backup may have: the data of a large cluster, packed, many times over.
 const BACKUP: u64 = 64 * 1024 * 1024 * 1024;
 
-/// Run on a control plane: prints the state of the cluster as a tar archive, gzip.
+/// Gives the script that prints the state of the cluster as a tar archive, gzip, for a control plane.
 pub fn backup_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
     script.fixed(include_str!("backup.sh")).fixed("print_state");
     Script::new("save the state of the cluster", &script).silent_for(Duration::from_secs(15 * 60)).printing(BACKUP)
 }
 
-/// Run on a control plane: prints the objects that tell whether a cluster is the same, as `uid kind namespace/name`.
+/// Gives the script that prints the objects that tell whether a cluster is the same, as `uid kind namespace/name`, for a
+/// control plane.
 pub fn objects_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
     script.fixed(include_str!("backup.sh")).fixed("print_objects");

@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 pub struct Bundle {
     /// The folder.
     pub dir: PathBuf,
-    /// What it holds.
+    /// Its contents.
     pub manifest: BundleManifest,
 }
 
-/// What a bundle holds.
+/// The contents of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleManifest {
     /// The version of Kubernetes, with its patch.
     pub kubernetes: KubeVersion,
-    /// What its programs run on.
+    /// The processor that its programs run on.
     pub arch: Arch,
     /// The registry under whose name the images are stored on the nodes.
     pub image_repository: String,
@@ -51,15 +51,15 @@ pub struct BundleFile {
     pub control_plane_only: bool,
 }
 
-/// Why a bundle cannot be used.
+/// A bundle that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// It is not there.
     #[error("there is no bundle at {}: {source}; make one with `bramble lab bundle`", path.display())]
     Missing {
-        /// Where it should be.
+        /// Its place.
         path: PathBuf,
-        /// What the system said.
+        /// The system's words.
         source: std::io::Error,
     },
     /// Its bytes are not those of its manifest.
@@ -67,7 +67,7 @@ pub enum BundleError {
     Damaged {
         /// The bundle.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage.
         reason: String,
     },
 }
@@ -76,7 +76,7 @@ impl Bundle {
     /// The name of the manifest in the bundle's folder.
     pub const MANIFEST: &str = "manifest.json";
 
-    /// Whether there is one in a folder.
+    /// Tells whether there is one in a folder.
     pub fn is_at(dir: &Path) -> bool {
         dir.join(Self::MANIFEST).exists()
     }

@@ -9,7 +9,7 @@ use crate::manifest::Platform;
 /// A file here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalFile {
-    /// Where it is.
+    /// Its place.
     pub path: PathBuf,
     /// Its digest.
     pub sha256: Sha256Digest,
@@ -20,7 +20,7 @@ pub struct LocalFile {
 pub struct Archive {
     /// The whole names of its images, each with the processors that it was made for: at least one name.
     pub images: Vec<(String, Vec<Platform>)>,
-    /// Where it is.
+    /// Its place.
     pub path: PathBuf,
     /// Its digest.
     pub sha256: Sha256Digest,

@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::distribution::upstream::Release;
 use crate::files::{Archive, LocalFile};
 
-/// What a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
+/// All that a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// The bundle, if programs and images come from one.

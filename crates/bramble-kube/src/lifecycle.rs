@@ -15,17 +15,17 @@ pub const VERSION: &str = "version";
 /// The mark on control planes that holds the cluster's nodes, `name=address` each.
 pub(crate) const MEMBERS: &str = "members";
 
-/// How much the API of a large cluster may say of its nodes, pods and workloads, in JSON.
+/// The most bytes that the API of a large cluster may say of its nodes, pods and workloads, in JSON.
 pub(crate) const REPORT: u64 = 256 * 1024 * 1024;
 
-/// How long scripts may be silent that wait for nodes and their programs.
+/// The silence of scripts that wait for nodes and their programs.
 pub(crate) const WAITING: Duration = Duration::from_secs(10 * 60);
 
-/// What a control plane tells those that join, by name: tokens, keys, digests. Its values are never shown.
+/// Facts that a control plane tells those that join, by name: tokens, keys, digests. Their values are never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct JoinFacts(BTreeMap<String, String>);
 
-/// What a node needs to join, and nobody told.
+/// A fact that a node needs to join, and nobody told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the control plane did not tell the {0} that a node needs to join; run bramble again")]
 pub struct MissingFact(pub(crate) &'static str);
@@ -41,7 +41,7 @@ impl JoinFacts {
         self.0.insert(name.to_owned(), value.trim().to_owned());
     }
 
-    /// The fact of this name.
+    /// Gives the fact of this name.
     pub fn get(&self, name: &'static str) -> Result<&str, MissingFact> {
         self.0.get(name).map(String::as_str).ok_or(MissingFact(name))
     }
@@ -64,40 +64,40 @@ pub struct Packages {
     pub hold: Vec<String>,
 }
 
-/// What a distribution does in each stage of a cluster's life. The stages call this and know no distribution by name.
+/// A distribution's part in each stage of a cluster's life. The stages call this and know no distribution by name.
 ///
 /// Scripts that it gives run as root. Those that run on a control plane of a running cluster begin with what
 /// [`Lifecycle::kubectl`] gives.
 pub trait Lifecycle: Send + Sync {
-    /// What it is called in a cluster file.
+    /// Gives its name in a cluster file.
     fn name(&self) -> &'static str;
 
-    /// The exact version that every node is to run, such as `1.36.4`.
+    /// Gives the exact version that every node is to run, such as `1.36.4`.
     fn version(&self) -> String;
 
-    /// What the kubelet of this version says that it is.
+    /// Gives the version that the kubelet says it has.
     fn kubelet_version(&self) -> String {
         self.version()
     }
 
-    /// Folders that belong to the distribution's programs.
+    /// Lists the folders that belong to the distribution's programs.
     fn folders(&self) -> &'static [&'static str];
 
-    /// Debian packages.
+    /// Lists the Debian packages of a node.
     fn packages(&self, _node: &Node, _seen: &Observation) -> Packages {
         Packages::default()
     }
 
-    /// What a node has before it becomes a member: programs, images, configuration, units.
+    /// Gives what a node has before it becomes a member: programs, images, configuration, units.
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource>;
 
-    /// Whether a resource brings a new version: on a member it waits until the node's pods are elsewhere.
+    /// Tells whether a resource brings a new version: on a member it waits until the node is drained.
     fn is_program(&self, resource: &Resource) -> bool;
 
-    /// What stands against this node, each with its next step.
+    /// Says what stands against this node, each with its next step.
     fn check(&self, node: &Node, seen: &Observation) -> Vec<String>;
 
-    /// Secrets of a cluster that is about to be made, or of nodes that are about to join it.
+    /// Makes the secrets of a cluster that is about to be made, or of nodes that are about to join it.
     fn secrets(&self, random: [u8; 64]) -> JoinFacts;
 
     /// Makes the cluster on its first control plane, out of the state that is in the archive `restored` if there is one.
@@ -113,7 +113,7 @@ pub trait Lifecycle: Send + Sync {
     /// Lets a node join.
     fn join(&self, node: &Node, seen: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact>;
 
-    /// Asked on the control plane `plane` of a cluster that runs: tells what these nodes need to join it.
+    /// Gives the commands that tell what these nodes need to join, for the control plane `plane` of a cluster that runs.
     fn join_facts(
         &self,
         plane: &Node,
@@ -122,20 +122,21 @@ pub trait Lifecycle: Send + Sync {
         secrets: &JoinFacts,
     ) -> Result<Commands, MissingFact>;
 
-    /// Run on each control plane, one after the other, when others have joined; nothing if they take that well.
+    /// Gives the commands for each control plane, one after the other, when others have joined; nothing if they take
+    /// that well.
     fn settle(&self) -> Option<Commands> {
         None
     }
 
-    /// Run on each member that stays while the cluster's state goes back to a backup: the programs there that watch the API
-    /// wait for changes newer than any that it knows now, and begin again.
+    /// Gives the commands for each member that stays while the cluster's state goes back to a backup: the programs
+    /// there that watch the API wait for changes newer than any that it knows now, and begin again.
     fn refresh(&self, node: &Node) -> Commands;
 
-    /// Takes a node to [`Lifecycle::version`], its programs being there already and its pods elsewhere. `first`: no
+    /// Takes a node to [`Lifecycle::version`], its programs being there already and the node drained. `first`: no
     /// other node runs it yet.
     fn upgrade(&self, node: &Node, first: bool) -> Step;
 
-    /// Shell functions for the scripts that run on a control plane:
+    /// Gives the shell functions for scripts that run on a control plane:
     /// `kubectl_admin …`, kubectl as the cluster's administrator;
     /// `forget_node NAME ADDRESS`, after which no record of a node is left, nor its member of the datastore;
     /// `forget_tokens`, after which those that this control plane made for nodes let nobody in any more;
@@ -143,45 +144,45 @@ pub trait Lifecycle: Send + Sync {
     /// and those of `cluster.sh`.
     fn kubectl(&self) -> Commands;
 
-    /// The administrator's kubeconfig on a control plane.
+    /// Gives the path of the administrator's kubeconfig on a control plane.
     fn admin_config(&self) -> &'static str;
 
-    /// The port at which control planes' APIs answer.
+    /// Gives the port at which control planes' APIs answer.
     fn api_port(&self) -> u16 {
         6443
     }
 
-    /// Whether a control plane is a cluster of its own first, and its API answers before it has joined.
+    /// Tells whether a control plane is a cluster of its own first, and its API answers before it has joined.
     fn begins_alone(&self) -> bool {
         false
     }
 
-    /// Run on a control plane when this node has registered: tells what a node of this distribution cannot say of itself
-    /// when it joins. Nothing if it can.
+    /// Gives the commands for a control plane when this node has registered: they tell what a node of this distribution
+    /// cannot say of itself when it joins. Nothing if it can.
     fn introduce(&self, _: &Node) -> Commands {
         Commands::new()
     }
 
-    /// What curl needs besides the address to be told by the API of its own node that it is ready: arguments, each with
-    /// a space before it.
+    /// Gives what curl needs besides the address to be told by the API of its own node that it is ready: arguments,
+    /// each with a space before it.
     fn api_probe(&self) -> &'static str {
         ""
     }
 
-    /// The whole name of an image with a small HTTP server and client, for the smoke test; `None` if nodes that have to do
-    /// without the network have none.
+    /// Gives the whole name of an image with a small HTTP server and client, for the smoke test; `None` if nodes that
+    /// have to do without the network have none.
     fn smoke_image(&self) -> Option<String>;
 
-    /// The certificates whose end is watched on a node.
+    /// Gives the certificates whose end is watched on a node.
     fn certificates(&self, node: &Node) -> Certificates;
 }
 
-/// What the mark [`MEMBER`] of a node says.
+/// Says what the mark [`MEMBER`] of a node holds.
 pub(crate) fn membership(node: &Node, ca: &str) -> String {
     format!("{} {ca}", node.role)
 }
 
-/// The step that makes a node a member: of the cluster with this CA, or of one that it begins.
+/// Gives the step that makes a node a member: of the cluster with this CA, or of one that it begins.
 pub(crate) fn member(
     of: &impl Lifecycle,
     node: &Node,

@@ -6,10 +6,10 @@ use std::fmt;
 use bramble_spec::{Cluster, Node, Role};
 use serde_json::Value;
 
-/// The objects of a manifest: all documents, and those within lists.
+/// Reads the objects of a manifest: all documents, and those within lists.
 ///
 /// # Errors
-/// What is wrong with the text, with its line.
+/// The text is not a manifest; the error has its line.
 pub fn objects(text: &str) -> Result<Vec<Value>, String> {
     // Upstream manifests are longer than what a configuration file may be.
     let mut options = serde_saphyr::Options::default();
@@ -45,7 +45,7 @@ fn flatten(value: Value, found: &mut Vec<Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// How an object is called: `Deployment monitoring/grafana`.
+/// Names an object: `Deployment monitoring/grafana`.
 pub fn title(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
@@ -62,11 +62,11 @@ pub struct Run {
     pub image: String,
     /// By whom.
     pub object: String,
-    /// What it asks of its node.
+    /// Its demands on its node.
     pub place: Place,
 }
 
-/// What a pod asks of the node that it runs on.
+/// A pod's demands on the node that it runs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     /// Labels that a node must have.
@@ -103,7 +103,7 @@ impl Place {
         Place { selector, terms: terms.into_iter().flatten().map(term).collect() }
     }
 
-    /// What it asks for, in words.
+    /// Says in words what it asks for.
     pub fn words(&self) -> String {
         let labels = self.selector.iter().map(|(key, value)| format!("{key}={value}"));
         let terms = self.terms.iter().map(|term| {
@@ -116,7 +116,7 @@ impl Place {
         labels.chain(terms).collect::<Vec<_>>().join(" or ")
     }
 
-    /// Whether a pod may come to run on a node whose system is for this processor.
+    /// Tells whether a pod may come to run on a node whose system is for this processor.
     pub fn allows(&self, node: &Node, arch: &str) -> bool {
         let is = |key: &str, value: &str| match key {
             "kubernetes.io/arch" | "beta.kubernetes.io/arch" => go_arch(arch) == value,
@@ -147,12 +147,12 @@ impl Place {
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// Go's name for what Debian calls an architecture.
+/// Gives Go's name for what Debian calls an architecture.
 fn go_arch(arch: &str) -> &str {
     if arch == "armhf" { "arm" } else { arch }
 }
 
-/// The images that objects run, in their order.
+/// Lists the images that objects run, in their order.
 pub fn images(objects: &[Value]) -> Vec<Run> {
     let mut found = Vec::new();
     for object in objects {
@@ -169,7 +169,8 @@ pub fn images(objects: &[Value]) -> Vec<Run> {
     found
 }
 
-/// Finds pod templates wherever they are: every workload has one, and custom resources carry them in places of their own.
+/// Finds pod templates wherever they are: every workload has one, and custom resources carry them in places of their
+/// own.
 fn pods(value: &Value, object: &str, found: &mut Vec<Run>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| pods(item, object, found)),
@@ -189,7 +190,7 @@ fn pods(value: &Value, object: &str, found: &mut Vec<Run>) {
     }
 }
 
-/// What an image was made for.
+/// The processor that an image was made for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Platform {
     /// The processor, by Go's name for it.
@@ -199,8 +200,8 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Whether it runs on a system for this processor, by Debian's name: one for 64-bit Arm also runs what was made for 32
-    /// bits, which containerd takes if there is nothing better (containerd/platforms, compare.go).
+    /// Tells whether it runs on a system for this processor, by Debian's name: one for 64-bit Arm also runs what was
+    /// made for 32 bits, which containerd takes if there is nothing better (containerd/platforms, compare.go).
     pub fn runs_on(&self, arch: &str) -> bool {
         match arch {
             "amd64" => self.architecture == "amd64" && matches!(self.variant.as_str(), "" | "v1"),
@@ -209,7 +210,7 @@ impl Platform {
         }
     }
 
-    /// Whether it was made for just this one.
+    /// Tells whether it was made for just this one.
     pub fn is_own(&self, arch: &str) -> bool {
         self.architecture == go_arch(arch)
     }
@@ -224,7 +225,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// Where an image is: what its name means (distribution/reference, normalize.go).
+/// The place of an image: what its name means (distribution/reference, normalize.go).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reference {
     /// The registry's host, and its port if it is named.
@@ -277,14 +278,15 @@ const SMALL_PAGES: [(&str, &str); 3] = [
     ("ghcr.io/sebadob/rauthy", "sebadob/rauthy#1287"),
 ];
 
-/// The report that says that an image needs memory pages of 4 KiB, if there is one.
+/// Finds the report that says that an image needs memory pages of 4 KiB, if there is one.
 pub fn needs_small_pages(image: &Reference) -> Option<&'static str> {
     let name = format!("{}/{}", image.registry, image.repository);
     SMALL_PAGES.iter().find(|(known, _)| *known == name).map(|(_, report)| *report)
 }
 
-/// Whether the kernel of a node has pages of 16 KiB: that of Raspberry Pi OS on a Raspberry Pi 5 and what is built on its
-/// processor, unless config.txt chooses the other one (raspberrypi.com/documentation, config.txt, `kernel`).
+/// Tells whether the kernel of a node has pages of 16 KiB: that of Raspberry Pi OS on a Raspberry Pi 5 and what is
+/// built on its processor, unless config.txt chooses the other one (raspberrypi.com/documentation, config.txt,
+/// `kernel`).
 pub fn has_large_pages(cluster: &Cluster, node: &Node) -> bool {
     let five = ["rpi-5", "rpi-cm5"].iter().any(|start| node.board.id.starts_with(start));
     let other = cluster.preparation.boot.config.get("kernel").is_some_and(|kernel| kernel == "kernel8.img");

@@ -10,7 +10,7 @@ use bramble_state::{ENDS, Observation};
 
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, WAITING, membership};
 
-/// What a node still has to do.
+/// A node's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Nothing: it is a member and runs the right version.
@@ -35,7 +35,7 @@ pub struct Leaver {
     pub address: Ipv4Addr,
 }
 
-/// What lies between the members that there are and those that there should be.
+/// The difference between the members that there are and those that there should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Agenda {
     /// For each node that was looked at; empty without Kubernetes.
@@ -44,36 +44,36 @@ pub struct Agenda {
     pub members: Vec<(NodeName, Ipv4Addr)>,
     /// Members to be removed.
     pub leavers: Vec<Leaver>,
-    /// The digest of the CA of the cluster that runs.
+    /// Gives the digest of the CA of the cluster that runs.
     pub ca: Option<String>,
-    /// What stands against it, each with its next step.
+    /// The problems that stand against it, each with its next step.
     pub problems: Vec<(NodeName, String)>,
 }
 
 impl Agenda {
-    /// Whether there is a cluster already.
+    /// Tells whether there is a cluster already.
     pub fn runs(&self) -> bool {
         self.ca.is_some()
     }
 
-    /// Whether the control planes wrote this name down.
+    /// Tells whether the control planes wrote this name down.
     pub fn lists(&self, name: &NodeName) -> bool {
         self.members.iter().any(|(known, _)| known == name)
     }
 
-    /// Whether a node joins.
+    /// Tells whether a node joins.
     pub fn joins(&self) -> bool {
         self.tasks.values().any(|task| *task == Task::Join)
     }
 
-    /// Whether a node is part of the cluster that runs.
+    /// Tells whether a node is part of the cluster that runs.
     pub fn is_member(&self, name: &NodeName) -> bool {
         matches!(self.tasks.get(name), Some(Task::Nothing | Task::Upgrade { .. }))
     }
 }
 
-/// What is to be done so that a cluster comes back from a backup that knows this CA: the first control plane takes the
-/// state, the others begin anew, and workers that trust the same CA stay as they are unless `all` must join again.
+/// Says what is to be done so that a cluster comes back from a backup that knows this CA: the first control plane takes
+/// the state, the others begin anew, and workers that trust the same CA stay as they are unless `all` must join again.
 pub fn restoration(cluster: &Cluster, seen: &[(&Node, &Observation)], known: &str, all: bool) -> Agenda {
     let first = cluster.control_planes().next().map(|node| &node.name);
     let task = |node: &Node, seen: &Observation| match node.role {
@@ -86,7 +86,7 @@ pub fn restoration(cluster: &Cluster, seen: &[(&Node, &Observation)], known: &st
     Agenda { tasks: tasks.collect(), ..Agenda::default() }
 }
 
-/// The digest of the CA of the cluster that a control plane is part of.
+/// Gives the digest of the CA of the cluster that a control plane is part of.
 pub fn ca(seen: &Observation) -> Option<&str> {
     let mark = seen.done(MEMBER)?;
     match mark.split_once(' ') {
@@ -150,7 +150,7 @@ fn is_plane(mark: &str) -> bool {
     mark.split(' ').next() == Some("control-plane")
 }
 
-/// Why a node may not go from one version to another: Kubernetes goes up, one minor at a time
+/// Says why a node may not go from one version to another: Kubernetes goes up, one minor at a time
 /// (kubernetes.io, "Version Skew Policy").
 fn refusal(from: &str, to: &str) -> Option<String> {
     let numbers = |version: &str| -> Option<Vec<u32>> {
@@ -172,7 +172,7 @@ fn refusal(from: &str, to: &str) -> Option<String> {
     })
 }
 
-/// Run on each control plane: writes down who the members are.
+/// Gives the script that writes down who the members are, for each control plane.
 pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
     let list: Vec<String> = members.into_iter().map(|(name, address)| format!("{name}={address}")).collect();
     let mut script = Commands::new();
@@ -180,7 +180,7 @@ pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4A
     Script::new("write down who the members are", &script)
 }
 
-/// Run on a control plane: no record of these nodes stays.
+/// Gives the script after which no record of these nodes stays, for a control plane.
 pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
     let mut script = life.kubectl();
     script.fixed("api_answers 120");
@@ -193,7 +193,7 @@ pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (
 /// The fact that [`answers_script`] tells: `yes` or `no`.
 pub const ANSWERS: &str = "answers";
 
-/// Run on a control plane: tells whether its API answers now, as the fact [`ANSWERS`].
+/// Gives the script that tells whether a control plane's API answers now, as the fact [`ANSWERS`].
 pub fn answers_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
     script.fixed(
@@ -202,8 +202,8 @@ pub fn answers_script(life: &dyn Lifecycle) -> Script {
     Script::new("ask whether its API answers", &script).silent_for(Duration::from_secs(30))
 }
 
-/// Run on the control planes that join again while the cluster comes back from a backup: what they hold is not true any
-/// more, and nobody shall hear it from them.
+/// Gives the script for the control planes that join again while the cluster comes back from a backup: what they hold
+/// is not true any more, and nobody shall hear it from them.
 pub fn stop_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
     script.fixed("if was_member; then m=yes; else m=no; fi\n[ \"$m\" = no ] || stop_kubernetes");

@@ -8,7 +8,7 @@ use bramble_state::Observation;
 use crate::distribution::lifecycle;
 use crate::inputs::Inputs;
 
-/// What stands against this node, each with its next step.
+/// Says what stands against this node, each with its next step.
 pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<String> {
     let mut found = Vec::new();
     let facts = &seen.facts;
@@ -52,7 +52,7 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
 /// Seconds by which a clock may differ: certificates are valid from the moment that they are made.
 const CLOCK: i64 = 30;
 
-/// What stands against the nodes together.
+/// Says what stands against the nodes together.
 pub fn check_together<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a NodeName, String)> {
     let mut found = Vec::new();
     let mut ids: BTreeMap<&str, &NodeName> = BTreeMap::new();
@@ -98,7 +98,7 @@ fn clocks<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a NodeName, St
 mod tests {
     use super::*;
 
-    /// What is found of nodes whose clocks are ahead by this, if that is known.
+    /// Checks nodes whose clocks are ahead by this, if that is known.
     fn found(ahead: &[Option<i64>]) -> Vec<String> {
         let node = |(index, ahead): (usize, &Option<i64>)| {
             let mut seen = Observation::default();

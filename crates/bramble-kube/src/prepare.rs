@@ -12,23 +12,23 @@ use crate::{addon, distribution, gateway, storage};
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/00-bramble.conf";
 const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
 
-/// Everything that `node` should have before Kubernetes is started on it.
+/// Gives everything that `node` should have before Kubernetes is started on it.
 pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
-    let wish = &cluster.preparation;
+    let wanted = &cluster.preparation;
     let mut all = Vec::new();
     let life = distribution::lifecycle(cluster, inputs).filter(|_| node.role != Role::Gateway);
     let kubernetes = life.is_some();
     all.push(Resource::Hostname(node.name.to_string()));
     let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
     all.push(Resource::Hosts(hosts.collect()));
-    if let Some(zone) = &wish.timezone {
+    if let Some(zone) = &wanted.timezone {
         all.push(Resource::Timezone(zone.clone()));
     }
-    if let Some(locale) = &wish.locale {
+    if let Some(locale) = &wanted.locale {
         all.push(Resource::Locale(locale.clone()));
     }
-    let mut packages = wish.packages.clone();
-    let mut hold = wish.hold.clone();
+    let mut packages = wanted.packages.clone();
+    let mut hold = wanted.hold.clone();
     let mut sources = Vec::new();
     if let Some(life) = &life {
         all.extend(life.folders().iter().map(|path| Resource::OwnedFolder((*path).to_owned())));
@@ -55,25 +55,25 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         all.push(Resource::AptLists { max_age: 24 * 3600, sources });
         all.push(Resource::Packages(packages));
     }
-    if wish.autoremove {
+    if wanted.autoremove {
         all.push(Resource::Autoremove);
     }
     if !hold.is_empty() {
         all.push(Resource::Hold(hold));
     }
-    if !wish.boot.config.is_empty() {
-        all.push(Resource::BootConfig(wish.boot.config.clone()));
+    if !wanted.boot.config.is_empty() {
+        all.push(Resource::BootConfig(wanted.boot.config.clone()));
     }
-    if !wish.boot.kernel_args.is_empty() {
-        all.push(Resource::KernelArgs(wish.boot.kernel_args.clone()));
+    if !wanted.boot.kernel_args.is_empty() {
+        all.push(Resource::KernelArgs(wanted.boot.kernel_args.clone()));
     }
     if kubernetes {
         all.push(Resource::MemoryCgroup);
     }
-    if wish.swap == Swap::Off {
+    if wanted.swap == Swap::Off {
         all.push(Resource::SwapOff);
     }
-    let mut modules = wish.modules.clone();
+    let mut modules = wanted.modules.clone();
     // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
     let own: &[&str] = if kubernetes { &["overlay", "br_netfilter"] } else { &[] };
     for module in needs.iter().flat_map(|needs| needs.modules).chain(own) {
@@ -81,7 +81,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
             modules.push((*module).to_owned());
         }
     }
-    let mut sysctls: BTreeMap<String, String> = wish.sysctls.clone();
+    let mut sysctls: BTreeMap<String, String> = wanted.sysctls.clone();
     if kubernetes {
         for key in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"]
         {
@@ -101,25 +101,25 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if !sysctls.is_empty() {
         all.push(Resource::Sysctls(sysctls));
     }
-    if !wish.sshd.is_empty() {
-        let text: String = wish.sshd.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+    if !wanted.sshd.is_empty() {
+        let text: String = wanted.sshd.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
         let file = File { check: Some(Check::Sshd), ..File::new(SSHD_FILE, text) };
         all.push(Resource::File(file));
         all.push(Resource::Unit(Unit::new("ssh", vec![SSHD_FILE.into()])));
     }
-    if !wish.sudoers.is_empty() {
-        let text: String = wish.sudoers.iter().map(|line| format!("{line}\n")).collect();
+    if !wanted.sudoers.is_empty() {
+        let text: String = wanted.sudoers.iter().map(|line| format!("{line}\n")).collect();
         let file = File { mode: "440".into(), check: Some(Check::Sudoers), ..File::new(SUDOERS_FILE, text) };
         all.push(Resource::File(file));
     }
     let mut readers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for file in &wish.files {
+    for file in &wanted.files {
         all.push(Resource::File(File { mode: file.mode.to_string(), ..File::new(&file.path, &file.content) }));
         for unit in &file.restart {
             readers.entry(unit).or_default().push(file.path.clone());
         }
     }
-    for download in &wish.downloads {
+    for download in &wanted.downloads {
         all.push(Resource::Blob(Blob {
             path: download.path.clone(),
             sha256: download.sha256.clone(),
@@ -127,7 +127,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
             source: BlobSource::Url(download.url.clone()),
         }));
     }
-    for sent in &wish.uploads {
+    for sent in &wanted.uploads {
         if let Some(here) = inputs.uploads.get(&sent.from) {
             all.push(Resource::Blob(Blob {
                 path: sent.path.clone(),
@@ -137,7 +137,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
             }));
         }
     }
-    for service in &wish.services {
+    for service in &wanted.services {
         readers.entry(service).or_default();
     }
     for (unit, files) in readers {

@@ -7,10 +7,11 @@ use bramble_spec::Cluster;
 
 use crate::lifecycle::Lifecycle;
 
-/// How long scripts may be silent that wait for something on the cluster, by themselves for three minutes at most.
+/// The silence of scripts that wait for something on the cluster, by themselves for three minutes at most.
 const WAITING: Duration = Duration::from_secs(5 * 60);
 
-/// Gives the script that waits until every node of the cluster is Ready and every pod of the system runs. It fails with what is not.
+/// Gives the script that waits until every node of the cluster is Ready and every pod of the system runs. It fails with
+/// what is not.
 pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     let mut script = library(life);
     script.fixed("api_answers 120");
@@ -26,8 +27,8 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
 /// The fact of [`health_script`] that names something that is not as it should be.
 pub const UNREADY: &str = "unready";
 
-/// Run on a control plane: tells whether its API answers now, as the fact [`ANSWERS`](crate::ANSWERS), and what is not as it
-/// should be, as facts [`UNREADY`]. It waits for nothing, and succeeds where there is no cluster yet.
+/// Gives the script that tells whether a control plane's API answers now, as the fact [`ANSWERS`](crate::ANSWERS), and
+/// what is not as it should be, as facts [`UNREADY`]. It waits for nothing, and succeeds where there is no cluster yet.
 pub fn health_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
     script.fixed(include_str!("health.sh"));

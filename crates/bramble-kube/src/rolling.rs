@@ -8,14 +8,15 @@ use bramble_spec::NodeName;
 
 use crate::lifecycle::{Lifecycle, WAITING};
 
-/// Run on a control plane: drains a node within so many seconds, or uncordons it again.
+/// Gives the script that drains a node within so many seconds, or uncordons it again, for a control plane.
 pub fn drain_node_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> Script {
     let mut script = rolling(life);
     script.fixed("api_answers 120").call("drain_node", [name.as_str(), &seconds.to_string()]);
     Script::new(format!("drain {name}"), &script).silent_for(WAITING + Duration::from_secs(u64::from(seconds)))
 }
 
-/// Run on a control plane: waits until the node reports again and is Ready with this version, and uncordons it.
+/// Gives the script that waits until the node reports again and is Ready with this version, and uncordons it, for a
+/// control plane.
 pub fn uncordon_script(life: &dyn Lifecycle, name: &NodeName, version: &str) -> Script {
     let mut script = rolling(life);
     script.fixed("api_answers 120").call("node_returns", [name.as_str(), version]).call("uncordon", [name.as_str()]);
@@ -28,7 +29,7 @@ fn rolling(life: &dyn Lifecycle) -> Commands {
     script
 }
 
-/// Run on a control plane that was changed: waits until its own API answers.
+/// Gives the script that waits until its own API answers, for a control plane that was changed.
 pub fn updated_script(life: &dyn Lifecycle, address: Ipv4Addr) -> Script {
     let mut script = life.kubectl();
     script.call("api_answers", ["120", &format!("--server=https://{address}:{}", life.api_port())]);

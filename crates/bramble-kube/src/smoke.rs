@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::lifecycle::Lifecycle;
 
-/// How long the script may be silent: by itself it waits three minutes at most.
+/// The silence of the script: by itself it waits three minutes at most.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Says what the mark of a passed smoke test says: it holds for these nodes.
@@ -18,7 +18,8 @@ pub fn smoke_mark(cluster: &Cluster) -> String {
     hex(&Sha256::digest(names.join(" ").as_bytes())[..8])
 }
 
-/// Gives the script of the test: a pod of `image` on every node answers every other node's pod, and through a service; then all of it is removed.
+/// Gives the script of the test: a pod of `image` on every node answers every other node's pod, and through a service;
+/// then all of it is removed.
 pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle, image: &str) -> Script {
     let labels = json!({ "app": "bramble-smoke" });
     let manifest = json!({

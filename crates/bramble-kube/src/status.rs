@@ -14,7 +14,7 @@ use crate::distribution::lifecycle;
 use crate::inputs::Inputs;
 use crate::lifecycle::{Lifecycle, MEMBER, REPORT};
 
-/// How a condition stands.
+/// The state of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -33,9 +33,9 @@ pub enum State {
 pub struct Condition {
     /// Its name.
     pub name: &'static str,
-    /// How it stands.
+    /// Its state.
     pub state: State,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -50,7 +50,8 @@ pub struct NodeReport {
     pub name: String,
     /// Whether it is Ready, or why not.
     pub ready: Result<(), String>,
-    /// What it runs short of (`DiskPressure`, `MemoryPressure`, `PIDPressure`), each with the kubelet's words.
+    /// The resources that it runs short of (`DiskPressure`, `MemoryPressure`, `PIDPressure`), each with the kubelet's
+    /// words.
     pub pressures: Vec<(&'static str, String)>,
     /// Whether it takes pods.
     pub cordoned: bool,
@@ -65,7 +66,7 @@ pub struct ClusterReport {
     pub nodes: Vec<NodeReport>,
     /// Pods of the system that are not well, as `name: why`.
     pub bad_pods: Vec<String>,
-    /// How many pods of the system there are.
+    /// The number of pods of the system.
     pub system_pods: usize,
     /// Whether a cluster DNS runs.
     pub dns: bool,
@@ -145,7 +146,7 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns, addons })
 }
 
-/// What a look at a node asks about so that [`node_conditions`] can tell all.
+/// Lists what a look at a node asks about so that [`node_conditions`] can tell all.
 pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs);
@@ -155,7 +156,7 @@ pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     certificates.into_iter().chain(units).collect()
 }
 
-/// What runs on a node beside Kubernetes: the condition that it is, its unit, and what is wrong without it.
+/// Lists what runs on a node beside Kubernetes: the condition that it is, its unit, and what is wrong without it.
 fn services(cluster: &Cluster, node: &Node) -> Vec<(&'static str, &'static str, &'static str)> {
     let mut all = Vec::new();
     if node.uplink.is_some() {
@@ -171,7 +172,7 @@ fn services(cluster: &Cluster, node: &Node) -> Vec<(&'static str, &'static str, 
     all
 }
 
-/// How a node that was looked at stands.
+/// Gives the conditions of a node that was looked at.
 pub fn node_conditions(
     cluster: &Cluster,
     node: &Node,
@@ -234,7 +235,7 @@ pub fn node_conditions(
     found
 }
 
-/// How the cluster as a whole stands; `Err` says why its API could not be asked.
+/// Gives the conditions of the cluster as a whole; `Err` says why its API could not be asked.
 pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str>) -> Vec<Condition> {
     let inputs = Inputs::default();
     let Some(life) = lifecycle(cluster, &inputs) else { return Vec::new() };

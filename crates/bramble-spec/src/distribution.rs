@@ -43,7 +43,7 @@ pub struct Kubeadm {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct K3s {
     /// Its release.
-    pub version: Release,
+    pub version: WantedRelease,
     /// Where releases come from, without a `/` at its end, if not from upstream.
     pub mirror: Option<String>,
     /// How its images reach the nodes.
@@ -64,7 +64,7 @@ pub struct K3s {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct K0s {
     /// Its release.
-    pub version: Release,
+    pub version: WantedRelease,
     /// Where releases come from, without a `/` at its end, if not from upstream.
     pub mirror: Option<String>,
     /// How its images reach the nodes.
@@ -75,7 +75,7 @@ pub struct K0s {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MicroK8s {
     /// Its release.
-    pub version: Release,
+    pub version: WantedRelease,
     /// Where releases come from, without a `/` at its end, if not from the store.
     pub mirror: Option<String>,
 }
@@ -286,7 +286,7 @@ impl fmt::Display for Distribution {
 text_type! {
     /// A release of a distribution: a channel (`stable`, `latest`, or a minor such as `1.34`), from which a release is
     /// taken once and then kept, or one by its own name, such as `v1.34.6+k3s1`.
-    Release, r"^(stable|latest|1\.[0-9]+|v1\.[0-9]+\.[0-9]+(-rc[.0-9]+)?\+(k[03]s\.?|r)[0-9]+)$",
+    WantedRelease, r"^(stable|latest|1\.[0-9]+|v1\.[0-9]+\.[0-9]+(-rc[.0-9]+)?\+(k[03]s\.?|r)[0-9]+)$",
     |text| {
         let plain = text.strip_prefix('v').unwrap_or(&text);
         let numbers = |text: &str, count: usize| {
@@ -310,7 +310,7 @@ text_type! {
     }
 }
 
-impl Release {
+impl WantedRelease {
     /// What follows the `+` of a release's own name; `None` for a channel.
     pub fn build(&self) -> Option<&str> {
         self.0.split_once('+').map(|(_, build)| build)
@@ -358,7 +358,7 @@ pub(crate) struct K3sSection {
     /// Its release: `stable`, `latest`, a minor such as 1.34 (one of these is taken once and then kept), or a release by
     /// its own name, such as v1.34.6+k3s1.
     #[schemars(required)]
-    pub(crate) version: Option<Spanned<Release>>,
+    pub(crate) version: Option<Spanned<WantedRelease>>,
     /// A web server that has the releases as `<mirror>/<release>/<file>`, and in `<mirror>/channels/<channel>` the release
     /// of a channel.
     pub(crate) mirror: Option<Spanned<String>>,
@@ -389,7 +389,7 @@ pub(crate) struct K0sSection {
     /// Its release: `stable` or `latest` (taken once and then kept), or a release by its own name, such as
     /// v1.36.3+k0s.2.
     #[schemars(required)]
-    pub(crate) version: Option<Spanned<Release>>,
+    pub(crate) version: Option<Spanned<WantedRelease>>,
     /// A web server that has the releases as `<mirror>/<release>/<file>`, and in `<mirror>/channels/<channel>` the release
     /// of a channel.
     pub(crate) mirror: Option<Spanned<String>>,
@@ -406,7 +406,7 @@ pub(crate) struct MicroK8sSection {
     /// Its release: a minor such as 1.36 or `stable` (what the store's channel of this name has is taken once and then
     /// kept), or a release with the revision of its snap, such as v1.36.3+r9123.
     #[schemars(required)]
-    pub(crate) version: Option<Spanned<Release>>,
+    pub(crate) version: Option<Spanned<WantedRelease>>,
     /// A web server that has a bundle's folder `microk8s` below this address.
     pub(crate) mirror: Option<Spanned<String>>,
 }

@@ -160,7 +160,7 @@ fn a_release_is_chosen_once_and_its_files_are_those_that_upstream_published() {
     let (address, server, program) = release_server(&[]);
     let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
-    let stable: Wanted = "stable".parse().unwrap();
+    let stable: WantedRelease = "stable".parse().unwrap();
     assert_eq!(releases.version(&stable, &["arm64"], &mut lock, &Silent).unwrap(), "1.34.6+k3s1");
     assert_eq!(releases.version(&"1.33".parse().unwrap(), &["arm64"], &mut lock, &Silent).unwrap(), "1.33.9+k3s2");
     let release = releases.release("1.34.6+k3s1", &["arm64", "armhf"], &mut lock, &Silent).unwrap();
@@ -192,7 +192,7 @@ fn a_bundle_has_the_same_release_without_a_network() {
     let (address, _, program) = release_server(&[]);
     let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
-    let stable: Wanted = "stable".parse().unwrap();
+    let stable: WantedRelease = "stable".parse().unwrap();
     let release = releases.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap();
     let bundle = dir.path().join("bundle");
     let files = ["k3s-arm64", "k3s-airgap-images-arm64.tar.zst"].map(str::to_owned);
@@ -359,7 +359,7 @@ fn snaps_are_chosen_once_and_come_with_those_who_vouch_for_them() {
     let (releases, server, dir) = store_server();
     let open = || LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
     let mut lock = open();
-    let minor: Wanted = "1.36".parse().unwrap();
+    let minor: WantedRelease = "1.36".parse().unwrap();
     let version = releases.version(&minor, &["arm64", "amd64"], &mut lock, &Silent).unwrap();
     assert_eq!(version, "1.36.3+r9124", "the highest revision names it");
     let release = releases.release(&version, &["arm64", "armhf"], &mut lock, &Silent).unwrap();
@@ -391,7 +391,7 @@ fn snaps_are_chosen_once_and_come_with_those_who_vouch_for_them() {
     releases.bring(&release, path, &Silent).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"microk8s for arm64");
 
-    let by_name: Wanted = "v1.36.3+r9124".parse().unwrap();
+    let by_name: WantedRelease = "v1.36.3+r9124".parse().unwrap();
     assert_eq!(releases.version(&by_name, &["arm64"], &mut open(), &Silent).unwrap(), version);
 }
 
@@ -426,7 +426,7 @@ fn what_the_store_does_not_have_or_not_for_all_is_said() {
 fn a_bundle_has_the_snaps_and_the_images_that_were_added() {
     let (releases, _, dir) = store_server();
     let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
-    let wanted: Wanted = "1.36".parse().unwrap();
+    let wanted: WantedRelease = "1.36".parse().unwrap();
     let mut release = releases.release("1.36.3+r9123", &["arm64"], &mut lock, &Silent).unwrap();
     let archive = dir.path().join("images.tar");
     fs::write(&archive, "images").unwrap();

@@ -3,7 +3,7 @@
 use bramble_spec::Cluster;
 use serde_json::{Value, json};
 
-/// A certificate authority of the cluster's own (cert-manager.io, "Bootstrapping CA Issuers").
+/// Makes a certificate authority of the cluster's own (cert-manager.io, "Bootstrapping CA Issuers").
 pub(super) fn objects(cluster: &Cluster) -> Vec<Value> {
     let (group, space) = ("cert-manager.io/v1", "cert-manager");
     vec![

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::addon::object::binding;
 
-/// CoreDNS under the names and labels that everybody looks for (kubernetes, cmd/kubeadm/app/phases/addons/dns/manifests.go).
+/// Makes CoreDNS under the names and labels that everybody looks for (kubernetes,
+/// cmd/kubeadm/app/phases/addons/dns/manifests.go).
 pub(super) fn objects(cluster: &Cluster, image: &str) -> Vec<Value> {
     let (name, space) = ("coredns", "kube-system");
     let metadata = json!({ "name": name, "namespace": space });

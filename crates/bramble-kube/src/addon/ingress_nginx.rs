@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// The project's manifest for bare metal has a port of the nodes; at 80 and 443 of every node is what people expect
+/// Moves it from a port of the nodes, where the project's manifest for bare metal has it, to 80 and 443 of every node
 /// (kubernetes.github.io/ingress-nginx, "Bare-metal considerations", "Via the host network").
 pub(super) fn on_every_node(objects: &mut [Value]) {
     for object in objects.iter_mut().filter(|object| object["metadata"]["name"] == "ingress-nginx-controller") {

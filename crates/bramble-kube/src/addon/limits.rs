@@ -3,7 +3,7 @@
 use bramble_spec::Limits;
 use serde_json::{Value, json};
 
-/// A LimitRange for each namespace.
+/// Makes a LimitRange for each namespace.
 pub(super) fn objects(limits: &Limits) -> Vec<Value> {
     let of = |namespace: &String| {
         json!({

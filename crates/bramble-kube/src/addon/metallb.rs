@@ -3,7 +3,7 @@
 use bramble_spec::Cluster;
 use serde_json::{Value, json};
 
-/// The pool of addresses, announced by ARP (metallb.io, "Layer 2 configuration").
+/// Makes the pool of addresses, announced by ARP (metallb.io, "Layer 2 configuration").
 pub(super) fn objects(cluster: &Cluster) -> Vec<Value> {
     let Some(pool) = cluster.network.pool else { return Vec::new() };
     let metadata = json!({ "name": "bramble", "namespace": "metallb-system" });

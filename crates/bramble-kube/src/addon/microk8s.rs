@@ -1,6 +1,6 @@
 //! Add-ons that MicroK8s itself has: it is told to enable and to disable them.
 
-/// What the names of these add-ons begin with.
+/// The beginning of these add-ons' names.
 const PREFIX: &str = "microk8s-";
 
 /// Gives the name by which MicroK8s enables it, with its argument.

@@ -28,7 +28,7 @@ pub use plan::AddonPlan;
 pub use rendered::Rendered;
 pub use scripts::{ADDONS, apply_script, mark_script, remove_script};
 
-/// Which files an add-on is made of: URLs, or files and folders as written. A git repository is not among them.
+/// Names the files that an add-on is made of: URLs, or files and folders as written. A git repository is not among them.
 pub fn sources(addon: &Addon) -> Option<&str> {
     match &addon.kind {
         AddonKind::Metallb(manifest)
@@ -42,10 +42,10 @@ pub fn sources(addon: &Addon) -> Option<&str> {
     }
 }
 
-/// The objects of an add-on. `text`: what its source holds.
+/// Makes the objects of an add-on. `text`: what its source holds.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// The text is not a manifest.
 pub fn render(cluster: &Cluster, addon: &Addon, text: &str) -> Result<Rendered, String> {
     let mut objects = crate::manifest::objects(text)?;
     let mut enabled = None;

@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::addon::microk8s;
 use crate::addon::rendered::{Rendered, key};
 
-/// What lies between the add-ons that a cluster has and those of the cluster file.
+/// The difference between the add-ons that a cluster has and those of the cluster file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddonPlan {
     /// Those that come or change; whether it is there already.
     pub apply: Vec<(Rendered, bool)>,
     /// Those that go, by name.
     pub remove: Vec<String>,
-    /// What the mark says when all is done.
+    /// The text of the mark when all is done.
     pub mark: String,
-    /// What it says before: all that is there or may come to be there.
+    /// Its text before: all that is there or may come to be there.
     pub before: String,
-    /// What each add-on of the cluster file has, by its name: no other one may remove it.
+    /// The objects of each add-on of the cluster file, by its name: no other one may remove it.
     kept: BTreeMap<String, Vec<String>>,
 }
 
@@ -42,18 +42,18 @@ impl AddonPlan {
         }
     }
 
-    /// What others than this add-on have, a line each.
+    /// Lists what others than this add-on have, a line each.
     pub(super) fn kept_by_others(&self, name: &str) -> String {
         let others = self.kept.iter().filter(|(other, _)| *other != name);
         others.flat_map(|(_, keys)| keys).map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    /// Whether all is as it should be.
+    /// Tells whether all is as it should be.
     pub fn is_empty(&self) -> bool {
         self.apply.is_empty() && self.remove.is_empty()
     }
 
-    /// What will be done, in words.
+    /// Says in words what will be done.
     pub fn steps(&self) -> Vec<String> {
         let mut steps: Vec<String> = self.remove.iter().map(|name| format!("remove the add-on {name}")).collect();
         for (addon, there) in &self.apply {

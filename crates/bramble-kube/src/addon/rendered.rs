@@ -16,7 +16,7 @@ pub struct Rendered {
     pub name: String,
     /// Its objects.
     pub objects: Vec<Value>,
-    /// What it is by MicroK8s' own name, with its argument.
+    /// Its own name in MicroK8s, with its argument, if it is one that MicroK8s has.
     pub microk8s: Option<String>,
     /// Changes with its objects.
     pub digest: String,
@@ -41,8 +41,8 @@ impl Rendered {
         Rendered { name: name.to_owned(), objects, microk8s, digest }
     }
 
-    /// Its objects in the form that [`apply_script`] reads: a line for each, with its stage, what it is whatever its version,
-    /// what names it, and all of it.
+    /// Writes its objects in the form that [`apply_script`] reads: a line for each, with its stage, what it is whatever
+    /// its version, what names it, and all of it.
     pub fn lines(&self) -> String {
         let groups: BTreeSet<String> = self
             .objects
@@ -71,8 +71,8 @@ impl Rendered {
     }
 }
 
-/// In which order objects are made, and in the opposite one removed: what others live in or are an instance of, then what
-/// runs, then what only that understands.
+/// Says in which order objects are made, and in the opposite one removed: what others live in or are an instance of,
+/// then what runs, then what only that understands.
 fn stage(object: &Value, own_groups: &BTreeSet<String>) -> u8 {
     match object["kind"].as_str().unwrap_or_default() {
         "Namespace" | "CustomResourceDefinition" => 1,
@@ -84,7 +84,7 @@ fn stage(object: &Value, own_groups: &BTreeSet<String>) -> u8 {
     }
 }
 
-/// What an object is, whatever version of its API it is written in.
+/// Names an object, whatever version of its API it is written in.
 pub(super) fn key(object: &Value) -> String {
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -93,8 +93,8 @@ pub(super) fn key(object: &Value) -> String {
     format!("{group}/{}/{namespace}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))
 }
 
-/// Says of ports that they are TCP where nothing is said: the keys of lists that are merged server-side have no defaults in
-/// older Kubernetes (kubernetes/kubernetes#92332).
+/// Says of ports that they are TCP where nothing is said: the keys of lists that are merged server-side have no
+/// defaults in older Kubernetes (kubernetes/kubernetes#92332).
 fn name_protocols(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(name_protocols),

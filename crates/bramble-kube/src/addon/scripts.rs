@@ -16,8 +16,8 @@ fn script(life: &dyn Lifecycle) -> Commands {
     script
 }
 
-/// Run on a control plane: makes the cluster have an add-on, whose [`Rendered::lines`] are in the file `lines` there;
-/// `there`: whether it has it already, in another form.
+/// Gives the commands that make the cluster have an add-on, for a control plane, whose [`Rendered::lines`] are in the
+/// file `lines` there; `there`: whether it has it already, in another form.
 pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, there: bool, lines: &str) -> Commands {
     let mut script = script(life);
     match &addon.microk8s {
@@ -27,7 +27,7 @@ pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, th
     script
 }
 
-/// Run on a control plane: removes an add-on and all that is in its books.
+/// Gives the commands that remove an add-on and all that is in its books, for a control plane.
 pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Commands {
     let mut script = script(life);
     match microk8s::disabled(name) {
@@ -37,7 +37,7 @@ pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Comm
     script
 }
 
-/// Run on each control plane: writes down which add-ons there are.
+/// Gives the script that writes down which add-ons there are, for each control plane.
 pub fn mark_script(mark: &str) -> Script {
     let mut script = Commands::new();
     script.fixed(bramble_state::ENDS).call("step_ends", [ADDONS, mark]);

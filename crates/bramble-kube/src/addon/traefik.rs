@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::addon::object::binding;
 
-/// Traefik at ports 80 and 443 of every node, for Ingress objects (doc.traefik.io, "Kubernetes Ingress").
+/// Makes Traefik at ports 80 and 443 of every node, for Ingress objects (doc.traefik.io, "Kubernetes Ingress").
 pub(super) fn objects(cluster: &Cluster, image: &str) -> Vec<Value> {
     let (space, name) = ("traefik", "traefik");
     let metadata = json!({ "name": name, "namespace": space });

@@ -4,11 +4,11 @@ use bramble_spec::Cluster;
 use bramble_state::{File, Observation, Resource};
 
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
-/// Where it looks for what is said of registries.
+/// The folder in which it looks for what is said of registries.
 pub(crate) const REGISTRIES: &str = "/etc/containerd/certs.d";
 
-/// The files that say where the images of registries come from, in the folder where a containerd looks for them; it reads
-/// them whenever it pulls.
+/// Writes the files that say where the images of registries come from, in the folder where a containerd looks for them;
+/// it reads them whenever it pulls.
 pub(crate) fn registry_files(cluster: &Cluster, folder: &str) -> Vec<Resource> {
     let file = |(registry, mirror): (&String, &String)| {
         Resource::File(File::new(format!("{folder}/{registry}/hosts.toml"), hosts(registry, mirror)))
@@ -16,8 +16,8 @@ pub(crate) fn registry_files(cluster: &Cluster, folder: &str) -> Vec<Resource> {
     cluster.registries.iter().map(file).collect()
 }
 
-/// Where the images of a registry come from (containerd, docs/hosts.md); the registry itself is asked if the mirror has
-/// nothing.
+/// Says where the images of a registry come from (containerd, docs/hosts.md); the registry itself is asked if the
+/// mirror has nothing.
 fn hosts(registry: &str, mirror: &str) -> String {
     let server = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
     format!(
@@ -25,8 +25,8 @@ fn hosts(registry: &str, mirror: &str) -> String {
     )
 }
 
-/// The version that is installed, major and minor, or else the one that the node's release would install (Debian 12 has
-/// 1.6, Debian 13 and Ubuntu up to 24.04 have 1.7).
+/// Gives the version that is installed, major and minor, or else the one that the node's release would install (Debian
+/// 12 has 1.6, Debian 13 and Ubuntu up to 24.04 have 1.7).
 pub(crate) fn version(seen: &Observation) -> (u32, u32) {
     let installed = ["containerd", "containerd.io"].iter().find_map(|name| seen.package_version(name));
     if let Some(version) = installed {
@@ -43,7 +43,7 @@ pub(crate) fn version(seen: &Observation) -> (u32, u32) {
     }
 }
 
-/// Keys and places: containerd's docs/cri/config.md, for versions 1.7 and 2.x.
+/// Writes the configuration. Keys and places: containerd's docs/cri/config.md, for versions 1.7 and 2.x.
 pub(crate) fn config(
     major: u32,
     pause: &str,

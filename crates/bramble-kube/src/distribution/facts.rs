@@ -1,6 +1,6 @@
 //! The facts of a distribution: what is the same in all clusters that have it.
 
-use bramble_spec::{AptRepository, Cluster, Cni, KubeVersion, Release as Wanted};
+use bramble_spec::{AptRepository, Cluster, Cni, KubeVersion, WantedRelease};
 
 use crate::distribution::upstream::Upstream;
 use crate::inputs::Inputs;
@@ -35,8 +35,8 @@ pub trait DistributionFacts: Sync {
     /// Lists the units that start pods.
     fn pod_units(&self) -> &'static [&'static str];
 
-    /// Lists the files that say something of registries, and the archives of images, that its nodes may have. One that ends
-    /// with `/` or `-` stands for all that begin so.
+    /// Lists the files that say something of registries, and the archives of images, that its nodes may have. One that
+    /// ends with `/` or `-` stands for all that begin so.
     fn image_files(&self) -> &'static [&'static str] {
         &[]
     }
@@ -45,15 +45,15 @@ pub trait DistributionFacts: Sync {
     fn lifecycle<'c>(&self, cluster: &'c Cluster, inputs: &'c Inputs) -> Option<Box<dyn Lifecycle + 'c>>;
 }
 
-/// Where the programs of a cluster come from, by its file.
+/// The origin of a cluster's programs, by its file.
 #[derive(Debug, Clone, Copy)]
 pub enum Programs<'c> {
     /// A release of the distribution's own.
     Release {
-        /// Who publishes it.
+        /// The publisher.
         upstream: &'static Upstream,
-        /// Which one.
-        wanted: &'c Wanted,
+        /// The release.
+        wanted: &'c WantedRelease,
         /// A web server that has it, too, without a `/` at its end.
         mirror: Option<&'c str>,
     },
@@ -78,7 +78,7 @@ pub enum Programs<'c> {
 pub struct CniManifest {
     /// The CNI.
     pub cni: Cni,
-    /// Where it is published.
+    /// The address at which it is published.
     pub url: &'static str,
     /// The range of pods that it names, in whose place the cluster's belongs.
     pub pods: Option<&'static str>,

@@ -14,18 +14,18 @@ pub(crate) const PACKAGES: [&str; 2] = ["curl", "keepalived"];
 /// The folder that belongs to it.
 pub(crate) const FOLDER: &str = "/etc/keepalived";
 
-/// Whether the API's address belongs to no node, so that it must move.
+/// Tells whether the API's address belongs to no node, so that it must move.
 pub(crate) fn wanted(cluster: &Cluster) -> bool {
     cluster.nodes.iter().all(|node| node.address != cluster.network.api)
 }
 
-/// Whether this node may hold the address.
+/// Tells whether this node may hold the address.
 pub(crate) fn holds(cluster: &Cluster, node: &Node) -> bool {
     node.role == Role::ControlPlane && wanted(cluster)
 }
 
-/// What a control plane has so that the address is where the API answers. All have the same priority, and more while
-/// their API answers: the address stays where it is until it must go, and does not come back by itself.
+/// Gives what a control plane has so that the address is where the API answers. All have the same priority, and more
+/// while their API answers: the address stays where it is until it must go, and does not come back by itself.
 pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, life: &dyn Lifecycle) -> Vec<Resource> {
     let here = node.address.to_string();
     let interface =

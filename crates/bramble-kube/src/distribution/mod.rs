@@ -7,7 +7,7 @@ mod k3s;
 pub(crate) mod keepalived;
 mod kubeadm;
 mod microk8s;
-mod service;
+mod one_service;
 pub(crate) mod upstream;
 
 use bramble_spec::Cluster;

@@ -10,14 +10,15 @@ use crate::files::LocalFile;
 /// An image with a small HTTP server and client, from where everybody can pull it.
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.36";
 
-/// Where a distribution publishes its releases. A mirror has the same files below an address of its own.
+/// The place where a distribution publishes its releases. A mirror has the same files below an address of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Upstream {
     /// The distribution, as in a cluster file.
     pub name: &'static str,
     /// Files are at `<downloads>/v<version>/<file>`.
     pub downloads: &'static str,
-    /// What this leads to, or has in it, ends with the name of a channel's release; `None` if there is no such channel.
+    /// Gives the address of a channel: what it leads to, or has in it, ends with the name of a channel's release;
+    /// `None` if there is no such channel.
     pub channel: fn(channel: &str) -> Option<String>,
     /// The file with the digests of a release's files for an architecture (as Debian calls it).
     pub digests: fn(arch: &str) -> &'static str,
@@ -43,14 +44,15 @@ pub struct Release {
     pub files: BTreeMap<String, LocalFile>,
     /// The names of its images.
     pub images: Vec<String>,
-    /// Where files are that do not lie beside the others, by name.
+    /// The addresses of files that do not lie beside the others, by name.
     pub urls: BTreeMap<String, String>,
     /// Whether nodes have to do without the network.
     pub offline: bool,
 }
 
 impl Upstream {
-    /// The files of a release for an architecture: its program with what that needs, and the archive of its images.
+    /// Lists the files of a release for an architecture: its program with what that needs, and the archive of its
+    /// images.
     pub fn files(&self, release: &Release, arch: &str) -> Vec<String> {
         if self.store {
             let own =
@@ -60,7 +62,7 @@ impl Upstream {
         vec![(self.program)(&release.version, arch), (self.archive)(&release.version, arch)]
     }
 
-    /// The text of one of the files that describe a release, where upstream has none.
+    /// Writes one of the files that describe a release, where upstream has none.
     pub fn described(&self, release: &Release, file: &str) -> String {
         let arches = || self.architectures.iter().filter(|arch| (self.digests)(arch) == file);
         let digests = arches().flat_map(|arch| self.files(release, arch));
@@ -71,7 +73,7 @@ impl Upstream {
         }
     }
 
-    /// What stands against a node whose system no program of the release runs on.
+    /// Says what stands against a node whose system no program of the release runs on.
     pub(crate) fn check(&self, release: Option<&Release>, node: &Node, seen: &Observation) -> Option<String> {
         let arch = seen.facts.arch.as_str();
         if !self.architectures.contains(&arch) {
@@ -88,7 +90,7 @@ impl Upstream {
     }
 }
 
-/// The architecture of a node's system, or before it was looked at the one that its board usually has.
+/// Gives the architecture of a node's system, or before it was looked at the one that its board usually has.
 pub(crate) fn arch<'a>(node: &Node, seen: &'a Observation) -> &'a str {
     match (seen.facts.arch.as_str(), node.board.arch) {
         ("", Arch::Arm64) => "arm64",
@@ -98,13 +100,14 @@ pub(crate) fn arch<'a>(node: &Node, seen: &'a Observation) -> &'a str {
 }
 
 impl Release {
-    /// An image of the release with a small HTTP server and client; where the network can be reached, any one will do.
+    /// Finds an image of the release with a small HTTP server and client; where the network can be reached, any one
+    /// will do.
     pub(crate) fn small_image(&self) -> Option<String> {
         let own = self.images.iter().find(|image| image.contains("busybox")).cloned();
         own.or_else(|| (!self.offline).then(|| BUSYBOX.to_owned()))
     }
 
-    /// A file of the release at its place on a node.
+    /// Puts a file of the release at its place on a node.
     pub(crate) fn blob(&self, name: &str, path: &str, mode: &str) -> Option<Resource> {
         let file = self.files.get(name)?;
         let source = BlobSource::Upload(file.path.clone());
@@ -112,7 +115,7 @@ impl Release {
     }
 }
 
-/// The `36` of `1.36.3+k3s1`; of a channel without a number, more than any.
+/// Reads the `36` of `1.36.3+k3s1`; of a channel without a number, more than any.
 pub fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX)
 }

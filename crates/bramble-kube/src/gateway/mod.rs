@@ -24,7 +24,7 @@ const ADDRESS: &str = "/etc/bramble/gateway/address";
 const NETWORK_MANAGER: &str = "/etc/NetworkManager/system-connections";
 const NETWORKD: &str = "/etc/systemd/network";
 
-/// What a gateway has.
+/// Gives what a gateway has.
 pub(crate) fn resources(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &Observation) -> Vec<Resource> {
     let mut all = vec![
         Resource::OwnedFolder(FOLDER.to_owned()),
@@ -54,7 +54,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &
     all
 }
 
-/// All that a gateway has.
+/// Gives all that a gateway may have.
 pub(crate) fn cleanup() -> Cleanup {
     let names = ["dnsmasq", "address", "firewall"];
     let own = [FIREWALL, ADDRESS, DNSMASQ].map(str::to_owned).into_iter();
@@ -82,7 +82,7 @@ fn unit(name: &str, reads: &[&str]) -> Resource {
     Resource::Unit(Unit::new(&format!("bramble-gateway-{name}"), reads))
 }
 
-/// The gateway's own ports that are open from outside.
+/// Lists the gateway's own ports that are open from outside.
 fn open_ports(cluster: &Cluster, uplink: &Uplink) -> Vec<u16> {
     let mut ports: Vec<u16> = uplink.open.clone();
     if uplink.reach.is_some() {
@@ -93,7 +93,8 @@ fn open_ports(cluster: &Cluster, uplink: &Uplink) -> Vec<u16> {
     ports
 }
 
-/// Before the firewall stands: nobody who is logged in comes by a way that it closes, for they could not come again.
+/// Sees, before the firewall stands, that nobody who is logged in comes by a way that it closes: they could not come
+/// again.
 fn way_in(cluster: &Cluster, uplink: &Uplink) -> Resource {
     let ports: Vec<String> = open_ports(cluster, uplink).iter().map(u16::to_string).collect();
     let version = [uplink.interface.clone(), uplink.inside.clone(), ports.join(",")].join(" ");
@@ -107,7 +108,8 @@ fn way_in(cluster: &Cluster, uplink: &Uplink) -> Resource {
     Resource::Step(Step { id: WAY_IN, title, version, apply, undo: None })
 }
 
-/// nft(8). From outside comes in what is named, and answers; everything else is dropped without a word.
+/// Writes the firewall (nft(8)). From outside comes in what is named, and answers; everything else is dropped without a
+/// word.
 fn firewall(cluster: &Cluster, uplink: &Uplink) -> String {
     let Uplink { interface, inside, reach, publish, .. } = uplink;
     let ports = open_ports(cluster, uplink);
@@ -128,7 +130,7 @@ fn firewall(cluster: &Cluster, uplink: &Uplink) -> String {
     fill(include_str!("firewall.nft"), &[&values[..], &[("PUBLISHED", &published)]].concat())
 }
 
-/// dnsmasq(8).
+/// Writes dnsmasq's configuration (dnsmasq(8)).
 fn dnsmasq(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &Observation) -> String {
     let network = &cluster.network;
     let (subnet, own) = (network.subnet, node.address);
@@ -164,17 +166,17 @@ fn dnsmasq(cluster: &Cluster, node: &Node, uplink: &Uplink, seen: &Observation) 
     text
 }
 
-/// A connection of NetworkManager (nm-settings-keyfile(5)).
+/// Writes a connection of NetworkManager (nm-settings-keyfile(5)).
 fn keyfile(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
     inside(include_str!("inside.nmconnection"), cluster, node, uplink)
 }
 
-/// systemd.network(5).
+/// Writes a network of systemd (systemd.network(5)).
 fn networkd(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
     inside(include_str!("inside.network"), cluster, node, uplink)
 }
 
-/// Who manages the board's interfaces is told, and the address is there in any case.
+/// Writes the script that tells whoever manages the board's interfaces; the address is there in any case.
 fn address(cluster: &Cluster, node: &Node, uplink: &Uplink) -> String {
     inside(include_str!("address.sh.in"), cluster, node, uplink)
 }

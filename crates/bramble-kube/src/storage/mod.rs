@@ -22,7 +22,7 @@ const MOUNTED_GLUSTER: &str = "bramble-mount-glusterfs";
 const NFS_DISK: &str = "bramble-nfs";
 const BRICK_DISK: &str = "bramble-brick";
 
-/// Debian packages that a node needs.
+/// Lists the Debian packages that a node needs.
 pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
     let mut all = Vec::new();
     if let Some(nfs) = &cluster.storage.nfs {
@@ -37,7 +37,7 @@ pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
     all
 }
 
-/// What a node has of the cluster's storage.
+/// Gives what a node has of the cluster's storage.
 pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
     let mut all = Vec::new();
     let kubelets = distribution::pod_units();
@@ -99,7 +99,7 @@ fn find<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<&'a Node> {
     cluster.nodes.iter().find(|node| node.name == *name)
 }
 
-/// A disk of its own for a folder.
+/// Gives a folder a disk of its own.
 fn disk(wipe: bool, device: Option<&str>, label: &'static str, folder: &str, before: &str) -> Vec<Resource> {
     let Some(device) = device else { return Vec::new() };
     let mut all = vec![Resource::Disk(Disk { device: device.to_owned(), label: label.to_owned(), wipe })];
@@ -111,7 +111,7 @@ fn disk(wipe: bool, device: Option<&str>, label: &'static str, folder: &str, bef
     all
 }
 
-/// A service that mounts something at a folder, and tries until it is there.
+/// Gives a service that mounts something at a folder, and tries until it is there.
 fn service(name: &'static str, folder: &str, how: &str, after: &str, before: &str, running: bool) -> Vec<Resource> {
     let path = format!("/etc/bramble/mounts/{name}");
     let unit_path = format!("/etc/systemd/system/{name}.service");
@@ -136,7 +136,7 @@ fn service(name: &'static str, folder: &str, how: &str, after: &str, before: &st
     ]
 }
 
-/// What a server is told so that it does not start without its folder, and starts when that is there.
+/// Tells a server so much that it does not start without its folder, and starts when that is there.
 fn waits(folder: &str, disk: bool, more: &str) -> String {
     let there = if disk { format!("mountpoint -q {folder}") } else { format!("mkdir -p {folder}") };
     fill(include_str!("server.conf"), &[("THERE", &there), ("MORE", more)])
@@ -144,7 +144,7 @@ fn waits(folder: &str, disk: bool, more: &str) -> String {
 
 const EXPORTS: &str = "/etc/exports.d/bramble.exports";
 
-/// exports(5): for the rack's own network and no other.
+/// Exports a folder (exports(5)): for the rack's own network and no other.
 fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
     let text = format!(
         "# Written by bramble.\n{} {}(rw,sync,no_subtree_check,no_root_squash)\n",
@@ -160,7 +160,7 @@ fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
     ]
 }
 
-/// All that any node may have of NFS, and of GlusterFS. The file systems on disks of its own stay.
+/// Gives all that any node may have of NFS, and of GlusterFS. The file systems on disks of its own stay.
 pub(crate) fn cleanups() -> [Cleanup; 2] {
     let of = |mount: &'static str, disk: &'static str, server: &str, mark: &'static str, packages: [&str; 2]| {
         let service =
@@ -179,8 +179,8 @@ pub(crate) fn cleanups() -> [Cleanup; 2] {
     [nfs, of(MOUNTED_GLUSTER, BRICK_DISK, "glusterd", GLUSTER, ["glusterfs-server", "glusterfs-client"])]
 }
 
-/// Run on the first node with a brick when all of them are prepared: makes the pool and the volume what they should be.
-/// Nodes are added; a brick with data is never taken out by itself.
+/// Gives the script for the first node with a brick, when all of them are prepared: it makes the pool and the volume
+/// what they should be. Nodes are added; a brick with data is never taken out by itself.
 pub fn pool_script(cluster: &Cluster) -> Option<Script> {
     let gluster = cluster.storage.glusterfs.as_ref()?;
     let mut script = Commands::new();
@@ -195,12 +195,13 @@ pub fn pool_script(cluster: &Cluster) -> Option<Script> {
     Some(Script::new("make the GlusterFS pool and its volume", &script).silent_for(Duration::from_secs(10 * 60)))
 }
 
-/// The brick is a folder below the disk's own, so that a missing disk is a missing brick.
+/// Gives the path of the brick: a folder below the disk's own, so that a missing disk is a missing brick.
 fn brick(gluster: &Gluster) -> String {
     format!("{}/{}", gluster.brick, gluster.volume)
 }
 
-/// The marks of a node that has all that the cluster file says, each with its text: one for NFS, one for GlusterFS.
+/// Lists the marks of a node that has all that the cluster file says, each with its text: one for NFS, one for
+/// GlusterFS.
 pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
     let digest = |text: String| hex(&Sha256::digest(text.as_bytes())[..8]);
     let nfs = cluster.storage.nfs.as_ref().map(|nfs| (NFS, digest(format!("{nfs:?}"))));
@@ -208,7 +209,7 @@ pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
     nfs.into_iter().chain(gluster).collect()
 }
 
-/// Run on every node when what it mounts is there.
+/// Gives the script for every node when what it mounts is there.
 pub fn mount_script(cluster: &Cluster) -> Option<Script> {
     let storage = &cluster.storage;
     let names = [storage.nfs.as_ref().map(|_| MOUNTED_NFS), storage.glusterfs.as_ref().map(|_| MOUNTED_GLUSTER)];

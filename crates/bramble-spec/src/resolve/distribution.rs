@@ -189,7 +189,7 @@ impl Resolver<'_> {
     /// its releases.
     fn release(
         &mut self,
-        release: &Spanned<Release>,
+        release: &Spanned<WantedRelease>,
         distribution: &str,
         own: &str,
         minors: std::ops::RangeInclusive<u32>,

@@ -7,7 +7,7 @@ use bramble_fetch::{
     AddonBundle, Bundled, LockFile, Releases, Sources, fetch_addons, open_image_archive, render_addons,
 };
 use bramble_kube::{LocalFile, Upstream, upstream, upstreams};
-use bramble_spec::Release;
+use bramble_spec::WantedRelease;
 use serde_json::json;
 
 use crate::ui::printer::{Format, Printer, Style};
@@ -126,7 +126,7 @@ impl Create {
         Ok(())
     }
 
-    fn wanted(&self, sources: Option<&Sources<'_>>) -> anyhow::Result<Vec<(&'static Upstream, Release)>> {
+    fn wanted(&self, sources: Option<&Sources<'_>>) -> anyhow::Result<Vec<(&'static Upstream, WantedRelease)>> {
         if self.releases.is_empty() {
             let wanted = sources.and_then(|sources| Some((sources.wanted()?, sources.releases()?)));
             if wanted.is_none() && sources.is_some_and(|sources| !sources.cluster.addons.is_empty()) {
@@ -142,8 +142,9 @@ impl Create {
                 let known: Vec<&str> = upstreams().map(|upstream| upstream.name).collect();
                 anyhow!("`{name}` has no releases that can be bundled; those that have: {}", known.join(", "))
             })?;
-            let release =
-                release.parse::<Release>().map_err(|error| anyhow!("{}", error.to_string().replace('\u{1f}', "; ")))?;
+            let release = release
+                .parse::<WantedRelease>()
+                .map_err(|error| anyhow!("{}", error.to_string().replace('\u{1f}', "; ")))?;
             Ok((upstream, release))
         };
         self.releases.iter().map(parse).collect()

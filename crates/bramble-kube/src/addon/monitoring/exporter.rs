@@ -12,7 +12,7 @@ const PATIENCE: &str = "/etc/systemd/system/prometheus-node-exporter.service.d/b
 const SCRIPT: &str = "/etc/bramble/metrics";
 const SERVICE: &str = "/etc/systemd/system/bramble-metrics.service";
 const TIMER: &str = "/etc/systemd/system/bramble-metrics.timer";
-/// Where node exporter answers.
+/// The port of node exporter.
 pub(super) const PORT: u16 = 9100;
 
 /// Gives what every node has when the cluster is monitored, the gateway too.
@@ -51,7 +51,7 @@ mod tests {
     use std::fs;
     use std::process::Command;
 
-    /// What a board's kernel shows is laid out in a folder, in the place of /sys.
+    /// A folder takes the place of /sys, with what a board's kernel shows there.
     #[test]
     fn a_board_tells_of_its_heat_its_power_and_its_disks() {
         let root = tempfile::tempdir().unwrap();

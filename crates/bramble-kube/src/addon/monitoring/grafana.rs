@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::addon::monitoring::object::{SPACE, digest, map, service};
 
-/// grafana.com/docs, "Provision Grafana". Anybody in the cluster may look, nobody may change.
+/// Makes the objects of Grafana (grafana.com/docs, "Provision Grafana"). Anybody in the cluster may look, nobody may
+/// change.
 pub(super) fn objects(image: &str) -> Vec<Value> {
     let source = json!({
         "apiVersion": 1,

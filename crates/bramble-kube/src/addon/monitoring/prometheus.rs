@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::addon::monitoring::exporter::PORT;
 use crate::addon::monitoring::object::{SPACE, digest, map, service};
 
-/// What is asked of a board every half minute costs its card nothing.
+/// The time between two questions to a board: every half minute costs its card nothing.
 const INTERVAL: &str = "30s";
 
 /// Makes the objects of Prometheus, and the namespace of all.
@@ -68,7 +68,7 @@ pub(super) fn objects(cluster: &Cluster, config: &Monitoring) -> Vec<Value> {
     all
 }
 
-/// prometheus.io/docs, "Configuration". JSON is YAML.
+/// Writes its configuration (prometheus.io/docs, "Configuration"). JSON is YAML.
 fn settings(cluster: &Cluster, config: &Monitoring) -> Value {
     let targets: Vec<Value> = cluster
         .nodes

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::distribution::containerd;
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
-use crate::distribution::service as one;
+use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
 use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, member};
@@ -53,7 +53,7 @@ struct K0s<'a> {
     inputs: &'a Inputs,
 }
 
-/// Where k0s is published (k0s, .github/workflows/release.yml).
+/// The publisher of k0s (k0s, .github/workflows/release.yml).
 static K0S: Upstream = Upstream {
     name: "k0s",
     downloads: "https://github.com/k0sproject/k0s/releases/download",
@@ -77,7 +77,8 @@ static K0S: Upstream = Upstream {
 };
 
 const PROGRAM: &str = "/usr/local/bin/k0s";
-/// What is added to the configuration of its containerd, and where that looks for what is said of registries.
+/// The addition to the configuration of its containerd, and the folder in which that looks for what is said of
+/// registries.
 const CONTAINERD: &str = "/etc/k0s/containerd.d/bramble.toml";
 const REGISTRIES: &str = "/etc/k0s/certs.d";
 const CONFIG: &str = "/etc/k0s/k0s.yaml";
@@ -96,7 +97,7 @@ impl Lifecycle for K0s<'_> {
     }
 
     fn version(&self) -> String {
-        one::version(self.inputs, &self.config.version)
+        one_service::version(self.inputs, &self.config.version)
     }
 
     fn kubelet_version(&self) -> String {
@@ -133,7 +134,7 @@ impl Lifecycle for K0s<'_> {
                 all.extend(release.blob(&(K0S.archive)(&release.version, arch), place, "644"));
             }
         }
-        all.extend(one::archives(self.inputs, "/var/lib/k0s/images"));
+        all.extend(one_service::archives(self.inputs, "/var/lib/k0s/images"));
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
         let mut reads = vec![CONTAINERD.to_owned()];
@@ -148,11 +149,11 @@ impl Lifecycle for K0s<'_> {
         if node.role == Role::ControlPlane {
             all.push(Resource::File(File { mode: "600".into(), ..File::new(CONFIG, self.settings(node)) }));
             reads.push(CONFIG.to_owned());
-            all.push(one::kubectl(self.name()));
+            all.push(one_service::kubectl(self.name()));
         }
         all.push(Resource::File(File::new(&unit, self.unit(node, seen))));
         reads.push(unit);
-        all.push(one::service(service, reads, seen));
+        all.push(one_service::service(service, reads, seen));
         all.push(Resource::Certificates(self.certificates(node)));
         all
     }
@@ -198,11 +199,11 @@ impl Lifecycle for K0s<'_> {
     }
 
     fn refresh(&self, node: &Node) -> Commands {
-        one::restart(self.on(node))
+        one_service::restart(self.on(node))
     }
 
     fn upgrade(&self, node: &Node, _: bool) -> Step {
-        one::upgrade(self, node, self.on(node))
+        one_service::upgrade(self, node, self.on(node))
     }
 
     fn kubectl(&self) -> Commands {
@@ -218,7 +219,7 @@ impl Lifecycle for K0s<'_> {
     }
 
     fn certificates(&self, node: &Node) -> Certificates {
-        let renew = one::restart(self.on(node));
+        let renew = one_service::restart(self.on(node));
         match node.role {
             Role::ControlPlane => Certificates {
                 files: &[
@@ -250,7 +251,7 @@ impl K0s<'_> {
         script
     }
 
-    /// What scripts on this node begin with.
+    /// Begins a script for this node.
     fn on(&self, node: &Node) -> Commands {
         self.script(service(node))
     }
@@ -261,7 +262,7 @@ impl K0s<'_> {
         undo
     }
 
-    /// The text of k0s.yaml. Beneath `api`, `storage` and `network` k0s ignores keys that it does not know, so what is
+    /// Writes k0s.yaml. Beneath `api`, `storage` and `network` k0s ignores keys that it does not know, so what is
     /// written here must be right. JSON is YAML.
     fn settings(&self, node: &Node) -> String {
         let cluster = self.cluster;
@@ -308,8 +309,8 @@ impl K0s<'_> {
         format!("{whole:#}\n")
     }
 
-    /// As `k0s install` writes it (k0s, pkg/install/systemd_linux.go), but that a boot before it has joined does not let it
-    /// begin alone.
+    /// Writes the unit as `k0s install` does (k0s, pkg/install/systemd_linux.go), but that a boot before it has joined
+    /// does not let it begin alone.
     fn unit(&self, node: &Node, seen: &Observation) -> String {
         let mut words = vec![PROGRAM.to_owned(), role(node).to_owned()];
         if node.role == Role::ControlPlane {
@@ -348,7 +349,7 @@ fn service(node: &Node) -> &'static str {
     if node.role == Role::ControlPlane { "k0scontroller" } else { "k0sworker" }
 }
 
-/// The kinds of tokens that these nodes need.
+/// Lists the kinds of tokens that these nodes need.
 fn roles<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Vec<&'static str> {
     let mut roles: Vec<_> = nodes.into_iter().map(role).collect();
     roles.sort_unstable();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
-use crate::distribution::service as one;
+use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
 use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, Packages, member};
@@ -56,7 +56,7 @@ struct K3s<'a> {
     inputs: &'a Inputs,
 }
 
-/// Where k3s is published (docs.k3s.io, "Air-Gap Install"; channels: k3s, install.sh).
+/// The publisher of k3s (docs.k3s.io, "Air-Gap Install"; channels: k3s, install.sh).
 static K3S: Upstream = Upstream {
     name: "k3s",
     downloads: "https://github.com/k3s-io/k3s/releases/download",
@@ -98,7 +98,7 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn version(&self) -> String {
-        one::version(self.inputs, &self.config.version)
+        one_service::version(self.inputs, &self.config.version)
     }
 
     fn folders(&self) -> &'static [&'static str] {
@@ -150,15 +150,15 @@ impl Lifecycle for K3s<'_> {
         if let Some(text) = self.inputs.registries.clone().or(mirrors) {
             all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text) }));
         }
-        all.extend(one::archives(self.inputs, IMAGES));
+        all.extend(one_service::archives(self.inputs, IMAGES));
         if node.role == Role::ControlPlane {
-            all.push(one::kubectl(self.name()));
+            all.push(one_service::kubectl(self.name()));
         }
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
         all.push(Resource::File(File::new(&unit, unit_text(node))));
         reads.push(unit);
-        all.push(one::service(service, reads, seen));
+        all.push(one_service::service(service, reads, seen));
         if keepalived::holds(self.cluster, node) {
             all.extend(keepalived::resources(self.cluster, node, seen, self));
         }
@@ -221,11 +221,11 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn refresh(&self, node: &Node) -> Commands {
-        one::restart(self.on(node))
+        one_service::restart(self.on(node))
     }
 
     fn upgrade(&self, node: &Node, _: bool) -> Step {
-        one::upgrade(self, node, self.on(node))
+        one_service::upgrade(self, node, self.on(node))
     }
 
     fn kubectl(&self) -> Commands {
@@ -246,7 +246,7 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn certificates(&self, node: &Node) -> Certificates {
-        let renew = one::restart(self.on(node));
+        let renew = one_service::restart(self.on(node));
         Certificates {
             files: match node.role {
                 Role::ControlPlane => &[
@@ -274,7 +274,7 @@ impl K3s<'_> {
         script
     }
 
-    /// What scripts on this node begin with.
+    /// Begins a script for this node.
     fn on(&self, node: &Node) -> Commands {
         self.script(service(node))
     }
@@ -285,7 +285,7 @@ impl K3s<'_> {
         undo
     }
 
-    /// The text of config.yaml: for servers what must be the same on all of them, for each what is its own.
+    /// Writes config.yaml: for servers what must be the same on all of them, for each what is its own.
     fn settings(&self, node: &Node, seen: &Observation) -> String {
         let (cluster, config) = (self.cluster, self.config);
         let mut text = "# Written by bramble. The keys are the flags of `k3s server` and `k3s agent`.\n".to_owned();
@@ -350,7 +350,7 @@ impl K3s<'_> {
     }
 }
 
-/// A text of YAML. JSON's are.
+/// Quotes a text for YAML, as JSON does.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -363,8 +363,8 @@ fn service(node: &Node) -> &'static str {
     if node.role == Role::ControlPlane { "k3s" } else { "k3s-agent" }
 }
 
-/// As k3s' own installer writes it (k3s, install.sh, `create_systemd_service_file`), but for the end of patience, and that
-/// a boot before it was told with whom to begin does not let it begin alone.
+/// Writes the unit as k3s' own installer does (k3s, install.sh, `create_systemd_service_file`), but for the end of
+/// patience, and that a boot before it was told with whom to begin does not let it begin alone.
 fn unit_text(node: &Node) -> String {
     fill(include_str!("k3s.service"), &[("KIND", kind(node)), ("PROGRAM", PROGRAM), ("TOKEN_FILE", TOKEN_FILE)])
 }

@@ -18,12 +18,13 @@ pub(super) struct Kubeadm<'a> {
 
 /// The name of the fact that lets a node in, for a short time: a bootstrap token, `abcdef.0123456789abcdef`.
 pub(super) const TOKEN: &str = "token";
-/// The name of the fact that decrypts the control planes' certificates, for control planes only: 32 bytes in hexadecimal.
+/// The name of the fact that decrypts the control planes' certificates, for control planes only: 32 bytes in
+/// hexadecimal.
 pub(super) const CERTIFICATE_KEY: &str = "certificate-key";
 pub(super) const API_PORT: u16 = 6443;
 
 impl Kubeadm<'_> {
-    /// The version with its patch, as far as it is known.
+    /// Gives the version with its patch, as far as it is known.
     pub(super) fn exact(&self) -> KubeVersion {
         match &self.inputs.bundle {
             Some(bundle) => bundle.manifest.kubernetes,
@@ -35,13 +36,14 @@ impl Kubeadm<'_> {
         self.cluster.control_planes().count() > 1
     }
 
-    /// Whether programs and images come from a bundle that has no cluster DNS.
+    /// Tells whether programs and images come from a bundle that has no cluster DNS.
     pub(super) fn without_dns(&self) -> bool {
         let has = |bundle: &Bundle| bundle.manifest.images.iter().any(|image| image.name.contains("coredns"));
         self.inputs.bundle.as_ref().is_some_and(|bundle| !has(bundle))
     }
 
-    /// Debian's plugins lie in /usr/lib/cni; those of the Kubernetes project, of flannel and of Calico in /opt/cni/bin.
+    /// Gives the folder of CNI plugins: Debian's lie in /usr/lib/cni; those of the Kubernetes project, of flannel and
+    /// of Calico in /opt/cni/bin.
     pub(super) fn cni_bin(&self) -> &'static str {
         match (&self.config.source, self.cluster.network.cni) {
             (KubeadmSource::Bundle(_), Cni::Routed) => "/usr/lib/cni",
@@ -111,7 +113,7 @@ impl Kubeadm<'_> {
         format!("{}:{API_PORT}", self.cluster.network.api)
     }
 
-    /// The documents of `kubeadm init --config`. JSON is YAML.
+    /// Writes the documents of `kubeadm init --config`. JSON is YAML.
     pub(super) fn cluster_config(
         &self,
         node: &Node,
@@ -199,7 +201,8 @@ impl Kubeadm<'_> {
     }
 }
 
-/// systemd owns the one hierarchy of cgroup v2; on v1 the kubelet's own driver is the one that never disagrees with it.
+/// Tells whether systemd is the cgroup driver: it owns the one hierarchy of cgroup v2; on v1 the kubelet's own driver
+/// is the one that never disagrees with it.
 pub(super) fn systemd_cgroup(seen: &Observation) -> bool {
     seen.facts.cgroup == 2
 }
@@ -212,7 +215,7 @@ pub(super) fn api_version(version: KubeVersion) -> &'static str {
     }
 }
 
-/// Extra arguments: a map up to v1beta3, a list of name and value from v1beta4 on.
+/// Writes extra arguments: a map up to v1beta3, a list of name and value from v1beta4 on.
 fn arguments(version: KubeVersion, pairs: &[(&str, String)]) -> Value {
     if version.minor <= 30 {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()

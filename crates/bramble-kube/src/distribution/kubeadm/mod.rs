@@ -79,7 +79,7 @@ const APT_LIST: &str = "/etc/apt/sources.list.d/kubernetes.list";
 /// The packages of the Kubernetes project that have its version.
 const OWN_PACKAGES: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 
-/// How many seconds before their end certificates are renewed; kubeadm makes them for a year.
+/// The seconds before their end at which certificates are renewed; kubeadm makes them for a year.
 const RENEWAL: i64 = 30 * 24 * 3600;
 
 impl Lifecycle for Kubeadm<'_> {
@@ -381,7 +381,7 @@ impl Kubeadm<'_> {
         undo
     }
 
-    /// The kubelet's unit. The project's packages bring one; a bundle has only the program.
+    /// Gives the kubelet's unit. The project's packages bring one; a bundle has only the program.
     fn kubelet_unit(&self, seen: &Observation) -> Vec<Resource> {
         // Before it is a member there is nothing that it could run with.
         let member = seen.done(MEMBER).is_some();

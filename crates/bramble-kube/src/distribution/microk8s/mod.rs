@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
-use crate::distribution::service as one;
+use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch};
 use crate::inputs::Inputs;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION, member};
@@ -46,7 +46,7 @@ struct MicroK8s<'a> {
     inputs: &'a Inputs,
 }
 
-/// Where MicroK8s is published (snapd, store/store.go). A release is the snap, the snaps that it needs, and an assertion
+/// The publisher of MicroK8s (snapd, store/store.go). A release is the snap, the snaps that it needs, and an assertion
 /// for each.
 static MICROK8S: Upstream = Upstream {
     name: "microk8s",
@@ -69,7 +69,7 @@ static MICROK8S: Upstream = Upstream {
     store: true,
 };
 
-/// Where snaps lie that were sent.
+/// The folder of snaps that were sent.
 const SNAPS: &str = "/var/lib/bramble/snaps";
 /// The first of the places where MicroK8s looks for its launch configuration (microk8s, snap/hooks/install).
 const LAUNCH: &str = "/etc/microk8s.yaml";
@@ -89,7 +89,7 @@ impl Lifecycle for MicroK8s<'_> {
     }
 
     fn version(&self) -> String {
-        one::version(self.inputs, &self.config.version)
+        one_service::version(self.inputs, &self.config.version)
     }
 
     fn kubelet_version(&self) -> String {
@@ -139,7 +139,7 @@ impl Lifecycle for MicroK8s<'_> {
         }
         all.push(Resource::File(self.launch_file(node)));
         if node.role == Role::ControlPlane {
-            all.push(one::kubectl("/snap/bin/microk8s"));
+            all.push(one_service::kubectl("/snap/bin/microk8s"));
         }
         // They come with the snap, which begins a cluster of its own at once.
         if seen.done(MEMBER).is_some() {
@@ -233,7 +233,7 @@ impl Lifecycle for MicroK8s<'_> {
     }
 
     fn refresh(&self, _: &Node) -> Commands {
-        one::restart(self.script())
+        one_service::restart(self.script())
     }
 
     fn upgrade(&self, node: &Node, _: bool) -> Step {
@@ -301,7 +301,7 @@ impl Lifecycle for MicroK8s<'_> {
 }
 
 impl MicroK8s<'_> {
-    /// What all scripts begin with.
+    /// Begins a script.
     fn script(&self) -> Commands {
         let mut script = Commands::new();
         let snaps: Vec<&str> = match &self.inputs.release {
@@ -320,8 +320,8 @@ impl MicroK8s<'_> {
         undo
     }
 
-    /// The launch configuration (microk8s-cluster-agent, pkg/k8sinit/schema.go). It replaces the one in the snap, so what
-    /// that says is said again. JSON is YAML.
+    /// Writes the launch configuration (microk8s-cluster-agent, pkg/k8sinit/schema.go). It replaces the one in the
+    /// snap, so what that says is said again. JSON is YAML.
     fn launch_file(&self, node: &Node) -> File {
         let network = &self.cluster.network;
         let mut sans = vec![network.service_address(1)];
@@ -345,7 +345,7 @@ impl MicroK8s<'_> {
     }
 }
 
-/// The snaps of a release in the order in which they need each other.
+/// Lists the snaps of a release in the order in which they need each other.
 fn snaps(release: &Release) -> Vec<&str> {
     let mut names: Vec<&str> = release
         .files

@@ -1,7 +1,7 @@
 //! Distributions that are one program under one service: what they share.
 
 use bramble_shell::Commands;
-use bramble_spec::{Node, Release as Wanted};
+use bramble_spec::{Node, WantedRelease};
 use bramble_state::{Blob, BlobSource, File, Observation, Resource, Step, Unit};
 
 use crate::files::Archive;
@@ -14,7 +14,7 @@ pub(crate) fn restart(mut on: Commands) -> Commands {
     on
 }
 
-/// The same as the last step of an upgrade.
+/// Gives the last step of an upgrade: it starts the service again.
 pub(crate) fn upgrade(life: &dyn Lifecycle, node: &Node, on: Commands) -> Step {
     Step {
         id: VERSION,
@@ -25,12 +25,12 @@ pub(crate) fn upgrade(life: &dyn Lifecycle, node: &Node, on: Commands) -> Step {
     }
 }
 
-/// The version of the release that was chosen; before that, the wish as it was written.
-pub(crate) fn version(inputs: &Inputs, wanted: &Wanted) -> String {
+/// Gives the version of the release that was chosen; before that, what the cluster file says.
+pub(crate) fn version(inputs: &Inputs, wanted: &WantedRelease) -> String {
     inputs.release.as_ref().map_or_else(|| wanted.to_string(), |release| release.version.clone())
 }
 
-/// The archives of images that every node gets, in the folder from which a distribution loads all that it finds.
+/// Gives the archives of images that every node gets, in the folder from which a distribution loads all that it finds.
 pub(crate) fn archives(inputs: &Inputs, folder: &str) -> Vec<Resource> {
     let blob = |archive: &Archive| {
         let name = archive.images.first().map_or("", |(name, _)| name);
@@ -45,13 +45,13 @@ pub(crate) fn archives(inputs: &Inputs, folder: &str) -> Vec<Resource> {
     inputs.archives.iter().map(blob).collect()
 }
 
-/// The kubectl that a distribution's own program has in it, under its own name.
+/// Gives the kubectl that a distribution's own program has in it, under its own name.
 pub(crate) fn kubectl(program: &str) -> Resource {
     let text = format!("#!/bin/sh\n# Written by bramble.\nexec {program} kubectl \"$@\"\n");
     Resource::File(File { mode: "755".into(), ..File::new("/usr/local/bin/kubectl", text) })
 }
 
-/// The distribution's one service. Before its node is a member there is nobody that it could run with.
+/// Gives the distribution's one service. Before its node is a member there is nobody that it could run with.
 pub(crate) fn service(name: &str, reads: Vec<String>, seen: &Observation) -> Resource {
     Resource::Unit(Unit { running: seen.done(MEMBER).is_some(), ..Unit::new(name, reads) })
 }
