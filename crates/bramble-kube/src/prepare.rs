@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::{AddonKind, Cluster, Node, Role, Swap};
+use bramble_spec::{AddonKind, Cluster, Needs, Node, Preparation, Role, Swap};
 use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
 
 use crate::inputs::Inputs;
+use crate::lifecycle::Lifecycle;
 use crate::{addon, distribution, gateway, storage};
 
 /// sshd keeps the first value that it reads of a setting, so ours come before the others.
@@ -15,22 +16,51 @@ const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
 /// Gives everything that `node` should have before Kubernetes is started on it.
 pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Resource> {
     let wanted = &cluster.preparation;
-    let mut all = Vec::new();
     let life = distribution::lifecycle(cluster, inputs).filter(|_| node.role != Role::Gateway);
-    let kubernetes = life.is_some();
-    all.push(Resource::Hostname(node.name.to_string()));
+    let life = life.as_deref();
+    let needs = cluster.addons.iter().map(|addon| (addon, addon.needs()));
+    // The gateway is only watched.
+    let needs = needs.filter(|(addon, _)| life.is_some() || matches!(addon.kind, AddonKind::Monitoring(_)));
+    let needs: Vec<Needs> = needs.map(|(_, needs)| needs).collect();
+    let mut all: Vec<Resource> = cleanups().map(Resource::Cleanup).into();
+    all.extend(identity(cluster, node));
+    all.extend(packages(cluster, node, seen, life, &needs));
+    all.extend(boot(wanted, life.is_some()));
+    all.extend(kernel(wanted, node, life.is_some(), &needs));
+    all.extend(access(wanted));
+    all.extend(files(wanted, inputs));
+    if let Some(uplink) = &node.uplink {
+        all.extend(gateway::resources(cluster, node, uplink, seen));
+    }
+    all.extend(storage::resources(cluster, node, seen, inputs));
+    all.extend(addon::node_resources(cluster, node, life));
+    all.extend(life.into_iter().flat_map(|life| life.resources(node, seen)));
+    all
+}
+
+/// Gives a node its name, those of the others, and its place in the world.
+fn identity(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
-    all.push(Resource::Hosts(hosts.collect()));
-    if let Some(zone) = &wanted.timezone {
-        all.push(Resource::Timezone(zone.clone()));
-    }
-    if let Some(locale) = &wanted.locale {
-        all.push(Resource::Locale(locale.clone()));
-    }
+    let mut all = vec![Resource::Hostname(node.name.to_string()), Resource::Hosts(hosts.collect())];
+    all.extend(cluster.preparation.timezone.clone().map(Resource::Timezone));
+    all.extend(cluster.preparation.locale.clone().map(Resource::Locale));
+    all
+}
+
+/// Gives the packages of a node, and the folders that belong to those of its distribution.
+fn packages(
+    cluster: &Cluster,
+    node: &Node,
+    seen: &Observation,
+    life: Option<&dyn Lifecycle>,
+    needs: &[Needs],
+) -> Vec<Resource> {
+    let wanted = &cluster.preparation;
+    let mut all = Vec::new();
     let mut packages = wanted.packages.clone();
     let mut hold = wanted.hold.clone();
     let mut sources = Vec::new();
-    if let Some(life) = &life {
+    if let Some(life) = life {
         all.extend(life.folders().iter().map(|path| Resource::OwnedFolder((*path).to_owned())));
         let own = life.packages(node, seen);
         for file in own.sources {
@@ -40,10 +70,6 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         packages.extend(own.install);
         hold.extend(own.hold);
     }
-    let needs = cluster.addons.iter().map(|addon| (addon, addon.needs()));
-    // The gateway is only watched.
-    let needs = needs.filter(|(addon, _)| kubernetes || matches!(addon.kind, AddonKind::Monitoring(_)));
-    let needs: Vec<_> = needs.map(|(_, needs)| needs).collect();
     packages.extend(needs.iter().flat_map(|needs| needs.packages).map(|name| (*name).to_owned()));
     packages.extend(storage::packages(cluster, node).into_iter().map(str::to_owned));
     if node.uplink.is_some() {
@@ -61,6 +87,12 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if !hold.is_empty() {
         all.push(Resource::Hold(hold));
     }
+    all
+}
+
+/// Gives what a board is told when it boots, and its swap.
+fn boot(wanted: &Preparation, kubernetes: bool) -> Vec<Resource> {
+    let mut all = Vec::new();
     if !wanted.boot.config.is_empty() {
         all.push(Resource::BootConfig(wanted.boot.config.clone()));
     }
@@ -73,6 +105,12 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if wanted.swap == Swap::Off {
         all.push(Resource::SwapOff);
     }
+    all
+}
+
+/// Gives the modules and the settings of a node's kernel. Modules come first: some settings exist only with them.
+fn kernel(wanted: &Preparation, node: &Node, kubernetes: bool, needs: &[Needs]) -> Vec<Resource> {
+    let mut all = Vec::new();
     let mut modules = wanted.modules.clone();
     // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
     let own: &[&str] = if kubernetes { &["overlay", "br_netfilter"] } else { &[] };
@@ -94,13 +132,18 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     if node.uplink.is_some() {
         sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());
     }
-    // Modules come first: some settings exist only with them.
     if !modules.is_empty() {
         all.push(Resource::Modules(modules));
     }
     if !sysctls.is_empty() {
         all.push(Resource::Sysctls(sysctls));
     }
+    all
+}
+
+/// Says who may log in, and who may become root.
+fn access(wanted: &Preparation) -> Vec<Resource> {
+    let mut all = Vec::new();
     if !wanted.sshd.is_empty() {
         let text: String = wanted.sshd.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
         let file = File { check: Some(Check::Sshd), ..File::new(SSHD_FILE, text) };
@@ -112,6 +155,12 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         let file = File { mode: "440".into(), check: Some(Check::Sudoers), ..File::new(SUDOERS_FILE, text) };
         all.push(Resource::File(file));
     }
+    all
+}
+
+/// Gives the files and services of the cluster file's own.
+fn files(wanted: &Preparation, inputs: &Inputs) -> Vec<Resource> {
+    let mut all = Vec::new();
     let mut readers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for file in &wanted.files {
         all.push(Resource::File(File { mode: file.mode.to_string(), ..File::new(&file.path, &file.content) }));
@@ -140,18 +189,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     for service in &wanted.services {
         readers.entry(service).or_default();
     }
-    for (unit, files) in readers {
-        all.push(Resource::Unit(Unit::new(unit, files)));
-    }
-    if let Some(uplink) = &node.uplink {
-        all.extend(gateway::resources(cluster, node, uplink, seen));
-    }
-    all.extend(storage::resources(cluster, node, seen, inputs));
-    all.extend(addon::node_resources(cluster, node, life.as_deref()));
-    if let Some(life) = &life {
-        all.extend(life.resources(node, seen));
-    }
-    all.splice(0..0, cleanups().map(Resource::Cleanup));
+    all.extend(readers.into_iter().map(|(unit, files)| Resource::Unit(Unit::new(unit, files))));
     all
 }
 
