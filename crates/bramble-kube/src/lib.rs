@@ -26,7 +26,8 @@ mod storage;
 pub use addons::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use gates::{
-    UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script, smoke_mark, smoke_script,
+    TOKENS, UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script, smoke_mark,
+    smoke_script,
 };
 pub use images::{Image, Images};
 pub use k0s::K0S;
@@ -36,8 +37,8 @@ pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
 };
 pub use members::{
-    ANSWERS, Agenda, Leaver, Task, agenda, answers_script, backup_script, ca, drain_node_script, forget_script,
-    members_script, objects_script, restoration, stop_script, uncordon_script, updated_script,
+    ANSWERS, Agenda, FORGOTTEN, Leaver, Task, agenda, answers_script, backup_script, ca, drain_node_script,
+    forget_script, members_script, objects_script, restoration, stop_script, uncordon_script, updated_script,
 };
 pub use microk8s::MICROK8S;
 pub use preflight::{check, check_together};

@@ -200,12 +200,16 @@ pub fn objects_script(life: &dyn Lifecycle) -> Script {
 /// How much the API of a large cluster may say of its nodes, pods and workloads, in JSON.
 pub(crate) const REPORT: u64 = 256 * 1024 * 1024;
 
-/// Run on a control plane: no record of these nodes stays.
+/// The fact of [`forget_script`] that names a node of which no record is left.
+pub const FORGOTTEN: &str = "forgotten";
+
+/// Run on a control plane: no record of these nodes stays. It names each when that is so, as the fact [`FORGOTTEN`].
 pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
     let mut script = life.kubectl();
     script.fixed("api_answers 120");
     for (name, address) in nodes {
         script.call("forget_node", [name.as_str(), &address.to_string()]);
+        script.call("echo", [format!("@fact {FORGOTTEN} {name}")]);
     }
     Script::new("remove the records of nodes", &script).silent_for(WAITING)
 }

@@ -42,3 +42,13 @@ node_returns() { # node version
         n=$((n + 1))
     done
 }
+
+# Uncordons the nodes that a run which was cut off left cordoned.
+uncordon_left() {
+    kubectl_admin get nodes \
+        -o 'jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.bramble/cordoned}{"\n"}{end}' >/run/bramble/cordoned
+    while read -r name left; do
+        [ "$left" != yes ] || uncordon "$name" </dev/null
+    done </run/bramble/cordoned
+    rm -f /run/bramble/cordoned
+}
