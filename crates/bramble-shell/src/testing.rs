@@ -114,7 +114,6 @@ const STUB: &str = r#"#!/bin/dash
 p=${0##*/}
 line="$p${*:+ $*}"
 case $p in
-sleep) exit 0 ;;
 date)
     [ "$*" = +%s ] || exec /bin/date "$@"
     read -r t <"$R/clock"
@@ -165,6 +164,7 @@ enum Fine {
 #[derive(Debug, Clone)]
 pub struct Case {
     library: String,
+    before: Option<String>,
     body: String,
     files: Vec<(String, String)>,
     sockets: Vec<String>,
@@ -207,6 +207,7 @@ impl Case {
     pub fn new(library: impl Into<String>, body: impl Into<String>) -> Case {
         Case {
             library: library.into(),
+            before: None,
             body: body.into(),
             files: Vec::new(),
             sockets: Vec::new(),
@@ -221,6 +222,12 @@ impl Case {
     /// A run that takes more seconds does not end.
     pub fn patience(mut self, seconds: u32) -> Case {
         self.patience = seconds;
+        self
+    }
+
+    /// These commands come first. Their programs, and those of the library itself, neither count nor fail.
+    pub fn after(mut self, commands: impl Into<String>) -> Case {
+        self.before = Some(commands.into());
         self
     }
 
@@ -276,29 +283,39 @@ impl Case {
 
     /// Runs it; the call with this number fails, and all like it that follow.
     pub fn run(&self, fail: Option<usize>) -> Run {
-        let root = TempDir::new().unwrap();
-        let home = root.path();
-        let here = home.to_str().unwrap();
-        let stubs = home.join("stubs");
-        fs::create_dir_all(&stubs).unwrap();
-        for folder in ["etc", "proc/self", "run/bramble", "sys/class/net", "sys/fs/cgroup", "var/lib/bramble"] {
-            fs::create_dir_all(home.join(folder)).unwrap();
-        }
-        fs::write(home.join("proc/self/mounts"), "").unwrap();
-        fs::write(home.join("clock"), "1000\n").unwrap();
+        let stubs = self.stubs();
+        self.run_with(stubs.path(), fail)
+    }
+
+    /// The folder with all that its `PATH` has.
+    fn stubs(&self) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        let stubs = folder.path();
         let stub = stubs.join(".stub");
         fs::write(&stub, STUB).unwrap();
         fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
         for name in FILTERS {
             symlink(real(name), stubs.join(name)).unwrap();
         }
-        for name in REAL.iter().chain(STUBS).chain(&["date", "sleep"]).filter(|name| !self.without.contains(name)) {
+        for name in REAL.iter().chain(STUBS).chain(&["date"]).filter(|name| !self.without.contains(name)) {
             symlink(".stub", stubs.join(name)).unwrap();
         }
+        folder
+    }
+
+    fn run_with(&self, stubs: &Path, fail: Option<usize>) -> Run {
+        let root = TempDir::new().unwrap();
+        let home = root.path();
+        let here = home.to_str().unwrap();
+        for folder in ["etc", "proc/self", "run/bramble", "sys/class/net", "sys/fs/cgroup", "var/lib/bramble"] {
+            fs::create_dir_all(home.join(folder)).unwrap();
+        }
+        fs::write(home.join("proc/self/mounts"), "").unwrap();
+        fs::write(home.join("clock"), "1000\n").unwrap();
         for path in &self.programs {
             let path = home.join(path.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(&stub, path).unwrap();
+            symlink(stubs.join(".stub"), path).unwrap();
         }
         let mut sockets = Vec::new();
         for path in &self.sockets {
@@ -318,9 +335,15 @@ impl Case {
         let answers: String =
             self.answers.iter().map(|(call, action)| moved(&format!("{call}\t{action}\n"), here)).collect();
         fs::write(home.join("answers"), answers).unwrap();
-        // A shell has its own `kill`.
-        let kill = "kill() { \"$R/stubs/kill\" \"$@\"; }\n";
-        let body = Commands::quoted(format!("{kill}{}\n{}\n", self.library, self.body));
+        // A shell has its own `kill`; nobody waits for a stub.
+        let kill = format!("kill() {{ {}/kill \"$@\"; }}\nsleep() {{ :; }}\n", stubs.display());
+        let (held, freed) = match &self.before {
+            Some(before) => {
+                ("fail=$FAIL FAIL=0\n", format!("{before}\n: >\"$R/calls\"\n: >\"$R/count\"\nFAIL=$fail\n"))
+            }
+            None => ("", String::new()),
+        };
+        let body = Commands::quoted(format!("{kill}{held}{}\n{freed}{}\n", self.library, self.body));
         let script = Script::new("test", &body);
         let text = script.text().replacen(
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -330,7 +353,7 @@ impl Case {
         let mut child = Command::new("/usr/bin/timeout")
             .args([&self.patience.to_string(), "/bin/dash", "-s"])
             .env_clear()
-            .env("PATH", &stubs)
+            .env("PATH", stubs)
             .env("R", here)
             .env("REAL", REAL.join(" "))
             .env("FAIL", fail.unwrap_or_default().to_string())
@@ -353,10 +376,10 @@ impl Case {
         }
     }
 
-    /// Runs it with all programs succeeding, and then with each call failing in its turn. Gives the first run, and how many
-    /// there were.
-    pub fn check(&self) -> (Run, usize) {
-        let whole = self.run(None);
+    /// Runs it with all programs succeeding, and then with each call failing in its turn. Gives the first run.
+    pub fn check(&self) -> Run {
+        let stubs = self.stubs();
+        let whole = self.run_with(stubs.path(), None);
         assert_eq!(
             whole.code,
             0,
@@ -368,7 +391,7 @@ impl Case {
         );
         let mut faults = Vec::new();
         for (index, call) in whole.calls.iter().enumerate() {
-            let run = self.run(Some(index + 1));
+            let run = self.run_with(stubs.path(), Some(index + 1));
             let fine = self.fine.iter().find(|(pattern, _)| matches(pattern, call)).map(|(_, fine)| *fine);
             let told = run.stdout.contains("@tried ") || run.stderr.contains("@tried ");
             let fault = match (run.code, fine) {
@@ -393,8 +416,7 @@ impl Case {
             faults.join("\n  "),
             whole.calls.join("\n  ")
         );
-        let runs = whole.calls.len() + 1;
-        (whole, runs)
+        whole
     }
 
     /// Runs it with all programs succeeding; it must fail, and say this.

@@ -111,7 +111,8 @@ same() { # copy original which…
     (cd "$c"; find . -xdev -type f "$@" -print0) >"$m/names"
     (cd "$c"; xargs -0r md5sum) <"$m/names" >"$m/sums"
     # A sum that differs is no failure here: it may be of a file that changed meanwhile.
-    (cd "$o"; md5sum -c --quiet) <"$m/sums" >"$m/differ" 2>/dev/null || [ -s "$m/differ" ]
+    : >"$m/differ"
+    if [ -s "$m/sums" ]; then (cd "$o"; md5sum -c --quiet) <"$m/sums" >"$m/differ" 2>/dev/null || [ -s "$m/differ" ]; fi
     sed 's/: FAILED.*//' "$m/differ" | while read -r f; do
         if [ -e "$o/$f" ] && [ ! "$o/$f" -nt "$start" ]; then echo "$f"; break; fi
     done
