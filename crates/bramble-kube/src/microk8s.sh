@@ -2,8 +2,9 @@
 # did nothing, and with an error when all went well, so what counts is what there is afterwards.
 # Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of ends.sh,
 # cluster.sh and own_runtime.sh. Defines what cluster.sh and own_runtime.sh ask of a distribution, and: microk8s, is_worker,
-# planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin, tell_ca, tell_tokens,
-# microk8s_init, microk8s_join, microk8s_upgrade, introduce, without_kicker, renew_certificates, restore_state, remove_snaps.
+# planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin,
+# tell_ca, tell_tokens, microk8s_init, microk8s_join, microk8s_upgrade, introduce, without_kicker, renew_certificates,
+# restore_state, remove_snaps.
 P=/snap/microk8s/current
 D=/var/snap/microk8s/current
 C=/var/snap/microk8s/common
