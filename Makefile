@@ -26,7 +26,9 @@ test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-suppor
 test-arm64: deps
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test -p bramble --test boot -- --ignored
 
-lint:
+lint: PACKAGES := gcc libc6-dev shellcheck
+lint: deps
+	scripts/lint-shell.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 

@@ -56,7 +56,7 @@ ours() {
 }
 clock() { a=$(date +%s%N); "$@"; b=$(date +%s%N); echo $(((b - a) / 1000000)); }
 driver=$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo systemd || echo cgroupfs)
-for i in $(seq "$runs"); do
+for _ in $(seq "$runs"); do
     for who in floor ours; do
         "$bramble" -q -f "$work/bramble.yaml" up --yes --prepare-only >/dev/null
         clock $who >>"$work/$who"

@@ -14,6 +14,7 @@ put() { # path mode, text on standard input
     mv "$1.new" "$1"
 }
 uname -a >/dev/null
+# shellcheck disable=SC1091 # It is on the node.
 . /etc/os-release
 put /etc/hostname 644 <<X || :
 $name
@@ -30,12 +31,14 @@ put /etc/default/locale 644 <<X || :
 LANG=en_GB.UTF-8
 X
 packages='htop jq nano rsync tree unzip'
+# shellcheck disable=SC2086 # They are words.
 seen=$(dpkg-query -W -f '${Package} ${db:Status-Abbrev}\n' $packages 2>/dev/null || :)
 for p in $packages; do
     case $seen in
     *"$p ii"* | *"$p hi"*) ;;
     *)
         [ -n "$(find /var/lib/apt/lists -name '*Packages*' -mmin -1440 | head -n 1)" ] || apt-get -q update >/dev/null
+        # shellcheck disable=SC2086
         apt-get -q -y install --no-install-recommends $packages >/dev/null
         break
         ;;

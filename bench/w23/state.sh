@@ -2,7 +2,6 @@
 # What the 23 steps come to on a node, whichever tool took them: run as root on it. Names of files that belong to a tool
 # do not matter, what they bring about does.
 export LC_ALL=C
-name=$(hostname)
 echo "hostname $(cat /etc/hostname)"
 grep '^10\.' /etc/hosts | sort | sed 's/w23[a-z]*-/node-/;s/^10\.78\.[0-9]*\./10.x.y./'
 echo "zone $(cat /etc/timezone) $(sha256sum </etc/localtime)"

@@ -228,9 +228,12 @@ impl<N: Network> Session<N> {
     async fn reboot(&mut self, boot_id: &str, reason: &str) -> anyhow::Result<()> {
         self.say(Event::Rebooting(reason.to_owned()));
         let boot = Script::new("boot", Commands::new().fixed("sync\nsystemctl --no-block reboot"));
-        // The connection goes down with the board, so how the command ends does not matter: whether it boots does.
-        let ask = self.run(&boot, |_| {});
-        tokio::time::timeout(Duration::from_secs(20), ask).await.ok();
+        // The connection goes down with the board, at any moment. A slow card takes its time to write out what it holds.
+        if let Ok(exit) = self.run(&boot, |_| {}).await
+            && !exit.success()
+        {
+            bail!("it does not boot ({reason}): exit code {} {}", exit.code, exit.stderr);
+        }
         let which = Script::new("say which boot this is", Commands::new().fixed("cat /proc/sys/kernel/random/boot_id"))
             .silent_for(Duration::from_secs(15));
         let started = tokio::time::Instant::now();

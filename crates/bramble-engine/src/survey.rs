@@ -1,9 +1,10 @@
 //! All nodes of a cluster, visited at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bramble_kube::{ANSWERS, Inputs, Lifecycle, UNREADY};
+use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, UNREADY};
 use bramble_remote::{ConnectError, UnknownKey};
 use bramble_spec::{Cluster, Node, Role, fold, group};
 use bramble_state::{Observation, Plan, Resource};
@@ -259,4 +260,25 @@ pub async fn speaker<'a, N: Network>(
         bail!("no control plane of the cluster can be reached");
     }
     bail!("the API answers on none of {}: `bramble status` says more", fold(silent))
+}
+
+/// Lets the cluster forget nodes.
+pub(crate) async fn forget<'n, N: Network>(
+    life: &dyn Lifecycle,
+    plane: &Session<N>,
+    nodes: impl IntoIterator<Item = &'n Node>,
+) -> anyhow::Result<()> {
+    let nodes: Vec<&Node> = nodes.into_iter().collect();
+    let mut left: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let script = bramble_kube::forget_script(life, nodes.iter().map(|node| (&node.name, node.address)));
+    let told = |name: &str, value: &str| {
+        if name == FORGOTTEN {
+            left.remove(value);
+        }
+    };
+    plane.ask(&script, told).await?;
+    if !left.is_empty() {
+        anyhow::bail!("{} does not say whether the records of {} are gone", plane.node.name, fold(left));
+    }
+    Ok(())
 }

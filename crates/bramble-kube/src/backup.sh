@@ -1,11 +1,11 @@
-# The state of a cluster. Takes the functions of the distribution; defines print_state, print_objects.
+# The state of a cluster. Takes B and the functions of the distribution; defines: print_state, print_objects.
 
 print_state() {
     umask 077
-    d=/var/lib/bramble/backup
+    d=$B/backup
     rm -rf "$d"
     mkdir -p "$d"
-    trap 'rm -rf "$d"' EXIT
+    trap 'rm -rf "$B/backup"' EXIT
     # Only the archive goes to standard output.
     exec 3>&2
     snapshot_state "$d" >&2

@@ -11,11 +11,13 @@ tell_health() { # nodes…
         return 0
     fi
     kubectl_admin get nodes --request-timeout=10s \
-        -o 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >/run/bramble/health
+        -o 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status} {.metadata.annotations.bramble/cordoned}{"\n"}{end}' >/run/bramble/health
     kubectl_admin -n kube-system get pods --request-timeout=10s \
         -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >/run/bramble/health.pods
     for name in "$@"; do
-        awk -v n="$name" '$1 == n { f = 1; if ($2 != "True") print "@fact unready the node " n " is not Ready" }
+        awk -v n="$name" '$1 == n { f = 1; 
+                if ($2 != "True") print "@fact unready the node " n " is not Ready"
+                if ($3 == "yes") print "@fact unready the node " n " was left cordoned" }
             END { if (!f) print "@fact unready the node " n " is not there" }' /run/bramble/health
     done
     awk 'NF && $2 != "Succeeded" && $2 != "Failed" && $3 != "True" { print "@fact unready the pod " $1 " is not ready" }' /run/bramble/health.pods

@@ -38,11 +38,12 @@ pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
 };
 pub use membership::{
-    ANSWERS, Agenda, Leaver, Task, agenda, answers_script, ca, forget_script, members_script, restoration, stop_script,
+    ANSWERS, Agenda, FORGOTTEN, Leaver, Task, agenda, answers_script, ca, forget_script, members_script, restoration,
+    stop_script,
 };
 pub use preflight::{check, check_together};
 pub use prepare::prepare;
-pub use readiness::{UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script};
+pub use readiness::{TOKENS, UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script};
 pub use rolling::{drain_node_script, uncordon_script, updated_script};
 pub use smoke::{smoke_mark, smoke_script};
 pub use status::{

@@ -180,12 +180,17 @@ pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4A
     Script::new("write down who the members are", &script)
 }
 
-/// Gives the script after which no record of these nodes stays, for a control plane.
+/// The fact of [`forget_script`] that names a node of which no record is left.
+pub const FORGOTTEN: &str = "forgotten";
+
+/// Gives the script after which no record of these nodes stays, for a control plane. It names each when that is so, as
+/// the fact [`FORGOTTEN`].
 pub fn forget_script<'a>(life: &dyn Lifecycle, nodes: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
     let mut script = life.kubectl();
     script.fixed("api_answers 120");
     for (name, address) in nodes {
         script.call("forget_node", [name.as_str(), &address.to_string()]);
+        script.call("echo", [format!("@fact {FORGOTTEN} {name}")]);
     }
     Script::new("remove the records of nodes", &script).silent_for(WAITING)
 }

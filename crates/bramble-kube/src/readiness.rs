@@ -14,7 +14,7 @@ const WAITING: Duration = Duration::from_secs(5 * 60);
 /// what is not.
 pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     let mut script = library(life);
-    script.fixed("api_answers 120");
+    script.fixed(include_str!("rolling.sh")).fixed("api_answers 120\nuncordon_left");
     adopt(&mut script, cluster, 120);
     script.fixed("echo '@fact gate nodes-appeared'");
     for node in cluster.members() {
@@ -64,9 +64,13 @@ pub fn drain_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     Script::new("end the pods", &script)
 }
 
-/// Gives the script that forgets tokens that bramble made: nothing needs them when all nodes have joined.
+/// The fact of [`forget_tokens_script`] that says that the tokens are removed.
+pub const TOKENS: &str = "tokens";
+
+/// Gives the script that forgets tokens that bramble made: nothing needs them when all nodes have joined. It says so, as
+/// the fact [`TOKENS`].
 pub fn forget_tokens_script(life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
-    script.fixed("forget_tokens");
+    script.fixed("forget_tokens\necho '@fact tokens removed'");
     Script::new("remove the join tokens", &script)
 }

@@ -1,5 +1,5 @@
 # What must be true before a run goes on, asked on a control plane. Takes the functions of the distribution; defines:
-# adopt, introduced, nodes_ready, system_ready, drain_all.
+# adopt, nodes_ready, system_ready, drain_all.
 
 # Waits until a node has registered, and tells the API which range of pods it has where bramble chose it: a kubelet that
 # knows its range reports at once, not after ten seconds.
@@ -20,14 +20,16 @@ nodes_ready() { # nodes…
     echo '@fact gate nodes-ready'
 }
 
-# Waits for the pods of the system. Those whose work is over are never ready.
+# Waits for the pods of the system. Those whose work is over are never ready. An API that does not answer for a moment is
+# asked again.
 system_ready() {
     n=0
     while :; do
-        kubectl_admin -n kube-system get pods \
-            -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >/run/bramble/pods
-        w=$(awk 'NF && $2 != "Succeeded" && $2 != "Failed" && $3 != "True"' /run/bramble/pods)
-        [ -n "$w" ] || break
+        if kubectl_admin -n kube-system get pods \
+            -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >/run/bramble/pods; then
+            w=$(awk 'NF && $2 != "Succeeded" && $2 != "Failed" && $3 != "True"' /run/bramble/pods)
+            [ -n "$w" ] || break
+        fi
         if [ "$n" -ge 180 ]; then
             echo 'pods of the system do not become ready:' >&2
             kubectl_admin -n kube-system get pods -o wide >&2

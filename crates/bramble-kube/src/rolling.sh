@@ -1,5 +1,5 @@
 # Nodes that stop their pods, one turn after the other. Takes the functions of the distribution; defines: drain_node,
-# uncordon, node_returns.
+# uncordon, node_says, node_lease, node_returns.
 
 # Evictions honour disruption budgets; a node that the user cordoned stays cordoned later.
 drain_node() { # node seconds
@@ -25,20 +25,33 @@ uncordon() { # node
     fi
 }
 
-# While its kubelet or the API start again there is no answer.
-node_says() { kubectl_admin get node "$1" -o 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null || :; }
-node_lease() { kubectl_admin -n kube-node-lease get lease "$1" -o 'jsonpath={.spec.renewTime}' 2>/dev/null || :; }
+node_says() { kubectl_admin get node "$1" -o 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}' 2>&1; } # question
+# Nothing if it never had one.
+node_lease() { kubectl_admin -n kube-node-lease get lease "$1" --ignore-not-found -o 'jsonpath={.spec.renewTime}' 2>/dev/null; } # question
 
-# A node that was away is called Ready until it is missed: what counts is a sign of life from now.
+# A node that was away is called Ready until it is missed: what counts is a sign of life from now. While its kubelet or the
+# API start again there is no answer.
 node_returns() { # node version
-    before=$(node_lease "$1")
     n=0
-    while :; do
-        now=$(node_lease "$1")
-        says=$(node_says "$1")
-        if [ "$now" != "$before" ] && [ "$says" = "v$2 True" ]; then return 0; fi
+    until before=$(node_lease "$1"); do
+        [ "$n" -lt 120 ] || { echo "the API does not say when $1 was last heard of" >&2; return 1; }
+        sleep 1
+        n=$((n + 1))
+    done
+    n=0 says=
+    until now=$(node_lease "$1") && says=$(node_says "$1") && [ "$now" != "$before" ] && [ "$says" = "v$2 True" ]; do
         [ "$n" -lt 300 ] || { echo "$1 does not come back as a node that is Ready with v$2; it says: $says" >&2; return 1; }
         sleep 1
         n=$((n + 1))
     done
+}
+
+# Uncordons the nodes that a run which was cut off left cordoned.
+uncordon_left() {
+    kubectl_admin get nodes \
+        -o 'jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.bramble/cordoned}{"\n"}{end}' >/run/bramble/cordoned
+    while read -r name left; do
+        [ "$left" != yes ] || uncordon "$name" </dev/null
+    done </run/bramble/cordoned
+    rm -f /run/bramble/cordoned
 }

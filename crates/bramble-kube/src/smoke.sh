@@ -1,17 +1,18 @@
 # The smoke test: a pod on every node answers every other node's pod, and through a service. Takes the functions of the
-# distribution, and /run/bramble/smoke.json, its objects; defines smoke_test.
+# distribution, and /run/bramble/smoke.json, its objects; defines: smoke_kubectl, smoke_clean, smoke_fail, smoke_test.
 
-smoke_kubectl() { kubectl_admin -n bramble-smoke "$@"; }
+smoke_kubectl() { kubectl_admin -n bramble-smoke "$@"; } # question
 
 smoke_clean() { # whether to wait
     kubectl_admin delete namespace bramble-smoke --ignore-not-found --wait="$1" --timeout=60s >/dev/null
 }
 
+# It says all it can. A cluster that fails the test may not answer these questions either.
 smoke_fail() { # why
     {
         echo "$1"
         smoke_kubectl get pods -o wide || :
-        smoke_kubectl describe pods 2>/dev/null | sed -n '/^Events:/,$p' | tail -n 15
+        smoke_kubectl describe pods | sed -n '/^Events:/,$p' | tail -n 15
     } >&2
     best_effort smoke_clean false
     exit 1

@@ -1,4 +1,10 @@
-# What every script that changes a node begins with.
+# What every script that changes a node begins with: it waits for its turn on the node, and opens the ledger. Takes B and the
+# functions of ends.sh. Defines: run, entry, keep, remember_file, settle, put_file, put_edit, own_folder, set_hostname,
+# set_sysctl, apt_do, undo_one, give_back, read_again, drop_packages, hold, remember_unit, restart_later, reboot_later, unit_do,
+# verified, place_blob, digest_is, install_blob, fetch_blob, hold, step_begins, which sets again, and format_disk.
+#
+# What undoes a change is kept as text in the ledger. It runs to its first failure, with E, its entry, and with the functions
+# of strict.sh, ends.sh and this file.
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 umask 022
 mkdir -p /run/bramble
@@ -21,14 +27,13 @@ run() {
     echo "@ok $1"
 }
 
-# Opens a ledger entry $1 with title $2 for something that is touched for the first time; fails if it is recorded.
-entry() {
+# Opens a ledger entry $1 with title $2 for something that is touched for the first time; the answer is no if it is recorded
+# already. Nothing is changed that cannot be recorded.
+entry() { # question
     set -- "$1" "$2" "$B"/ledger/[0-9]*."$1"
     [ ! -e "$3" ] || return 1
     E=$B/ledger/new.$1
-    rm -rf "$E"
-    mkdir "$E"
-    printf '%s\n' "$2" >"$E/title"
+    { rm -rf "$E" && mkdir "$E" && printf '%s\n' "$2" >"$E/title"; } || { echo "$E cannot be written"; exit 1; }
 }
 
 # Puts the open entry $1 into the ledger. Only then may the change begin.
@@ -38,7 +43,8 @@ keep() {
     n=${n%%.*}
     n=${n#"${n%%[1-9]*}"}
     sync "$E"/*
-    mv -T "$E" "$B/ledger/$(printf %06d $((${n:-0} + 1))).$1"
+    n=$(printf %06d $((${n:-0} + 1)))
+    mv -T "$E" "$B/ledger/$n.$1"
     sync "$B/ledger"
 }
 
@@ -59,6 +65,7 @@ if [ -e "$E/saved" ] || [ -L "$E/saved" ]; then
 else
     rm -f -- "$p" "$p.bramble-new"
 fi
+# Folders in which others have put something stay.
 [ ! -e "$E/folders" ] || while read -r d; do rmdir -- "$d" 2>/dev/null || :; done <"$E/folders"
 UNDO
     keep "$1"
@@ -105,9 +112,12 @@ put_edit() { # hash path digest-before base64 [token…]
         cat >"$E/undo" <<'UNDO'
 p=$(cat "$E/path")
 t=$p.bramble-new
+# A boot partition knows no owners.
 cp -p -- "$p" "$t" 2>/dev/null || cp -- "$p" "$t"
 now=$(sha256sum <"$p")
-if [ -e "$E/wrote" ] && [ "$now" = "$(cat "$E/wrote")" ]; then
+wrote=
+[ ! -e "$E/wrote" ] || wrote=$(cat "$E/wrote")
+if [ "$now" = "$wrote" ]; then
     cat "$E/saved" >"$t"
 else
     # Somebody edited the file meanwhile: only what bramble added goes.
@@ -123,6 +133,7 @@ UNDO
         keep "$hash"
     fi
     t=$path.bramble-new
+    # A boot partition knows no owners.
     cp -p -- "$path" "$t" 2>/dev/null || cp -- "$path" "$t"
     printf %s "$text" | base64 -d >"$t"
     settle "$t" "$path"
@@ -135,7 +146,7 @@ own_folder() { # hash path
     if [ -e "$2" ]; then echo : >"$E/undo"; else
         cat >"$E/undo" <<'UNDO'
 p=$(cat "$E/path")
-awk -v p="$p/" 'index($2, p) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" || :; done
+unmount_below "$p/"
 rm -rf -- "$p"
 UNDO
     fi
@@ -145,20 +156,27 @@ UNDO
 set_hostname() { # hash name
     if entry "$1" 'restore the running hostname'; then
         cat /proc/sys/kernel/hostname >"$E/name"
-        echo 'hostname "$(cat "$E/name")"' >"$E/undo"
+        cat >"$E/undo" <<'UNDO'
+n=$(cat "$E/name")
+hostname "$n"
+UNDO
         keep "$1"
     fi
     hostname "$2"
 }
 
 set_sysctl() { # hash key value file
+    [ -e "$4" ] || { echo "this kernel has no setting $2"; return 1; }
     if entry "$1" "restore $2"; then
         cat "$4" >"$E/value"
         printf '%s\n' "$4" >"$E/path"
-        echo 'p=$(cat "$E/path"); [ ! -w "$p" ] || cat "$E/value" >"$p" || :' >"$E/undo"
+        cat >"$E/undo" <<'UNDO'
+p=$(cat "$E/path")
+# The next boot brings the old value in any case.
+[ ! -w "$p" ] || best_effort cp "$E/value" "$p"
+UNDO
         keep "$1"
     fi
-    [ -e "$4" ] || { echo "this kernel has no setting $2"; return 1; }
     printf '%s\n' "$3" >"$4"
 }
 
@@ -169,7 +187,8 @@ apt_do() { # hash arguments…
     if entry "$h" 'remove the packages that bramble installed'; then
         dpkg-query -W -f='${Package}\n' >"$E/before"
         # What apt-mark showmanual would take half a second of a board to say: who is not in here was asked for by name.
-        cat /var/lib/apt/extended_states >"$E/extended" 2>/dev/null || :
+        : >"$E/extended"
+        [ ! -e /var/lib/apt/extended_states ] || cat /var/lib/apt/extended_states >"$E/extended"
         : >"$E/ours"
         : >"$E/gone"
         cat >"$E/undo" <<'UNDO'
@@ -184,25 +203,39 @@ fi
 gone=$(sort -u "$E/gone" | while read -r p; do if ! dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^.i'; then echo "$p"; fi; done)
 [ -z "$gone" ] || apt-get -q -y --no-install-recommends install $gone
 # Packages that were there before keep the mark they had.
-dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' | awk '/^.i/ { print $2 }' | sort >"$E/now"
+dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' >"$E/all"
+awk '/^.i/ { print $2 }' "$E/all" | sort >"$E/now"
 awk '$1 == "Package:" { p = $2 } $1 == "Auto-Installed:" && $2 == 1 { print p }' "$E/extended" | sort -u >"$E/auto"
 sort "$E/before" | comm -23 - "$E/auto" >"$E/manual.sorted"
-apt-mark showmanual | sort | comm -23 - "$E/manual.sorted" | xargs -r apt-mark auto >/dev/null
+apt-mark showmanual >"$E/manual"
+sort "$E/manual" | comm -23 - "$E/manual.sorted" | xargs -r apt-mark auto >/dev/null
 comm -12 "$E/now" "$E/manual.sorted" | xargs -r apt-mark manual >/dev/null
 UNDO
         keep "$h"
     fi
+    # A run that was cut off may have left dpkg half way.
+    dpkg --configure -a
     for e in "$B"/ledger/[0-9]*."$h"; do
         rm -f "$B/removable"
-        apt-get -s -o Debug::NoLocking=1 "$@" | awk -v ours="$e/ours" -v gone="$e/gone" -v more="$B/removable" \
-            '$1 == "Inst" { print $2 >>ours } $1 == "Remv" { print $2 >>gone } / no longer required/ { print >>more }'
+        apt-get -s -o Debug::NoLocking=1 "$@" >"$B/simulated"
+        awk -v ours="$e/ours" -v gone="$e/gone" -v more="$B/removable" \
+            '$1 == "Inst" { print $2 >>ours } $1 == "Remv" { print $2 >>gone } / no longer required/ { print >>more }' "$B/simulated"
+        rm -f "$B/simulated"
         sync "$e/ours" "$e/gone"
     done
-    # A run that was cut off may have left dpkg half way; another program may hold its lock for a while.
-    dpkg --configure -a
+    # Another program may hold its lock for a while.
     apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
     # What apt would have said of packages that nothing needs any more, the next look need not work out again.
     if [ -e "$B/removable" ]; then rm -f "$B/removable" "$B/nothing-to-remove"; else : >"$B/nothing-to-remove"; fi
+}
+
+# Entries of older versions were written for a shell that lets unset variables pass. Only for shells of their own.
+undo_one() { # entry
+    set +u
+    # shellcheck disable=SC2034 # For the entry.
+    E=$1
+    # shellcheck disable=SC1091 # It is on the node.
+    . "$1/undo"
 }
 
 # Undoes what these entries of the ledger remember, and forgets it.
@@ -210,7 +243,7 @@ give_back() { # hashes…
     for h in "$@"; do
         for e in "$B"/ledger/[0-9]*."$h"; do
             [ -e "$e/undo" ] || continue
-            (E=$e; . "$e/undo")
+            (undo_one "$e")
             rm -rf "$e"
         done
     done
@@ -226,19 +259,24 @@ drop_packages() { # hash packages…
     h=$1
     shift
     for e in "$B"/ledger/[0-9]*."$h"; do
-        apt-get -s -o Debug::NoLocking=1 --auto-remove purge "$@" | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | sort -u >"$B/drop"
-        # shellcheck disable=SC2046
-        set -- $(sort -u "$e/ours" | comm -12 - "$B/drop" | grep -vxFf "$e/before")
-        rm -f "$B/drop"
-        [ "$#" = 0 ] || apt-get -q -y -o DPkg::Lock::Timeout=300 purge "$@"
+        apt-get -s -o Debug::NoLocking=1 --auto-remove purge "$@" >"$B/simulated"
+        awk '$1 == "Purg" || $1 == "Remv" { print $2 }' "$B/simulated" | sort -u >"$B/drop"
+        # There may be none.
+        l=$(sort -u "$e/ours" | comm -12 - "$B/drop" | grep -vxFf "$e/before" || [ "$?" = 1 ])
+        rm -f "$B/drop" "$B/simulated"
+        # shellcheck disable=SC2086
+        [ -z "$l" ] || apt-get -q -y -o DPkg::Lock::Timeout=300 purge $l
     done
 }
 
 hold() { # hash packages…
     if entry "$1" 'restore held packages'; then
-        dpkg-query -W -f='${db:Status-Want} ${Package}\n' | grep '^hold ' | cut -d' ' -f2 >"$E/before" || :
+        dpkg-query -W -f='${db:Status-Want} ${Package}\n' >"$E/all"
+        awk '$1 == "hold" { print $2 }' "$E/all" >"$E/before"
+        rm -f "$E/all"
         cat >"$E/undo" <<'UNDO'
-apt-mark showhold | sort >"$E/now"
+apt-mark showhold >"$E/held"
+sort "$E/held" >"$E/now"
 sort "$E/before" | comm -23 "$E/now" - | xargs -r apt-mark unhold >/dev/null
 UNDO
         keep "$1"
@@ -254,20 +292,27 @@ UNDO
 remember_unit() { # hash unit
     entry "$1" "restore the state of $2" || return 0
     printf '%s\n' "$2" >"$E/unit"
+    # They fail also when the answer is no. Of a unit that is not there only the second one says anything.
     systemctl is-enabled "$2" >"$E/enabled" 2>/dev/null || :
     systemctl is-active "$2" >"$E/active" 2>/dev/null || :
+    [ -s "$E/active" ] || { echo "systemd does not say what $2 does"; return 1; }
     cat >"$E/undo" <<'UNDO'
 u=$(cat "$E/unit")
 enabled=$(cat "$E/enabled")
 active=$(cat "$E/active")
-[ "$active" = active ] || systemctl stop "$u" 2>/dev/null || :
-case $enabled in
-enabled) systemctl enable "$u" 2>/dev/null || : ;;
-masked) systemctl mask "$u" 2>/dev/null || : ;;
-disabled | '' | not-found) systemctl disable "$u" 2>/dev/null || : ;;
-esac
-if [ "$active" = active ]; then systemctl start "$u" 2>/dev/null || :; fi
-systemctl reset-failed "$u" 2>/dev/null || :
+there=$(systemctl show -p LoadState --value "$u")
+# One that never came, or went with its package, is as it was.
+if [ "$there" != not-found ]; then
+    [ "$active" = active ] || systemctl stop "$u"
+    case $enabled in
+    enabled) systemctl enable "$u" ;;
+    masked) systemctl mask "$u" ;;
+    disabled | '' | not-found) systemctl disable "$u" ;;
+    esac
+    [ "$active" != active ] || best_effort systemctl start "$u"
+    # One that systemd has not loaded has no failures to forget.
+    systemctl reset-failed "$u" 2>/dev/null || :
+fi
 UNDO
     keep "$1"
 }
@@ -285,7 +330,8 @@ unit_do() { systemctl "$1" "$2" || unit_failed "$2"; } # verb unit
 # What was verified while it was written need not be read again by the next look.
 verified() { # path digest note
     mkdir -p "$B/blobs.seen"
-    printf '%s %s\n' "$2" "$(stat -c '%s %Y %Z %i' -- "$1")" >"$B/blobs.seen/$3"
+    s=$(stat -c '%s %Y %Z %i' -- "$1")
+    printf '%s %s\n' "$2" "$s" >"$B/blobs.seen/$3"
 }
 
 # Puts what is known to be right in its place.
@@ -295,8 +341,9 @@ place_blob() { # beside path mode digest note
     verified "$2" "$4" "$5"
 }
 
-digest_is() { # path digest; says the other
-    s=$(sha256sum <"$1")
+# Fails if it is another one, which it says. Then the file goes.
+digest_is() { # path digest # question
+    s=$(sha256sum <"$1") || return 1
     [ "${s%% *}" = "$2" ] || { echo "${s%% *}"; rm -f -- "$1"; return 1; }
 }
 
@@ -304,7 +351,10 @@ install_blob() { # hash path mode digest note staged
     remember_file "$1" "$2"
     mkdir -p -- "$(dirname -- "$2")"
     t=$2.bramble-new
-    if [ "$(stat -c %d -- "$6")" = "$(stat -c %d -- "$(dirname -- "$2")")" ]; then mv -f -- "$6" "$t"
+    o=$(dirname -- "$2")
+    o=$(stat -c %d -- "$o")
+    s=$(stat -c %d -- "$6")
+    if [ "$o" = "$s" ]; then mv -f -- "$6" "$t"
     else
         cp -- "$6" "$t"
         rm -f -- "$6"
@@ -330,6 +380,7 @@ step_begins() { # hash id title undo
         keep "$1"
     fi
     rm -f "$B/done/$2"
+    # shellcheck disable=SC2034 # For what follows.
     if [ -e "$B/pending/step.$2" ]; then again=yes; else again=no; fi
     : >"$B/pending/step.$2"
     sync "$B/pending/step.$2"
@@ -337,17 +388,25 @@ step_begins() { # hash id title undo
 
 # A disk that is in use, or is not blank any more, is left alone.
 format_disk() { # device label blank|wipe
-    if awk -v d="$(readlink -f -- "$1")" '$1 == d || index($1, d) == 1 && substr($1, length(d) + 1) ~ /^p?[0-9]+$/ { f = 1 } END { exit !f }' /proc/self/mounts /proc/swaps; then
-        echo "$1 is in use"
-        return 1
+    d=$(readlink -f -- "$1")
+    # A kernel without swap has no list of it.
+    if [ -e /proc/swaps ]; then u=/proc/swaps; else u=/dev/null; fi
+    u=$(awk -v d="$d" '$1 == d || index($1, d) == 1 && substr($1, length(d) + 1) ~ /^p?[0-9]+$/' /proc/self/mounts "$u")
+    [ -z "$u" ] || { echo "$1 is in use"; return 1; }
+    if [ "$3" = blank ]; then
+        u=$(wipefs -n -p -- "$1")
+        u=$(echo "$u" | sed '/^#/d; /^$/d')
+        [ -z "$u" ] || { echo "$1 is not blank any more"; return 1; }
     fi
-    if [ "$3" = blank ] && [ -n "$(wipefs -n -p -- "$1" | grep -v '^#')" ]; then echo "$1 is not blank any more"; return 1; fi
-    o=$(blkid -L "$2" 2>/dev/null || :)
-    if [ -n "$o" ] && [ "$(readlink -f -- "$o")" != "$(readlink -f -- "$1")" ]; then
+    # 2 says that there is none (blkid(8)).
+    o=$(blkid -L "$2" || [ "$?" = 2 ])
+    u=$d
+    [ -z "$o" ] || u=$(readlink -f -- "$o")
+    if [ "$u" != "$d" ]; then
         echo "$o has a file system for this already ($2): name that disk in the cluster file, or take it out"
         return 1
     fi
     wipefs -aq -- "$1"
     mkfs.ext4 -q -F -L "$2" "$1"
-    udevadm settle 2>/dev/null || :
+    best_effort udevadm settle
 }

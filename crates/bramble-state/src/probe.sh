@@ -1,5 +1,5 @@
 # Looks at the node and prints one record a line. Built-in commands are used wherever they can be: each program that
-# is started costs a board some milliseconds.
+# is started costs a board some milliseconds. Takes no variables; sets B, and defines: line, text.
 umask 077
 B=/var/lib/bramble
 command -v dpkg-query >/dev/null || { echo 'its system has no dpkg: bramble works with Raspberry Pi OS, Debian, Ubuntu and their kin' >&2; exit 1; }
@@ -35,10 +35,11 @@ if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 else
     echo 'fact cgroup 1'
     c=
-    while read -r k h n e; do [ "$e" != 1 ] || c="$c $k"; done </proc/cgroups
+    while read -r k _ n e; do [ "$e" != 1 ] || c="$c $k"; done </proc/cgroups
     echo "fact controllers$c"
 fi
 while read -r f k rest; do [ "$f" = Filename ] || echo "fact swap $f"; done </proc/swaps
+# shellcheck disable=SC1091 # It is on the node.
 (. /etc/os-release; echo "fact os ${ID:-unknown} ${VERSION_ID:-0} ${VERSION_CODENAME:-none}")
 for f in /sys/class/net/*/address; do
     i=${f#/sys/class/net/}
@@ -59,9 +60,12 @@ for f in "$B"/ledger/[0-9]*; do
     echo "kept ${f##*.} $v"
 done
 stat -f -c 'fact disk-free %a %S' /
-printf 'fact arch '; dpkg --print-architecture
-printf 'fact time '; date +%s
-ip -o -4 addr show scope global | while read -r n i f a rest; do echo "fact address ${a%/*} $i"; done
+v=$(dpkg --print-architecture)
+echo "fact arch $v"
+v=$(date +%s)
+echo "fact time $v"
+all=$(ip -o -4 addr show scope global)
+echo "$all" | while read -r n i f a rest; do [ -z "$i" ] || echo "fact address ${a%/*} $i"; done
 for f in /boot/firmware/current/cmdline.txt /boot/firmware/cmdline.txt /boot/cmdline.txt; do
     if [ -e "$f" ]; then echo "fact cmdline-file $f"; break; fi
 done

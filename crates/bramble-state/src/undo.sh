@@ -1,17 +1,10 @@
-# Undoes the ledger, newest entry first. Takes B; needs `attempt`.
-
-# Entries of older versions were written for a shell that lets unset variables pass.
-undo_one() { # entry
-    set +u
-    E=$1
-    # shellcheck disable=SC1091
-    . "$1/undo"
-}
+# Undoes the ledger, newest entry first. Takes B and the functions of strict.sh, ends.sh and prelude.sh; defines: undo_all.
 
 undo_all() {
     n=0
-    # shellcheck disable=SC2045
-    for e in $(ls -r "$B/ledger"); do
+    # Without a list nothing may be forgotten.
+    all=$(ls -r "$B/ledger")
+    for e in $all; do
         e=$B/ledger/$e
         # What was never put into the ledger was never begun.
         if [ ! -e "$e/undo" ]; then

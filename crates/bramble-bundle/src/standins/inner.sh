@@ -35,6 +35,7 @@ own_address() { ip -4 route get 1.1.1.1 2>/dev/null | sed -n 's/.* src \([0-9.]*
 
 inner_config() {
     mkdir -p "$RUN"
+    # shellcheck disable=SC2086 # They are words.
     cat >"$RUN/kubeadm.json" <<CONFIG
 { "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "InitConfiguration",
   "localAPIEndpoint": { "advertiseAddress": "$IP", "bindPort": $API_PORT }, "nodeRegistration": { "name": "$NODE" } }
@@ -247,8 +248,8 @@ CONFIG
 }
 
 # An API server waits a minute for those who watch it.
+# shellcheck disable=SC2086 # They are numbers.
 end_children() {
-    # shellcheck disable=SC2086
     kill $children 2>/dev/null || :
     n=0
     while [ "$n" -lt 20 ] && kill -0 $children 2>/dev/null; do sleep 0.2; n=$((n + 1)); done

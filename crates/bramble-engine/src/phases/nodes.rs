@@ -20,7 +20,7 @@ use crate::phases::{Phase, RESTART};
 use crate::project::random;
 use crate::run::{Goal, NodeContext, Run};
 use crate::session::Session;
-use crate::survey::desired;
+use crate::survey::{desired, forget};
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
@@ -141,9 +141,7 @@ async fn join_facts<N: Network>(run: &Run<N>, life: &dyn Lifecycle) -> anyhow::R
     let seen = run.nodes.iter().find(|context| context.name() == &plane.node.name).map(|context| &context.seen);
     let seen = seen.ok_or_else(|| anyhow!("the control plane {} was not looked at", plane.node.name))?;
     // A node that joins under an old name is refused while its old record says Ready, or while its dead member counts.
-    let old = joining.iter().map(|node| (&node.name, node.address));
-    plane
-        .ask(&bramble_kube::forget_script(life, old), |_, _| {})
+    forget(life, plane, joining.iter().copied())
         .await
         .context("the old records of nodes that are about to join cannot be removed")?;
     let mut ask = life.kubectl();
@@ -269,8 +267,7 @@ impl SharedRun {
             .await?;
         if restores {
             let old = self.cluster.nodes.iter().filter(|node| self.joining.contains(&node.name));
-            let script = bramble_kube::forget_script(life, old.map(|node| (&node.name, node.address)));
-            session.ask(&script, |_, _| {}).await.context("the old records of nodes that join cannot be removed")?;
+            forget(life, session, old).await.context("the old records of nodes that join cannot be removed")?;
         }
         self.share.send_modify(|shared| shared.joinable = true);
         // The gate does this too, later and with all its consequences; here it only saves time.

@@ -11,7 +11,7 @@ use crate::node_plan::{NodePlan, Plans};
 use crate::phases::Phase;
 use crate::run::Run;
 use crate::session::Session;
-use crate::survey::Fleet;
+use crate::survey::{Fleet, forget};
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
@@ -51,7 +51,7 @@ async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
             .with_context(|| format!("{} cannot be taken out of the cluster", session.node.name))?;
     }
     for (node, error) in &fleet.lost {
-        forget(&*life, plane, node).await?;
+        forget(&*life, plane, [node]).await.with_context(|| format!("the cluster cannot forget {}", node.name))?;
         notes.push(format!(
             "{} is out of the cluster, but it could not be reached ({error:#}): before it is used again, flash it anew",
             node.name
@@ -70,14 +70,8 @@ async fn remove<N: Network>(
 ) -> anyhow::Result<()> {
     session.say(Event::Waiting("its pods to be drained".into()));
     plane.ask(&bramble_kube::drain_node_script(life, &session.node.name, drain), |_, _| {}).await?;
-    forget(life, plane, &session.node).await?;
+    forget(life, plane, [&session.node]).await.context("the cluster cannot forget it")?;
     let undone = session.undo().await?;
     session.say(Event::Done(format!("left the cluster, {undone} changes undone")));
-    Ok(())
-}
-
-async fn forget<N: Network>(life: &dyn Lifecycle, plane: &Session<N>, node: &Node) -> anyhow::Result<()> {
-    let script = bramble_kube::forget_script(life, [(&node.name, node.address)]);
-    plane.ask(&script, |_, _| {}).await.with_context(|| format!("the cluster cannot forget {}", node.name))?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use bramble_kube::lifecycle;
 
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::event::Event;
 use crate::phases::Phase;
 use crate::run::Run;
@@ -33,6 +33,9 @@ async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
         })
         .await
         .context("the smoke test failed")?;
+    if result.is_none() {
+        bail!("{} does not say how the smoke test ended", plane.node.name);
+    }
     run.smoke = result;
     Ok(())
 }

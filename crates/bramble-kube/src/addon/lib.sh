@@ -1,6 +1,8 @@
-# Add-ons: shared by the scripts that bring and remove them. `kubectl_admin` is there.
+# Add-ons: shared by the scripts that bring and remove them. Takes kubectl_admin, and the folder /run/bramble. Defines:
+# addon_apply, addon_remove, addon_enable, addon_disable, and what they are made of: manage, books, keep_books,
+# delete_listed, wait_ready, addon_begin, without, longhorn_has, their_addon_is.
 
-manage() { kubectl_admin apply --server-side --force-conflicts --field-manager=bramble "$@"; }
+manage() { kubectl_admin apply --server-side --force-conflicts --field-manager=bramble "$@"; } # question
 
 # The books of an add-on: a line for each object, with the stage in which it is made, what it is whatever its version, and
 # what names it.
@@ -9,8 +11,8 @@ books() { # name
 }
 
 keep_books() { # name file
-    kubectl_admin -n kube-system create configmap "bramble-addon-$1" --from-file="objects=$2" --dry-run=client -o json |
-        manage -f - >/dev/null
+    kubectl_admin -n kube-system create configmap "bramble-addon-$1" --from-file="objects=$2" --dry-run=client -o json >"$D/books.json"
+    manage -f "$D/books.json" >/dev/null
 }
 
 delete_listed() { # file
@@ -19,7 +21,7 @@ delete_listed() { # file
         [ -s "$D/objects" ] || continue
         # A kind that is gone has no objects either.
         kubectl_admin delete --ignore-not-found --timeout=180s -f "$D/objects" >"$D/said" 2>&1 || {
-            grep -v 'no matches for kind\|ensure CRDs are installed\|deleted' "$D/said" >"$D/left" || :
+            grep -v 'no matches for kind\|ensure CRDs are installed\|deleted' "$D/said" >"$D/left" || [ "$?" = 1 ]
             [ ! -s "$D/left" ] || { cat "$D/left"; return 1; }
         }
     done
@@ -50,7 +52,7 @@ addon_begin() { # what other add-ons have
 without() { # file others…
     f=$1
     shift
-    cat "$@" | awk -F'\t' -v f="$f" '{ k[NF > 1 ? $2 : $0] = 1 } END { while ((getline <f) > 0) if (!($2 in k)) print }'
+    awk -F'\t' -v f="$f" 'FILENAME != f { k[NF > 1 ? $2 : $0] = 1; next } !($2 in k)' "$@" "$f"
 }
 
 addon_apply() { # name lines kept
@@ -89,12 +91,21 @@ addon_apply() { # name lines kept
     rm -rf "$D" "$2"
 }
 
+# How many objects of this kind Longhorn has. Without the kind there are none; without an answer nobody knows.
+longhorn_has() { # kind
+    d=$(kubectl_admin get customresourcedefinition "$1.longhorn.io" --ignore-not-found -o name)
+    [ -z "$d" ] || d=$(kubectl_admin get "$1.longhorn.io" -A -o name)
+    echo "$d" | awk 'NF { n++ } END { print n + 0 }'
+}
+
 addon_remove() { # name kept
     if [ "$1" = longhorn ]; then
-        v=$(kubectl_admin get volumes.longhorn.io -A -o name 2>/dev/null | wc -l)
-        o=$(kubectl_admin get nodes.longhorn.io,engineimages.longhorn.io -A -o name 2>/dev/null | wc -l)
-        if [ "$((v + o))" -gt 0 ]; then
+        v=$(longhorn_has volumes)
+        o=$(longhorn_has nodes)
+        e=$(longhorn_has engineimages)
+        if [ "$((v + o + e))" -gt 0 ]; then
             echo "Longhorn holds $v volumes, and is taken out by a job of its own (longhorn.io/docs, \"Uninstall Longhorn\"):"
+            # shellcheck disable=SC2016 # They are quotes.
             echo 'set its deleting-confirmation-flag, run the job, and then `bramble up` again, which removes the rest'
             return 1
         fi
@@ -107,7 +118,8 @@ addon_remove() { # name kept
     rm -rf "$D"
 }
 
-# Whether MicroK8s says that one of its add-ons is as it should be: its programs succeed also when they did nothing.
+# Whether MicroK8s says that one of its add-ons is as it should be: its programs succeed also when they did nothing, and
+# fail also when they did it.
 their_addon_is() { # name enabled|disabled
     n=0
     until o=$(/snap/bin/microk8s status -a "$1" 2>&1) && [ "$o" = "$2" ]; do
@@ -118,14 +130,14 @@ their_addon_is() { # name enabled|disabled
 
 addon_enable() { # what again?
     # One that is enabled is left as it is, whatever follows its name.
-    [ -z "$2" ] || /snap/bin/microk8s disable "${1%%:*}" </dev/null
-    /snap/bin/microk8s enable "$1" </dev/null
+    [ -z "$2" ] || /snap/bin/microk8s disable "${1%%:*}" </dev/null || echo "microk8s disable ended with $?"
+    /snap/bin/microk8s enable "$1" </dev/null || echo "microk8s enable ended with $?"
     their_addon_is "${1%%:*}" enabled
 }
 
 addon_disable() { # name
     # Every cluster has it, whether it is named or not.
     [ "$1" != dns ] || return 0
-    /snap/bin/microk8s disable "$1" </dev/null
+    /snap/bin/microk8s disable "$1" </dev/null || echo "microk8s disable ended with $?"
     their_addon_is "$1" disabled
 }

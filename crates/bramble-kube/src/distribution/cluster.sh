@@ -1,5 +1,8 @@
-# Shared by the scripts of all distributions, which define `kubectl_admin`, `was_member`,
-# `stop_kubernetes`, `reset_kubernetes`, and `service`, the unit of the programs.
+# Shared by the scripts of all distributions. Takes B and the functions of ends.sh; service, the unit of the programs; again,
+# whether an earlier attempt was cut off (`step_begins` sets it); and of the distribution kubectl_admin, was_member,
+# reset_kubernetes.
+# Defines: private_file, api_answers, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
+# A distribution defines besides: stop_kubernetes, forget_node, forget_tokens, snapshot_state.
 
 # A file for this run only, in memory, that nobody else can read.
 private_file() { # path text
@@ -10,9 +13,13 @@ private_file() { # path text
 
 api_answers() { # seconds [kubectl's --server=…]
     n=0
-    until kubectl_admin ${2:+"$2"} get --raw /readyz >/dev/null 2>&1; do
+    until a=$(kubectl_admin ${2:+"$2"} get --raw /readyz 2>&1); do
         if [ "$n" -ge "$((2 * $1))" ]; then
-            { echo 'the API does not answer'; unit_failed "$service"; } >&2
+            {
+                echo 'the API does not answer'
+                printf '%s\n' "$a" | tail -n 3
+                unit_failed "$service"
+            } >&2
             return 1
         fi
         sleep 0.5; n=$((n + 1))
@@ -30,21 +37,49 @@ leave_old() {
 # The marks of a membership that is over.
 forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons"; }
 
+# Stops those of these units that there are. Files go only when nobody writes them any more.
+stop_units() { # units…
+    for u in "$@"; do
+        l=$(systemctl show -p LoadState --value "$u")
+        [ "$l" = not-found ] || systemctl stop "$u"
+    done
+}
+
+# Removes a network interface, if it is there. One end of a pair takes the other with it.
+remove_link() { # name
+    [ ! -e "/sys/class/net/$1" ] || best_effort ip link del "$1"
+}
+
+# Removes what Kubernetes and its networks put into the packet filter; other rules stay.
+remove_rules() { # iptables|ip6tables
+    "$1-save" >/run/bramble/rules
+    if grep -q 'KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld' /run/bramble/rules; then
+        sed -i '/KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld/d' /run/bramble/rules
+        "$1-restore" </run/bramble/rules
+    fi
+    rm -f /run/bramble/rules
+}
+
 # What pods and their network leave behind when the programs that made them have ended.
 remove_pods_network() {
-    awk '$2 ~ "^/var/lib/kubelet/" || $2 ~ "^/run/netns/cni-" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+    mkdir -p /run/bramble
+    unmount_below /var/lib/kubelet/ /run/netns/cni-
     for n in /run/netns/cni-*; do [ ! -e "$n" ] || rm -f "$n"; done
     rm -rf /var/lib/cni/* /run/flannel
-    find /var/lib/kubelet -mindepth 1 -delete 2>/dev/null || :
-    for l in cni0 flannel.1 flannel-v6.1 kube-ipvs0 vxlan.calico; do ip link del "$l" 2>/dev/null || :; done
-    ip -o link show type veth 2>/dev/null | awk -F': ' '$2 ~ /^veth|^cali/ { sub(/@.*/, "", $2); print $2 }' | while read -r l; do ip link del "$l" 2>/dev/null || :; done
+    [ ! -d /var/lib/kubelet ] || best_effort find /var/lib/kubelet -xdev -mindepth 1 -delete
+    for l in cni0 flannel.1 flannel-v6.1 kube-ipvs0 vxlan.calico; do remove_link "$l"; done
+    ip -o link show type veth >/run/bramble/links
+    awk -F': ' '$2 ~ /^veth|^cali/ { sub(/@.*/, "", $2); print $2 }' /run/bramble/links | while read -r l; do remove_link "$l"; done
+    rm -f /run/bramble/links
     for t in iptables ip6tables; do
         if command -v "$t-save" >/dev/null; then
-            "$t-save" 2>/dev/null | grep -v 'KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld' | "$t-restore" 2>/dev/null || :
+            # A kernel without IPv6 has no rules for it either.
+            attempt remove_rules "$t"
+            [ "$rc" = 0 ] || echo "@tried $rc remove the rules of $t" >&3
         fi
     done
     # On cgroup v1 the groups of the pods stay when the kubelet goes.
     for d in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods.slice /sys/fs/cgroup/kubepods.slice; do
-        [ ! -d "$d" ] || find "$d" -depth -type d -exec rmdir {} \; 2>/dev/null || :
+        [ ! -d "$d" ] || best_effort find "$d" -depth -type d -exec rmdir {} +
     done
 }

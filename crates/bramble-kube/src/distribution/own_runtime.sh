@@ -1,7 +1,8 @@
-# For distributions that bring a container runtime of their own and are one service. They define `runs`, whether it does,
-# and `hopeless`, a line of its journal after which it never will.
+# For distributions that bring a container runtime of their own and are one service. Takes service; of the distribution
+# runs, whether it does, and hopeless, a line of its journal after which it never will; and the functions of ends.sh.
+# Defines: descendants, end_pods, service_runs.
 
-# The processes with these numbers and all that they started.
+# The processes with these numbers and all that they started. Some end while this reads.
 descendants() { # pid…
     sed 's/(.*) //' /proc/[0-9]*/stat 2>/dev/null | awk -v roots="$*" '
         BEGIN { n = split(roots, r, " "); for (i = 1; i <= n; i++) want[r[i]] = 1 }
@@ -16,15 +17,21 @@ descendants() { # pid…
 end_pods() { # folder
     s=
     for p in /proc/[0-9]*; do
-        case $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null) in "$1"/*containerd-shim*) s="$s ${p#/proc/}" ;; esac
+        # It may have ended meanwhile.
+        c=$({ tr '\0' ' ' <"$p/cmdline"; } 2>/dev/null) || continue
+        case $c in "$1"/*containerd-shim*) s="$s ${p#/proc/}" ;; esac
     done
-    # shellcheck disable=SC2046,SC2086
-    [ -z "$s" ] || kill -9 $(descendants $s) 2>/dev/null || :
+    [ -n "$s" ] || return 0
+    # shellcheck disable=SC2086 # They are numbers.
+    s=$(descendants $s)
+    # shellcheck disable=SC2086
+    best_effort kill -9 $s
 }
 
 # Starts the service or starts it again, and waits until it runs; one that ends again and again has failed.
 service_runs() { # start|restart
     systemctl daemon-reload
+    # One that systemd has not loaded has no failures to forget.
     systemctl reset-failed "$service" 2>/dev/null || :
     r=$(systemctl show -p NRestarts --value "$service")
     t=$(date +%s)
@@ -32,11 +39,15 @@ service_runs() { # start|restart
     sleep 1
     n=0
     until runs; do
+        # Without a journal, how often it was started again tells.
         if [ -n "$hopeless" ] && journalctl -q --no-pager --since "@$t" -o cat -u "$service" | grep -q "$hopeless"; then
             unit_failed "$service"
+            return 1
         fi
-        if [ "$n" -ge 600 ] || [ "$(($(systemctl show -p NRestarts --value "$service") - r))" -ge 5 ]; then
+        s=$(systemctl show -p NRestarts --value "$service")
+        if [ "$n" -ge 600 ] || [ "$((s - r))" -ge 5 ]; then
             unit_failed "$service"
+            return 1
         fi
         sleep 1; n=$((n + 1))
     done

@@ -1,3 +1,5 @@
+# Copies a board's system to another disk. Takes to, the disk, and go, `yes` to do it, else only to say what there is; defines:
+# fail, leave, bad, same.
 fail() { echo "$*" >&2; exit 1; }
 missing=
 for p in lsblk findmnt sfdisk wipefs mkfs.vfat mkfs.ext4; do
@@ -6,9 +8,16 @@ done
 [ -z "$missing" ] || fail "it has no$missing: install fdisk, dosfstools and e2fsprogs"
 
 to=$(readlink -f "$to")
-[ -b "$to" ] && [ "$(lsblk -dnro TYPE "$to")" = disk ] || fail "$to is no disk of it; there are: $(lsblk -dnpro NAME | tr '\n' ' ')"
+type=
+[ ! -b "$to" ] || type=$(lsblk -dnro TYPE "$to")
+if [ "$type" != disk ]; then
+    disks=$(lsblk -dnpro NAME)
+    disks=$(echo "$disks" | tr '\n' ' ')
+    fail "$to is no disk of it; there are: $disks"
+fi
 root=$(findmnt -nvo SOURCE /)
-if lsblk -nspro NAME "$root" | grep -qxF "$to"; then
+below=$(lsblk -nspro NAME "$root")
+if echo "$below" | grep -qxF "$to"; then
     echo already
     exit 0
 fi
@@ -16,28 +25,38 @@ b=/boot
 [ ! -e /boot/firmware/cmdline.txt ] || b=/boot/firmware
 [ -e "$b/cmdline.txt" ] || [ -e "$b/current/cmdline.txt" ] || fail "it does not boot as a Raspberry Pi does: there is no $b/cmdline.txt"
 mountpoint -q "$b" || fail "its boot partition is not mounted at $b"
+# shellcheck disable=SC2016 # They are quotes.
 [ ! -e /var/lib/bramble/done/kubernetes ] || fail 'Kubernetes runs on it, whose data would change while it is copied: take the node out of the cluster file and run `bramble up`, move its root, and put it in again'
-used=$(lsblk -nro MOUNTPOINT "$to" | grep . | tr '\n' ' ')
+used=$(lsblk -nro MOUNTPOINT "$to")
+used=$(echo "$used" | sed '/^$/d' | tr '\n' ' ')
 [ -z "$used" ] || fail "$to is in use: $used"
-[ -z "$(ls "/sys/block/${to##*/}/holders")" ] || fail "$to is a part of something else (LVM, RAID, encryption)"
-need=$(df -B1 --output=used / "$b" | awk 'NR > 1 { s += $1 } END { printf "%.0f", s * 1.1 + 268435456 }')
+holders=$(ls "/sys/block/${to##*/}/holders")
+[ -z "$holders" ] || fail "$to is a part of something else (LVM, RAID, encryption)"
+need=$(df -B1 --output=used / "$b")
+need=$(echo "$need" | awk 'NR > 1 { s += $1 } END { printf "%.0f", s * 1.1 + 268435456 }')
 size=$(blockdev --getsize64 "$to")
 [ "$size" -ge "$need" ] || fail "$to has $((size / 1000000)) MB, and $((need / 1000000)) MB are needed"
 if [ "$go" != yes ]; then
-    echo "disk $((size / 1000000)) $(lsblk -dnro TRAN "$to" | grep . || echo -) $(lsblk -dno MODEL "$to")"
-    lsblk -nro NAME,FSTYPE,LABEL "$to" | awk '$2 != "" { print "holds " $0 }'
+    transport=$(lsblk -dnro TRAN "$to")
+    model=$(lsblk -dno MODEL "$to")
+    echo "disk $((size / 1000000)) ${transport:--} $model"
+    parts=$(lsblk -nro NAME,FSTYPE,LABEL "$to")
+    echo "$parts" | awk '$2 != "" { print "holds " $0 }'
     exit 0
 fi
 
-set -e
 m=/run/bramble/move
+# Whatever is mounted and there: at most times only a part is.
 leave() {
+    rm -f "$m/names" "$m/sums" "$m/differ" "$m/bad"
     umount "$m/root" "$m/boot" 2>/dev/null || :
     rmdir "$m/root" "$m/boot" "$m" 2>/dev/null || :
 }
 trap leave EXIT
 id=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
-boot=$(($(blockdev --getsize64 "$(findmnt -nvo SOURCE "$b")") / 512))
+bootfs=$(findmnt -nvo SOURCE "$b")
+boot=$(blockdev --getsize64 "$bootfs")
+boot=$((boot / 512))
 # A table of this kind ends at 2 TiB.
 rest=$((size / 512 - 8192 - boot))
 [ $rest -lt 4294900000 ] || rest=4294900000
@@ -45,11 +64,15 @@ wipefs -qa "$to"
 printf 'label: dos\nlabel-id: 0x%s\nstart=8192, size=%s, type=c\nstart=%s, size=%s, type=83\n' "$id" "$boot" $((8192 + boot)) $rest |
     sfdisk -q --wipe always --wipe-partitions always "$to"
 udevadm settle
-set -- $(lsblk -npro NAME,TYPE "$to" | awk '$2 == "part" { print $1 }' | sort)
+parts=$(lsblk -npro NAME,TYPE "$to")
+parts=$(echo "$parts" | awk '$2 == "part" { print $1 }' | sort)
+# shellcheck disable=SC2086 # They are names of devices.
+set -- $parts
 [ $# = 2 ] || fail "the kernel does not see the partitions of $to"
-label=$(lsblk -nro LABEL "$(findmnt -nvo SOURCE "$b")")
+label=$(lsblk -nro LABEL "$bootfs")
 mkfs.vfat -F 32 -n "${label:-bootfs}" "$1" >/dev/null
-mkfs.ext4 -qF -L "$(lsblk -nro LABEL "$root")" "$2"
+label=$(lsblk -nro LABEL "$root")
+mkfs.ext4 -qF -L "$label" "$2"
 mkdir -p "$m/root" "$m/boot"
 mount "$2" "$m/root"
 mount "$1" "$m/boot"
@@ -74,22 +97,33 @@ rm -f "$table"
 umount "$m/root" "$m/boot"
 bad() {
     umount "$m/root" "$m/boot" 2>/dev/null || :
-    wipefs -qa "$to"
+    best_effort wipefs -qa "$to"
     fail "the copy on $to is damaged ($1): use another disk"
 }
 e2fsck -fn "$2" >/dev/null 2>&1 || bad "its file system"
 # Read back, from the disk and not from memory, and compared with what did not change meanwhile.
 mount -o ro "$2" "$m/root"
 mount -o ro "$1" "$m/boot"
+# Prints the first file that differs. What it read and found lies in memory, as one list can have a hundred thousand names.
 same() { # copy original which…
     c=$1 o=$2
     shift 2
-    (cd "$c" && find . -xdev -type f "$@" -print0 | xargs -0r md5sum) | (cd "$o" && md5sum -c --quiet 2>/dev/null) |
-        sed 's/: FAILED.*//' | while read -r f; do
-            if [ -e "$o/$f" ] && [ ! "$o/$f" -nt "$start" ]; then echo "$f"; break; fi
-        done
+    (cd "$c"; find . -xdev -type f "$@" -print0) >"$m/names"
+    (cd "$c"; xargs -0r md5sum) <"$m/names" >"$m/sums"
+    # A sum that differs is no failure here: it may be of a file that changed meanwhile.
+    : >"$m/differ"
+    if [ -s "$m/sums" ]; then (cd "$o"; md5sum -c --quiet) <"$m/sums" >"$m/differ" 2>/dev/null || [ -s "$m/differ" ]; fi
+    sed 's/: FAILED.*//' "$m/differ" | while read -r f; do
+        if [ -e "$o/$f" ] && [ ! "$o/$f" -nt "$start" ]; then echo "$f"; break; fi
+    done
+    rm -f "$m/names" "$m/sums" "$m/differ"
 }
-f=$(same "$m/root" / ! -newer "$start")$(same "$m/boot" "$b" ! -name cmdline.txt)
+attempt same "$m/root" / ! -newer "$start" >"$m/bad"
+[ "$rc" = 0 ] || bad 'it cannot be read'
+attempt same "$m/boot" "$b" ! -name cmdline.txt >>"$m/bad"
+[ "$rc" = 0 ] || bad 'it cannot be read'
+f=$(head -n 1 "$m/bad")
+rm -f "$m/bad"
 [ -z "$f" ] || bad "$f"
 rm -f "$start"
 umount "$m/root" "$m/boot"

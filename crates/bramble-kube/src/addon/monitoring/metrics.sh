@@ -61,16 +61,20 @@ metrics() {
     echo '# HELP bramble_filesystem_written_bytes Bytes written to a file system since it was made.'
     echo '# TYPE bramble_filesystem_written_bytes counter'
     for f in /sys/fs/ext4/*/lifetime_write_kbytes; do
-        [ -r "$f" ] && read -r k <"$f" || continue
+        [ -r "$f" ] || continue
+        read -r k <"$f" || continue
         n=${f#/sys/fs/ext4/}
         echo "bramble_filesystem_written_bytes{device=\"${n%%/*}\"} ${k}000"
     done
     echo '# HELP bramble_certificate_end_seconds When a certificate ends, in seconds since 1970.'
     echo '# TYPE bramble_certificate_end_seconds gauge'
+    # shellcheck disable=SC2154 # They are named above this text.
     for f in $certificates; do
         [ -r "$f" ] || continue
         e=$(openssl x509 -noout -enddate -in "$f" 2>/dev/null | cut -d= -f2)
-        [ -z "$e" ] || echo "bramble_certificate_end_seconds{file=\"$f\"} $(date -d "$e" +%s)"
+        [ -n "$e" ] || continue
+        s=$(date -d "$e" +%s) || continue
+        echo "bramble_certificate_end_seconds{file=\"$f\"} $s"
     done
 }
 metrics >"$d/bramble.prom.new"

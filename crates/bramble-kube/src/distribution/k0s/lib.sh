@@ -1,24 +1,36 @@
-# What k0s needs.
+# What k0s needs. Takes service, and the functions of ends.sh, cluster.sh and own_runtime.sh.
+# Defines what cluster.sh and own_runtime.sh ask of a distribution, and: etcd_has, make_users, remove_users, with_token,
+# forget_token, tell_ca, tell_tokens, k0s_init, k0s_join.
 K=/var/lib/k0s
-kubectl_admin() { k0s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig "$K/pki/admin.conf" "$@"; }
+kubectl_admin() { k0s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig "$K/pki/admin.conf" "$@"; } # question
 
 # Its service says nothing of how far it is; its status does.
-runs() {
+runs() { # question
     case $service in
     k0scontroller) k0s status >/dev/null 2>&1 && kubectl_admin get --raw /readyz >/dev/null 2>&1 ;;
     *) k0s status -o json 2>/dev/null | tr -d ' \n' | grep -q '"WorkerToAPIConnectionStatus":{[^}]*"Success":true' ;;
     esac
 }
+# shellcheck disable=SC2034 # For service_runs.
 hopeless=
 
-was_member() { [ -e "$K/pki/ca.crt" ] || [ -e "$K/kubelet.conf" ]; }
+was_member() { [ -e "$K/pki/ca.crt" ] || [ -e "$K/kubelet.conf" ]; } # question
+
+# Whether etcd answers, and has a member with this address.
+etcd_has() { k0s etcd member-list 2>/dev/null | tr -d ' ' | grep -q "\"https://$1:2380\""; } # question
 
 # A member of etcd is known by its address. k0s has a record of its own for each controller.
 forget_node() { # name address
-    if k0s etcd member-list 2>/dev/null | tr -d ' ' | grep -q "\"https://$2:2380\""; then
+    # Its etcd has no leader for a moment when a member was lost.
+    n=0
+    until m=$(k0s etcd member-list 2>/run/bramble/etcd); do
+        [ "$n" -lt 60 ] || { cat /run/bramble/etcd >&2; return 1; }
+        sleep 1; n=$((n + 1))
+    done
+    if echo "$m" | tr -d ' ' | grep -q "\"https://$2:2380\""; then
         k0s etcd leave --peer-address "$2" >/run/bramble/etcd 2>&1 || { cat /run/bramble/etcd >&2; return 1; }
     fi
-    kubectl_admin delete controlnodes.autopilot.k0sproject.io "$1" --ignore-not-found >/dev/null 2>&1 || :
+    best_effort kubectl_admin delete controlnodes.autopilot.k0sproject.io "$1" --ignore-not-found
     kubectl_admin delete node "$1" --ignore-not-found --timeout=60s >/dev/null
 }
 
@@ -26,7 +38,7 @@ forget_node() { # name address
 K0S_USERS='etcd kube-apiserver konnectivity-server kube-scheduler'
 make_users() {
     for u in $K0S_USERS; do
-        id -u "$u" >/dev/null 2>&1 && continue
+        if id -u "$u" >/dev/null 2>&1; then continue; fi
         useradd --system --no-create-home --home-dir "$K" --shell /usr/sbin/nologin "$u"
         mkdir -p "$B/k0s.users"
         : >"$B/k0s.users/$u"
@@ -37,11 +49,11 @@ stop_kubernetes() { systemctl stop k0scontroller; }
 
 # Kubernetes leaves the node, whatever state it was in. Images that were sent stay.
 reset_kubernetes() {
-    systemctl stop k0scontroller k0sworker 2>/dev/null || :
+    stop_units k0scontroller k0sworker
     end_pods "$K"
-    awk '$2 ~ "^/run/k0s/|^/var/lib/k0s/" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+    unmount_below /run/k0s/ "$K/"
     remove_pods_network
-    ip link del kube-bridge 2>/dev/null || :
+    remove_link kube-bridge
     rm -f /etc/cni/net.d/10-kuberouter.conflist /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig
     rm -rf /run/k0s /etc/k0s/member
     [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
@@ -51,7 +63,10 @@ reset_kubernetes() {
 
 remove_users() {
     for u in $K0S_USERS; do
-        [ ! -e "$B/k0s.users/$u" ] || userdel "$u" 2>/dev/null || :
+        [ -e "$B/k0s.users/$u" ] || continue
+        # A user whose processes still run stays, and is tried again.
+        ! id -u "$u" >/dev/null 2>&1 || userdel "$u"
+        rm -f "$B/k0s.users/$u"
     done
     rm -rf "$B/k0s.users"
 }
@@ -63,6 +78,7 @@ with_token() { # token
     private_file /run/bramble/k0s.token "$1"
     mkdir -p "$J"
     c=$(sed -n 's/^ExecStart=//p' "/etc/systemd/system/$service.service")
+    [ -n "$c" ] || { echo "the unit $service has no ExecStart" >&2; return 1; }
     printf '[Unit]\nConditionPathExists=\n[Service]\nExecStart=\nExecStart=%s --token-file=/run/bramble/k0s.token\n' "$c" >"$J/bramble.conf"
 }
 forget_token() {
@@ -80,13 +96,14 @@ tell_tokens() { # role…
     for r in "$@"; do
         t=$(k0s token create --role "$r" --expiry 30m)
         # It is a kubeconfig; the name of its token ends at the point.
-        echo "$t" | base64 -d | gzip -dc | grep -o '[a-z0-9]\{6\}\.[a-z0-9]\{16\}' | cut -d. -f1 >>/run/bramble/k0s.tokens
+        p=$(echo "$t" | base64 -d | gzip -dc | grep -o '[a-z0-9]\{6\}\.[a-z0-9]\{16\}') || { echo 'there is no token in what k0s gives' >&2; return 1; }
+        for p in $p; do echo "${p%%.*}" >>/run/bramble/k0s.tokens; done
         echo "@fact $r-token $t"
     done
 }
 forget_tokens() {
     [ -e /run/bramble/k0s.tokens ] || return 0
-    while read -r t; do k0s token invalidate "$t" >/dev/null; done </run/bramble/k0s.tokens
+    while read -r t; do k0s token invalidate "$t" </dev/null >/dev/null; done </run/bramble/k0s.tokens
     rm -f /run/bramble/k0s.tokens
 }
 
@@ -122,12 +139,18 @@ k0s_join() { # token address
     [ "$service" = k0scontroller ] || return 0
     # The next one can come when this one is a member for good.
     n=0
-    until k0s etcd member-list 2>/dev/null | tr -d ' ' | grep -q "\"https://$2:2380\""; do
-        [ "$n" -lt 300 ] || { echo 'its etcd does not become a member' >&2; unit_failed "$service"; }
+    until etcd_has "$2"; do
+        if [ "$n" -ge 300 ]; then
+            echo 'its etcd does not become a member' >&2
+            unit_failed "$service"
+            return 1
+        fi
         sleep 1; n=$((n + 1))
     done
 }
 
 snapshot_state() { # folder
     k0s backup --save-path "$1" >/run/bramble/snapshot 2>&1 || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
+    set -- "$1"/k0s_backup_*
+    [ -s "$1" ] || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
 }

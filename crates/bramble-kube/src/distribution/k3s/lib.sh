@@ -1,6 +1,8 @@
-# What k3s needs.
+# What k3s needs. Takes service, and the functions of ends.sh, cluster.sh and own_runtime.sh.
+# Defines what cluster.sh and own_runtime.sh ask of a distribution, and: k3s_init, k3s_join, k3s_restore, tell_how_to_join,
+# plain_token, begin, copy_sqlite.
 K=/var/lib/rancher/k3s
-kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; }
+kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; } # question
 
 # k3s takes the member of a deleted node out of etcd itself. Its password would keep a new board of this name out.
 forget_node() { # name address
@@ -12,9 +14,9 @@ stop_kubernetes() { systemctl stop k3s; }
 
 # Kubernetes leaves the node, whatever state it was in. Volumes of pods and images that were sent stay.
 reset_kubernetes() {
-    systemctl stop k3s k3s-agent 2>/dev/null || :
+    stop_units k3s k3s-agent
     end_pods "$K/data"
-    awk '$2 ~ "^/run/k3s/" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+    unmount_below /run/k3s/
     PATH=$PATH:$K/data/current/bin/aux remove_pods_network
     rm -rf /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
         /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d
@@ -22,21 +24,30 @@ reset_kubernetes() {
     forget_cluster
 }
 
-runs() { [ "$(systemctl is-active "$service")" = active ]; }
+runs() { systemctl -q is-active "$service"; } # question
+# shellcheck disable=SC2034 # For service_runs.
 hopeless='Node password rejected'
 
-was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; }
+was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; } # question
 
-# What this node lets others in with. Files of tokens hold them with or without the digest of the CA.
+# Files of tokens hold them with or without the digest of the CA.
+plain_token() { # file
+    sed 's/^K10[0-9a-f]*::[a-z]*://' "$1"
+}
+
+# What this node lets others in with.
 tell_how_to_join() { # address
     t=$(cat "$K/server/token")
-    h=${t#K10}
+    case $t in
+    K10?*::*) h=${t#K10} ;;
+    *) echo "$K/server/token does not hold the digest of the CA" >&2; return 1 ;;
+    esac
     echo "@fact ca-hash ${h%%::*}"
     echo "@fact server https://$1:6443"
-    for t in token agent-token; do
-        printf '@fact %s ' "$t"
-        sed 's/^K10[0-9a-f]*::[a-z]*://' "/etc/rancher/k3s/$t"
-        echo
+    for f in token agent-token; do
+        t=$(plain_token "/etc/rancher/k3s/$f")
+        [ -n "$t" ] || { echo "/etc/rancher/k3s/$f is empty" >&2; return 1; }
+        echo "@fact $f $t"
     done
 }
 
@@ -59,15 +70,18 @@ k3s_init() { # token agent-token address backup component
     if [ -z "$4" ]; then begin "$1" "$2" ''; else k3s_restore "$4"; fi
     service_runs start
     facts=$(tell_how_to_join "$3")
-    # The system's pods come a little later.
-    n=0
-    until [ -z "$5" ] || [ -n "$(kubectl_admin -n kube-system get deployment "$5" --ignore-not-found -o name 2>/dev/null)" ]; do
-        [ "$n" -lt 120 ] || { echo "k3s does not bring its $5" >&2; return 1; }
-        sleep 1; n=$((n + 1))
-    done
+    if [ -n "$5" ]; then
+        # The system's pods come a little later.
+        n=0
+        until d=$(kubectl_admin -n kube-system get deployment "$5" --ignore-not-found -o name 2>&1) && [ -n "$d" ]; do
+            [ "$n" -lt 120 ] || { echo "k3s does not bring its $5 $d" >&2; return 1; }
+            sleep 1; n=$((n + 1))
+        done
+    fi
     echo "$facts"
     echo '@fact joinable yes'
-    step_ends ca-hash "$(echo "$facts" | sed -n 's/^@fact ca-hash //p')"
+    h=$(echo "$facts" | sed -n 's/^@fact ca-hash //p')
+    step_ends ca-hash "$h"
 }
 
 k3s_join() { # token agent-token server
@@ -77,11 +91,31 @@ k3s_join() { # token agent-token server
     [ "$service" = k3s ] || return 0
     api_answers 120
     # It begins as a learner; the next one can come when this one votes.
+    h=$(hostname)
     n=0
-    until [ "$(kubectl_admin get node "$(hostname)" -o 'jsonpath={.status.conditions[?(@.type=="EtcdIsVoter")].status}' 2>/dev/null)" = True ]; do
-        [ "$n" -lt 300 ] || { echo 'its etcd does not catch up with the others' >&2; unit_failed k3s; }
+    until v=$(kubectl_admin get node "$h" -o 'jsonpath={.status.conditions[?(@.type=="EtcdIsVoter")].status}' 2>/dev/null) && [ "$v" = True ]; do
+        if [ "$n" -ge 300 ]; then
+            echo 'its etcd does not catch up with the others' >&2
+            unit_failed k3s
+            return 1
+        fi
         sleep 1; n=$((n + 1))
     done
+}
+
+# What SQLite has on the disk at one moment is a database that it can go on with. k3s stands still for that moment, and goes
+# on whatever happens here.
+copy_sqlite() { # folder
+    mkdir "$1"
+    p=$(systemctl show -p MainPID --value k3s)
+    # Number 0 would be all processes of this script.
+    if [ "${p:-0}" != 0 ]; then
+        trap 'kill -CONT "$p"' EXIT
+        trap 'exit 1' HUP INT TERM
+        kill -STOP "$p"
+    fi
+    cp -p "$K/server/db/state.db" "$1/"
+    [ ! -e "$K/server/db/state.db-wal" ] || cp -p "$K/server/db/state.db-wal" "$1/"
 }
 
 # All that makes the cluster what it is: its data, in which its keys are, and the tokens that open them.
@@ -92,12 +126,8 @@ snapshot_state() { # folder
         mv "$1"/etcd/bramble-* "$1/etcd.db"
         rm -rf "$1/etcd"
     else
-        # What SQLite has on the disk at one moment is a database that it can go on with.
-        p=$(systemctl show -p MainPID --value k3s)
-        mkdir "$1/sqlite"
-        kill -STOP "$p"
-        cp -p "$K"/server/db/state.db "$K"/server/db/state.db-wal "$1/sqlite/" 2>/dev/null || :
-        kill -CONT "$p"
+        # A shell of its own, for its trap.
+        (copy_sqlite "$1/sqlite")
         [ -s "$1/sqlite/state.db" ] || { echo 'there is no database of k3s' >&2; return 1; }
     fi
 }
@@ -107,7 +137,13 @@ k3s_restore() { # archive
     rm -rf "$d"
     mkdir -m 700 "$d"
     tar -C "$d" -xzf "$1"
-    begin "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/token")" "$(sed 's/^K10[0-9a-f]*::[a-z]*://' "$d/agent-token")" ''
+    t=$(plain_token "$d/token")
+    a=$(plain_token "$d/agent-token")
+    if [ -z "$t" ] || [ -z "$a" ]; then
+        echo 'the backup has no tokens' >&2
+        return 1
+    fi
+    begin "$t" "$a" ''
     if [ -e "$d/etcd.db" ]; then
         # It ends with an error also when it has worked; its mark tells.
         timeout 600 k3s server --cluster-reset --cluster-reset-restore-path="$d/etcd.db" >"$d/log" 2>&1 || :

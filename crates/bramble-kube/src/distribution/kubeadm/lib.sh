@@ -1,9 +1,13 @@
-# What kubeadm needs.
-kubectl_admin() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf "$@"; }
+# What kubeadm needs. Takes minor, that of its version; service; and the functions of ends.sh and cluster.sh.
+# Defines what cluster.sh asks of a distribution, and: etcd_ctl, end_containers, unpack_state, place_state, patched,
+# kubeadm_init, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
+# kill_containers, restart_system, renew_certificates.
+kubectl_admin() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf "$@"; } # question
 
 # etcd's own client, in its container. The node's name is its hostname.
-etcd_ctl() {
-    kubectl_admin -n kube-system exec "etcd-$(hostname)" -- etcdctl --endpoints=https://127.0.0.1:2379 \
+etcd_ctl() { # question
+    h=$(hostname) || return 1
+    kubectl_admin -n kube-system exec "etcd-$h" -- etcdctl --endpoints=https://127.0.0.1:2379 \
         --cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key "$@"
 }
 
@@ -15,31 +19,42 @@ forget_node() { # name address
         [ "$n" -lt 60 ] || { cat /run/bramble/etcd >&2; return 1; }
         sleep 1; n=$((n + 1))
     done
-    for m in $(echo "$m" | awk -F', ' -v name="$1" -v peer="https://$2:2380" '$3 == name || $4 == peer { print $1 }'); do
+    m=$(echo "$m" | awk -F', ' -v name="$1" -v peer="https://$2:2380" '$3 == name || $4 == peer { print $1 }')
+    for m in $m; do
         etcd_ctl member remove "$m" >/dev/null
     done
     # Those that join ask the pods of etcd for its members.
-    kubectl_admin -n kube-system delete pod "etcd-$1" --ignore-not-found --grace-period=0 --force >/dev/null 2>&1
+    kubectl_admin -n kube-system delete pod "etcd-$1" --ignore-not-found --grace-period=0 --force >/dev/null
     kubectl_admin delete node "$1" --ignore-not-found --wait=false >/dev/null
+}
+
+# Ends all containers of Kubernetes, and removes them.
+end_containers() {
+    mkdir -p /run/bramble
+    ctr -n k8s.io tasks ls -q >/run/bramble/ending
+    kill_containers /run/bramble/ending
+    ctr -n k8s.io tasks ls -q >/run/bramble/ending
+    while read -r c; do best_effort ctr -n k8s.io tasks rm -f "$c"; done </run/bramble/ending
+    ctr -n k8s.io containers ls -q >/run/bramble/ending
+    while read -r c; do best_effort ctr -n k8s.io containers rm "$c"; done </run/bramble/ending
+    rm -f /run/bramble/ending
 }
 
 # Kubernetes leaves the node, whatever state it was in. `kubeadm reset` is no help: it asks a cluster that may be gone
 # to forget the node, for minutes, and leaves CNI and packet filter rules behind.
 reset_kubernetes() {
-    systemctl stop kubelet 2>/dev/null || :
+    stop_units kubelet
     if command -v ctr >/dev/null && [ -S /run/containerd/containerd.sock ]; then
-        ctr -n k8s.io tasks ls -q 2>/dev/null | while read -r c; do ctr -n k8s.io tasks kill -s KILL "$c" 2>/dev/null || :; done
-        n=0
-        while [ -n "$(ctr -n k8s.io tasks ls 2>/dev/null | grep RUNNING)" ] && [ "$n" -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
-        ctr -n k8s.io tasks ls -q 2>/dev/null | while read -r c; do ctr -n k8s.io tasks rm -f "$c" >/dev/null 2>&1 || :; done
-        ctr -n k8s.io containers ls -q 2>/dev/null | while read -r c; do ctr -n k8s.io containers rm "$c" 2>/dev/null || :; done
+        # Its daemon may be broken, or stopped: what it left goes all the same.
+        attempt end_containers
+        [ "$rc" = 0 ] || echo "@tried $rc end the containers" >&3
     fi
     rm -rf /etc/kubernetes/* /var/lib/etcd/*
     remove_pods_network
     forget_cluster
 }
 
-was_member() { [ -e /etc/kubernetes/kubelet.conf ]; }
+was_member() { [ -e /etc/kubernetes/kubelet.conf ]; } # question
 
 # Makes etcd's folder out of a backup, beside its place: until that has worked nothing of the old state is touched.
 unpack_state() { # archive address
@@ -47,17 +62,22 @@ unpack_state() { # archive address
     rm -rf "$1"
     mkdir -m 700 "$1"
     tar -C "$1" -xzf "$3"
-    i=$(kubeadm config images list --config /run/bramble/kubeadm.yaml 2>/dev/null | grep '/etcd:')
-    ctr -n k8s.io images ls -q | grep -qxF "$i" || ctr -n k8s.io images pull "$i" >/dev/null
+    i=$(kubeadm config images list --config /run/bramble/kubeadm.yaml)
+    i=$(echo "$i" | grep '/etcd:') || { echo 'kubeadm names no image of etcd' >&2; return 1; }
+    l=$(ctr -n k8s.io images ls -q)
+    echo "$l" | grep -qxF "$i" || ctr -n k8s.io images pull "$i" >/dev/null
     mkdir "$1/out"
+    h=$(hostname)
     # From etcd 3.6 on another program does it.
     for p in etcdutl etcdctl; do
-        ctr -n k8s.io run --rm --mount "type=bind,src=$1,dst=/backup,options=rbind:rw" "$i" bramble-restore \
-            "$p" snapshot restore /backup/etcd.db --data-dir /backup/out/etcd --name "$(hostname)" \
-            --initial-cluster "$(hostname)=https://$2:2380" --initial-advertise-peer-urls "https://$2:2380" >"$1/log" 2>&1 && break
-        [ "$p" = etcdutl ] || { tail -n 5 "$1/log"; return 1; }
+        # An earlier attempt may have left its container.
         ctr -n k8s.io containers rm bramble-restore 2>/dev/null || :
+        ctr -n k8s.io run --rm --mount "type=bind,src=$1,dst=/backup,options=rbind:rw" "$i" bramble-restore \
+            "$p" snapshot restore /backup/etcd.db --data-dir /backup/out/etcd --name "$h" \
+            --initial-cluster "$h=https://$2:2380" --initial-advertise-peer-urls "https://$2:2380" >"$1/log.$p" 2>&1 && return 0
     done
+    tail -n 5 "$1/log.etcdutl" "$1/log.etcdctl" >&2
+    return 1
 }
 
 # Puts it where kubeadm looks for it. Certificates of machines are made again.
@@ -93,6 +113,29 @@ patched() {
     echo --experimental-patches=/run/bramble/patches
 }
 
+# Passes on what kubeadm says, but for its secrets, and tells when others can join. Ends as kubeadm did, which its last line
+# says.
+tell_progress() {
+    rc=1 told=
+    while IFS= read -r l; do
+        case $l in
+        'exit '*) rc=${l#exit }; continue ;;
+        '[kubelet-finalize]'*)
+            # Joining waits in steps of five seconds for the signature of cluster-info: tell when it is there.
+            if [ -z "$told" ]; then
+                told=yes
+                n=0
+                until kubectl_admin -n kube-public get configmap cluster-info -o yaml 2>/dev/null | grep -q jws-kubeconfig- || [ "$n" -gt 100 ]; do sleep 0.2; n=$((n + 1)); done
+                echo '@fact joinable yes'
+            fi
+            ;;
+        *token*[a-z0-9].[a-z0-9]* | *discovery-token* | *certificate-key*) continue ;;
+        esac
+        printf '%s\n' "$l"
+    done
+    return "$rc"
+}
+
 kubeadm_init() { # --upload-certs|-- skipped-phases address backup
     c=/run/bramble/kubeadm.yaml
     [ -z "$4" ] || unpack_state "$4" "$3"
@@ -100,51 +143,48 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
     [ -z "$4" ] || place_state "$4"
     # The CA comes first, so that the other nodes know whom to trust while this one is still starting.
     kubeadm init phase certs all --config "$c"
-    k=$(openssl x509 -pubkey -noout -in /etc/kubernetes/pki/ca.crt | openssl pkey -pubin -outform der | sha256sum)
+    openssl x509 -pubkey -noout -in /etc/kubernetes/pki/ca.crt >/run/bramble/ca.pub
+    openssl pkey -pubin -in /run/bramble/ca.pub -outform der -out /run/bramble/ca.der
+    k=$(sha256sum </run/bramble/ca.der)
     k=sha256:${k%% *}
+    rm -f /run/bramble/ca.pub /run/bramble/ca.der
     echo "@fact ca-hash $k"
     set -- "$1" ${2:+"--skip-phases=$2"}
     [ "$1" != -- ] || shift
+    p=$(patched)
+    # shellcheck disable=SC2310 # It only reads and prints.
     {
-        kubeadm init --config "$c" "$@" $(patched) 2>&1
-        echo "exit $?"
-    } | {
-        rc=1
-        while IFS= read -r l; do
-            case $l in
-            'exit '*) rc=${l#exit }; continue ;;
-            '[kubelet-finalize]'*)
-                # Joining waits in steps of five seconds for the signature of cluster-info: tell when it is there.
-                if [ -z "${told:-}" ]; then
-                    told=yes
-                    n=0
-                    until kubectl_admin -n kube-public get configmap cluster-info -o yaml 2>/dev/null | grep -q jws-kubeconfig- || [ "$n" -gt 100 ]; do sleep 0.2; n=$((n + 1)); done
-                    echo '@fact joinable yes'
-                fi
-                ;;
-            *token*[a-z0-9].[a-z0-9]* | *discovery-token* | *certificate-key*) continue ;;
-            esac
-            printf '%s\n' "$l"
-        done
-        [ "$rc" = 0 ] || unit_failed kubelet
-        exit "$rc"
-    }
+        e=0
+        kubeadm init --config "$c" "$@" ${p:+"$p"} 2>&1 || e=$?
+        echo "exit $e"
+    } | tell_progress || unit_failed kubelet
     rm -f "$c"
     step_ends ca-hash "$k"
 }
 
 kubeadm_join() {
     leave_old
-    timeout 900 kubeadm join --config /run/bramble/kubeadm.yaml $(patched) 2>&1 || unit_failed kubelet
+    p=$(patched)
+    timeout 900 kubeadm join --config /run/bramble/kubeadm.yaml ${p:+"$p"} 2>&1 || unit_failed kubelet
     rm -f /run/bramble/kubeadm.yaml
+}
+
+# Lets others in for half an hour.
+tell_token() {
+    t=$(kubeadm token create --ttl 30m --description bramble --kubeconfig /etc/kubernetes/admin.conf)
+    [ -n "$t" ] || { echo 'kubeadm gives no token' >&2; return 1; }
+    echo "@fact token $t"
 }
 
 # Those of others stay. With the second one goes what `kubeadm init --upload-certs` keeps for two hours.
 forget_tokens() {
     for d in bramble 'Proxy for managing TTL for the kubeadm-certs secret'; do
-        kubectl_admin -n kube-system get secrets --field-selector type=bootstrap.kubernetes.io/token \
-            -o "jsonpath={range .items[?(@.data.description==\"$(printf %s "$d" | base64 -w0)\")]}{.metadata.name}{\"\n\"}{end}"
-    done | while read -r t; do kubectl_admin -n kube-system delete secret "$t" >/dev/null; done
+        d=$(printf %s "$d" | base64 -w0)
+        l=$(kubectl_admin -n kube-system get secrets --field-selector type=bootstrap.kubernetes.io/token \
+            -o "jsonpath={range .items[?(@.data.description==\"$d\")]}{.metadata.name}{\"\n\"}{end}")
+        # One that is over goes by itself meanwhile.
+        for t in $l; do kubectl_admin -n kube-system delete secret "$t" --ignore-not-found >/dev/null; done
+    done
 }
 
 # The certificates of the control planes, encrypted, for two hours.
@@ -155,40 +195,64 @@ upload_certificates() {
 
 # The first control plane takes the cluster along, the others follow it.
 kubeadm_upgrade() { # apply|node version
+    p=$(patched)
     if [ "$1" = apply ]; then
         dns=$(kubectl_admin -n kube-system get deployment coredns --ignore-not-found -o name)
-        kubeadm upgrade apply "v$2" --yes $(patched) --ignore-preflight-errors=ImagePull,CoreDNSUnsupportedPlugins,CoreDNSMigration 2>&1
+        kubeadm upgrade apply "v$2" --yes ${p:+"$p"} --ignore-preflight-errors=ImagePull,CoreDNSUnsupportedPlugins,CoreDNSMigration 2>&1
         # It brings a cluster DNS also where there was none, for want of an image.
         [ -n "$dns" ] || kubectl_admin -n kube-system delete deployment,configmap coredns --ignore-not-found >/dev/null
-    else kubeadm upgrade node $(patched) --ignore-preflight-errors=ImagePull 2>&1; fi
+    else kubeadm upgrade node ${p:+"$p"} --ignore-preflight-errors=ImagePull 2>&1; fi
     systemctl daemon-reload
     systemctl restart kubelet || unit_failed kubelet
 }
 
 # The containers of the system on this node: these, or all.
 system_containers() { # [container…]
-    ctr -n k8s.io containers ls -q \
-        'labels."io.kubernetes.pod.namespace"~="^(kube|calico|tigera)-",labels."io.cri-containerd.kind"==container' | while read -r c; do
-        n=$(ctr -n k8s.io containers info "$c" | sed -n 's/.*"io.kubernetes.container.name": "\([^"]*\)".*/\1/p' | head -n 1)
+    l=$(ctr -n k8s.io containers ls -q \
+        'labels."io.kubernetes.pod.namespace"~="^(kube|calico|tigera)-",labels."io.cri-containerd.kind"==container')
+    for c in $l; do
+        if ! i=$(ctr -n k8s.io containers info "$c"); then
+            # It may be gone by now.
+            i=$(ctr -n k8s.io containers ls -q "id==$c")
+            [ -z "$i" ] || return 1
+            continue
+        fi
+        n=$(echo "$i" | sed -n 's/.*"io.kubernetes.container.name": "\([^"]*\)".*/\1/p' | head -n 1)
         case " ${*:-$n} " in *" ${n:-none} "*) echo "$c" ;; esac
+    done
+}
+
+# Ends containers, and fails if one goes on.
+kill_containers() { # file
+    n=0
+    while :; do
+        t=$(ctr -n k8s.io tasks ls)
+        l=$(echo "$t" | awk 'NR == FNR { k[$1] = 1; next } $1 in k && $3 == "RUNNING" { print $1 }' "$1" -)
+        [ -n "$l" ] || return 0
+        [ "$n" -lt 50 ] || { printf 'these containers do not end:\n%s\n' "$l" >&2; return 1; }
+        for c in $l; do best_effort ctr -n k8s.io tasks kill -s KILL "$c"; done
+        sleep 0.2; n=$((n + 1))
     done
 }
 
 # Ends them; the kubelet starts them again.
 restart_system() { # [container…]
+    mkdir -p /run/bramble
     system_containers "$@" >/run/bramble/ending
     # An API server waits a minute for those who watch; five seconds are enough for a request.
-    for s in TERM KILL; do
-        while read -r c; do ctr -n k8s.io tasks kill -s "$s" "$c" 2>/dev/null || :; done </run/bramble/ending
-        [ "$s" = KILL ] || sleep 5
-    done
+    while read -r c; do best_effort ctr -n k8s.io tasks kill -s TERM "$c"; done </run/bramble/ending
+    sleep 5
+    kill_containers /run/bramble/ending
     rm -f /run/bramble/ending
 }
 
 # Its programs end and stay so; its data stay.
 stop_kubernetes() {
+    mkdir -p /run/bramble
     systemctl stop kubelet
-    system_containers | while read -r c; do ctr -n k8s.io tasks kill -s KILL "$c" 2>/dev/null || :; done
+    system_containers >/run/bramble/ending
+    kill_containers /run/bramble/ending
+    rm -f /run/bramble/ending
 }
 
 renew_certificates() {

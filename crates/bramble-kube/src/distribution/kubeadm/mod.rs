@@ -296,9 +296,7 @@ impl Lifecycle for Kubeadm<'_> {
             script.call("private_file", [CONFIG, &self.cluster_config(plane, seen, secrets, false)?]);
             script.fixed("upload_certificates");
         }
-        script.fixed(
-            "printf '@fact token '; kubeadm token create --ttl 30m --description bramble --kubeconfig /etc/kubernetes/admin.conf",
-        );
+        script.fixed("tell_token");
         Ok(script)
     }
 

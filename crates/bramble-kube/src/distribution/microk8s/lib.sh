@@ -1,27 +1,33 @@
 # What MicroK8s needs: a snap that is a cluster of its own as soon as it is there. Its programs end with success when they
 # did nothing, and with an error when all went well, so what counts is what there is afterwards.
+# Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of ends.sh,
+# cluster.sh and own_runtime.sh. Defines what cluster.sh and own_runtime.sh ask of a distribution, and: microk8s, is_worker,
+# planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin,
+# tell_ca, tell_tokens, microk8s_init, microk8s_join, microk8s_upgrade, introduce, without_kicker, renew_certificates,
+# restore_state, remove_snaps.
 P=/snap/microk8s/current
 D=/var/snap/microk8s/current
 C=/var/snap/microk8s/common
 S=/var/lib/bramble/snaps
-microk8s() { /snap/bin/microk8s "$@"; }
+microk8s() { /snap/bin/microk8s "$@"; } # question
 # Its own wrapper starts a dozen programs first.
-kubectl_admin() { "$P/kubectl" --cache-dir /run/bramble/kube-cache --kubeconfig "$D/credentials/client.config" "$@"; }
+kubectl_admin() { "$P/kubectl" --cache-dir /run/bramble/kube-cache --kubeconfig "$D/credentials/client.config" "$@"; } # question
 
-is_worker() { [ -e "$D/var/lock/clustered.lock" ]; }
-was_member() { [ -e "$P" ]; }
+is_worker() { [ -e "$D/var/lock/clustered.lock" ]; } # question
+was_member() { [ -e "$P" ]; } # question
 stop_kubernetes() { snap stop microk8s; }
 
 # A worker reaches the API through a proxy of its own.
-runs() {
+runs() { # question
     if is_worker; then "$P/kubectl" --kubeconfig "$D/credentials/kubelet.config" get --raw /readyz >/dev/null 2>&1
     else kubectl_admin get --raw /readyz >/dev/null 2>&1
     fi
 }
+# shellcheck disable=SC2034 # For service_runs.
 hopeless=
 
-# The control planes that dqlite knows, by address.
-planes() { microk8s status --format yaml 2>/dev/null | sed -n 's/^ *- address: \([0-9.]*\):.*/\1/p'; }
+# The control planes that dqlite knows, by address. None if it does not answer.
+planes() { microk8s status --format yaml 2>/dev/null | sed -n 's/^ *- address: \([0-9.]*\):.*/\1/p'; } # question
 
 # A member of dqlite that is gone keeps a new board with its address out. No answer is none of dqlite's.
 forget_node() { # name address
@@ -57,11 +63,12 @@ patiently() {
 # snaps of its own: ours are the same bytes, once.
 install_snaps() {
     patiently snap wait system seed.loaded
-    # shellcheck disable=SC2154
     for s in $snaps; do
         r=$(asserted "$s")
-        if [ -n "$(installed "$s")" ] && { [ "$s" != microk8s ] || [ "$(installed "$s")" = "$r" ]; }; then continue; fi
-        [ -n "$(installed "$s")" ] || echo "$s" >>"$B/snaps.ours"
+        [ -n "$r" ] || { echo "$S/$s.assert names no revision" >&2; return 1; }
+        i=$(installed "$s")
+        if [ -n "$i" ] && { [ "$s" != microk8s ] || [ "$i" = "$r" ]; }; then continue; fi
+        [ -n "$i" ] || echo "$s" >>"$B/snaps.ours"
         classic=
         if [ "$s" = microk8s ]; then
             classic=--classic
@@ -69,10 +76,10 @@ install_snaps() {
         fi
         patiently snap ack "$S/$s.assert"
         # Somebody's kubectl would keep an upgrade from happening.
-        patiently snap install --ignore-running $classic "$S/$s.snap"
+        patiently snap install --ignore-running ${classic:+"$classic"} "$S/$s.snap"
         own=/var/lib/snapd/snaps/${s}_$r.snap
         if cmp -s "$own" "$S/$s.snap"; then
-            ln -f "$own" "$S/$s.snap" 2>/dev/null || :
+            best_effort ln -f "$own" "$S/$s.snap"
             chmod 644 "$S/$s.snap"
         fi
     done
@@ -89,6 +96,7 @@ send_images() {
         mv "$C/etc/sideload/bramble.part" "$C/etc/sideload/bramble.tar"
     else
         mkdir -p "$C/sideload"
+        # Another file system cannot have the same bytes.
         ln -f "$S/images.tar" "$C/sideload/bramble.tar" 2>/dev/null || cp "$S/images.tar" "$C/sideload/bramble.tar"
     fi
 }
@@ -101,7 +109,15 @@ images_arrived() {
     rm -f "$C"/etc/sideload/bramble.tar* "$C/sideload/bramble.tar"
 }
 
-in_time() { [ "$(date +%s)" -lt "$end" ]; }
+in_time() { # question
+    now=$(date +%s) && [ "$now" -lt "$end" ]
+}
+
+# From now on it is in_time for ten minutes.
+begin_waiting() {
+    end=$(date +%s)
+    end=$((end + 600))
+}
 
 # Begins as a cluster of this node alone, with its network: applied later, it would be applied to the cluster that it joins.
 # With too little memory for a control plane it only waits to become a worker.
@@ -109,9 +125,9 @@ begin() {
     leave_old
     install_snaps
     images_arrived
-    end=$(($(date +%s) + 600))
+    begin_waiting
     until [ -e "$D/var/lock/low-memory-guard.lock" ] || { runs && [ -e "$D/var/lock/cni-loaded" ]; }; do
-        in_time || unit_failed "$service"
+        in_time || { unit_failed "$service"; return 1; }
         sleep 1
     done
     # It would make its certificate anew and start again when an address comes or goes.
@@ -130,6 +146,7 @@ tell_tokens() { # address name…
     all=
     for j in "$@"; do
         t=$(microk8s add-node --token-ttl 7200 --format token-check)
+        case $t in ?*/?*) ;; *) echo 'MicroK8s gives no token' >&2; return 1 ;; esac
         echo "${t%/*}" >>/run/bramble/microk8s.tokens
         all="$all $j=$t"
     done
@@ -139,7 +156,8 @@ forget_tokens() {
     [ -e /run/bramble/microk8s.tokens ] || return 0
     f=$D/credentials/cluster-tokens.txt
     if [ -e "$f" ]; then
-        (umask 077; grep -vFf /run/bramble/microk8s.tokens "$f" >/run/bramble/kept || :)
+        # There may be no others.
+        (umask 077; grep -vFf /run/bramble/microk8s.tokens "$f" >/run/bramble/kept || [ "$?" = 1 ])
         cat /run/bramble/kept >"$f"
     fi
     rm -f /run/bramble/microk8s.tokens /run/bramble/kept
@@ -163,17 +181,18 @@ microk8s_join() { # address:port token address [--worker]
     begin
     # The first one that joins lets the other side's control plane start again.
     n=0
-    until microk8s join "$1/$2" $4 >/run/bramble/join 2>&1; do
+    until microk8s join "$1/$2" ${4:+"$4"} >/run/bramble/join 2>&1; do
         [ "$n" -lt 5 ] || { grep -v '^$' /run/bramble/join | tail -n 5 >&2; return 1; }
         sleep 10; n=$((n + 1))
     done
-    end=$(($(date +%s) + 600))
+    begin_waiting
     until runs && { [ -n "$4" ] || planes | grep -qxF "$3"; }; do
-        in_time || { echo 'it does not become a member:'; tail -n 5 /run/bramble/join; unit_failed "$service"; } >&2
+        in_time || { echo 'it does not become a member:'; tail -n 5 /run/bramble/join; unit_failed "$service"; return 1; } >&2
         sleep 1
     done
     # It has its kubelet's arguments from the other node, whose system may be another one.
-    f=$(sed -n 's/^--resolv-conf=//p' "$D/args/kubelet" 2>/dev/null || :)
+    f=
+    [ ! -e "$D/args/kubelet" ] || f=$(sed -n 's/^--resolv-conf=//p' "$D/args/kubelet")
     if [ -n "$f" ] && [ ! -e "$f" ]; then
         sed -i '/^--resolv-conf=/d' "$D/args/kubelet"
         service_runs restart
@@ -185,15 +204,16 @@ microk8s_join() { # address:port token address [--worker]
 microk8s_upgrade() {
     install_snaps
     images_arrived
-    end=$(($(date +%s) + 600))
+    begin_waiting
     until runs; do
-        in_time || unit_failed "$service"
+        in_time || { unit_failed "$service"; return 1; }
         sleep 1
     done
     # Calico's pod has folders of the old revision; on a control plane MicroK8s starts it anew by itself.
     if is_worker; then
+        h=$(hostname)
         "$P/kubectl" --kubeconfig "$D/credentials/kubelet.config" -n kube-system delete pod --ignore-not-found \
-            -l k8s-app=calico-node --field-selector "spec.nodeName=$(hostname)" >/dev/null
+            -l k8s-app=calico-node --field-selector "spec.nodeName=$h" >/dev/null
     fi
 }
 
@@ -251,13 +271,16 @@ restore_state() { # archive
 # Kubernetes leaves the node, whatever state it was in.
 reset_kubernetes() {
     if [ -e "$P" ]; then
-        snap stop microk8s >/dev/null 2>&1 || :
+        # A half installed one cannot be stopped, but removed.
+        best_effort snap stop microk8s
         end_pods /snap/microk8s
-        awk '$2 ~ "^/var/snap/microk8s/" { print $2 }' /proc/self/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null || :; done
+        unmount_below /var/snap/microk8s/
         patiently snap remove --purge microk8s
     fi
     for l in /var/lib/kubelet /var/lib/calico /etc/cni/net.d /opt/cni/bin; do
-        case $(readlink "$l") in /var/snap/microk8s/*) rm -f "$l" ;; esac
+        [ -L "$l" ] || continue
+        t=$(readlink "$l")
+        case $t in /var/snap/microk8s/*) rm -f "$l" ;; esac
     done
     remove_pods_network
     rm -rf /var/snap/microk8s
@@ -265,12 +288,13 @@ reset_kubernetes() {
     forget_cluster
 }
 
-# The last one can only go with snapd itself.
+# The last one can only go with the package snapd itself.
 remove_snaps() {
     [ -e "$B/snaps.ours" ] || return 0
-    for s in $(sort -u "$B/snaps.ours"); do
-        [ "$s" = snapd ] || [ -z "$(installed "$s")" ] || snap remove --purge "$s" >/dev/null 2>&1 || :
+    l=$(sort -u "$B/snaps.ours" | grep -vxF snapd || [ "$?" = 1 ])
+    for s in $l snapd; do
+        i=$(installed "$s")
+        [ -z "$i" ] || best_effort snap remove --purge "$s"
     done
-    [ -z "$(installed snapd)" ] || snap remove --purge snapd >/dev/null 2>&1 || :
     rm -f "$B/snaps.ours"
 }

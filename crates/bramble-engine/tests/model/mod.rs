@@ -1,0 +1,642 @@
+//! A cluster of pretended nodes: a transport without SSH that answers every script as a node does, remembers what was done to
+//! it, and can fail at every step.
+//!
+//! A step is a script, a file that is brought, a connection, or a change within a script of changes. What a node has is kept
+//! as the resources that it was brought to and the marks of its finished steps; its answer to a look is made of those
+//! ([`bramble_state::satisfied`]). A script that this model does not know makes the test fail.
+
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bramble_engine::{Event, Goal, Interface, Network, Planned, Result, Run, Setup, Summary, Transport};
+use bramble_fetch::Watcher;
+use bramble_kube::{Inputs, lifecycle, prepare};
+use bramble_remote::{ConnectError, ExecError, Exit, UnknownKey};
+use bramble_shell::Script;
+use bramble_spec::{Cluster, Node, NodeName, Role};
+use bramble_state::{Observation, Resource, Upload, satisfied};
+
+/// How a step goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It says that it failed, and has done nothing.
+    Fails,
+    /// It takes almost as long as it may, and does what it should.
+    Late,
+    /// Nothing is ever said.
+    Hangs,
+    /// The connection breaks before anything is done.
+    CutBefore,
+    /// The connection breaks when all is done, before that is said.
+    CutAfter,
+    /// It says that all went well, and has done nothing.
+    Lies,
+}
+
+pub const FAULTS: [Fault; 6] =
+    [Fault::Fails, Fault::Late, Fault::Hangs, Fault::CutBefore, Fault::CutAfter, Fault::Lies];
+
+/// One pretended node.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// What it was brought to.
+    pub has: Vec<Resource>,
+    /// The marks of its finished steps.
+    pub marks: BTreeMap<String, String>,
+    /// How often it has booted.
+    pub boots: u32,
+    /// Whether its kernel runs with what cmdline.txt says.
+    pub booted: bool,
+    /// Whether nothing answers there.
+    pub dead: bool,
+    /// Whether its API does not answer, though the node does.
+    pub mute_api: bool,
+    /// Seconds by which its clock is wrong.
+    pub clock: i64,
+    /// Whether the node is cordoned.
+    pub cordoned: bool,
+}
+
+/// All of them.
+pub struct World {
+    pub nodes: BTreeMap<NodeName, State>,
+    /// The records that the API has of nodes, each with the version of its kubelet.
+    pub registered: BTreeMap<NodeName, String>,
+    /// Whether somebody could join with tokens that were made.
+    pub tokens: bool,
+    /// Objects of the cluster.
+    pub objects: Vec<String>,
+    /// Steps until now.
+    pub step: usize,
+    /// Which step goes wrong, and how.
+    pub fault: Option<(usize, Fault)>,
+    /// A node whose shell never says a word.
+    pub hangs: Option<NodeName>,
+    /// What happened, for messages.
+    pub trace: Vec<String>,
+    pub cluster: Arc<Cluster>,
+    pub inputs: Arc<Inputs>,
+}
+
+pub struct Model(pub Mutex<World>);
+
+/// The digest of the CA of the cluster that this model makes.
+pub const CA: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+pub struct Way {
+    node: NodeName,
+    model: Arc<Model>,
+    boots: u32,
+}
+
+/// What a script does and says.
+struct Answer {
+    output: String,
+    stderr: &'static str,
+    code: u32,
+}
+
+fn said(output: impl Into<String>) -> Answer {
+    Answer { output: output.into(), stderr: "", code: 0 }
+}
+
+fn failed(stderr: &'static str) -> Answer {
+    Answer { output: String::new(), stderr, code: 1 }
+}
+
+impl Model {
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl World {
+    /// Counts a step; says whether and how it goes wrong.
+    fn step(&mut self, what: String) -> Option<Fault> {
+        let at = self.step;
+        self.step += 1;
+        self.trace.push(format!("{at} {what}"));
+        self.fault.filter(|(step, _)| *step == at).map(|(_, fault)| fault)
+    }
+
+    fn node(&self, name: &NodeName) -> &Node {
+        self.cluster.nodes.iter().find(|node| node.name == *name).unwrap()
+    }
+
+    /// What a node says of itself, and its marks.
+    fn facts(&self, name: &NodeName) -> String {
+        let state = &self.nodes[name];
+        let number = self.nodes.keys().position(|known| known == name).unwrap();
+        let address = self.cluster.nodes.iter().find(|node| node.name == *name).map(|node| node.address);
+        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        let mut facts = format!(
+            "fact model Raspberry Pi 4 Model B Rev 1.4\nfact boot-id boot-{number}-{}\nfact os debian 13 trixie\n\
+             fact kernel 6.12\nfact arch arm64\nfact cgroup 2\nfact memory 7900000\nfact machine-id {number:032x}\n\
+             fact time {}\nfact cmdline-file /boot/firmware/cmdline.txt\nfact address {} eth0\nfact disk-free 9000000 4096\n",
+            state.boots,
+            now + state.clock,
+            address.map(|address| address.to_string()).unwrap_or_default(),
+        );
+        for (name, value) in &state.marks {
+            facts.push_str(&format!("done {name} {value}\n"));
+        }
+        facts
+    }
+
+    /// What a look at a node finds.
+    fn look(&self, name: &NodeName) -> String {
+        let state = &self.nodes[name];
+        let facts = self.facts(name);
+        if state.has.is_empty() {
+            let text = "text /boot/firmware/cmdline.txt\n=root=x\n.\ntext /etc/hosts\n=127.0.0.1 localhost\n.\ntext /etc/fstab\n=# none\n.\n";
+            return format!("bramble 1\n{facts}{text}fact cmdline root=x\nfact controllers cpu\nend\n");
+        }
+        let answer = satisfied(&state.has, &facts);
+        if state.booted {
+            answer
+        } else {
+            answer.replace("fact controllers memory", "fact controllers cpu").replace("cgroup_enable=memory", "")
+        }
+    }
+
+    /// What the node should have, as the engine works it out.
+    fn desired(&self, name: &NodeName) -> Vec<Resource> {
+        let empty = format!("bramble 1\n{}end\n", self.facts(name));
+        let seen = Observation::parse(&empty, &[]).unwrap();
+        prepare(&self.cluster, self.node(name), &seen, &self.inputs)
+    }
+
+    /// The same without programs, which a member gets at its turn.
+    fn desired_without_programs(&self, name: &NodeName) -> Vec<Resource> {
+        let life = lifecycle(&self.cluster, &self.inputs).unwrap();
+        let mut all = self.desired(name);
+        all.retain(|resource| !life.is_program(resource));
+        all
+    }
+
+    fn planned(&self, name: &NodeName, resources: &[Resource]) -> Vec<String> {
+        let seen = Observation::parse(&self.look(name), resources).unwrap();
+        bramble_state::plan(resources, &seen).changes.into_iter().map(|change| change.title).collect()
+    }
+
+    pub fn is_member(&self, name: &NodeName) -> bool {
+        self.nodes[name].marks.contains_key(bramble_kube::MEMBER)
+    }
+
+    fn api_answers(&self, name: &NodeName) -> bool {
+        let state = &self.nodes[name];
+        self.is_member(name) && !state.dead && !state.mute_api && self.node(name).role == Role::ControlPlane
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for node in self.cluster.members() {
+            let state = &self.nodes[&node.name];
+            if !self.is_member(&node.name) || !self.registered.contains_key(&node.name) {
+                found.push(format!("the node {} is not there", node.name));
+            } else if state.dead || state.mute_api || state.cordoned {
+                found.push(format!("the node {} is not Ready", node.name));
+            }
+        }
+        found
+    }
+
+    /// Whether the cluster is what its file says.
+    pub fn is_well(&self) -> bool {
+        let version = lifecycle(&self.cluster, &self.inputs).unwrap().version();
+        let right = |node: &Node| self.nodes[&node.name].marks.get(bramble_kube::VERSION) == Some(&version);
+        self.unready().is_empty()
+            && !self.tokens
+            && self.cluster.members().all(right)
+            && self.registered.keys().all(|name| self.cluster.members().any(|node| node.name == *name))
+    }
+
+    /// Whether nothing of bramble is left on any node.
+    pub fn is_clean(&self) -> bool {
+        self.nodes.values().all(|state| state.marks.is_empty() && state.has.is_empty())
+    }
+
+    /// Makes the changes of a script, one after the other, as far as none goes wrong.
+    fn change(&mut self, name: &NodeName, text: &str) -> (Answer, Option<Fault>) {
+        let count = text.lines().filter(|line| line.starts_with("run ")).count();
+        let is_step = text.contains("\nstep_begins ") && text.contains(&format!(" {} ", bramble_kube::MEMBER));
+        let whole = self.desired(name);
+        let without = self.desired_without_programs(name);
+        let mut brought = None;
+        if !is_step {
+            for wanted in [whole, without] {
+                if brought.is_none() && self.planned(name, &wanted).len() == count {
+                    brought = Some(wanted);
+                }
+            }
+        }
+        let mut output = String::new();
+        for index in 0..count {
+            let body = text.split_once(&format!("\nc{index}() {{\n")).unwrap().1;
+            // The libraries that it brings define functions of their own.
+            let body = body.split_once(&format!("\nrun {index}\n")).unwrap_or((body, "")).0;
+            let title = format!("{name} change {index} of {count}");
+            output.push_str(&format!("@start {index}\n"));
+            match self.step(title) {
+                Some(Fault::Fails) => {
+                    output.push_str(&format!("why it failed\n@fail {index} 3\n"));
+                    return (Answer { output, stderr: "", code: 1 }, None);
+                }
+                Some(Fault::Lies) => return (Answer { output: String::new(), stderr: "", code: 0 }, None),
+                Some(Fault::CutAfter) => {
+                    self.effects(name, body);
+                    return (said(output), Some(Fault::CutAfter));
+                }
+                Some(Fault::Late) => {
+                    output.push_str(&self.effects(name, body));
+                    output.push_str(&format!("@ok {index}\n"));
+                    // The rest of it is done in time.
+                    continue;
+                }
+                Some(fault) => return (said(output), Some(fault)),
+                None => {}
+            }
+            output.push_str(&self.effects(name, body));
+            output.push_str(&format!("@ok {index}\n"));
+        }
+        if let Some(brought) = brought {
+            let state = self.nodes.get_mut(name).unwrap();
+            state.has = brought;
+        }
+        (said(output), None)
+    }
+
+    /// What the commands of a change do, and say.
+    fn effects(&mut self, name: &NodeName, body: &str) -> String {
+        let mut told = String::new();
+        for line in body.lines() {
+            let words: Vec<String> = words(line);
+            match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["step_ends", id, value] => {
+                    self.nodes.get_mut(name).unwrap().marks.insert((*id).to_owned(), (*value).to_owned());
+                    if *id == bramble_kube::MEMBER {
+                        let version = self.nodes[name].marks.get(bramble_kube::VERSION).cloned();
+                        self.registered.insert(name.clone(), version.unwrap_or_default());
+                    }
+                }
+                ["kubeadm_init", ..] => {
+                    self.nodes.get_mut(name).unwrap().marks.insert("ca-hash".into(), CA.into());
+                    self.tokens = true;
+                    if self.objects.is_empty() {
+                        self.objects.push("u1 Namespace /default".into());
+                    }
+                    told.push_str(&format!("@fact ca-hash {CA}\n@fact joinable yes\n"));
+                }
+                ["kubeadm_upgrade", ..] => {}
+                _ => {}
+            }
+        }
+        told
+    }
+
+    /// What a script does and says when nothing goes wrong.
+    fn answer(&mut self, name: &NodeName, script: &Script) -> (Answer, Option<Fault>) {
+        let text = script.text();
+        let what = script.name();
+        let ok = |answer: Answer| (answer, None);
+        let drained = what.strip_prefix("drain ");
+        let returned =
+            what.strip_prefix("wait until ").and_then(|rest| rest.strip_suffix(" is Ready again, and uncordon it"));
+        if let Some(other) = drained.or(returned) {
+            if !self.api_answers(name) {
+                return ok(failed("the API does not answer"));
+            }
+            if let Some(state) = self.nodes.get_mut(&other.parse().unwrap()) {
+                state.cordoned = drained.is_some();
+            }
+            return ok(said(""));
+        }
+        ok(match what {
+            "look at the node" => said(self.look(name)),
+            "make the changes" => return self.change(name, text),
+            "undo what bramble did" => {
+                let state = self.nodes.get_mut(name).unwrap();
+                state.has.clear();
+                state.marks.clear();
+                said("@title restore all\n@start 0\n@ok 0\n")
+            }
+            "boot" => {
+                let state = self.nodes.get_mut(name).unwrap();
+                state.boots += 1;
+                state.booted = !state.has.is_empty();
+                said("")
+            }
+            "say which boot this is" => {
+                let number = self.nodes.keys().position(|known| known == name).unwrap();
+                said(format!("boot-{number}-{}\n", self.nodes[name].boots))
+            }
+            "ask the API how the cluster is" => match self.api_answers(name) {
+                false => said("@fact answers no\n"),
+                true => {
+                    let unready = self.unready();
+                    let lines: String = unready.iter().map(|line| format!("@fact unready {line}\n")).collect();
+                    said(format!("{lines}@fact answers yes\n"))
+                }
+            },
+            "ask whether its API answers" => {
+                said(format!("@fact answers {}\n", if self.api_answers(name) { "yes" } else { "no" }))
+            }
+            "give the nodes their ranges of pods"
+            | "wait until its API answers"
+            | "settle after others have joined"
+            | "start its programs again"
+            | "remove the records of nodes" => {
+                let mut told = String::new();
+                if what == "remove the records of nodes" {
+                    for line in text.lines().filter(|line| line.starts_with("forget_node ")) {
+                        let gone: NodeName = words(line)[1].parse().unwrap();
+                        told.push_str(&format!("@fact forgotten {gone}\n"));
+                        self.registered.remove(&gone);
+                    }
+                }
+                match self.api_answers(name) || what == "start its programs again" || self.is_being_made(name) {
+                    true => said(told),
+                    false => failed("the API does not answer"),
+                }
+            }
+            "tell how nodes join" => match self.api_answers(name) {
+                true => {
+                    self.tokens = true;
+                    said("@fact token abcdef.0123456789abcdef\n")
+                }
+                false => failed("the API does not answer"),
+            },
+            "wait until all nodes are Ready and the pods of the system run" => {
+                if self.api_answers(name) {
+                    self.nodes.values_mut().for_each(|state| state.cordoned = false);
+                }
+                match self.api_answers(name) && self.unready().is_empty() {
+                    true => said("@fact gate nodes-appeared\n@fact gate nodes-ready\n@fact gate system-ready\n"),
+                    false => failed("a node is not Ready"),
+                }
+            }
+            "remove the join tokens" => {
+                self.tokens = false;
+                said("@fact tokens removed\n")
+            }
+            "run the smoke test" => {
+                let mark = bramble_kube::smoke_mark(&self.cluster);
+                self.nodes.get_mut(name).unwrap().marks.insert("smoke".into(), mark);
+                said("@fact smoke 9 paths between pods, 3 through the service\n")
+            }
+            "write down who the members are" => {
+                self.effects(name, text);
+                said("")
+            }
+            "end the pods" => said(""),
+            "stop its control plane" => said(""),
+            "list the objects of the cluster" => {
+                said(self.objects.iter().map(|o| format!("{o}\n")).collect::<String>())
+            }
+            unknown => panic!("the model knows no script `{unknown}`:\n{text}"),
+        })
+    }
+
+    /// Whether `kubeadm init` has run on a node, whose mark is not written yet.
+    fn is_being_made(&self, name: &NodeName) -> bool {
+        self.nodes[name].marks.contains_key("ca-hash")
+    }
+}
+
+/// The words of a line as a shell has them; without its variables.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    words
+}
+
+impl Transport for Way {
+    async fn run(
+        &self,
+        script: &Script,
+        on_output: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> std::result::Result<Exit, ExecError> {
+        let silent = ExecError::Silent { doing: script.name().to_owned(), silence: script.silence() };
+        let (fault, dead) = {
+            let mut world = self.model.lock();
+            let mut fault = world.step(format!("{}: {}", self.node, script.name()));
+            if world.hangs.as_ref() == Some(&self.node) {
+                fault = Some(Fault::Hangs);
+            }
+            let state = &world.nodes[&self.node];
+            (fault, state.dead || state.boots != self.boots)
+        };
+        if dead {
+            return Err(ExecError::Lost);
+        }
+        let almost = script.silence().saturating_sub(Duration::from_secs(1));
+        match fault {
+            Some(Fault::Fails) => return Ok(Exit { code: 9, stderr: "it was made to fail".into() }),
+            Some(Fault::Hangs) => {
+                tokio::time::sleep(script.silence()).await;
+                return Err(silent);
+            }
+            Some(Fault::CutBefore) => return Err(ExecError::Lost),
+            Some(Fault::Lies) => return Ok(Exit { code: 0, stderr: String::new() }),
+            Some(Fault::Late) => tokio::time::sleep(almost).await,
+            Some(Fault::CutAfter) | None => {}
+        }
+        // Other nodes have their turn, as they would over a network.
+        tokio::task::yield_now().await;
+        let (answer, inner) = self.model.lock().answer(&self.node, script);
+        on_output(answer.output.as_bytes());
+        match (fault, inner) {
+            (Some(Fault::CutAfter), _) | (_, Some(Fault::CutBefore | Fault::CutAfter)) => return Err(ExecError::Lost),
+            (_, Some(Fault::Hangs)) => {
+                tokio::time::sleep(script.silence()).await;
+                return Err(silent);
+            }
+            _ => {}
+        }
+        Ok(Exit { code: answer.code, stderr: answer.stderr.to_owned() })
+    }
+
+    async fn deliver(
+        &self,
+        upload: &Upload,
+        on_progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> std::result::Result<(), ExecError> {
+        let fault = self.model.lock().step(format!("{}: receive {}", self.node, upload.name));
+        match fault {
+            None | Some(Fault::Late | Fault::Lies) => {}
+            Some(Fault::Hangs) => {
+                let silence = Duration::from_secs(300);
+                tokio::time::sleep(silence).await;
+                return Err(ExecError::Silent { doing: format!("receive {}", upload.name), silence });
+            }
+            Some(Fault::Fails) => {
+                return Err(ExecError::Upload { name: upload.name.clone(), reason: "it was made to fail".into() });
+            }
+            Some(Fault::CutBefore | Fault::CutAfter) => return Err(ExecError::Lost),
+        }
+        on_progress(1, 1);
+        Ok(())
+    }
+}
+
+/// The network is shared by all ways, so it is held by its own name.
+pub struct Pretended(pub Arc<Model>);
+
+impl Network for Pretended {
+    type Transport = Way;
+
+    async fn connect(&self, node: &Node) -> std::result::Result<Way, ConnectError> {
+        let unreachable =
+            |reason: &str| ConnectError::Unreachable { host: node.name.to_string(), reason: reason.into() };
+        let (fault, dead, boots) = {
+            let mut world = self.0.lock();
+            let fault = world.step(format!("{}: connect", node.name));
+            let state = world.nodes.entry(node.name.clone()).or_default();
+            (fault, state.dead, state.boots)
+        };
+        match fault {
+            Some(Fault::Hangs) => {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                return Err(unreachable("no answer within 10 s"));
+            }
+            Some(Fault::Late) => tokio::time::sleep(Duration::from_secs(9)).await,
+            Some(_) => return Err(unreachable("it was made to fail")),
+            None => {}
+        }
+        if dead {
+            return Err(unreachable("no answer within 10 s"));
+        }
+        Ok(Way { node: node.name.clone(), model: self.0.clone(), boots })
+    }
+
+    fn trust(&self, _: &UnknownKey) -> std::result::Result<(), ConnectError> {
+        Ok(())
+    }
+}
+
+/// Hears everything.
+#[derive(Default)]
+pub struct Listener(pub Mutex<Vec<String>>);
+
+impl Watcher for Listener {
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+    fn transfer(&self, _: &str, _: u64, _: Option<u64>) {}
+}
+
+impl Interface for Listener {
+    fn event(&self, node: &str, event: Event) {
+        self.0.lock().unwrap().push(format!("{node}: {event:?}"));
+    }
+    fn trusts(&self, _: &[UnknownKey]) -> bool {
+        false
+    }
+}
+
+/// A cluster of these nodes: `p` for each control plane, `w` for each worker.
+pub fn cluster(nodes: &str, minor: u32) -> Arc<Cluster> {
+    let mut text = format!(
+        "cluster: shelf\nnetwork: {{ subnet: 10.0.0.0/24, cni: routed{} }}\ndistribution:\n  kubeadm: {{ version: \"1.{minor}\" }}\nnodes:\n",
+        if nodes.matches('p').count() > 1 { ", api: 10.0.0.99" } else { "" }
+    );
+    for (number, kind) in nodes.chars().enumerate() {
+        let role = if kind == 'p' { "control-plane" } else { "worker" };
+        text.push_str(&format!(
+            "  - {{ name: {kind}{number}, role: {role}, board: rpi-4b-8gb, address: 10.0.0.{} }}\n",
+            50 + number
+        ));
+    }
+    let loaded = bramble_spec::load(Path::new("bramble.yaml"), &text);
+    assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+    Arc::new(loaded.clusters.into_iter().next().unwrap())
+}
+
+pub fn inputs(minor: u32) -> Arc<Inputs> {
+    Arc::new(Inputs {
+        kubernetes: Some(format!("1.{minor}.3").parse().unwrap()),
+        apt_key: Some("a key\n".into()),
+        ..Inputs::default()
+    })
+}
+
+pub fn world(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>) -> Arc<Model> {
+    let nodes = cluster.nodes.iter().map(|node| (node.name.clone(), State::default())).collect();
+    Arc::new(Model(Mutex::new(World {
+        nodes,
+        registered: BTreeMap::new(),
+        tokens: false,
+        objects: Vec::new(),
+        step: 0,
+        fault: None,
+        hangs: None,
+        trace: Vec::new(),
+        cluster: cluster.clone(),
+        inputs: inputs.clone(),
+    })))
+}
+
+/// How a whole run ended.
+pub enum Ended {
+    /// There was nothing to do.
+    Done,
+    /// All was done.
+    Went(Summary),
+    /// It went on without these nodes, and says so.
+    Without(Vec<NodeName>),
+    /// Something stood against it.
+    Obstacles(Vec<(NodeName, String)>),
+}
+
+/// Looks, plans and applies, as the command does.
+pub async fn go(model: &Arc<Model>, goal: Goal) -> Result<Ended> {
+    let mut run = look(model, goal).await?;
+    loop {
+        let planned: Planned = run.plan()?;
+        if !planned.obstacles.is_empty() {
+            return Ok(Ended::Obstacles(planned.obstacles));
+        }
+        let (lost, _) = run.losses();
+        if planned.is_done {
+            return Ok(if lost.is_empty() { Ended::Done } else { Ended::Without(lost) });
+        }
+        if let Some(summary) = run.apply().await? {
+            return Ok(if lost.is_empty() { Ended::Went(summary) } else { Ended::Without(lost) });
+        }
+    }
+}
+
+pub async fn look(model: &Arc<Model>, goal: Goal) -> Result<Run<Pretended>> {
+    let (cluster, inputs) = {
+        let world = model.lock();
+        (world.cluster.clone(), world.inputs.clone())
+    };
+    let setup = Setup {
+        network: Arc::new(Pretended(model.clone())),
+        cluster,
+        inputs,
+        releases: None,
+        private: std::env::temp_dir(),
+        interface: Arc::new(Listener::default()),
+        from: None,
+    };
+    Run::look(setup, goal).await
+}
+
+/// `up` with all that belongs to it.
+pub async fn up(model: &Arc<Model>) -> Result<Ended> {
+    go(model, Goal::Up { prepare_only: false }).await
+}
