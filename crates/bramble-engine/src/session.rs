@@ -307,6 +307,7 @@ impl<N: Network> Session<N> {
         let mut tail = Tail::default();
         let mut failed = None;
         let mut busy = false;
+        let mut whole = false;
         let mut count = 0;
         let exit = self
             .run(&bramble_state::undo_script(), |line| match parse_record(line) {
@@ -319,6 +320,7 @@ impl<N: Network> Session<N> {
                 }
                 Record::Done(_) => count += 1,
                 Record::Failed(_, code) => failed = Some(code),
+                Record::Fact(name, _) => whole |= name == bramble_state::UNDONE,
                 Record::Line(text) | Record::Tried(text) => self.line(&mut tail, text),
                 _ => {}
             })
@@ -331,6 +333,9 @@ impl<N: Network> Session<N> {
         }
         if !exit.success() {
             bail!("undoing failed with exit code {}: {}", exit.code, exit.stderr);
+        }
+        if !whole {
+            bail!("the node does not say that all is undone");
         }
         Ok(count)
     }

@@ -47,23 +47,29 @@ struct Counts {
 /// Lets each step of a run go wrong in each way, and then does what a person would: runs it again.
 async fn every_step_goes_wrong(
     what: &str,
-    make: impl AsyncFn() -> Arc<Model>,
+    begin: Arc<Model>,
     goal: impl Fn() -> Goal,
     is_good: impl Fn(&Model) -> bool,
 ) -> Counts {
-    let steps = {
-        let model = make().await;
+    let (steps, connections) = {
+        let model = begin.copy();
         let before = model.lock().step;
         go(&model, goal()).await.unwrap();
         assert!(is_good(&model), "{what}");
-        let steps = model.lock().step;
-        before..steps
+        let world = model.lock();
+        let connects = |line: &String| line.ends_with(": connect").then(|| line.split(' ').next()?.parse().ok());
+        let connections: Vec<usize> = world.trace.iter().filter_map(|line| connects(line).flatten()).collect();
+        (before..world.step, connections)
     };
     let mut counts = Counts::default();
     for step in steps {
-        for fault in FAULTS {
+        let connects = connections.contains(&step);
+        // Whatever goes wrong with a connection, there is none; but it may take its time.
+        for fault in
+            FAULTS.into_iter().filter(|fault| !connects || matches!(fault, Fault::Fails | Fault::Hangs | Fault::Late))
+        {
             counts.cases += 1;
-            let model = make().await;
+            let model = begin.copy();
             model.lock().fault = Some((step, fault));
             let first = go(&model, goal()).await;
             let case = || {
@@ -107,9 +113,9 @@ async fn every_step_goes_wrong(
 
 #[tokio::test(start_paused = true)]
 async fn up_copes_with_every_step_that_goes_wrong() {
-    for nodes in ["pw", "ppp", "pww"] {
+    for nodes in ["pw", "ppp"] {
         let cluster = cluster(nodes, 36);
-        let counts = every_step_goes_wrong(&format!("up of {nodes}"), async || fresh(&cluster).await, UP, well).await;
+        let counts = every_step_goes_wrong(&format!("up of {nodes}"), fresh(&cluster).await, UP, well).await;
         println!("up of {nodes}: {counts:?}");
     }
 }
@@ -133,8 +139,7 @@ async fn an_upgrade_copes_with_every_step_that_goes_wrong() {
     for nodes in ["pw", "pppw"] {
         let (old, new) = (cluster(nodes, 36), cluster(nodes, 37));
         let counts =
-            every_step_goes_wrong(&format!("upgrade of {nodes}"), async || running(&old, &new, 37).await, UP, well)
-                .await;
+            every_step_goes_wrong(&format!("upgrade of {nodes}"), running(&old, &new, 37).await, UP, well).await;
         println!("upgrade of {nodes}: {counts:?}");
     }
 }
@@ -144,7 +149,7 @@ async fn joining_and_leaving_cope_with_every_step_that_goes_wrong() {
     for (before, after) in [("pw", "pww"), ("pww", "pw"), ("p", "ppp")] {
         let (old, new) = (cluster(before, 36), cluster(after, 36));
         let what = format!("{before} becomes {after}");
-        let counts = every_step_goes_wrong(&what, async || running(&old, &new, 36).await, UP, well).await;
+        let counts = every_step_goes_wrong(&what, running(&old, &new, 36).await, UP, well).await;
         println!("{what}: {counts:?}");
     }
 }
@@ -154,8 +159,8 @@ async fn down_copes_with_every_step_that_goes_wrong() {
     let cluster = cluster("pww", 36);
     let goal = || Goal::Down { partial: false };
     let clean = |model: &Model| model.lock().is_clean();
-    let make = async || running(&cluster, &cluster, 36).await;
-    let counts = every_step_goes_wrong("down", make, goal, clean).await;
+    let begin = running(&cluster, &cluster, 36).await;
+    let counts = every_step_goes_wrong("down", begin, goal, clean).await;
     println!("down: {counts:?}");
 }
 
@@ -179,8 +184,8 @@ async fn a_restore_copes_with_every_step_that_goes_wrong() {
                 objects: vec!["u1 Namespace /default".into()],
             })
         };
-        let make = async || running(&cluster, &cluster, 36).await;
-        let counts = every_step_goes_wrong(&format!("restore of {nodes}"), make, goal, well).await;
+        let begin = running(&cluster, &cluster, 36).await;
+        let counts = every_step_goes_wrong(&format!("restore of {nodes}"), begin, goal, well).await;
         println!("restore of {nodes}: {counts:?}");
     }
 }

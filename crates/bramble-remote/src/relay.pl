@@ -1,10 +1,12 @@
-# Receives one file and passes it on while it arrives. Runs as root with the arguments digest, size, folder, address.
+# Receives one file and passes it on while it arrives. Runs as root with the arguments digest, size, folder, address, and
+# after how many seconds without a word from bramble it ends (60 if nothing is said).
 #
 # Standard input, from bramble: `token T` (what others must show to get the file from here), `pull HOST PORT T` (get the
-# rest of the file there), `data N` and N bytes (here is the rest), `ping` (still there). When it ends, or says nothing for
-# a minute, so does this program.
-# Standard output, to bramble: `busy` while another run brings the same file; `at BYTES PORT` once; then `have BYTES`, `lost BYTES WHY` (the source failed: say another
-# one), `bad DIGEST` (all bytes came, and they are wrong; they are gone), `good` (the file is in place), `fail WHY`.
+# rest of the file there), `data N` and N bytes (here is the rest), `ping` (still there). When it ends, or is silent for too
+# long, so does this program.
+# Standard output, to bramble: `busy` while another run brings the same file; `at BYTES PORT` once; then `have BYTES`,
+# `lost BYTES WHY` (the source failed: say another one), `bad DIGEST` (all bytes came, and they are wrong; they are gone),
+# `good` (the file is in place), `fail WHY`.
 # Between nodes: the one that wants the file says `TOKEN OFFSET`, the other one answers with frames: a length in four
 # bytes, then that many bytes; an empty frame says only that it is still there.
 use strict;
@@ -12,8 +14,9 @@ use Socket;
 use Fcntl;
 use Errno qw(EAGAIN EINTR EINPROGRESS);
 
-my ($digest, $size, $folder, $address) = @ARGV;
-my ($chunk_size, $silence, $abandoned) = (256 * 1024, 6, 60);
+my ($digest, $size, $folder, $address, $abandoned) = @ARGV;
+my ($chunk_size, $silence) = (256 * 1024, 6);
+$abandoned ||= 60;
 my ($whole, $part) = ("$folder/$digest", "$folder/.part.$digest");
 $| = 1;
 $SIG{PIPE} = 'IGNORE';

@@ -43,4 +43,4 @@ pub use resource::{
 };
 #[cfg(any(test, feature = "testing"))]
 pub use testing::SatisfiedNode;
-pub use undo::undo_script;
+pub use undo::{UNDONE, undo_script};

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 
+/// The fact that says that all is undone.
+pub const UNDONE: &str = "undone";
+
 /// Writes the script that undoes everything that bramble ever changed on a node, newest first, and then removes bramble's own
 /// traces. It can be cut off anywhere and run again. It says `@title …`, `@start N`, `@ok N` or `@fail N CODE`.
 pub fn undo_script() -> Script {

@@ -28,3 +28,4 @@ undo_all() {
 }
 
 undo_all
+echo '@fact undone all'

@@ -62,6 +62,7 @@ pub struct State {
 }
 
 /// All of them.
+#[derive(Clone)]
 pub struct World {
     pub nodes: BTreeMap<NodeName, State>,
     /// The records that the API has of nodes, each with the version of its kubelet.
@@ -109,6 +110,11 @@ fn failed(stderr: &'static str) -> Answer {
 }
 
 impl Model {
+    /// Another model in the same state.
+    pub fn copy(&self) -> Arc<Model> {
+        Arc::new(Model(Mutex::new(self.lock().clone())))
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
@@ -235,10 +241,9 @@ impl World {
             }
         }
         let mut output = String::new();
-        for index in 0..count {
-            let body = text.split_once(&format!("\nc{index}() {{\n")).unwrap().1;
-            // The libraries that it brings define functions of their own.
-            let body = body.split_once(&format!("\nrun {index}\n")).unwrap_or((body, "")).0;
+        // Each function of a change is followed by the line that runs it.
+        for (index, body) in text.split("\nrun ").take(count).enumerate() {
+            let body = body.rsplit_once(&format!("\nc{index}() {{\n")).unwrap().1;
             let title = format!("{name} change {index} of {count}");
             output.push_str(&format!("@start {index}\n"));
             match self.step(title) {
@@ -322,7 +327,7 @@ impl World {
                 let state = self.nodes.get_mut(name).unwrap();
                 state.has.clear();
                 state.marks.clear();
-                said("@title restore all\n@start 0\n@ok 0\n")
+                said("@title restore all\n@start 0\n@ok 0\n@fact undone all\n")
             }
             "boot" => {
                 let state = self.nodes.get_mut(name).unwrap();

@@ -14,13 +14,13 @@ use bramble_fetch::refuse_unfit;
 use bramble_image::{Disk, Identity, Progress, Target, board, disks, write};
 use bramble_remote::HostKeys;
 use bramble_spec::Node;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::commands::image::identity;
+use crate::ui::live::LiveLine;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
 use bramble_engine::Project;
@@ -333,7 +333,7 @@ fn open(disk: &Disk) -> anyhow::Result<File> {
 
 /// A line for each disk.
 struct Bars {
-    each: Vec<ProgressBar>,
+    each: Vec<LiveLine>,
     /// Of the image, if it is known.
     size: Option<u64>,
     /// Where lines do not move: how many quarters of what were told.
@@ -345,39 +345,31 @@ struct Bars {
 impl Bars {
     fn new(pairs: &[Pair<'_>], size: Option<u64>, printer: &Printer) -> Bars {
         let live = printer.format == Format::Text && !printer.quiet && std::io::stderr().is_terminal();
-        let multi = MultiProgress::new();
-        let style = ProgressStyle::with_template(match size {
-            Some(_) => "{prefix}  {msg:<11} {bar:20} {percent:>3} %  {bytes_per_sec:>12}  {eta:>4} left",
-            None => "{prefix}  {msg:<11} {bytes:>10}  {bytes_per_sec:>12}  {elapsed:>4}",
-        });
-        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
         let names: Vec<String> =
             pairs.iter().map(|pair| format!("{} (/dev/{})", pair.node.name, pair.disk.name)).collect();
         let width = names.iter().map(String::len).max().unwrap_or(0);
         let bar = |name: &String| {
-            let bar =
-                multi.add(ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden()).with_style(style.clone()));
-            bar.set_prefix(format!("{name:width$}"));
-            bar.set_message("writing");
-            bar
+            let line = printer.lines.bytes(&format!("{name:width$}"), size);
+            line.say("writing");
+            line
         };
         let each = if live { names.iter().map(bar).collect() } else { Vec::new() };
         Bars { each, size, quarters: Mutex::default(), names, printer: printer.clone() }
     }
 
     fn show(&self, number: usize, progress: Progress) {
-        if let Some(bar) = self.each.get(number) {
+        if let Some(line) = self.each.get(number) {
             match progress {
-                Progress::Written(bytes) => bar.set_position(bytes),
+                Progress::Written(bytes) => line.at(bytes),
                 Progress::Ending => {}
                 Progress::Customising => {
-                    bar.set_message("customising");
-                    bar.reset();
+                    line.say("customising");
+                    line.again();
                 }
                 Progress::Verified(bytes, of) => {
-                    bar.set_message("verifying");
-                    bar.set_length(of);
-                    bar.set_position(bytes);
+                    line.say("verifying");
+                    line.of(of);
+                    line.at(bytes);
                 }
             }
             return;
@@ -395,7 +387,7 @@ impl Bars {
     }
 
     fn end(&self) {
-        self.each.iter().for_each(ProgressBar::finish_and_clear);
+        self.each.iter().for_each(LiveLine::end);
     }
 }
 

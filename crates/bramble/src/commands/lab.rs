@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use bramble_bundle::{DebianBundle, PatchVersion, STANDINS, Standin};
@@ -12,10 +12,10 @@ use bramble_kube::Bundle;
 use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest};
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
-use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::Ipv4Net;
 use serde_json::json;
 
+use crate::ui::live::LiveLine;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done};
 
@@ -184,40 +184,30 @@ impl Lab {
 /// Shows steps, and below the running one the last line that it printed.
 struct Watch<'a> {
     printer: &'a Printer,
-    bar: Option<ProgressBar>,
+    line: Option<LiveLine>,
     step: Mutex<Option<(String, Instant)>>,
 }
 
 impl<'a> Watch<'a> {
     fn new(printer: &'a Printer) -> Self {
-        let bar = printer.live.then(|| {
-            let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:>4} {prefix} {wide_msg:.dim}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner());
-            let bar = ProgressBar::new_spinner().with_style(style);
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Watch { printer, bar, step: Mutex::new(None) }
+        let line = printer.live.then(|| printer.lines.step());
+        Watch { printer, line, step: Mutex::new(None) }
     }
 
     fn event(&self, event: Event) {
         match event {
             Event::Step(text) => {
                 self.finish_step();
-                match &self.bar {
-                    Some(bar) => {
-                        bar.reset_elapsed();
-                        bar.set_prefix(text.clone());
-                        bar.set_message("");
-                    }
+                match &self.line {
+                    Some(line) => line.begin(&text),
                     None => self.printer.info(&text),
                 }
                 if let Ok(mut step) = self.step.lock() {
                     *step = Some((text, Instant::now()));
                 }
             }
-            Event::Line(line) => match &self.bar {
-                Some(bar) => bar.set_message(line.trim().to_owned()),
+            Event::Line(line) => match &self.line {
+                Some(shown) => shown.say(line.trim()),
                 // Not every line of a compiler, but enough to see that it lives.
                 None if line.starts_with("== ") || line.trim_start().starts_with("cmd/") || self.printer.verbose => {
                     self.printer.info(format!("    {}", line.trim()));
@@ -231,16 +221,13 @@ impl<'a> Watch<'a> {
         let Some((text, started)) = self.step.lock().ok().and_then(|mut step| step.take()) else { return };
         let line =
             format!("{} {text} ({:.0} s)", self.printer.style(Style::Good, "✓"), started.elapsed().as_secs_f32());
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => self.printer.info(line),
-        }
+        self.printer.info(line);
     }
 
     fn end(self) {
         self.finish_step();
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
+        if let Some(line) = self.line {
+            line.end();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a person sees: the one gate through which everything is printed, progress, and plans.
 
+pub(crate) mod live;
 pub(crate) mod plan;
 pub(crate) mod printer;
 pub(crate) mod progress;

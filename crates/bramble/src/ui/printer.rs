@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use bramble_fetch::Watcher;
 
+use crate::ui::live::Live;
 use crate::ui::transfer::TransferLine;
 
 /// How output is wanted.
@@ -25,6 +26,8 @@ pub(crate) struct Printer {
     pub(crate) colour: bool,
     /// Whether standard error is a terminal on which lines can be redrawn.
     pub(crate) live: bool,
+    /// Those lines.
+    pub(crate) lines: Live,
     transfer: TransferLine,
 }
 
@@ -48,6 +51,7 @@ impl Printer {
             verbose,
             colour: io::stdout().is_terminal() && !no_colour && !dumb,
             live: io::stderr().is_terminal() && !dumb && !quiet,
+            lines: Live::default(),
             transfer: TransferLine::default(),
         }
     }
@@ -77,7 +81,7 @@ impl Printer {
         let text = text.as_ref();
         let end = if text.ends_with('\n') { "" } else { "\n" };
         self.transfer.end();
-        write!(io::stdout().lock(), "{text}{end}").ok();
+        self.lines.above(|| write!(io::stdout().lock(), "{text}{end}").ok());
     }
 
     /// A result for machines.
@@ -98,7 +102,7 @@ impl Printer {
         let text = text.as_ref();
         let end = if text.ends_with('\n') { "" } else { "\n" };
         self.transfer.end();
-        write!(io::stderr().lock(), "{text}{end}").ok();
+        self.lines.above(|| write!(io::stderr().lock(), "{text}{end}").ok());
     }
 
     /// Asks a question with yes or no; no terminal, no yes.
@@ -126,7 +130,7 @@ impl Watcher for Printer {
 
     fn transfer(&self, what: &str, done: u64, total: Option<u64>) {
         if self.live {
-            self.transfer.show(what, done, total);
+            self.transfer.show(&self.lines, what, done, total);
         }
     }
 }

@@ -2,16 +2,14 @@
 //! nodes that take longest; plain lines elsewhere.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use std::time::Instant;
 
 use bramble_engine::{Event, Interface};
 use bramble_fetch::Watcher;
 use bramble_remote::UnknownKey;
 
+use crate::ui::live::LiveLine;
 use crate::ui::printer::{Printer, Style};
 
 /// The lines of all nodes.
@@ -23,7 +21,6 @@ pub(crate) struct Progress {
 struct Inner {
     printer: Printer,
     shown: Shown,
-    multi: MultiProgress,
     width: usize,
     started: Instant,
 }
@@ -33,9 +30,9 @@ enum Shown {
     /// Nothing: events are printed as lines.
     Nothing,
     /// A line for each node.
-    Each(BTreeMap<String, ProgressBar>),
+    Each(BTreeMap<String, LiveLine>),
     /// Numbers, and the nodes that take longest.
-    Crowd(Arc<Crowd>, Vec<ProgressBar>),
+    Crowd(Arc<Crowd>, Vec<LiveLine>),
 }
 
 /// How far each of many nodes is.
@@ -132,28 +129,20 @@ impl Progress {
     pub(crate) fn new<'a>(printer: &Printer, names: impl IntoIterator<Item = &'a str>) -> Progress {
         let names: Vec<&str> = names.into_iter().collect();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
-        let multi = MultiProgress::new();
         let rows = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(24, |size| usize::from(size.ws_row));
         let shown = match () {
             () if !printer.live => Shown::Nothing,
-            () if names.len() + 2 <= rows => Shown::Each(
-                names.iter().map(|name| ((*name).to_owned(), node_bar(&multi, &format!("{name:width$}")))).collect(),
-            ),
+            () if names.len() + 2 <= rows => {
+                let line = |name: &&str| ((*name).to_owned(), printer.lines.spinner(&format!("{name:width$}")));
+                Shown::Each(names.iter().map(line).collect())
+            }
             () => {
                 let crowd = Arc::new(Crowd::default());
-                let bars = crowd_bars(&multi, &crowd, names.len());
-                Shown::Crowd(crowd, bars)
+                let lines = crowd_lines(printer, &crowd, names.len());
+                Shown::Crowd(crowd, lines)
             }
         };
-        Progress { inner: Arc::new(Inner { printer: printer.clone(), shown, multi, width, started: Instant::now() }) }
-    }
-
-    /// Prints a line above those that are redrawn.
-    fn above(&self, text: String) {
-        let inner = &*self.inner;
-        if matches!(inner.shown, Shown::Nothing) || inner.multi.println(&text).is_err() {
-            inner.printer.info(text);
-        }
+        Progress { inner: Arc::new(Inner { printer: printer.clone(), shown, width, started: Instant::now() }) }
     }
 
     fn show(&self, name: &str, event: Event) {
@@ -170,12 +159,12 @@ impl Progress {
             Event::Script(_) => return,
             Event::Line(_) | Event::ScriptEnded { .. } if !printer.verbose => return,
             Event::Line(line) => {
-                self.above(format!("{name:width$}   {}", printer.style(Style::Dim, line), width = inner.width));
+                printer.info(format!("{name:width$}   {}", printer.style(Style::Dim, line), width = inner.width));
                 return;
             }
             Event::ScriptEnded { name: script, took, how } => {
                 let text = format!("{script}: {how} after {:.1} s", took.as_secs_f32());
-                self.above(format!("{name:width$}   {}", printer.style(Style::Dim, &text), width = inner.width));
+                printer.info(format!("{name:width$}   {}", printer.style(Style::Dim, &text), width = inner.width));
                 return;
             }
             Event::Undo(what) => what.clone(),
@@ -185,12 +174,12 @@ impl Progress {
             Event::Failed(why) => format!("failed: {}", why.lines().next().unwrap_or("")),
         };
         match &inner.shown {
-            Shown::Each(bars) => {
-                let Some(bar) = bars.get(name) else { return };
+            Shown::Each(lines) => {
+                let Some(line) = lines.get(name) else { return };
                 match event {
-                    Event::Done(_) => finish(bar, &format!("{} {text}", printer.style(Style::Good, "✓"))),
-                    Event::Failed(_) => finish(bar, &format!("{} {text}", printer.style(Style::Bad, "✗"))),
-                    _ => bar.set_message(text),
+                    Event::Done(_) => line.stay(format!("{} {text}", printer.style(Style::Good, "✓"))),
+                    Event::Failed(_) => line.stay(format!("{} {text}", printer.style(Style::Bad, "✗"))),
+                    _ => line.say(text),
                 }
             }
             Shown::Crowd(crowd, _) => crowd.note(name, &event, text),
@@ -214,67 +203,29 @@ impl Progress {
 
     /// Leaves the lines as they are and gives the terminal back.
     pub(crate) fn end(&self) {
-        let bars: Vec<&ProgressBar> = match &self.inner.shown {
-            Shown::Nothing => Vec::new(),
-            Shown::Each(bars) => bars.values().collect(),
-            Shown::Crowd(_, bars) => bars.iter().collect(),
-        };
-        for bar in bars {
-            if !bar.is_finished() {
-                bar.finish_and_clear();
-            }
+        match &self.inner.shown {
+            Shown::Nothing => {}
+            Shown::Each(lines) => lines.values().for_each(LiveLine::end),
+            Shown::Crowd(_, lines) => lines.iter().for_each(LiveLine::end),
         }
-        self.inner.multi.set_move_cursor(false);
+        self.inner.printer.lines.close();
     }
 }
 
-const TICKS: [&str; 11] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "];
-const TICK: Duration = Duration::from_millis(120);
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_strings(&TICKS)
-}
-
-fn node_bar(multi: &MultiProgress, prefix: &str) -> ProgressBar {
-    let style = style("{spinner:.cyan} {prefix} {elapsed:>4} {wide_msg}");
-    let bar = multi.add(ProgressBar::new_spinner().with_style(style).with_prefix(prefix.to_owned()));
-    bar.enable_steady_tick(TICK);
-    bar
-}
-
-/// One bar with the numbers, and one each for the slowest; all of them read the crowd when they are drawn.
-fn crowd_bars(multi: &MultiProgress, crowd: &Arc<Crowd>, nodes: usize) -> Vec<ProgressBar> {
-    let head = {
-        let crowd = crowd.clone();
-        let text = move |_: &ProgressState, out: &mut dyn Write| {
-            out.write_str(&crowd.numbers()).ok();
-        };
-        style(&format!("{{spinner:.cyan}} {nodes} nodes {{elapsed:>4}}  {{numbers}}")).with_key("numbers", text)
-    };
+/// One line with the numbers, and one each for the slowest; all of them read the crowd when they are drawn.
+fn crowd_lines(printer: &Printer, crowd: &Arc<Crowd>, nodes: usize) -> Vec<LiveLine> {
+    let numbers = crowd.clone();
+    let head = printer.lines.told(Some(&format!("{nodes} nodes")), Arc::new(move || numbers.numbers()));
     let slowest = (0..SLOWEST).map(|place| {
         let crowd = crowd.clone();
-        let text = move |_: &ProgressState, out: &mut dyn Write| {
-            out.write_str(&crowd.slowest(place).unwrap_or_default()).ok();
-        };
-        style("    {slow:.dim}").with_key("slow", text)
+        printer.lines.told(None, Arc::new(move || crowd.slowest(place).unwrap_or_default()))
     });
-    let bars = std::iter::once(head).chain(slowest).map(|style| {
-        let bar = multi.add(ProgressBar::new_spinner().with_style(style));
-        bar.enable_steady_tick(TICK);
-        bar
-    });
-    bars.collect()
-}
-
-fn finish(bar: &ProgressBar, text: &str) {
-    bar.finish_with_message(text.to_owned());
+    std::iter::once(head).chain(slowest).collect()
 }
 
 impl Watcher for Progress {
     fn note(&self, text: &str) {
-        if !self.inner.printer.quiet {
-            self.above(text.to_owned());
-        }
+        self.inner.printer.info(text);
     }
 
     fn transfer(&self, what: &str, done: u64, total: Option<u64>) {
