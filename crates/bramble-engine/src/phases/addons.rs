@@ -4,14 +4,14 @@ use std::fs;
 
 use anyhow::Context;
 use bramble_fetch::{file_digest, replace_file};
-use bramble_kube::{ADDONS, AddonPlan, Lifecycle, Rendered, lifecycle};
+use bramble_kube::{Lifecycle, Rendered, lifecycle};
 use bramble_shell::Commands;
 use bramble_state::{BLOBS, Change, Plan, Upload};
 
 use crate::error::{Result, bail};
 use crate::node_plan::Plans;
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::session::Session;
 use crate::transport::Network;
 
@@ -19,17 +19,8 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase { plan, ..Phase::new("add-ons", |run| Box::pin(apply(run))) }
 }
 
-/// What lies between the add-ons that there are and those of the cluster file.
-pub(crate) fn compare<N: Network>(run: &Run<N>) -> AddonPlan {
-    let planes = run.nodes.iter().filter(|context| context.is_control_plane());
-    let mut marks = planes.filter(|context| run.agenda.is_member(context.name())).map(|c| c.seen.done(ADDONS));
-    // A backup may be older than what was applied since.
-    let mark = marks.find_map(|mark| mark).filter(|_| run.agenda.runs() && !run.restores());
-    AddonPlan::new(mark, &run.inputs.addons)
-}
-
 /// It is done on a control plane.
-fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     if let Some(plane) = run.cluster.control_planes().next() {
         for step in run.addons.steps() {
             plans.add_step(&plane.name, step);
@@ -38,7 +29,7 @@ fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
 }
 
 /// Brings what comes, removes what goes, and lets every control plane remember it.
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let Some(life) = lifecycle(&run.cluster, &run.inputs).filter(|_| run.asks_all()) else { return Ok(()) };
     let plan = &run.addons;
     if plan.is_empty() {
@@ -68,7 +59,7 @@ async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
     Ok(())
 }
 
-async fn remember<N: Network>(run: &Run<N>, mark: &str) -> anyhow::Result<()> {
+async fn remember<N: Network>(run: &RunState<N>, mark: &str) -> anyhow::Result<()> {
     for context in run.nodes.iter().filter(|context| context.is_control_plane()) {
         context.session.ask(&bramble_kube::mark_script(mark), |_, _| {}).await?;
     }
@@ -76,7 +67,7 @@ async fn remember<N: Network>(run: &Run<N>, mark: &str) -> anyhow::Result<()> {
 }
 
 async fn bring<N: Network>(
-    run: &Run<N>,
+    run: &RunState<N>,
     plane: &Session<N>,
     life: &dyn Lifecycle,
     addon: &Rendered,

@@ -4,15 +4,15 @@ use bramble_kube::{MEMBER, lifecycle};
 
 use crate::error::Result;
 use crate::event::Event;
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase::new("drain", |run| Box::pin(apply(run)))
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let Some(life) = lifecycle(&run.cluster, &run.inputs) else { return Ok(()) };
     // A cluster that is broken must go, too.
     let Ok(plane) = run.any_speaker(&*life).await else { return Ok(()) };

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use crate::error::{Result, bail};
 use crate::event::Event;
 use crate::node_plan::{NodePlan, Plans};
-use crate::phases::{Phase, prepare};
-use crate::run::{NodeContext, Run};
+use crate::phase::Phase;
+use crate::phases::prepare;
+use crate::run_state::{NodeContext, RunState};
 use crate::survey::desired;
 use crate::transport::Network;
 
@@ -29,31 +30,31 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     }
 }
 
-fn gateway<N: Network>(run: &Run<N>) -> Option<&NodeContext<N>> {
+fn gateway<N: Network>(run: &RunState<N>) -> Option<&NodeContext<N>> {
     run.nodes.iter().find(|context| context.session.node.uplink.is_some())
 }
 
 /// Whether the gateway is to be set up before the others are looked at: some are missing, or it would boot while the way to
 /// the others leads through it.
-fn comes_first<N: Network>(run: &Run<N>) -> bool {
+fn comes_first<N: Network>(run: &RunState<N>) -> bool {
     gateway(run)
         .is_some_and(|context| context.plan.reboot.is_some() || (!run.lost.is_empty() && !context.plan.is_empty()))
 }
 
-fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     if let Some(context) = gateway(run).filter(|_| comes_first(run)) {
         plans.0.push(NodePlan { name: context.name().clone(), plan: context.plan.clone(), steps: Vec::new() });
     }
 }
 
-fn obstacles<N: Network>(run: &Run<N>) -> Vec<(NodeName, String)> {
+fn obstacles<N: Network>(run: &RunState<N>) -> Vec<(NodeName, String)> {
     let Some(context) = gateway(run).filter(|_| comes_first(run)) else { return Vec::new() };
     let found = prepare::obstacles(run);
     found.into_iter().filter(|(name, _)| name == context.name()).collect()
 }
 
 /// Sets the gateway up, and waits for the nodes behind it.
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     prepare::refuse_misfits(run, &run.inputs.addons.iter().collect::<Vec<_>>())?;
     let Some(at) = run.nodes.iter().position(|context| context.session.node.uplink.is_some()) else {
         bail!("no gateway can be reached");

@@ -4,8 +4,8 @@
 use anyhow::Context;
 
 use crate::error::Result;
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
@@ -13,7 +13,7 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase { always: true, ..Phase::new("members", |run| Box::pin(apply(run))) }
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     if run.agenda.tasks.is_empty() {
         return Ok(());
     }

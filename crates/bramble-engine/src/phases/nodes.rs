@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 use crate::error::Result;
 use crate::event::Event;
 use crate::node_plan::Plans;
-use crate::phases::{Phase, RESTART};
+use crate::phase::Phase;
+use crate::phases::RESTART;
 use crate::project::random;
-use crate::run::{Goal, NodeContext, Run};
+use crate::run_state::{Goal, NodeContext, RunState};
 use crate::session::Session;
 use crate::survey::{desired, forget};
 use crate::transport::Network;
@@ -27,7 +28,7 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase { plan, ..Phase::new("nodes", |run| Box::pin(apply(run))) }
 }
 
-fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     let cluster = &run.cluster;
     let orphans = run.nodes.iter().any(|context| context.seen.done(bramble_kube::MEMBER).is_some());
     for context in &run.nodes {
@@ -63,7 +64,7 @@ struct Shared {
     unsettled: usize,
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let (cluster, inputs) = (run.cluster.clone(), run.inputs.clone());
     let mut shared = match lifecycle(&cluster, &inputs) {
         Some(life) if run.has_kubernetes() => join_facts(run, &*life).await?,
@@ -124,7 +125,7 @@ async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
 }
 
 /// What is known of joining before anybody begins: the secrets of a new cluster, or what a running one tells.
-async fn join_facts<N: Network>(run: &Run<N>, life: &dyn Lifecycle) -> anyhow::Result<Shared> {
+async fn join_facts<N: Network>(run: &RunState<N>, life: &dyn Lifecycle) -> anyhow::Result<Shared> {
     let mut shared = Shared { facts: life.secrets(random()?), ..Shared::default() };
     let Some(ca) = &run.agenda.ca else { return Ok(shared) };
     shared.joinable = true;

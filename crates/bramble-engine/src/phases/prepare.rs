@@ -6,8 +6,8 @@ use bramble_kube::Rendered;
 use bramble_spec::{Addon, NodeName, Role};
 
 use crate::error::{Result, bail};
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
@@ -15,7 +15,7 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
 }
 
 /// What stands against going on, by node.
-pub(super) fn obstacles<N: Network>(run: &Run<N>) -> Vec<(NodeName, String)> {
+pub(super) fn obstacles<N: Network>(run: &RunState<N>) -> Vec<(NodeName, String)> {
     let mut found = run.agenda.problems.clone();
     for context in &run.nodes {
         let name = context.name();
@@ -28,7 +28,7 @@ pub(super) fn obstacles<N: Network>(run: &Run<N>) -> Vec<(NodeName, String)> {
     found
 }
 
-fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     refuse_crowded(run)?;
     // On a node that joins, what is there already may come to run.
     let looked_up: Vec<&Rendered> = match run.agenda.joins() {
@@ -41,7 +41,7 @@ fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
 }
 
 /// Looks whether the images of add-ons run on the nodes. Those of a bundle are there already.
-pub(super) fn refuse_misfits<N: Network>(run: &Run<N>, addons: &[&Rendered]) -> Result<()> {
+pub(super) fn refuse_misfits<N: Network>(run: &RunState<N>, addons: &[&Rendered]) -> Result<()> {
     let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
     let mut images = bramble_kube::images(&objects);
     if let Some(bundle) = &run.inputs.bundle {
@@ -67,7 +67,7 @@ pub(super) fn refuse_misfits<N: Network>(run: &Run<N>, addons: &[&Rendered]) -> 
 }
 
 /// Refuses add-ons that come and do not find the room that they need on the disks of the nodes.
-fn refuse_crowded<N: Network>(run: &Run<N>) -> Result<()> {
+fn refuse_crowded<N: Network>(run: &RunState<N>) -> Result<()> {
     let members = run.nodes.iter().filter(|context| context.session.node.role != Role::Gateway);
     let free: Vec<(&str, u64)> = members
         .filter_map(|context| Some((context.name().as_str(), context.seen.facts.disk_free? / 1024 / 1024)))

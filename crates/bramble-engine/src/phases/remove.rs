@@ -8,8 +8,8 @@ use bramble_state::Plan;
 use crate::error::Result;
 use crate::event::Event;
 use crate::node_plan::{NodePlan, Plans};
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::session::Session;
 use crate::survey::{Fleet, forget};
 use crate::transport::Network;
@@ -18,7 +18,7 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase { plan, ..Phase::new("remove", |run| Box::pin(apply(run))) }
 }
 
-fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     let leavers = run.agenda.leavers.iter().map(|leaver| NodePlan {
         name: leaver.name.clone(),
         plan: Plan::default(),
@@ -32,7 +32,7 @@ fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
 
 /// Removes them, one after the other: they are drained, the cluster forgets them, and what bramble did to them is undone.
 /// Those that cannot be reached are only forgotten; what is to be said of them is noted.
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let (cluster, inputs) = (run.cluster.clone(), run.inputs.clone());
     let Some(life) = lifecycle(&cluster, &inputs).filter(|_| !run.agenda.leavers.is_empty()) else { return Ok(()) };
     let plane = run.speaker(&*life).await?;

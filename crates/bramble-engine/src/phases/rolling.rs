@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use crate::error::Result;
 use crate::event::Event;
 use crate::node_plan::Plans;
-use crate::phases::Phase;
-use crate::run::{NodeContext, Run};
+use crate::phase::Phase;
+use crate::run_state::{NodeContext, RunState};
 use crate::session::Session;
 use crate::survey::{self, desired};
 use crate::transport::Network;
@@ -24,7 +24,7 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase { plan, always: true, ..Phase::new("rolling", |run| Box::pin(apply(run))) }
 }
 
-fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     let version = lifecycle(&run.cluster, &run.inputs).map(|life| life.version()).unwrap_or_default();
     for context in &run.nodes {
         let step = match &context.task {
@@ -41,7 +41,7 @@ fn upgrades<N: Network>(context: &NodeContext<N>) -> bool {
 }
 
 /// Control planes go first, one by one, then workers, a few at once. The first one that fails is the last one touched.
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let rolls: Vec<usize> = (0..run.nodes.len()).filter(|at| run.nodes[*at].rolls).collect();
     let (cluster, inputs) = (run.cluster.clone(), run.inputs.clone());
     let Some(life) = lifecycle(&cluster, &inputs).filter(|_| !rolls.is_empty()) else { return Ok(()) };

@@ -6,15 +6,16 @@ use bramble_shell::Script;
 
 use crate::error::Result;
 use crate::event::Event;
-use crate::phases::{Phase, RESTART};
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::phases::RESTART;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase::new("settle", |run| Box::pin(apply(run)))
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let joined = run.nodes.iter().any(|context| context.is_control_plane() && context.task == Some(Task::Join));
     let Some(life) = lifecycle(&run.cluster, &run.inputs).filter(|_| joined) else { return Ok(()) };
     let Some(commands) = life.settle() else { return Ok(()) };

@@ -5,15 +5,15 @@ use bramble_kube::lifecycle;
 
 use crate::error::{Result, bail};
 use crate::event::Event;
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase::new("smoke", |run| Box::pin(apply(run)))
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let Some(life) = lifecycle(&run.cluster, &run.inputs).filter(|_| run.asks_all()) else { return Ok(()) };
     if run.smoked && run.changes == 0 {
         return Ok(());

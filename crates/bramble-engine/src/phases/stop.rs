@@ -6,15 +6,15 @@ use bramble_kube::{Task, lifecycle};
 
 use crate::error::Result;
 use crate::event::Event;
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase::new("stop", |run| Box::pin(apply(run)))
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let Some(life) = lifecycle(&run.cluster, &run.inputs) else { return Ok(()) };
     for context in run.nodes.iter().filter(|c| c.is_control_plane() && c.task == Some(Task::Join)) {
         context.session.say(Event::Waiting("its control plane to end".into()));

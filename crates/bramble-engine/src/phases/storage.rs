@@ -5,8 +5,8 @@ use anyhow::{Context, anyhow};
 use crate::error::Result;
 use crate::event::Event;
 use crate::node_plan::Plans;
-use crate::phases::Phase;
-use crate::run::{NodeContext, Run};
+use crate::phase::Phase;
+use crate::run_state::{NodeContext, RunState};
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
@@ -14,18 +14,18 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
 }
 
 /// Whether a node has yet to mount the folders.
-fn waits<N: Network>(run: &Run<N>, context: &NodeContext<N>) -> bool {
+fn waits<N: Network>(run: &RunState<N>, context: &NodeContext<N>) -> bool {
     let marks = bramble_kube::storage_marks(&run.cluster);
     marks.iter().any(|(name, text)| context.seen.done(name) != Some(text.as_str()))
 }
 
-fn plan<N: Network>(run: &Run<N>, plans: &mut Plans) {
+fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     for context in run.nodes.iter().filter(|context| waits(run, context)) {
         plans.add_step(context.name(), "mount the shared folders".to_owned());
     }
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     // What all nodes take part in can be asked when all are there.
     if !run.lost.is_empty() || !run.nodes.iter().any(|context| waits(run, context)) {
         return Ok(());

@@ -5,8 +5,8 @@ use tokio::task::JoinSet;
 
 use crate::error::Result;
 use crate::event::Event;
-use crate::phases::Phase;
-use crate::run::Run;
+use crate::phase::Phase;
+use crate::run_state::RunState;
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
@@ -22,7 +22,7 @@ pub(crate) fn gateway_phase<N: Network>() -> Phase<N> {
     })
 }
 
-async fn apply<N: Network>(run: &mut Run<N>, gateway: bool) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>, gateway: bool) -> Result<()> {
     let mut tasks = JoinSet::new();
     let mut stay = Vec::new();
     for (at, context) in std::mem::take(&mut run.nodes).into_iter().enumerate() {

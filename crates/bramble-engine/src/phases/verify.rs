@@ -6,15 +6,15 @@ use bramble_kube::lifecycle;
 
 use crate::backup::objects;
 use crate::error::{Result, bail};
-use crate::phases::Phase;
-use crate::run::{Goal, Run};
+use crate::phase::Phase;
+use crate::run_state::{Goal, RunState};
 use crate::transport::Network;
 
 pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase::new("verify", |run| Box::pin(apply(run)))
 }
 
-async fn apply<N: Network>(run: &mut Run<N>) -> Result<()> {
+async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let (Goal::Restore(restored), Some(life)) = (&run.goal, lifecycle(&run.cluster, &run.inputs)) else {
         return Ok(());
     };
