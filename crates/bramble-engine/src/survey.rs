@@ -196,8 +196,11 @@ async fn look<N: Network>(
             None => None,
         }
     });
-    let (resources, seen) = looked?;
+    let (resources, mut seen) = looked?;
     let plan = bramble_state::plan(&resources, &seen);
+    if plan.is_empty() {
+        seen.forget_texts();
+    }
     session.say(Event::Looked);
     Ok(Survey { session, seen, plan, health })
 }

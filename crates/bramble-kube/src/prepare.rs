@@ -40,8 +40,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
 
 /// Gives a node its name, those of the others, and its place in the world.
 fn identity(cluster: &Cluster, node: &Node) -> Vec<Resource> {
-    let hosts = cluster.nodes.iter().map(|node| (node.address.to_string(), node.name.to_string()));
-    let mut all = vec![Resource::Hostname(node.name.to_string()), Resource::Hosts(hosts.collect())];
+    let mut all = vec![Resource::Hostname(node.name.to_string()), Resource::Hosts(cluster.hosts.clone())];
     all.extend(cluster.preparation.timezone.clone().map(Resource::Timezone));
     all.extend(cluster.preparation.locale.clone().map(Resource::Locale));
     all

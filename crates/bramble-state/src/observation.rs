@@ -65,6 +65,14 @@ pub struct Observation {
     notes: BTreeMap<&'static str, BTreeMap<String, String>>,
 }
 
+impl Observation {
+    /// Forgets the texts of files, which nobody needs of a node on which nothing is to change: a thousand nodes would keep a
+    /// thousand of them.
+    pub fn forget_texts(&mut self) {
+        self.texts.clear();
+    }
+}
+
 /// Why the output of a look cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ObservationError {

@@ -33,7 +33,7 @@ fn every_kind() -> Vec<Resource> {
             steps: vec!["watched"],
         }),
         Resource::Hostname("kube1".into()),
-        Resource::Hosts(vec![("10.0.0.1".into(), "kube1".into())]),
+        Resource::Hosts("10.0.0.1 kube1\n".into()),
         Resource::Timezone("Europe/Berlin".into()),
         Resource::Locale("de_DE.UTF-8".into()),
         Resource::OwnedFolder("/var/lib/etcd".into()),

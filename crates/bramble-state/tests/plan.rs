@@ -144,7 +144,7 @@ fn records_are_told_from_what_programs_print() {
 fn every_script_is_one_that_a_posix_shell_accepts() {
     let resources = [
         Resource::Hostname("kube1".into()),
-        Resource::Hosts(vec![("10.0.0.1".into(), "kube1".into())]),
+        Resource::Hosts("10.0.0.1 kube1\n".into()),
         Resource::Timezone("Europe/Berlin".into()),
         Resource::Locale("de_DE.UTF-8".into()),
         Resource::Modules(vec!["overlay".into()]),

@@ -7,6 +7,7 @@ mod preparation;
 mod storage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub hardware: Hardware,
     /// Its nodes in the order of the file: at least one, and a control plane among them if there is Kubernetes.
     pub nodes: Vec<Node>,
+    /// The lines of hosts(5) for all of them. It is shared: a thousand nodes have a thousand lines each.
+    pub hosts: Arc<str>,
 }
 
 impl Cluster {

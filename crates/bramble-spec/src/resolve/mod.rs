@@ -218,6 +218,7 @@ impl Resolver<'_> {
                 cni_manifest: network.cni_manifest,
                 api,
             };
+            let hosts: String = nodes.iter().map(|node| format!("{} {}\n", node.address, node.name)).collect();
             Some(Cluster {
                 name: document.cluster?.value,
                 access,
@@ -232,6 +233,7 @@ impl Resolver<'_> {
                 update,
                 hardware,
                 nodes,
+                hosts: hosts.into(),
             })
         })();
         (cluster, places)

@@ -7,13 +7,12 @@ use crate::resource::edit::{TEXTS, edit, with_block};
 
 const HOSTS: &str = "/etc/hosts";
 
-/// Addresses, each with its names.
-pub(crate) struct Hosts<'a>(pub(crate) &'a [(String, String)]);
+/// An address with its names in each line.
+pub(crate) struct Hosts<'a>(pub(crate) &'a str);
 
 impl Hosts<'_> {
     fn edited(&self, text: &str) -> String {
-        let lines: Vec<String> = self.0.iter().map(|(address, name)| format!("{address} {name}")).collect();
-        with_block(text, &lines)
+        with_block(text, &[self.0.trim_end().to_owned()])
     }
 }
 

@@ -54,7 +54,7 @@ pub enum Resource {
     /// The hostname, running and for the next boot.
     Hostname(String),
     /// Lines in /etc/hosts, in a block of their own: addresses, each with its names.
-    Hosts(Vec<(String, String)>),
+    Hosts(Arc<str>),
     /// The time zone.
     Timezone(String),
     /// The locale, generated and set as the default.
