@@ -56,6 +56,28 @@ pub enum Event {
     Failed(String),
 }
 
+impl Event {
+    /// Says in a few words what goes on.
+    pub fn describe(&self) -> String {
+        match self {
+            Event::Connecting => "connecting".to_owned(),
+            Event::Looking => "looking".to_owned(),
+            Event::Looked => "looked at".to_owned(),
+            Event::Running => "running".to_owned(),
+            Event::Lost => "no answer".to_owned(),
+            Event::Upload(what) | Event::Uploaded(what) => format!("uploading {what}"),
+            Event::Change { number, total, title } => format!("[{number}/{total}] {title}"),
+            Event::Script(name) => format!("begins to {name}"),
+            Event::ScriptEnded { name, took, how } => format!("{name}: {how} after {:.1} s", took.as_secs_f32()),
+            Event::Line(line) => line.clone(),
+            Event::Undo(what) | Event::Done(what) => what.clone(),
+            Event::Rebooting(why) => format!("rebooting: {why}"),
+            Event::Waiting(what) => format!("waiting for {what}"),
+            Event::Failed(why) => format!("failed: {why}"),
+        }
+    }
+}
+
 /// Hears what happens, and answers for the person who watches.
 pub trait Interface: Watcher + Send + Sync {
     /// Takes what happened at a node.

@@ -113,12 +113,7 @@ impl Interface for RunLog {
                 LINES => self.note_of(node, "| … more lines are not kept"),
                 _ => {}
             },
-            Event::Script(name) => self.note_of(node, &format!("begins to {name}")),
-            Event::ScriptEnded { name, took, how } => {
-                self.note_of(node, &format!("{name}: {how} after {:.3} s", took.as_secs_f32()));
-            }
-            Event::Change { number, total, title } => self.note_of(node, &format!("[{number}/{total}] {title}")),
-            other => self.note_of(node, &format!("{other:?}")),
+            other => self.note_of(node, &other.describe()),
         }
         self.next().event(node, event);
     }

@@ -175,7 +175,8 @@ impl<N: Network> Session<N> {
     }
 
     fn line(&self, tail: &mut Tail, text: &str) {
-        let text = printable(text);
+        // Of a line that a program wrote over and over, a terminal shows the last state.
+        let text = printable(text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default());
         tail.push(text.clone());
         self.say(Event::Line(text));
     }

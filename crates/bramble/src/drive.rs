@@ -100,7 +100,9 @@ impl Drive<'_> {
                 ),
             });
         }
-        if self.printer.format == Format::Text && !self.printer.quiet {
+        // What is undone is written on the nodes.
+        let undoes = self.command == "down";
+        if self.printer.format == Format::Text && !self.printer.quiet && !undoes {
             self.printer.info(summary(self.printer, planned));
         }
     }

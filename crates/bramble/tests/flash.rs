@@ -123,7 +123,7 @@ fn two_disks_at_once_each_know_who_they_are() {
     let bench = Bench::new(&[96 * MIB, 100 * MIB]);
     let unasked = bench.flash(&[]);
     assert_code(&unasked, 1);
-    assert!(text(&unasked).contains("say --yes"), "{}", text(&unasked));
+    assert!(text(&unasked).contains("pass --yes"), "{}", text(&unasked));
     assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5), "nothing was written");
     // Disks are root's; the project, with the keys that are trusted, stays its user's.
     let output = bench.command(&["--yes"]).env("SUDO_UID", "65534").env("SUDO_GID", "65534").output().unwrap();

@@ -138,7 +138,7 @@ impl Flash {
 
     fn may_ask(&self) -> anyhow::Result<()> {
         if !self.yes && !std::io::stdin().is_terminal() {
-            bail!("all that is on these disks would be lost: say --yes if that is meant");
+            bail!("all that is on these disks would be lost: pass --yes to confirm");
         }
         Ok(())
     }

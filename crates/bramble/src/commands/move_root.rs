@@ -85,7 +85,7 @@ impl MoveRoot {
             printer.info(format!("  it holds {part}"));
         }
         if !self.yes && !std::io::stdin().is_terminal() {
-            bail!("all that is on {} would be lost: say --yes if that is meant", self.to);
+            bail!("all that is on {} would be lost: pass --yes to confirm", self.to);
         }
         if !self.yes && !printer.confirm(&format!("All that is on {} is lost. Copy the system there?", self.to))? {
             bail!("nothing was written");

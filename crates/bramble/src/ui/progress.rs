@@ -149,29 +149,17 @@ impl Progress {
         let inner = &*self.inner;
         let printer = &inner.printer;
         let text = match &event {
-            Event::Connecting => "connecting".to_owned(),
-            Event::Looking => "looking".to_owned(),
-            Event::Looked => "looked at".to_owned(),
-            Event::Running => "running".to_owned(),
-            Event::Lost => "no answer".to_owned(),
-            Event::Upload(what) | Event::Uploaded(what) => format!("uploading {what}"),
-            Event::Change { number, total, title } => format!("[{number}/{total}] {title}"),
             Event::Script(_) => return,
-            Event::Line(_) | Event::ScriptEnded { .. } if !printer.verbose => return,
-            Event::Line(line) => {
-                printer.info(format!("{name:width$}   {}", printer.style(Style::Dim, line), width = inner.width));
+            Event::Line(_) | Event::ScriptEnded { .. } => {
+                if printer.verbose {
+                    let text = printer.style(Style::Dim, &event.describe());
+                    printer.info(format!("{name:width$}   {text}", width = inner.width));
+                }
                 return;
             }
-            Event::ScriptEnded { name: script, took, how } => {
-                let text = format!("{script}: {how} after {:.1} s", took.as_secs_f32());
-                printer.info(format!("{name:width$}   {}", printer.style(Style::Dim, &text), width = inner.width));
-                return;
-            }
-            Event::Undo(what) => what.clone(),
-            Event::Rebooting(why) => format!("rebooting: {why}"),
-            Event::Waiting(what) => format!("waiting for {what}"),
-            Event::Done(what) => what.clone(),
+            // All of it is said at the end.
             Event::Failed(why) => format!("failed: {}", why.lines().next().unwrap_or("")),
+            other => other.describe(),
         };
         match &inner.shown {
             Shown::Each(lines) => {
