@@ -41,6 +41,8 @@ pub struct Saved {
     pub bytes: u64,
     /// How many objects it knows.
     pub objects: usize,
+    /// The size of the cluster's state in it, in bytes.
+    pub state: u64,
 }
 
 impl Backup<'_> {
@@ -79,7 +81,8 @@ impl Backup<'_> {
             .read(&bramble_kube::backup_script(&*life), &mut file)
             .await
             .context("the control plane cannot save the state of the cluster")?;
-        if file.metadata()?.len() == 0 {
+        let state_size = file.metadata()?.len();
+        if state_size == 0 {
             bail!("the control plane sent no state at all");
         }
         drop(file);
@@ -99,7 +102,7 @@ impl Backup<'_> {
         let beside = [self.cluster_file.to_owned(), self.project.dir.join("bramble.lock")];
         let size = backup_archive::write(&to, self.key, &manifest, state.path(), &beside)?;
         plane.say(Event::Done(format!("{size} bytes")));
-        Ok(Saved { file: to, bytes: size, objects: manifest.objects.len() })
+        Ok(Saved { file: to, bytes: size, objects: manifest.objects.len(), state: state_size })
     }
 }
 

@@ -6,10 +6,12 @@ mod model;
 
 use std::sync::Arc;
 
-use bramble_engine::{Goal, Restored};
+use std::path::Path;
+
+use bramble_engine::{Backup, BackupKey, Goal, Interface, Project, Restored};
 use bramble_spec::Cluster;
 use bramble_state::Upload;
-use model::{Ended, FAULTS, Fault, Model, cluster, go, inputs, up, world};
+use model::{Ended, FAULTS, Fault, Listener, Model, Pretended, cluster, go, inputs, up, world};
 
 /// Nodes on which nothing was done yet.
 async fn fresh(cluster: &Arc<Cluster>) -> Arc<Model> {
@@ -240,4 +242,46 @@ async fn clocks_that_are_wrong_stop_a_run_also_when_all_are_wrong_together() {
     }
     let Ended::Obstacles(found) = up(&model).await.unwrap() else { panic!("it is called up") };
     assert!(found.iter().all(|(_, why)| why.contains("86400 s behind")), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_is_whole_or_an_error_and_comes_from_a_control_plane_whose_api_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = cluster("ppp", 36);
+    let project =
+        Project { cluster: (*cluster).clone(), dir: dir.path().to_owned(), home: None, bundle: None, user_cache: None };
+    let key = BackupKey::open(&dir.path().join("key"), true).unwrap();
+    let inputs = inputs(36);
+    let begin = running(&cluster, &cluster, 36).await;
+    begin.lock().nodes.get_mut(&cluster.nodes[0].name).unwrap().mute_api = true;
+    let save = async |model: &Arc<Model>, name: &str| {
+        let to = Some(dir.path().join(name));
+        let backup = Backup { project: &project, inputs: &inputs, key: &key, to, cluster_file: Path::new("none") };
+        let interface: Arc<dyn Interface> = Arc::new(Listener::default());
+        backup.save(&Arc::new(Pretended(model.clone())), &interface).await
+    };
+    let before = begin.lock().step;
+    let model = begin.copy();
+    assert_eq!(save(&model, "good").await.unwrap().objects, 1);
+    let steps = before..model.lock().step;
+    let mut cases = 0;
+    for step in steps {
+        for fault in FAULTS {
+            cases += 1;
+            let model = begin.copy();
+            model.lock().fault = Some((step, fault));
+            let name = format!("{step}-{fault:?}");
+            let saved = save(&model, &name).await;
+            match &saved {
+                // What was saved is what there is.
+                Ok(saved) => assert_eq!((saved.objects, saved.state), (1, "the state".len() as u64), "{name}"),
+                Err(_) => assert!(!dir.path().join(&name).exists(), "{name}"),
+            }
+            assert!(saved.is_ok() || fault != Fault::Late, "{name}");
+        }
+    }
+    println!("backup: {cases} cases");
+    begin.lock().objects.clear();
+    let error = save(&begin, "empty").await.unwrap_err().chain();
+    assert!(error.contains("no objects at all"), "{error}");
 }

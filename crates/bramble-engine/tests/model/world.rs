@@ -349,6 +349,10 @@ impl World {
                 self.effects(name, text);
                 said("")
             }
+            "save the state of the cluster" => match self.api_answers(name) {
+                true => said("the state"),
+                false => failed("there is no database"),
+            },
             "end the pods" => said(""),
             "stop its control plane" => said(""),
             "list the objects of the cluster" => {
