@@ -177,10 +177,12 @@ impl Drive<'_> {
 
 /// The time in UTC, for the name of a file.
 fn stamp() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    let (hours, minutes, seconds, part) = (rest / 3600, rest / 60 % 60, rest % 60, since.subsec_millis());
+    format!("{year:04}{month:02}{day:02}T{hours:02}{minutes:02}{seconds:02}.{part:03}Z")
 }
 
 /// Year, month and day of a day since 1970 (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
