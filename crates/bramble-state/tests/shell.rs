@@ -323,7 +323,7 @@ fn the_ledger_is_undone_backwards_and_kept_as_long_as_something_is_left() {
             .file("/var/lib/bramble/ledger/new.c/title", "three\n")
     };
     let run = check(node());
-    assert_eq!(run.stdout, "@title two\n@start 0\n@ok 0\n@title one\n@start 1\n@ok 1\n");
+    assert_eq!(run.stdout, "@title two\n@start 0\n@ok 0\n@title one\n@start 1\n@ok 1\n@fact undone all\n");
     assert!(run.file("var/lib/bramble/ledger/000001.a/undo").is_none());
     let failed = node().on("systemctl stop a", "exit 5").run(None);
     assert!(failed.code == 1 && failed.stdout.ends_with("@title one\n@start 1\n@fail 1 5\n"));
