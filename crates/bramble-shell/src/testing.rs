@@ -9,6 +9,8 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod coverage;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+pub use self::coverage::assert_covered;
 use crate::{Commands, Script};
 
 /// Tools that only turn text into text. They are real, and never fail.
@@ -86,6 +89,7 @@ const STUBS: &[&str] = &[
     "kill",
     "kubeadm",
     "kubectl",
+    "locale",
     "lsblk",
     "mkfs.ext4",
     "mkfs.vfat",
@@ -97,6 +101,7 @@ const STUBS: &[&str] = &[
     "rpi-eeprom-update",
     "sfdisk",
     "snap",
+    "ss",
     "sshd",
     "swapoff",
     "swapon",
@@ -263,6 +268,12 @@ impl Case {
     /// the call as `$@`, and the folder as `$R`.
     pub fn on(mut self, call: &str, action: &str) -> Case {
         self.answers.push((call.to_owned(), action.to_owned()));
+        self
+    }
+
+    /// The same, whatever was said of such calls before.
+    pub fn before_all(mut self, call: &str, action: &str) -> Case {
+        self.answers.insert(0, (call.to_owned(), action.to_owned()));
         self
     }
 

@@ -83,3 +83,11 @@ fn a_service_runs_or_has_failed() {
     let tested = service(k3s("if service_runs start; then :; else exit 7; fi").on("systemctl -q is-active*", "false"));
     assert_eq!(tested.run(None).code, 7);
 }
+
+#[test]
+fn each_distribution_has_its_kubectl() {
+    for case in [k3s, k0s, microk8s, kubeadm] {
+        let run = check(case("kubectl_admin get nodes"));
+        assert!(run.calls.len() == 1 && run.called("*kubectl* get nodes"), "{:?}", run.calls);
+    }
+}

@@ -3,6 +3,10 @@
 mod addon;
 mod backup;
 mod cluster;
+mod coverage;
+mod gateway;
+mod health;
+mod images;
 mod k0s;
 mod k3s;
 mod kubeadm;
@@ -18,8 +22,9 @@ use bramble_state::ENDS;
 const CLUSTER: &str = include_str!("../../src/distribution/cluster.sh");
 const OWN_RUNTIME: &str = include_str!("../../src/distribution/own_runtime.sh");
 /// What scripts on a control plane have behind the functions of the distribution.
-const ON_CONTROL_PLANES: [&str; 5] = [
+const ON_CONTROL_PLANES: [&str; 6] = [
     include_str!("../../src/readiness.sh"),
+    include_str!("../../src/health.sh"),
     include_str!("../../src/rolling.sh"),
     include_str!("../../src/backup.sh"),
     include_str!("../../src/smoke.sh"),

@@ -34,3 +34,16 @@ fn a_node_is_back_when_it_says_so_itself() {
         .says("k3s kubectl*kubeletVersion*", "v1.36.0 True");
     late.refuses("does not come back");
 }
+
+#[test]
+fn what_a_cut_run_left_cordoned_is_uncordoned() {
+    let case = || {
+        k3s("uncordon_left")
+            .on("k3s kubectl*get nodes*", "printf '%s\\n' 'n1 yes' 'n2 ' 'n3 yes'")
+            .says("k3s kubectl*annotations*", "yes")
+    };
+    let run = check(case());
+    assert!(run.called("k3s kubectl*uncordon n1") && run.called("k3s kubectl*uncordon n3"));
+    assert!(!run.called("k3s kubectl*uncordon n2") && run.file("run/bramble/cordoned").is_none());
+    assert!(!check(k3s("uncordon_left")).called("k3s kubectl*uncordon*"));
+}
