@@ -55,6 +55,21 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon
     strictly kubeadm 'service again minor' "$STRICT" "$S/ends.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON
     strictly gluster '' "$STRICT" "$K/storage/gluster.sh"
     strictly mount '' "$STRICT" "$S/ends.sh" "$K/storage/mount.sh"
+    strictly images '' "$STRICT" "$K/images.sh"
+    strictly boot-config '' "$STRICT" "$S/probe.sh" "$S/resource/boot_config.sh"
+    # These begin inside of what bramble-state writes around them.
+    # shellcheck disable=SC2016
+    echo 'for f in "$@"; do' >"$T/each"
+    strictly certificates B "$STRICT" "$T/each" "$S/resource/certificates.sh"
+    # shellcheck disable=SC2016
+    echo 'expected() { e=$1 w=show; }' >"$T/expected"
+    strictly file '' "$STRICT" "$T/expected" "$S/resource/file.sh"
+    strictly autoremove B "$STRICT" "$S/resource/autoremove.sh"
+    strictly cleanup 'B h' "$STRICT" "$S/resource/cleanup.sh"
+    strictly blob 'B f h' "$STRICT" "$S/resource/blob.sh"
+    strictly disk f "$STRICT" "$S/resource/disk.sh"
+    strictly module '' "$STRICT" "$S/resource/module.sh"
+    strictly swap '' "$STRICT" "$S/ends.sh" "$S/prelude.sh" "$S/resource/swap.sh"
     strictly way-in '' "$STRICT" "$K/gateway/way_in.sh"
     strictly boot-order wanted "$STRICT" "$C/boot_order.sh"
     strictly move-root 'to go' "$STRICT" "$C/move_root.sh"

@@ -9,16 +9,23 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod coverage;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+pub use self::coverage::assert_covered;
 use crate::{Commands, Script};
 
 /// Tools that only turn text into text. They are real, and never fail.
@@ -82,6 +89,7 @@ const STUBS: &[&str] = &[
     "kill",
     "kubeadm",
     "kubectl",
+    "locale",
     "lsblk",
     "mkfs.ext4",
     "mkfs.vfat",
@@ -93,6 +101,7 @@ const STUBS: &[&str] = &[
     "rpi-eeprom-update",
     "sfdisk",
     "snap",
+    "ss",
     "sshd",
     "swapoff",
     "swapon",
@@ -109,47 +118,47 @@ const STUBS: &[&str] = &[
 /// Folders in whose place a case has its own.
 const FOLDERS: &[&str] = &["/boot/", "/etc/", "/proc/", "/run/", "/snap/", "/sys/", "/usr/local/", "/var/"];
 
-/// Logs its call and answers from the table; fails where it was told to.
-const STUB: &str = r#"#!/bin/dash
-p=${0##*/}
-line="$p${*:+ $*}"
-case $p in
-date)
-    [ "$*" = +%s ] || exec /bin/date "$@"
-    read -r t <"$R/clock"
-    t=$((t + 200))
-    echo "$t" >"$R/clock"
-    echo "$t"
-    exit 0
-    ;;
-esac
-printf '%s\0' "$line" >>"$R/calls"
-printf . >>"$R/count"
-IFS= read -r n <"$R/count" || :
-n=${#n}
-first=${line%%"
+/// What all stubs do: it logs the call, fails where it was told to, and else does what the case says, or the real program.
+/// Where it ends the shell, a trap of the script sees its variables: they have names of their own.
+const STUB: &str = r#"stub() { # program arguments…
+    _stub_p=$1
+    shift
+    _stub_line="$_stub_p${*:+ $*}"
+    if [ "$_stub_line" = 'date +%s' ]; then
+        read -r _stub_n <"$R/clock"
+        _stub_n=$((_stub_n + 200))
+        echo "$_stub_n" >"$R/clock"
+        echo "$_stub_n"
+        return 0
+    fi
+    [ "$_stub_p" != date ] || { /bin/date "$@" || return; return 0; }
+    printf '%s\0' "$_stub_line" >>"$R/calls"
+    printf . >>"$R/count"
+    IFS= read -r _stub_n <"$R/count" || :
+    _stub_n=${#_stub_n}
+    _stub_first=${_stub_line%%"
 "*}
-if [ -e "$R/failing" ]; then
-    IFS= read -r f <"$R/failing" || :
-    [ "$first" != "$f" ] || { echo "$p: told to fail" >&2; exit 1; }
-elif [ "$n" = "$FAIL" ]; then
-    printf '%s\n' "$first" >"$R/failing"
-    echo "$p: told to fail" >&2
-    exit 1
-fi
-while IFS='	' read -r pattern action; do
-    case $line in
-    $pattern)
-        eval "$action"
-        exit "$?"
-        ;;
+    if [ -e "$R/failing" ]; then
+        IFS= read -r _stub_f <"$R/failing" || :
+        [ "$_stub_first" != "$_stub_f" ] || { echo "$_stub_p: told to fail" >&2; return 1; }
+    elif [ "$_stub_n" = "$FAIL" ]; then
+        printf '%s\n' "$_stub_first" >"$R/failing"
+        echo "$_stub_p: told to fail" >&2
+        return 1
+    fi
+    case $_stub_line in
+@ANSWERS@
     esac
-done <"$R/answers"
-real=/usr/bin/$p
-[ ! -x "/bin/$p" ] || real=/bin/$p
-case " $REAL " in *" $p "*) exec "$real" "$@" ;; esac
-exit 0
+    case " @REAL@ " in *" $_stub_p "*) "/usr/bin/$_stub_p" "$@" || return ;; esac
+    return 0
+}
 "#;
+
+/// A stub as a program of its own, for those that are started by another program or by their path.
+const PROGRAM: &str = "#!/bin/dash\n. \"$R/stub\"\nstub \"${0##*/}\" \"$@\"\n";
+
+/// What [`moved`] puts in for a folder that is not known yet.
+const ROOT: &str = "\0";
 
 /// Whether a call that fails is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,6 +271,12 @@ impl Case {
         self
     }
 
+    /// The same, whatever was said of such calls before.
+    pub fn before_all(mut self, call: &str, action: &str) -> Case {
+        self.answers.insert(0, (call.to_owned(), action.to_owned()));
+        self
+    }
+
     /// A call like this prints a line.
     pub fn says(self, call: &str, line: &str) -> Case {
         let action = format!("printf '%s\\n' '{line}'");
@@ -283,103 +298,56 @@ impl Case {
 
     /// Runs it; the call with this number fails, and all like it that follow.
     pub fn run(&self, fail: Option<usize>) -> Run {
-        let stubs = self.stubs();
-        self.run_with(stubs.path(), fail)
+        self.prepare().run(fail)
     }
 
-    /// The folder with all that its `PATH` has.
-    fn stubs(&self) -> TempDir {
-        let folder = TempDir::new().unwrap();
-        let stubs = folder.path();
-        let stub = stubs.join(".stub");
-        fs::write(&stub, STUB).unwrap();
+    /// What all runs of it share.
+    fn prepare(&self) -> Prepared<'_> {
+        let stubs = TempDir::new().unwrap();
+        let stub = stubs.path().join(".stub");
+        fs::write(&stub, PROGRAM).unwrap();
         fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
         for name in FILTERS {
-            symlink(real(name), stubs.join(name)).unwrap();
+            symlink(format!("/usr/bin/{name}"), stubs.path().join(name)).unwrap();
         }
+        // Starting a program takes longer than all that a stub does: where the script itself calls one, it is a function of
+        // its shell. Functions have no hyphens in their names, but aliases do. They are read before the script is.
+        let mut functions = String::new();
         for name in REAL.iter().chain(STUBS).chain(&["date"]).filter(|name| !self.without.contains(name)) {
-            symlink(".stub", stubs.join(name)).unwrap();
-        }
-        folder
-    }
-
-    fn run_with(&self, stubs: &Path, fail: Option<usize>) -> Run {
-        let root = TempDir::new().unwrap();
-        let home = root.path();
-        let here = home.to_str().unwrap();
-        for folder in ["etc", "proc/self", "run/bramble", "sys/class/net", "sys/fs/cgroup", "var/lib/bramble"] {
-            fs::create_dir_all(home.join(folder)).unwrap();
-        }
-        fs::write(home.join("proc/self/mounts"), "").unwrap();
-        fs::write(home.join("clock"), "1000\n").unwrap();
-        for path in &self.programs {
-            let path = home.join(path.trim_start_matches('/'));
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(stubs.join(".stub"), path).unwrap();
-        }
-        let mut sockets = Vec::new();
-        for path in &self.sockets {
-            let path = home.join(path.trim_start_matches('/'));
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            sockets.push(UnixListener::bind(path).unwrap());
-        }
-        for (name, text) in &self.files {
-            let path = home.join(name.trim_start_matches('/'));
-            if name.ends_with('/') {
-                fs::create_dir_all(path).unwrap();
+            symlink(".stub", stubs.path().join(name)).unwrap();
+            let line = if name.contains(['-', '.']) {
+                format!("alias {name}='stub {name}'\n")
             } else {
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, moved(text, here)).unwrap();
-            }
+                format!("{name}() {{ stub {name} \"$@\"; }}\n")
+            };
+            functions.push_str(&line);
         }
-        let answers: String =
-            self.answers.iter().map(|(call, action)| moved(&format!("{call}\t{action}\n"), here)).collect();
-        fs::write(home.join("answers"), answers).unwrap();
-        // A shell has its own `kill`; nobody waits for a stub.
-        let kill = format!("kill() {{ {}/kill \"$@\"; }}\nsleep() {{ :; }}\n", stubs.display());
+        let answers: String = self
+            .answers
+            .iter()
+            .map(|(call, action)| format!("{})\n(set +eu\n{action}\n) || return\nreturn 0 ;;\n", case_pattern(call)))
+            .collect();
+        let stub = STUB.replace("@REAL@", &REAL.join(" ")).replace("@ANSWERS@", &moved(&answers, ROOT));
         let (held, freed) = match &self.before {
             Some(before) => {
                 ("fail=$FAIL FAIL=0\n", format!("{before}\n: >\"$R/calls\"\n: >\"$R/count\"\nFAIL=$fail\n"))
             }
             None => ("", String::new()),
         };
-        let body = Commands::quoted(format!("{kill}{held}{}\n{freed}{}\n", self.library, self.body));
-        let script = Script::new("test", &body);
-        let text = script.text().replacen(
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            &format!("PATH={}", stubs.display()),
-            1,
-        );
-        let mut child = Command::new("/usr/bin/timeout")
-            .args([&self.patience.to_string(), "/bin/dash", "-s"])
-            .env_clear()
-            .env("PATH", stubs)
-            .env("R", here)
-            .env("REAL", REAL.join(" "))
-            .env("FAIL", fail.unwrap_or_default().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(moved(&hastened(&text), here).as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let calls = fs::read(home.join("calls")).unwrap_or_default();
-        let calls = calls.split(|byte| *byte == 0).filter(|call| !call.is_empty());
-        let back = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(here, "");
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: back(&output.stdout),
-            stderr: back(&output.stderr),
-            calls: calls.map(back).collect(),
-            root: Arc::new(root),
-        }
+        // Nobody waits for a stub.
+        let body = format!("sleep() {{ :; }}\n{held}{}\n{freed}{}\n", self.library, self.body);
+        let script = Script::new("test", &Commands::quoted(body));
+        let path = format!("PATH={}", stubs.path().display());
+        let text =
+            script.text().replacen("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", &path, 1);
+        let text = format!("{stub}{functions}{}", moved(&hastened(&text), ROOT));
+        Prepared { case: self, stubs, stub, text }
     }
 
     /// Runs it with all programs succeeding, and then with each call failing in its turn. Gives the first run.
     pub fn check(&self) -> Run {
-        let stubs = self.stubs();
-        let whole = self.run_with(stubs.path(), None);
+        let prepared = self.prepare();
+        let whole = prepared.run(None);
         assert_eq!(
             whole.code,
             0,
@@ -389,21 +357,23 @@ impl Case {
             whole.stderr,
             whole.calls.join("\n")
         );
-        let mut faults = Vec::new();
-        for (index, call) in whole.calls.iter().enumerate() {
-            let run = self.run_with(stubs.path(), Some(index + 1));
-            let fine = self.fine.iter().find(|(pattern, _)| matches(pattern, call)).map(|(_, fine)| *fine);
-            let told = run.stdout.contains("@tried ") || run.stderr.contains("@tried ");
-            let fault = match (run.code, fine) {
-                (124, _) => "does not end",
-                (0, None) if told => "is told only, and not declared as one that may fail",
-                (0, None) => "goes unnoticed",
-                (0, Some(Fine::Told)) if !told => "is not told",
-                (code, Some(_)) if code != 0 => "stops it, and is declared as one that may fail",
-                _ => continue,
-            };
-            faults.push(format!("`{call}` (call {}) {fault}\n    stderr: {}", index + 1, run.stderr.trim()));
-        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut faults = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(call) = whole.calls.get(index) else { return faults };
+                let run = prepared.run(Some(index + 1));
+                if let Some(fault) = self.fault(call, &run) {
+                    faults.push(format!("call {}, `{call}`, {fault}\n    stderr: {}", index + 1, run.stderr.trim()));
+                }
+            }
+        };
+        let mut faults: Vec<String> = thread::scope(|scope| {
+            let workers = thread::available_parallelism().map_or(1, usize::from);
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        });
         for (pattern, _) in &self.fine {
             if !whole.calls.iter().any(|call| matches(pattern, call)) {
                 faults.push(format!("`{pattern}` is declared as one that may fail, and never called"));
@@ -417,6 +387,20 @@ impl Case {
             whole.calls.join("\n  ")
         );
         whole
+    }
+
+    /// What is wrong with a run in which this call failed.
+    fn fault(&self, call: &str, run: &Run) -> Option<&'static str> {
+        let fine = self.fine.iter().find(|(pattern, _)| matches(pattern, call)).map(|(_, fine)| *fine);
+        let told = run.stdout.contains("@tried ") || run.stderr.contains("@tried ");
+        match (run.code, fine) {
+            (124, _) => Some("does not end"),
+            (0, None) if told => Some("is told only, and not declared as one that may fail"),
+            (0, None) => Some("goes unnoticed"),
+            (0, Some(Fine::Told)) if !told => Some("is not told"),
+            (code, Some(_)) if code != 0 => Some("stops it, and is declared as one that may fail"),
+            _ => None,
+        }
     }
 
     /// Runs it with all programs succeeding; it must fail, and say this.
@@ -436,10 +420,89 @@ impl Case {
     }
 }
 
-fn real(name: &str) -> String {
-    let there =
-        ["/usr/bin", "/bin"].iter().map(|folder| format!("{folder}/{name}")).find(|path| Path::new(path).exists());
-    there.unwrap_or_else(|| format!("/usr/bin/{name}"))
+/// A case with what all of its runs share.
+struct Prepared<'a> {
+    case: &'a Case,
+    /// The folder with all that its `PATH` has.
+    stubs: TempDir,
+    /// The function that all stubs are, and the whole script, both with [`ROOT`] for the run's folder.
+    stub: String,
+    text: String,
+}
+
+impl Prepared<'_> {
+    fn run(&self, fail: Option<usize>) -> Run {
+        let (case, stubs) = (self.case, self.stubs.path());
+        // Most of the work is small files: in memory there is no disk to wait for.
+        let memory = Path::new("/dev/shm");
+        let root = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
+        let home = root.path();
+        let here = home.to_str().unwrap();
+        for folder in ["etc", "proc/self", "run/bramble", "sys/class/net", "sys/fs/cgroup", "var/lib/bramble"] {
+            fs::create_dir_all(home.join(folder)).unwrap();
+        }
+        fs::write(home.join("proc/self/mounts"), "").unwrap();
+        fs::write(home.join("clock"), "1000\n").unwrap();
+        fs::write(home.join("stub"), self.stub.replace(ROOT, here)).unwrap();
+        let place = |path: &str| {
+            let path = home.join(path.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        for path in &case.programs {
+            symlink(stubs.join(".stub"), place(path)).unwrap();
+        }
+        let _sockets: Vec<UnixListener> =
+            case.sockets.iter().map(|path| UnixListener::bind(place(path)).unwrap()).collect();
+        for (name, text) in &case.files {
+            if name.ends_with('/') {
+                fs::create_dir_all(place(name)).unwrap();
+            } else {
+                fs::write(place(name), moved(text, here)).unwrap();
+            }
+        }
+        let mut child = Command::new("/bin/dash")
+            .arg("-s")
+            .env_clear()
+            .env("PATH", stubs)
+            .env("R", here)
+            .env("FAIL", fail.unwrap_or_default().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(self.text.replace(ROOT, here).as_bytes()).unwrap();
+        let (ended, watched) = mpsc::channel::<()>();
+        let (group, patience) = (format!("-{}", child.id()), Duration::from_secs(case.patience.into()));
+        let watch = thread::spawn(move || {
+            let late = watched.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                Command::new("/bin/kill").args(["-KILL", "--", &group]).status().unwrap();
+            }
+            late
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(ended);
+        let late = watch.join().unwrap();
+        let calls = fs::read(home.join("calls")).unwrap_or_default();
+        let calls = calls.split(|byte| *byte == 0).filter(|call| !call.is_empty());
+        let back = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(here, "");
+        Run {
+            code: if late { 124 } else { output.status.code().unwrap_or(-1) },
+            stdout: back(&output.stdout),
+            stderr: back(&output.stderr),
+            calls: calls.map(back).collect(),
+            root: Arc::new(root),
+        }
+    }
+}
+
+/// A pattern of `case`, in which only `*` stands for something else.
+fn case_pattern(call: &str) -> String {
+    let plain = |c: char| c == '*' || c == '/' || c == '-' || c.is_ascii_alphanumeric();
+    call.chars().flat_map(|c| (!plain(c)).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// The same text with its folders below `root`.

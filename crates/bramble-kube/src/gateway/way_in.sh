@@ -3,10 +3,12 @@
 way_in() { # outside inside ports…
     o=$1 n=$2
     shift 2
-    ss -tnHp state established | awk '/"sshd/ { print $3 }' | sort -u | while read -r to; do
+    s=$(ss -tnHp state established)
+    all=$(ip -o addr show)
+    printf '%s\n' "$s" | awk '/"sshd/ { print $3 }' | sort -u | while read -r to; do
         a=${to%:*} p=${to##*:}
         a=${a#[}; a=${a%]}; a=${a#::ffff:}; a=${a%%%*}
-        i=$(ip -o addr show | awk -v a="$a" '{ split($4, b, "/") } b[1] == a { print $2; exit }')
+        i=$(printf '%s\n' "$all" | awk -v a="$a" '{ split($4, b, "/") } b[1] == a && !f { print $2; f = 1 }')
         case $i in '' | lo | "$n") continue ;; esac
         if [ "$i" = "$o" ]; then case " $* " in *" $p "*) continue ;; esac; fi
         if [ "$i" = "$o" ]; then

@@ -19,7 +19,7 @@ const LOCALE: &str = "locale";
 pub(crate) static LOCALES: Question = Question { name: LOCALE, write, records: &[(LOCALE, read)] };
 
 fn write(_: &Names, script: &mut Commands) {
-    script.fixed("locale -a | while read -r v; do echo \"locale $v\"; done");
+    script.fixed("v=$(locale -a)\nprintf 'locale %s\\n' $v");
 }
 
 fn read(name: &str, _: &mut Answer<'_>, seen: &mut Observation) -> Option<()> {

@@ -9,7 +9,7 @@ modules() {
         if [ -d "/sys/module/$u" ]; then echo "module $m"; continue; fi
         case $u in
         br_netfilter) [ ! -d /proc/sys/net/bridge ] || echo "module $m" ;;
-        overlay) while read -r a b; do [ "$b" != overlay ] && [ "$a" != overlay ] || { echo "module $m"; break; }; done </proc/filesystems ;;
+        overlay) while read -r a b; do if [ "$a" = overlay ] || [ "$b" = overlay ]; then echo "module $m"; break; fi; done </proc/filesystems ;;
         nf_conntrack) [ ! -e /proc/sys/net/netfilter/nf_conntrack_max ] || echo "module $m" ;;
         *) k=; read -r k </proc/sys/kernel/osrelease || :
            if [ -r "/lib/modules/$k/modules.builtin" ] && grep -q "/$m.ko\|/$u.ko" "/lib/modules/$k/modules.builtin"; then echo "module $m"; fi ;;

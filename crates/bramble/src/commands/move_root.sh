@@ -48,8 +48,8 @@ fi
 m=/run/bramble/move
 # Whatever is mounted and there: at most times only a part is.
 leave() {
-    rm -f "$m/names" "$m/sums" "$m/differ" "$m/bad"
-    umount "$m/root" "$m/boot" 2>/dev/null || :
+    rm -f "$m/names" "$m/sums" "$m/differ" "$m/bad" "$m/table" "$m/start"
+    umount "$m/boot" "$m/root" 2>/dev/null || :
     rmdir "$m/root" "$m/boot" "$m" 2>/dev/null || :
 }
 trap leave EXIT
@@ -78,10 +78,11 @@ mount "$2" "$m/root"
 mount "$1" "$m/boot"
 # Until all is there, nothing boots from it: the kernel knows the partitions, the disk does not. It asks the disk again only
 # when none of them is mounted.
-table=$(mktemp)
+table=$m/table
 dd if="$to" of="$table" bs=512 count=1 2>/dev/null
 dd if=/dev/zero of="$to" bs=512 count=1 conv=fsync 2>/dev/null
-start=$(mktemp)
+start=$m/start
+: >"$start"
 cp -ax /. "$m/root"
 cp -r "$b/." "$m/boot"
 awk -v id="$id" -v b="$b" '

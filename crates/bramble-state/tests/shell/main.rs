@@ -1,10 +1,13 @@
 //! The functions of the shell libraries, each with all of its programs succeeding and with each of them failing.
 
-use bramble_shell::testing::{Case, Run};
-use bramble_state::ENDS;
+mod coverage;
+mod look;
 
-const PRELUDE: &str = include_str!("../src/prelude.sh");
-const UNDO: &str = include_str!("../src/undo.sh");
+use bramble_shell::testing::{Case, Run};
+
+const ENDS: &str = include_str!("../../src/ends.sh");
+const PRELUDE: &str = include_str!("../../src/prelude.sh");
+const UNDO: &str = include_str!("../../src/undo.sh");
 
 fn ends(body: &str) -> Case {
     Case::new(ENDS, body).file("/var/lib/bramble/done/", "").file("/var/lib/bramble/pending/", "")
@@ -334,29 +337,11 @@ fn the_ledger_is_undone_backwards_and_kept_as_long_as_something_is_left() {
 }
 
 #[test]
-fn a_look_says_what_it_could_not_see() {
-    let case = Case::new("", include_str!("../src/probe.sh"))
-        .may_fail("flock -n 9", "then it waits")
-        .says("dpkg --print*", "arm64")
-        .says("ip -o*", "2: eth0 inet 10.0.0.1/24")
-        .file("/proc/meminfo", "MemTotal: 1024 kB\n")
-        .file("/proc/cgroups", "#subsys_name hierarchy num_cgroups enabled\nmemory 1 1 1\n")
-        .file("/proc/swaps", "Filename Type\n")
-        .file("/etc/os-release", "ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n")
-        .file("/sys/class/net/eth0/address", "aa:bb\n")
-        .file("/var/lib/bramble/done/version", "1.36.0\n");
-    let run = check(case);
-    for line in [
-        "fact arch arm64",
-        "fact address 10.0.0.1 2:",
-        "fact memory 1024",
-        "done version 1.36.0",
-        "fact mac eth0 aa:bb",
-    ] {
-        let there = run
-            .stdout
-            .lines()
-            .any(|said| said == line || line.starts_with("fact address") && said.contains("10.0.0.1"));
-        assert!(there, "{line} is not in\n{}", run.stdout);
-    }
+fn swap_is_turned_off_and_on_again() {
+    let swap = include_str!("../../src/resource/swap.sh");
+    let swaps = |case: Case| case.file("/proc/swaps", "Filename Type\n/swapfile file\n/dev/sda2 partition\n");
+    assert!(check(swaps(plan(swap))).called("swapoff -a"));
+    let back = swaps(Case::new(format!("{ENDS}{PRELUDE}"), "give_back swap-in-use").after(swap));
+    let run = check(back.may_fail("swapon*", "what is gone cannot be swapped to"));
+    assert!(run.called("swapon /swapfile") && run.called("swapon /dev/sda2"));
 }

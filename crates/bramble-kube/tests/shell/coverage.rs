@@ -1,0 +1,30 @@
+//! No shell text without its test.
+
+use bramble_shell::testing::assert_covered;
+
+#[test]
+fn every_function_that_a_node_runs_has_its_test() {
+    let addon = "addon_apply and addon_remove are made of it";
+    let exceptions = [
+        ("manage", addon),
+        ("books", addon),
+        ("keep_books", addon),
+        ("delete_listed", addon),
+        ("wait_ready", addon),
+        ("addon_begin", addon),
+        ("without", addon),
+        ("longhorn_has", "addon_remove asks it"),
+        ("their_addon_is", "addon_enable and addon_disable wait for it"),
+        ("copy_sqlite", "snapshot_state does it"),
+        ("descendants", "end_pods asks it"),
+        ("plain_token", "tell_tokens asks it"),
+        ("g", "q and all of gluster.sh call it"),
+        ("node_lease", "node_returns asks it"),
+        ("node_says", "node_returns asks it"),
+        ("smoke_fail", "smoke_test ends with it"),
+        ("smoke_kubectl", "smoke_test calls it"),
+        ("metrics", "metrics.sh is a program of its own, which exporter.rs tests"),
+        ("src/addon/monitoring/metrics.sh", "exporter.rs tests it"),
+    ];
+    assert_covered(env!("CARGO_MANIFEST_DIR"), &["tests/shell"], &exceptions);
+}

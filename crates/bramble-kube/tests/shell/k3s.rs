@@ -1,0 +1,113 @@
+//! The library of k3s.
+
+use super::*;
+
+const K: &str = "/var/lib/rancher/k3s";
+
+fn with_tokens(case: Case) -> Case {
+    case.file(&format!("{K}/server/token"), "K10abc::server:s3cret\n")
+        .file("/etc/rancher/k3s/token", "K10abc::server:s3cret")
+        .file("/etc/rancher/k3s/agent-token", "0ther")
+}
+
+#[test]
+fn nodes_are_forgotten_and_stopped() {
+    check(k3s("forget_node n1 10.0.0.1"));
+    check(k3s("stop_kubernetes"));
+    check(k3s("forget_tokens"));
+    let started = |path: &str| check(k3s("if was_member; then echo yes; fi").file(path, "")).stdout;
+    assert_eq!(started(&format!("{K}/server/db/x")), "yes\n");
+    assert_eq!(started("/etc/x"), "");
+}
+
+#[test]
+fn a_reset_takes_all_but_images() {
+    let case = with_pods(k3s("reset_kubernetes"))
+        .file(&format!("{K}/agent/images/a.tar"), "")
+        .file(&format!("{K}/agent/client-kubelet.crt"), "")
+        .file(&format!("{K}/server/db/x"), "");
+    let run = check(case);
+    assert!(run.file(&format!("{K}/agent/images/a.tar")).is_some());
+    assert!(run.file(&format!("{K}/server/db/x")).is_none());
+    assert!(run.file(&format!("{K}/agent/client-kubelet.crt")).is_none());
+    // Nothing is there.
+    check(empty(k3s("reset_kubernetes")));
+}
+
+#[test]
+fn it_tells_how_others_join() {
+    let run = check(with_tokens(k3s("tell_how_to_join 10.0.0.1")));
+    assert_eq!(
+        run.stdout,
+        "@fact ca-hash abc\n@fact server https://10.0.0.1:6443\n@fact token s3cret\n@fact agent-token 0ther\n"
+    );
+    let missing = k3s("tell_how_to_join 10.0.0.1").file(&format!("{K}/server/token"), "K10abc::server:s\n");
+    let run = missing.refuses("/etc/rancher/k3s/token");
+    assert!(!run.stdout.contains("@fact token"));
+    let bare = k3s("tell_how_to_join 10.0.0.1").file(&format!("{K}/server/token"), "s3cret\n");
+    assert!(!bare.refuses("does not hold the digest").stdout.contains("s3cret"));
+}
+
+#[test]
+fn it_begins_a_cluster_or_joins_one() {
+    check(k3s("begin a b https://10.0.0.1:6443"));
+    let started = |case: Case| {
+        service(case)
+            .may_fail("systemctl reset-failed*", "it is not loaded")
+            .file("/var/lib/bramble/done/", "")
+            .file("/var/lib/bramble/pending/", "")
+    };
+    let init = started(k3s("k3s_init s3cret 0ther 10.0.0.1 '' coredns"))
+        .file(&format!("{K}/server/token"), "K10abc::server:s3cret\n")
+        .says("k3s kubectl*get deployment*", "deployment.apps/coredns");
+    let run = check(init);
+    assert_eq!(run.file("var/lib/bramble/done/ca-hash").as_deref(), Some("abc\n"));
+    check(started(k3s("k3s_join a b https://10.0.0.1:6443").says("k3s kubectl*EtcdIsVoter*", "True")));
+    check(started(k3s("service=k3s-agent\nk3s_join a '' https://10.0.0.1:6443")));
+    started(k3s("k3s_join a b c")).refuses("its etcd does not catch up");
+}
+
+#[test]
+fn its_state_is_saved() {
+    let etcd = with_tokens(k3s("snapshot_state /run/bramble"))
+        .file(&format!("{K}/server/db/etcd/x"), "")
+        .on("k3s etcd-snapshot save*", "mkdir -p /run/bramble/etcd; echo x >/run/bramble/etcd/bramble-1");
+    assert!(check(etcd).file("run/bramble/etcd.db").is_some());
+    let sqlite = service(with_tokens(k3s("snapshot_state /run/bramble")))
+        .file(&format!("{K}/server/db/state.db"), "db")
+        .file(&format!("{K}/server/db/state.db-wal"), "wal");
+    let run = check(sqlite.clone());
+    assert!(run.called("kill -STOP 42") && run.called("kill -CONT 42"));
+    // k3s goes on whatever fails while it stands still.
+    let cut = sqlite.on("cp*state.db-wal*", "false").run(None);
+    assert!(cut.code != 0 && cut.called("kill -CONT 42"));
+    // Number 0 would be this script itself.
+    let dead = with_tokens(k3s("snapshot_state /run/bramble"))
+        .says("systemctl show*", "0")
+        .file(&format!("{K}/server/db/state.db"), "db");
+    assert!(!check(dead).called("kill*"));
+}
+
+#[test]
+fn its_state_comes_back() {
+    let archive = |etcd: &str| {
+        format!(
+            "d=$4; printf s3cret >$R/var/lib/bramble/restore/token; printf 0ther >$R/var/lib/bramble/restore/agent-token; {etcd}"
+        )
+    };
+    let etcd =
+        k3s("k3s_restore /run/bramble/b.tgz").on("tar*", &archive("echo x >$R/var/lib/bramble/restore/etcd.db")).on(
+            "k3s server*",
+            "mkdir -p /var/lib/rancher/k3s/server/db; : >/var/lib/rancher/k3s/server/db/reset-flag; false",
+        );
+    let run = check(etcd);
+    assert_eq!(run.file("etc/rancher/k3s/token").as_deref(), Some("s3cret"));
+    let sqlite = k3s("k3s_restore /run/bramble/b.tgz").on(
+        "tar*",
+        &archive("mkdir $R/var/lib/bramble/restore/sqlite; echo x >$R/var/lib/bramble/restore/sqlite/state.db"),
+    );
+    assert!(check(sqlite).file(&format!("{K}/server/db/state.db")).is_some());
+    let bare = k3s("k3s_restore /run/bramble/b.tgz")
+        .on("tar*", ": >$R/var/lib/bramble/restore/token; : >$R/var/lib/bramble/restore/agent-token");
+    bare.refuses("the backup has no tokens");
+}

@@ -1,0 +1,141 @@
+//! The library of kubeadm.
+
+use super::*;
+
+const RUNNING: &str = "printf 'TASK PID STATUS\\nc1 7 RUNNING\\n'";
+
+/// Containers that end when they are killed.
+fn with_containers(case: Case) -> Case {
+    let killed = format!("[ -e \"$R/killed\" ] || {RUNNING}");
+    case.on("ctr*containers ls -q labels*", "echo c1")
+        .on("ctr*containers ls -q id*", "echo c1")
+        .on("ctr*containers ls -q", "echo c1")
+        .on("ctr*tasks ls -q", "echo c1")
+        .on("ctr*containers info*", "echo '\"io.kubernetes.container.name\": \"etcd\",'")
+        .on("ctr*tasks ls", &killed)
+        .on("ctr*tasks kill -s KILL*", ": >\"$R/killed\"")
+}
+
+#[test]
+fn nodes_are_forgotten() {
+    let case = kubeadm("forget_node n2 10.0.0.2").says(
+        "kubectl*member list",
+        "8e9e05c52164694d, started, n2, https://10.0.0.2:2380, https://10.0.0.2:2379, false",
+    );
+    assert!(check(case).called("kubectl*member remove 8e9e05c52164694d"));
+    check(kubeadm("etcd_ctl endpoint health"));
+    assert_eq!(
+        kubeadm("if was_member; then echo yes; fi").file("/etc/kubernetes/kubelet.conf", "").run(None).stdout,
+        "yes\n"
+    );
+}
+
+#[test]
+fn a_reset_takes_the_containers_as_far_as_it_can() {
+    let case = || {
+        with_pods(with_containers(kubeadm("reset_kubernetes")))
+            .socket("/run/containerd/containerd.sock")
+            .file("/etc/kubernetes/admin.conf", "")
+            .file("/var/lib/etcd/member/x", "")
+    };
+    let fine = case().best_effort("ctr*").best_effort("rm -f /run/bramble/ending").best_effort("mkdir -p /run/bramble");
+    // The folder for notes is needed by what follows: only that says so.
+    let run = fine.run(None);
+    assert!(run.code == 0 && run.called("ctr*containers rm c1"), "{}", run.stderr);
+    assert!(run.file("etc/kubernetes/admin.conf").is_none() && run.file("var/lib/etcd/member/x").is_none());
+    check(empty(kubeadm("reset_kubernetes")));
+    let broken = with_pods(kubeadm("reset_kubernetes").on("ctr*", "echo 'no containerd' >&2; false"))
+        .socket("/run/containerd/containerd.sock")
+        .run(None);
+    assert_eq!(broken.code, 0, "{}", broken.stderr);
+    assert!(broken.stdout.contains("@tried 1 end the containers"));
+    check(with_containers(kubeadm("end_containers")).best_effort("ctr*tasks rm*").best_effort("ctr*containers rm*"));
+}
+
+#[test]
+fn containers_end_or_it_says_which_do_not() {
+    let file = ("/run/bramble/ending", "c1\n");
+    check(with_containers(kubeadm("kill_containers /run/bramble/ending")).file(file.0, file.1));
+    let stubborn = kubeadm("kill_containers /run/bramble/ending").file(file.0, file.1).on("ctr*tasks ls", RUNNING);
+    stubborn.refuses("these containers do not end:\nc1");
+    check(with_containers(kubeadm("restart_system etcd")).best_effort("ctr*TERM*"));
+    check(with_containers(kubeadm("stop_kubernetes")));
+    assert_eq!(check(with_containers(kubeadm("system_containers"))).stdout, "c1\n");
+    assert_eq!(check(with_containers(kubeadm("system_containers etcd"))).stdout, "c1\n");
+    assert_eq!(check(with_containers(kubeadm("system_containers kube-apiserver"))).stdout, "");
+    let gone =
+        kubeadm("system_containers").on("ctr*containers ls -q labels*", "echo c1").on("ctr*containers info*", "false");
+    assert_eq!(gone.run(None).code, 0);
+    check(with_containers(kubeadm("renew_certificates")).best_effort("ctr*TERM*"));
+}
+
+#[test]
+fn it_begins_a_cluster_or_joins_one() {
+    let init = || {
+        kubeadm("kubeadm_init --upload-certs addon/coredns 10.0.0.1 ''")
+            .file("/run/bramble/kubeadm.yaml", "x")
+            .file("/etc/kubernetes/pki/ca.crt", "x")
+            .file("/var/lib/bramble/done/", "")
+            .file("/var/lib/bramble/pending/", "")
+            .on("openssl pkey*", ": >$R/run/bramble/ca.der")
+            .says("kubectl*cluster-info*", "jws-kubeconfig-abcdef")
+    };
+    let case = init()
+        .on("kubeadm init --config*", "echo '[kubelet-finalize] x'; echo 'token abcdef.0123456789abcdef'; echo good");
+    let run = check(case.clone().may_fail("kubectl*cluster-info*", "those who join wait for it as well"));
+    assert!(run.stdout.contains("@fact joinable yes\n[kubelet-finalize] x\ngood\n"), "{}", run.stdout);
+    let failed = init().on("kubeadm init --config*", "echo why; exit 3").refuses("why");
+    assert!(failed.stdout.contains("the last lines of kubelet:"));
+    assert!(failed.file("var/lib/bramble/done/ca-hash").is_none());
+    check(kubeadm("minor=20\nkubeadm_join").file("/run/bramble/kubeadm.yaml", "x"));
+    assert_eq!(check(kubeadm("patched")).stdout, "");
+    assert_eq!(check(kubeadm("minor=21\npatched")).stdout, "--experimental-patches=/run/bramble/patches\n");
+    assert_eq!(kubeadm("printf 'a\\nexit 3\\n' | tell_progress").run(None).code, 3);
+}
+
+#[test]
+fn tokens_are_made_and_taken_back() {
+    let run = check(kubeadm("tell_token").says("kubeadm token create*", "abcdef.0123456789abcdef"));
+    assert_eq!(run.stdout, "@fact token abcdef.0123456789abcdef\n");
+    kubeadm("tell_token").refuses("kubeadm gives no token");
+    check(kubeadm("upload_certificates").file("/run/bramble/kubeadm.yaml", ""));
+    let run = check(kubeadm("forget_tokens").says("kubectl*get secrets*", "bootstrap-token-abcdef"));
+    assert!(run.called("kubectl*delete secret bootstrap-token-abcdef*"));
+}
+
+#[test]
+fn it_goes_to_another_version() {
+    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1"));
+    assert!(run.called("kubectl*delete deployment,configmap coredns*"));
+    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1").says("kubectl*get deployment*", "deployment/coredns"));
+    assert!(!run.called("kubectl*delete*"));
+    check(kubeadm("kubeadm_upgrade node 1.36.1"));
+}
+
+#[test]
+fn its_state_is_saved_and_comes_back() {
+    let pki = |case: Case| {
+        ["ca.crt", "front-proxy-ca.crt", "sa.key", "etcd/ca.crt"]
+            .into_iter()
+            .fold(case, |case, name| case.file(&format!("/etc/kubernetes/pki/{name}"), "x"))
+    };
+    let save = pki(kubeadm("snapshot_state /run/bramble"))
+        .file("/var/lib/etcd/x", "")
+        .on("kubectl*snapshot save*", "echo x >$R/var/lib/etcd/bramble.db");
+    assert!(check(save).file("run/bramble/etcd.db").is_some());
+    let unpack = || {
+        kubeadm("unpack_state /run/bramble/b.tgz 10.0.0.1")
+            .on("tar*", ":")
+            .says("kubeadm config images list*", "registry.k8s.io/etcd:3.6.5-0")
+            .may_fail("ctr*containers rm*", "there is none")
+    };
+    check(unpack().may_fail("ctr*run*etcdutl*", "then the older program does it"));
+    check(unpack().says("ctr*images ls -q", "registry.k8s.io/etcd:3.6.5-0").may_fail("ctr*run*etcdutl*", "the same"));
+    unpack().on("ctr*run*", "echo it is damaged; false").refuses("it is damaged");
+    kubeadm("unpack_state a b").on("tar*", ":").refuses("kubeadm names no image of etcd");
+    let place = kubeadm("place_state /run/bramble/b.tgz")
+        .file("/var/lib/bramble/restore/pki/ca.crt", "x")
+        .file("/var/lib/bramble/restore/pki/etcd/ca.crt", "x")
+        .file("/var/lib/bramble/restore/out/etcd/member/x", "x");
+    assert!(check(place).file("var/lib/etcd/member/x").is_some());
+}

@@ -1,0 +1,49 @@
+//! Nodes that stop their pods, one after the other: `rolling.sh`.
+
+use super::*;
+
+#[test]
+fn nodes_are_drained_and_uncordoned() {
+    let run = check(k3s("drain_node n1 60"));
+    assert!(run.called("k3s kubectl*cordon n1"));
+    let kept = check(k3s("drain_node n1 60").says("k3s kubectl*unschedulable*", "true"));
+    assert!(!kept.called("k3s kubectl*annotate*"));
+    let stuck = k3s("drain_node n1 60")
+        .says("k3s kubectl*annotations*", "yes")
+        .on("k3s kubectl* drain*", "echo 'error: a budget forbids it'; false");
+    let run = stuck.refuses("a budget forbids it");
+    assert!(run.called("k3s kubectl*uncordon n1"));
+    check(k3s("uncordon n1").says("k3s kubectl*annotations*", "yes"));
+    check(k3s("uncordon n1"));
+}
+
+#[test]
+fn a_node_is_back_when_it_says_so_itself() {
+    let lease = "tr '\\000' '\\n' <\"$R/calls\" | grep -c lease";
+    let case = k3s("node_returns n1 1.36.0")
+        .on("k3s kubectl*lease*", lease)
+        .says("k3s kubectl*kubeletVersion*", "v1.36.0 True");
+    check(case);
+    // An old sign of life is none, whether or not the first question was answered.
+    let old = k3s("node_returns n1 1.36.0")
+        .says("k3s kubectl*lease*", "then")
+        .says("k3s kubectl*kubeletVersion*", "v1.36.0 True");
+    old.refuses("does not come back");
+    let late = k3s("node_returns n1 1.36.0")
+        .on("k3s kubectl*lease*", "if [ -e \"$R/x\" ]; then echo then; else : >\"$R/x\"; false; fi")
+        .says("k3s kubectl*kubeletVersion*", "v1.36.0 True");
+    late.refuses("does not come back");
+}
+
+#[test]
+fn what_a_cut_run_left_cordoned_is_uncordoned() {
+    let case = || {
+        k3s("uncordon_left")
+            .on("k3s kubectl*get nodes*", "printf '%s\\n' 'n1 yes' 'n2 ' 'n3 yes'")
+            .says("k3s kubectl*annotations*", "yes")
+    };
+    let run = check(case());
+    assert!(run.called("k3s kubectl*uncordon n1") && run.called("k3s kubectl*uncordon n3"));
+    assert!(!run.called("k3s kubectl*uncordon n2") && run.file("run/bramble/cordoned").is_none());
+    assert!(!check(k3s("uncordon_left")).called("k3s kubectl*uncordon*"));
+}

@@ -1,0 +1,9 @@
+//! No shell text without its test.
+
+use bramble_shell::testing::assert_covered;
+
+#[test]
+fn every_function_that_a_node_runs_has_its_test() {
+    let exceptions = [("undo_all", "undo.sh itself calls it"), ("undo_one", "give_back and undo_all do it")];
+    assert_covered(env!("CARGO_MANIFEST_DIR"), &["tests/shell"], &exceptions);
+}

@@ -1,0 +1,144 @@
+//! The scripts of commands that change a board's boot, each with all of its programs succeeding and with each of them
+//! failing.
+
+use bramble_shell::testing::{Case, assert_covered};
+
+/// A test has no block device: a file stands in for it.
+fn without_devices(script: &str) -> String {
+    script.replace("[ ! -b ", "[ ! -e ")
+}
+
+fn boot_order(wanted: &str) -> Case {
+    let script = include_str!("../src/commands/boot_order.sh");
+    Case::new(format!("wanted={wanted}"), script).says("rpi-eeprom-update -b", "/var/eeprom")
+}
+
+const SETTINGS: &str = "printf '[all]\\nBOOT_UART=0\\nBOOT_ORDER=0xF41\\n[gpio8=0]\\nBOOT_ORDER=0x1\\n'";
+
+#[test]
+fn a_boot_order_is_told() {
+    let run = boot_order("''").on("rpi-eeprom-config", SETTINGS).check();
+    assert_eq!(run.stdout, "order 0xf41\n");
+    // What the next boot brings counts more than what is there.
+    let waiting = boot_order("''")
+        .file("/var/eeprom/pieeprom.upd", "")
+        .on("rpi-eeprom-config *pieeprom.upd", "echo BOOT_ORDER=0xf14")
+        .check();
+    assert_eq!(waiting.stdout, "waiting yes\norder 0xf14\n");
+    boot_order("''").without("rpi-eeprom-config").refuses("install the package rpi-eeprom");
+}
+
+#[test]
+fn a_boot_order_is_set_where_it_is_another() {
+    let case = |wanted| {
+        boot_order(wanted)
+            .on("rpi-eeprom-config", SETTINGS)
+            .on("rpi-eeprom-config --apply *", "/bin/cat \"$2\" >$R/applied; echo why")
+    };
+    let run = case("0xf416").check();
+    assert_eq!(run.stdout, "order 0xf41\nset yes\n");
+    assert_eq!(
+        run.file("applied").as_deref(),
+        Some("[all]\nBOOT_UART=0\n[gpio8=0]\nBOOT_ORDER=0x1\n[all]\nBOOT_ORDER=0xf416\n")
+    );
+    assert!(!case("0xf41").check().called("*--apply*"));
+    let failed = boot_order("0xf416")
+        .on("rpi-eeprom-config", SETTINGS)
+        .on("rpi-eeprom-config --apply *", "echo 'no space'; false");
+    assert!(!failed.refuses("no space").stdout.contains("set yes"));
+}
+
+/// A board that boots from a card, with an empty disk beside it.
+fn move_root(go: &str) -> Case {
+    let script = without_devices(include_str!("../src/commands/move_root.sh"))
+        .replace("attempt same \"$m/root\" / ", "attempt same \"$m/root\" \"$R/card\" ");
+    Case::new(format!("to=/run/dev/sda go={go}"), script)
+        .file("/run/dev/sda", "")
+        .file("/boot/firmware/cmdline.txt", "console=tty1 root=PARTUUID=0-02 rootwait\n")
+        .file("/boot/firmware/config.txt", "arm_64bit=1\n")
+        .file("/etc/fstab", "PARTUUID=0-01 /boot/firmware vfat defaults 0 2\nPARTUUID=0-02 / ext4 defaults 0 1\n")
+        .file("/card/etc/fstab", "the card's\n")
+        .file("/card/usr/bin/a", "a\n")
+        .file("/sys/block/sda/holders/", "")
+        .says("lsblk -dnro TYPE*", "disk")
+        .says("lsblk -nspro NAME*", "/dev/mmcblk0p2")
+        .says("lsblk -dnro TRAN*", "usb")
+        .says("lsblk -dno MODEL*", "T7 Shield")
+        .says("lsblk -nro NAME,FSTYPE,LABEL*", "sda1 exfat old")
+        .on("lsblk -npro NAME,TYPE*", "printf '%s\\n' '/dev/sda disk' '/dev/sda1 part' '/dev/sda2 part'")
+        .says("findmnt -nvo SOURCE /", "/dev/mmcblk0p2")
+        .says("findmnt -nvo SOURCE *", "/dev/mmcblk0p1")
+        .on("df*", "printf '%s\\n' Used 1000000000 60000000")
+        .says("blockdev --getsize64 *sda", "64000000000")
+        .says("blockdev --getsize64 *", "268435456")
+        .on("cp -ax /. *", "/bin/cp -a \"$R/card/.\" \"$3\"")
+}
+
+/// What it does when all is there, and which failures stop nothing.
+fn moving() -> Case {
+    let leaving = "what is left is removed as far as it can be";
+    move_root("yes")
+        .may_fail("umount *move/boot *move/root", leaving)
+        .may_fail("rmdir *move/root *move/boot *move", leaving)
+}
+
+#[test]
+fn a_disk_is_looked_at_before_it_is_written() {
+    let run = move_root("no").check();
+    assert_eq!(run.stdout, "disk 64000 usb T7 Shield\nholds sda1 exfat old\n");
+    for changes in ["wipefs*", "sfdisk*", "mkfs*", "dd*", "mount *"] {
+        assert!(!run.called(changes), "{changes}");
+    }
+}
+
+#[test]
+fn a_system_is_moved_only_where_it_can_be() {
+    let refused = |case: Case, why: &str| {
+        let run = case.refuses(why);
+        assert!(!run.called("wipefs*") && !run.called("sfdisk*") && !run.called("dd*"), "{why}");
+    };
+    let go = || move_root("yes");
+    refused(go().without("sfdisk").without("mkfs.vfat"), "it has no sfdisk mkfs.vfat");
+    refused(go().before_all("lsblk -dnro TYPE*", "echo part"), "is no disk of it");
+    refused(go().before_all("mountpoint*", "false"), "its boot partition is not mounted");
+    refused(go().before_all("lsblk -nro MOUNTPOINT*", "printf '\\n/mnt\\n'"), "is in use: /mnt");
+    refused(go().before_all("blockdev --getsize64 *sda", "echo 1000000000"), "MB are needed");
+    refused(go().file("/var/lib/bramble/done/kubernetes", ""), "Kubernetes runs on it");
+    refused(go().file("/sys/block/sda/holders/dm-0", ""), "is a part of something else");
+    let already = go().before_all("lsblk -nspro NAME*", "printf '%s\\n' /dev/sda2 \"$R/run/dev/sda\"").run(None);
+    assert!(already.code == 0 && already.stdout == "already\n" && !already.called("wipefs*"));
+}
+
+#[test]
+fn a_system_is_copied_and_read_back() {
+    let run = moving().check();
+    assert_eq!(run.stdout, "moved\n");
+    let cmdline = run.file("run/bramble/move/boot/cmdline.txt").unwrap();
+    assert!(cmdline.contains(" root=PARTUUID=") && !cmdline.contains("=0-02"), "{cmdline}");
+    let fstab = run.file("run/bramble/move/root/etc/fstab").unwrap();
+    assert!(!fstab.contains("PARTUUID=0-") && fstab.contains("-02 / ext4"), "{fstab}");
+    assert!(run.file("run/bramble/move/table").is_none() && run.file("run/bramble/move/start").is_none());
+}
+
+#[test]
+fn a_disk_that_damages_what_it_is_given_is_not_booted_from() {
+    let damage = "/bin/cp -a \"$R/card/.\" \"$3\"; echo b >\"$3/usr/bin/a\"; /bin/touch -r \"$R/card/usr/bin/a\" \"$3/usr/bin/a\"";
+    for (call, action) in
+        [("cp -ax /. *", damage), ("e2fsck*", "false"), ("find . -xdev*", "false"), ("md5sum ./*", "false")]
+    {
+        let run = moving().before_all(call, action).refuses("use another disk");
+        assert!(run.called("wipefs -qa *sda") && !run.stdout.contains("moved"), "{call}");
+    }
+    let blind = moving().before_all("lsblk -npro NAME,TYPE*", "echo '/dev/sda disk'");
+    blind.refuses("the kernel does not see the partitions");
+}
+
+#[test]
+fn every_function_that_a_board_runs_has_its_test() {
+    let called = "move_root.sh calls it";
+    assert_covered(
+        env!("CARGO_MANIFEST_DIR"),
+        &["tests/scripts.rs"],
+        &[("fail", called), ("leave", called), ("bad", called)],
+    );
+}
