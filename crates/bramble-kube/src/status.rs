@@ -40,19 +40,13 @@ impl Condition {
         Condition { name, state: State::Good(reason.into()) }
     }
 
-    /// Makes a condition that is not as it should be.
-    pub fn problem(name: &'static str, problem: Problem) -> Condition {
+    fn problem(name: &'static str, problem: Problem) -> Condition {
         Condition { name, state: State::Problem(problem) }
     }
 
-    /// Makes the condition that a node cannot be reached.
-    pub fn unreachable(node: &Node, why: impl Into<String>) -> Condition {
-        Condition::problem("Reachable", Problem::error(why, &node.name))
-    }
-
-    /// Makes the condition that an API does not answer.
-    pub fn silent(place: impl Into<Place>, why: impl Into<String>) -> Condition {
-        Condition::problem("ApiAnswers", Problem::error(why, place))
+    /// Makes a condition that is not as it should be.
+    pub fn bad(name: &'static str, message: impl Into<String>, place: impl Into<Place>) -> Condition {
+        Condition::problem(name, Problem::error(message, place))
     }
 
     /// Tells whether it is as it should be.
@@ -226,7 +220,7 @@ pub fn node_conditions(
     seen: &Observation,
     report: Option<&NodeReport>,
 ) -> Vec<Condition> {
-    let bad = |name, message: &str| Condition::problem(name, Problem::error(message, &node.name));
+    let bad = |name, message: &str| Condition::bad(name, message, &node.name);
     let note = |name, message: &str| Condition::problem(name, Problem::note(message, &node.name));
     let needs_up =
         |name, message: &str| Condition::problem(name, Problem::error(message, &node.name).next("run `bramble up`"));
@@ -292,10 +286,10 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
     let inputs = Inputs::default();
     let Some(life) = lifecycle(cluster, &inputs) else { return Vec::new() };
     let report = match report {
-        Err(why) => return vec![Condition::silent(Place::Whole, why)],
+        Err(why) => return vec![Condition::bad("ApiAnswers", why, Place::Whole)],
         Ok(report) => report,
     };
-    let bad = |name, message: String| Condition::problem(name, Problem::error(message, Place::Whole));
+    let bad = |name, message: String| Condition::bad(name, message, Place::Whole);
     let address = format!("https://{}:{}", cluster.network.api, life.api_port());
     let mut found = vec![Condition::good("ApiAnswers", address)];
     let ready = report.nodes.iter().filter(|node| node.ready.is_ok()).count();

@@ -62,16 +62,17 @@ impl Status {
                     let known = report.as_ref().ok().and_then(|r| r.nodes.iter().find(|known| known.name == name));
                     bramble_kube::node_conditions(cluster, &node, &seen, known)
                 }
-                Err(error) => vec![Condition::unreachable(&node, format!("{error:#}"))],
+                Err(error) => vec![Condition::bad("Reachable", format!("{error:#}"), &node.name)],
             };
             // Where there is no other one the cluster's own condition says it.
             if let (Some(why), true) = (silent.remove(name), report.is_ok()) {
-                conditions.push(Condition::silent(&node.name, why));
+                conditions.push(Condition::bad("ApiAnswers", why, &node.name));
             }
             nodes.insert(name.to_string(), conditions);
         }
         for (node, error) in &fleet.lost {
-            nodes.insert(node.name.to_string(), vec![Condition::unreachable(node, format!("{error:#}"))]);
+            let condition = Condition::bad("Reachable", format!("{error:#}"), &node.name);
+            nodes.insert(node.name.to_string(), vec![condition]);
         }
         let whole = bramble_kube::cluster_conditions(cluster, report.as_ref().map_err(String::as_str));
         let bad = nodes.values().flatten().chain(&whole).any(Condition::is_bad);
