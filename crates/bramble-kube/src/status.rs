@@ -328,3 +328,24 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_read_a_state_its_reason_and_the_problem() {
+        let json = |condition: Condition| serde_json::to_value(condition).unwrap();
+        let good =
+            serde_json::json!({ "name": "SwapOff", "state": "good", "reason": "no swap in use", "problem": null });
+        assert_eq!(json(Condition::good("SwapOff", "no swap in use")), good);
+        let node: bramble_spec::NodeName = "kube1".parse().unwrap();
+        let bad = json(Condition::problem("MemoryCgroup", Problem::error("off", &node).next("run `bramble up`")));
+        assert_eq!((&bad["state"], &bad["reason"]), (&"bad".into(), &"off: run `bramble up`".into()));
+        assert_eq!((&bad["problem"]["node"], &bad["problem"]["message"]), (&"kube1".into(), &"off".into()));
+        let note = Condition::problem("Schedulable", Problem::note("cordoned", &node));
+        assert!(!note.is_bad() && !note.is_good() && json(note)["state"] == "note");
+        let unknown = Condition { name: "Joined", state: State::Unknown("the API does not tell".into()) };
+        assert_eq!(json(unknown)["state"], "unknown");
+    }
+}
