@@ -106,7 +106,7 @@ mod tests {
                 standin.name()
             );
             let loaded = bramble_spec::load(Path::new("bramble.yaml"), &text);
-            assert!(!loaded.report.has_errors(), "{}: {:?}", standin.name(), loaded.report.diagnostics);
+            assert!(!loaded.report.has_errors(), "{}: {:?}", standin.name(), loaded.report.problems);
             let names: Vec<_> = loaded.clusters.iter().filter_map(|cluster| cluster.distribution.name()).collect();
             assert_eq!(names, [standin.name()]);
             assert_eq!(standin.upstream().unwrap().name, standin.name());

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use bramble_spec::{AddressRange, Cluster};
+use bramble_spec::{AddressRange, Cluster, Severity};
 use serde::Serialize;
 
-use crate::finding::{Findings, Rule, Severity};
+use crate::rules::{Findings, Rule};
 
 /// Addresses that are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,9 +1,9 @@
 //! Clusters side by side.
 
-use bramble_spec::{Cluster, Money, Power};
+use bramble_spec::{Cluster, Money, Power, Severity};
 use serde::Serialize;
 
-use crate::{Bill, Design, Severity};
+use crate::{Bill, Design};
 
 /// A cluster in a few figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]

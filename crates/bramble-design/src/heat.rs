@@ -1,8 +1,8 @@
 //! Heat.
 
-use bramble_spec::{Cluster, Node, Part};
+use bramble_spec::{Cluster, Node, Part, Severity};
 
-use crate::finding::{Findings, Rule, Severity};
+use crate::rules::{Findings, Rule};
 
 /// How a board is cooled.
 #[derive(PartialEq, Eq)]

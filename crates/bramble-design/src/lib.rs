@@ -1,37 +1,37 @@
 //! The hardware plan: what a cluster draws, carries, wears out and costs, from the cluster file alone.
 //!
-//! [`Design::of`] is a pure function of a [`Cluster`]: figures of every node and device, and [`Finding`]s. What is not
+//! [`Design::of`] is a pure function of a [`Cluster`]: figures of every node and device, and [`Problem`]s. What is not
 //! known of a part counts as nothing and is said. All sums are of whole milliwatts, bits per second and cents.
 
 mod addresses;
 mod bill;
 mod compare;
-mod finding;
 mod heat;
 mod memory;
 mod network;
 mod page;
 mod picture;
 mod power;
+mod rules;
 mod single;
 mod storage;
 mod system;
 
-use bramble_spec::Cluster;
+use bramble_spec::{Cluster, Problem, Severity};
 use serde::Serialize;
 
 pub use addresses::{AddressPlan, Claim};
 pub use bill::{Alternative, Bill, BillLine};
 pub use compare::{Comparison, Row, Summary};
-pub use finding::{Finding, Rule, Severity};
 pub use memory::Capacity;
 pub use network::{Port, Traffic};
 pub use page::page;
 pub use picture::{Theme, network as network_picture, rack as rack_picture, wiring as wiring_picture};
 pub use power::{Consumer, Draw, Source};
+pub use rules::Rule;
 pub use single::SinglePoint;
 
-use finding::Findings;
+use rules::Findings;
 
 /// What follows from the hardware of a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,7 +53,7 @@ pub struct Design {
     /// What all draws together, the devices themselves included.
     pub total: Draw,
     /// What was found, the worst first.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Problem>,
 }
 
 impl Design {

@@ -1,9 +1,9 @@
 //! Memory, and what is left of it for workloads.
 
-use bramble_spec::{Cluster, Node, Role, TaintEffect};
+use bramble_spec::{Cluster, Node, Role, Severity, TaintEffect};
 use serde::Serialize;
 
-use crate::finding::{Findings, Rule, Severity};
+use crate::rules::{Findings, Rule};
 
 /// What a node has for workloads.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

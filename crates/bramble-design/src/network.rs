@@ -1,9 +1,9 @@
 //! Ports, and what goes through them.
 
-use bramble_spec::{BitRate, Cluster, Role};
+use bramble_spec::{BitRate, Cluster, Role, Severity};
 use serde::Serialize;
 
-use crate::finding::{Findings, Rule, Severity};
+use crate::rules::{Findings, Rule};
 
 /// What a switch or router carries.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use bramble_spec::{Cluster, fold_short};
+use bramble_spec::{Cluster, Problem, Severity, fold_short};
 
 use crate::compare::Summary;
 use crate::picture::{self, STYLE, Theme, escape};
-use crate::{Bill, Design, Severity};
+use crate::{Bill, Design};
 
 const PAGE: &str = "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--text);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}main{max-width:1120px;margin:0 auto;padding:20px 16px 60px}h1{font-size:26px;margin:8px 0 2px}h2{font-size:19px;margin:36px 0 10px}p.dim,.dim{color:var(--dim)}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:18px 0}.tile{background:var(--card);border:1px solid var(--edge);border-radius:8px;padding:10px 12px;overflow-wrap:anywhere}.tile b{display:block;font-size:19px}.tile span{color:var(--dim);font-size:13px}.finding{border:1px solid var(--edge);border-left:5px solid var(--edge);border-radius:6px;background:var(--card);padding:9px 12px;margin:8px 0;overflow-wrap:anywhere}.finding.error{border-left-color:var(--bad)}.finding.warning{border-left-color:var(--warn)}.finding small{color:var(--dim)}.tag{font-weight:600}.error .tag{color:var(--bad)}.warning .tag{color:var(--warn)}.scroll{overflow-x:auto;border:1px solid var(--edge);border-radius:8px;background:var(--bg)}.scroll svg{display:block}table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 10px;border-bottom:1px solid var(--edge);vertical-align:top}th{color:var(--dim);font-weight:600}td.n,th.n{text-align:right;white-space:nowrap}tr.total td{font-weight:600;border-bottom:0}details summary{cursor:pointer;color:var(--dim)}ul{padding-left:20px;margin:6px 0}.narrow{display:none}@media(max-width:760px){.wide{display:none}.narrow{display:block}}";
 
@@ -82,14 +82,14 @@ fn findings(body: &mut String, design: &Design) {
         body.push_str("<p>Nothing is wrong.</p>");
     }
     let notes: Vec<_> = design.findings.iter().filter(|finding| finding.severity == Severity::Note).collect();
-    let one = |body: &mut String, finding: &crate::Finding| {
+    let one = |body: &mut String, finding: &Problem| {
         let accepted = if finding.accepted { ", accepted" } else { "" };
         write!(
             body,
             "<div class=\"finding {0}\"><span class=\"tag\">{0}</span> <span class=\"dim\">{1}{accepted}</span><br><b>{2}</b>: {3}",
             finding.severity,
-            finding.rule,
-            escape(&fold_short(finding.about.iter().map(String::as_str))),
+            finding.rule.unwrap_or_default(),
+            escape(&finding.place.to_string()),
             escape(&finding.message)
         )
         .ok();
@@ -98,7 +98,7 @@ fn findings(body: &mut String, design: &Design) {
                 finding.figures.iter().map(|(name, value)| format!("{}: {}", escape(name), escape(value))).collect();
             write!(body, "<br><small>{}</small>", figures.join(" · ")).ok();
         }
-        write!(body, "<br>→ {}</div>", escape(&finding.fix)).ok();
+        write!(body, "<br>→ {}</div>", escape(finding.next.as_deref().unwrap_or_default())).ok();
     };
     for finding in design.findings.iter().filter(|finding| finding.severity != Severity::Note) {
         one(body, finding);

@@ -1,9 +1,9 @@
 //! Who draws how much from whom.
 
-use bramble_spec::{Board, Cluster, Feed, Fitting, Hat, Line, NetworkDevice, Node, Part, Poe, Power};
+use bramble_spec::{Board, Cluster, Feed, Fitting, Hat, Line, NetworkDevice, Node, Part, Poe, Power, Severity};
 use serde::Serialize;
 
-use crate::finding::{Findings, Rule, Severity};
+use crate::rules::{Findings, Rule};
 
 /// Electrical power at the board, or at the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

@@ -1,9 +1,11 @@
 //! Disks: size, wear, adapters.
 
-use bramble_spec::{Cluster, Disk, DiskKind, Distribution, Feed, Holds, Node, Role, Size, UasQuality, UsbBoot};
+use bramble_spec::{
+    Cluster, Disk, DiskKind, Distribution, Feed, Holds, Node, Role, Severity, Size, UasQuality, UsbBoot,
+};
 
-use crate::finding::{Findings, Rule, Severity};
 use crate::memory::need_of;
+use crate::rules::{Findings, Rule};
 
 pub(crate) fn check(cluster: &Cluster, findings: &mut Findings<'_>) {
     for node in &cluster.nodes {

@@ -1,8 +1,8 @@
 //! The system of the image against the boards.
 
-use bramble_spec::{Arch, Cluster, ImageSource};
+use bramble_spec::{Arch, Cluster, ImageSource, Severity};
 
-use crate::finding::{Findings, Rule, Severity};
+use crate::rules::{Findings, Rule};
 
 /// What the name of an image tells of its architecture.
 fn told(name: &str) -> Option<&'static str> {

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bramble_design::{Bill, Design, Finding, Rule, Severity, Summary};
-use bramble_spec::{Cluster, Override};
+use bramble_design::{Bill, Design, Rule, Summary};
+use bramble_spec::{Cluster, Override, Problem, Severity};
 
 fn resolve(text: &str, overrides: &[(&str, &str)]) -> Vec<Cluster> {
     let overrides: Vec<Override> =
@@ -42,8 +42,8 @@ fn cluster(boards: &[&str], devices: &str, each: &str) -> Cluster {
     resolve(&text, &[]).remove(0)
 }
 
-fn found(design: &Design, rule: Rule) -> Vec<&Finding> {
-    design.findings.iter().filter(|finding| finding.rule == rule).collect()
+fn found(design: &Design, rule: Rule) -> Vec<&Problem> {
+    design.findings.iter().filter(|finding| finding.rule == Some(rule.name())).collect()
 }
 
 fn severity(design: &Design, rule: Rule) -> Option<Severity> {
@@ -77,7 +77,7 @@ fn a_charger_of_60_w_feeds_four_boards_that_can_ask_for_12_5_w_each() {
         ))
     };
     let four = on_one(4);
-    assert_eq!(found(&four, Rule::Budget), Vec::<&Finding>::new());
+    assert_eq!(found(&four, Rule::Budget), Vec::<&Problem>::new());
     assert_eq!(four.sources[0].sum.worst.to_string(), "50 W");
     let five = on_one(5);
     let finding = found(&five, Rule::Budget)[0];
@@ -120,7 +120,7 @@ fn six_nodes_need_seven_ports_and_14_gbps_even_in_two_clusters() {
         assert_eq!((traffic.ports_needed, traffic.capacity_needed.unwrap().to_string()), (7, "14 Gbps".into()));
         assert_eq!(traffic.capacity.unwrap().to_string(), "16 Gbps");
         assert_eq!(design.sources[0].sum.worst.to_string(), "91.8 W");
-        assert_eq!(found(&design, Rule::SwitchPorts), Vec::<&Finding>::new());
+        assert_eq!(found(&design, Rule::SwitchPorts), Vec::<&Problem>::new());
     }
     let small = Design::of(&cluster(&["rpi-4b-4gb"; 6], "{ switch: { part: tl-sg1005p } }", "{ switch: switch }"));
     assert_eq!(
@@ -167,7 +167,7 @@ fn the_builds_come_out_as_they_were_built() {
     // An x86 board among Arm ones has another image.
     let mixed = [("nodes.kube4.board", "rock-pi-x-4gb")];
     let mixed = Design::of(&example("kubecon.yaml", &mixed));
-    assert_eq!(found(&mixed, Rule::Architecture)[0].about, ["kube4"]);
+    assert_eq!(found(&mixed, Rule::Architecture)[0].place.names(), ["kube4"]);
     // A cluster with the PoE switch needed less than 50 W.
     assert!(Design::of(&example("dramble.yaml", &[])).total.load.0 < 50_000);
 }
@@ -184,7 +184,10 @@ fn a_state_in_etcd_wears_cards_out_and_several_of_them_are_refused() {
     };
     assert_eq!(severity(&with("one", "[rpi-sd-64gb]"), Rule::Wear), Some(Severity::Warning));
     let three = with("three", "[rpi-sd-64gb]");
-    assert_eq!((severity(&three, Rule::Wear), found(&three, Rule::Wear)[0].about.len()), (Some(Severity::Error), 3));
+    assert_eq!(
+        (severity(&three, Rule::Wear), found(&three, Rule::Wear)[0].place.names().len()),
+        (Some(Severity::Error), 3)
+    );
     // 80 TB at 22.1 GB a day.
     let ssd = with("three", "[rpi-sd-64gb, { part: crucial-bx500-240gb, holds: [state] }]");
     assert_eq!(severity(&ssd, Rule::Wear), Some(Severity::Note));
@@ -233,10 +236,10 @@ fn the_other_rules_find_what_they_are_for() {
         example("kubecon.yaml", &[("network.subnet", "192.168.1.48/29"), ("network.dhcp", "~"), ("network.pool", "~")]);
     assert_eq!(severity(&Design::of(&tight), Rule::Addresses), Some(Severity::Warning));
     let handed_out = example("kubecon.yaml", &[("network.dhcp", "192.168.1.52-192.168.1.59")]);
-    assert_eq!(found(&Design::of(&handed_out), Rule::Addresses)[0].about, ["kube2", "kube3", "kube4"]);
+    assert_eq!(found(&Design::of(&handed_out), Rule::Addresses)[0].place.names(), ["kube2", "kube3", "kube4"]);
     // A switch that takes its power from USB, from nowhere.
     let usb = Design::of(&cluster(&["rpi-4b-4gb"], "{ switch: { part: black-box-usb-8 } }", "{ switch: switch }"));
-    assert!(found(&usb, Rule::Unpowered).iter().any(|finding| finding.about == ["switch"]));
+    assert!(found(&usb, Rule::Unpowered).iter().any(|finding| finding.place.names() == ["switch"]));
 }
 
 #[test]
@@ -271,5 +274,5 @@ fn addons_take_their_memory_from_each_node_and_from_the_one_that_has_most_left()
     // Boards of 1 GB have no room for Prometheus.
     let small = Design::of(&example("router-pi.yaml", &[("addons", "{ monitoring: {}, longhorn: {} }")]));
     let memory = found(&small, Rule::Memory);
-    assert!(memory.iter().any(|finding| finding.about == ["addons.monitoring"]), "{memory:?}");
+    assert!(memory.iter().any(|finding| finding.place.names() == ["addons.monitoring"]), "{memory:?}");
 }

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bramble_design::{Bill, Design, Rule, Severity};
-use bramble_spec::{Cluster, Money};
+use bramble_design::{Bill, Design, Rule};
+use bramble_spec::{Cluster, Money, Problem, Severity};
 use proptest::prelude::*;
 
 const BOARDS: &[&str] = &["rpi-3b-plus", "rpi-4b-4gb", "rpi-5-8gb", "rpi-4b-8gb"];
@@ -37,12 +37,15 @@ fn cluster(nodes: &[Choice]) -> Cluster {
 }
 
 /// Which checks of power and network fail, of what, and how badly.
-fn failures(design: &Design) -> BTreeSet<(Rule, String, Severity)> {
+fn failures(design: &Design) -> BTreeSet<(&'static str, String, Severity)> {
     let about_load = [Rule::Budget, Rule::Feed, Rule::PowerPorts, Rule::Poe, Rule::SwitchPorts, Rule::SwitchCapacity];
-    let found = design.findings.iter().filter(|finding| about_load.contains(&finding.rule));
+    let rule = |finding: &Problem| finding.rule.filter(|name| about_load.iter().any(|rule| rule.name() == *name));
+    let found = design.findings.iter().filter(|finding| finding.severity != Severity::Note);
     found
-        .filter(|finding| finding.severity != Severity::Note)
-        .flat_map(|finding| finding.about.iter().map(|name| (finding.rule, name.clone(), finding.severity)))
+        .filter_map(|finding| Some((rule(finding)?, finding)))
+        .flat_map(|(rule, finding)| {
+            finding.place.names().into_iter().map(move |name| (rule, name.to_owned(), finding.severity))
+        })
         .collect()
 }
 

@@ -32,5 +32,5 @@ pub use run::{Planned, Run, Summary};
 pub use run_state::{Goal, Restored, Setup};
 pub use session::Session;
 pub use ssh::{SshNetwork, SshSetup, SshTransport};
-pub use survey::{Fleet, Survey, lines, speaker, without_address};
+pub use survey::{Fleet, Survey, speaker, without_address};
 pub use transport::{Network, Transport};

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use bramble_spec::NodeName;
+use bramble_spec::Problem;
 
 use crate::error::Result;
 use crate::node_plan::Plans;
@@ -18,8 +18,8 @@ pub struct Phase<N: Network> {
     pub name: &'static str,
     /// What it would do: it adds to the plans of nodes.
     pub(crate) plan: fn(&RunState<N>, &mut Plans),
-    /// What stands against it, by node, each with the next step.
-    pub(crate) obstacles: fn(&RunState<N>) -> Vec<(NodeName, String)>,
+    /// What stands against it.
+    pub(crate) obstacles: fn(&RunState<N>) -> Vec<Problem>,
     /// Does it.
     pub(crate) apply: Apply<N>,
     /// Whether it must come before anything else is known: then everything is looked at anew after it.

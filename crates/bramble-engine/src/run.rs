@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bramble_spec::NodeName;
+use bramble_spec::{NodeName, Problem};
 
 use crate::error::{Result, bail};
 use crate::event::Interface;
@@ -24,7 +24,7 @@ pub struct Planned {
     /// What would change, by node.
     pub nodes: Vec<NodePlan>,
     /// What stands against it.
-    pub obstacles: Vec<(NodeName, String)>,
+    pub obstacles: Vec<Problem>,
     /// The phase that must come first: everything is looked at anew after it.
     pub first: Option<&'static str>,
     /// Whether there is nothing to do at all, for people and for bramble's own books.
@@ -157,8 +157,8 @@ impl<N: Network> Run<N> {
             (phase.apply)(&mut self.state).await?;
         }
         if !self.state.failed.is_empty() {
-            let failed = self.state.failed.iter().map(|(name, error)| (name.as_str(), format!("{error:#}")));
-            let list = survey::lines(failed);
+            let problem = |(name, error): &(NodeName, _)| Problem::error(format!("{error:#}"), name);
+            let list = bramble_spec::lines(&self.state.failed.iter().map(problem).collect::<Vec<_>>());
             let command = if matches!(self.state.goal, Goal::Down { .. }) { "down" } else { "up" };
             let good = self.state.nodes.len().saturating_sub(self.state.failed.len());
             bail!(

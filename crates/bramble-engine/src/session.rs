@@ -198,7 +198,7 @@ impl<N: Network> Session<N> {
                 }
             };
             if let Some(problem) = plan.problems.first() {
-                bail!("{}", problem.message);
+                bail!("{problem}");
             }
             if plan.is_empty() {
                 return Ok((seen, changes));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, UNREADY};
 use bramble_remote::{ConnectError, UnknownKey};
-use bramble_spec::{Cluster, Node, Role, fold, group};
+use bramble_spec::{Cluster, Node, Problem, Role, fold, lines};
 use bramble_state::{Observation, Plan, Resource};
 use tokio::task::JoinSet;
 
@@ -129,7 +129,10 @@ pub(crate) fn losses(lost: &[(Node, anyhow::Error)]) -> String {
     match lost {
         // Of one alone everything can be said.
         [(node, error)] => format!("\n  {}: {error:#}", node.name),
-        _ => lines(lost.iter().map(|(node, error)| (node.name.as_str(), without_address(node, error)))),
+        _ => {
+            let problem = |(node, error): &(Node, _)| Problem::error(without_address(node, error), &node.name);
+            lines(&lost.iter().map(problem).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -142,11 +145,6 @@ pub fn without_address(node: &Node, error: &anyhow::Error) -> String {
     let rest = &text[at + address.len()..];
     let rest = rest.strip_prefix(':').map_or(rest, |port| port.trim_start_matches(|c: char| c.is_ascii_digit()));
     format!("{}it{rest}", &text[..at])
-}
-
-/// Writes names and what is to be said of each, one line for those of which the same is to be said.
-pub fn lines<'a>(items: impl IntoIterator<Item = (&'a str, String)>) -> String {
-    group(items).into_iter().map(|(names, text)| format!("\n  {}: {text}", fold(names))).collect()
 }
 
 /// A node that was looked at, with what would change on it.

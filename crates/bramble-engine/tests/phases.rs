@@ -241,7 +241,7 @@ async fn clocks_that_are_wrong_stop_a_run_also_when_all_are_wrong_together() {
         state.clock = -86_400;
     }
     let Ended::Obstacles(found) = up(&model).await.unwrap() else { panic!("it is called up") };
-    assert!(found.iter().all(|(_, why)| why.contains("86400 s behind")), "{found:?}");
+    assert!(found.iter().all(|problem| problem.message.contains("86400 s behind")), "{found:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bramble_shell::Commands;
-use bramble_spec::Node;
+use bramble_spec::{Node, Problem};
 use bramble_state::{Certificates, File, Observation, Resource, Step};
 
 /// The mark that a node is part of a cluster: as what, and the digest of the cluster's CA.
@@ -94,8 +94,8 @@ pub trait Lifecycle: Send + Sync {
     /// Tells whether a resource brings a new version: on a member it waits until the node is drained.
     fn is_program(&self, resource: &Resource) -> bool;
 
-    /// Says what stands against this node, each with its next step.
-    fn check(&self, node: &Node, seen: &Observation) -> Vec<String>;
+    /// Says what stands against this node.
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem>;
 
     /// Makes the secrets of a cluster that is about to be made, or of nodes that are about to join it.
     fn secrets(&self, random: [u8; 64]) -> JoinFacts;

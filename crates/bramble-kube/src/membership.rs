@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
-use bramble_spec::{Cluster, Node, NodeName, Role};
+use bramble_spec::{Cluster, Node, NodeName, Problem, Role};
 use bramble_state::{ENDS, Observation};
 
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, WAITING, membership};
@@ -46,8 +46,8 @@ pub struct Agenda {
     pub leavers: Vec<Leaver>,
     /// Gives the digest of the CA of the cluster that runs.
     pub ca: Option<String>,
-    /// The problems that stand against it, each with its next step.
-    pub problems: Vec<(NodeName, String)>,
+    /// What stands against it.
+    pub problems: Vec<Problem>,
 }
 
 impl Agenda {
@@ -115,7 +115,7 @@ pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observat
                 Some(runs) if runs == version => Task::Nothing,
                 runs => {
                     let from = runs.unwrap_or("an unknown version").to_owned();
-                    agenda.problems.extend(refusal(&from, &version).map(|why| (node.name.clone(), why)));
+                    agenda.problems.extend(refusal(&node.name, &from, &version));
                     Task::Upgrade { from }
                 }
             }
@@ -132,14 +132,14 @@ pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observat
         agenda.members.push((name.clone(), address));
         match cluster.members().find(|node| node.name == name) {
             None => agenda.leavers.push(Leaver { name, address }),
-            Some(node) if node.address != address && agenda.is_member(&name) => agenda.problems.push((
-                name,
-                format!(
-                    "it joined the cluster at {address}, and the cluster file says {}: a member cannot move; take it \
-                     out of the cluster file, run `bramble up`, and put it in again",
+            Some(node) if node.address != address && agenda.is_member(&name) => {
+                let message = format!(
+                    "it joined the cluster at {address}, and the cluster file says {}: a member cannot move",
                     node.address
-                ),
-            )),
+                );
+                let next = "take it out of the cluster file, run `bramble up`, and put it in again";
+                agenda.problems.push(Problem::error(message, &name).next(next));
+            }
             Some(_) => {}
         }
     }
@@ -152,24 +152,19 @@ fn is_plane(mark: &str) -> bool {
 
 /// Says why a node may not go from one version to another: Kubernetes goes up, one minor at a time
 /// (kubernetes.io, "Version Skew Policy").
-fn refusal(from: &str, to: &str) -> Option<String> {
+fn refusal(name: &NodeName, from: &str, to: &str) -> Option<Problem> {
     let numbers = |version: &str| -> Option<Vec<u32>> {
         let plain = version.split(['+', '-']).next()?;
         plain.split('.').map(|part| part.parse().ok()).collect()
     };
     let (old, new) = (numbers(from)?, numbers(to)?);
+    let message = format!("it runs Kubernetes {from}, and the cluster file wants {to}");
     if new < old {
-        return Some(format!(
-            "it runs Kubernetes {from}, and the cluster file wants {to}: a cluster cannot go back; restore a backup instead"
-        ));
+        return Some(Problem::error(message + ": a cluster cannot go back", name).next("restore a backup instead"));
     }
     let (old, new) = (old.get(1)?, new.get(1)?);
-    (*new > old + 1).then(|| {
-        format!(
-            "it runs Kubernetes {from}, and the cluster file wants {to}: go to 1.{} first, no minor can be skipped",
-            old + 1
-        )
-    })
+    (*new > old + 1)
+        .then(|| Problem::error(message, name).next(format!("go to 1.{} first, no minor can be skipped", old + 1)))
 }
 
 /// Gives the script that writes down who the members are, for each control plane.

@@ -2,43 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::{Cluster, Node, NodeName};
+use bramble_spec::{Cluster, Node, NodeName, Problem};
 use bramble_state::Observation;
 
 use crate::distribution::lifecycle;
 use crate::inputs::Inputs;
 
 /// Says what stands against this node, each with its next step.
-pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<String> {
+pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs) -> Vec<Problem> {
     let mut found = Vec::new();
+    let error = |message: String| Problem::error(message, &node.name);
     let facts = &seen.facts;
     let here: Vec<&str> = facts.addresses.iter().map(|(address, _)| address.as_str()).collect();
     // A gateway gets its address in the rack from bramble.
     if node.uplink.is_none() && !here.contains(&node.address.to_string().as_str()) {
-        found.push(format!(
-            "the machine at {} has the addresses {}: give the board the address of the cluster file, or correct the file",
-            node.address,
-            here.join(", ")
-        ));
+        found.push(
+            error(format!("the machine at {} has the addresses {}", node.address, here.join(", ")))
+                .next("give the board the address of the cluster file, or correct the file"),
+        );
     }
     if let Some(mac) = &node.mac
         && !facts.macs.values().any(|known| known.eq_ignore_ascii_case(mac.as_str()))
     {
         let known: Vec<String> =
             facts.macs.iter().filter(|(i, _)| *i != "lo").map(|(i, m)| format!("{i} {m}")).collect();
-        found.push(format!(
-            "this is another board than {mac}: it has {}; check the cabling, or correct `mac` in the cluster file",
-            known.join(", ")
-        ));
+        found.push(
+            error(format!("this is another board than {mac}: it has {}", known.join(", ")))
+                .next("check the cabling, or correct `mac` in the cluster file"),
+        );
     }
     if let Some(uplink) = &node.uplink {
         for interface in [&uplink.interface, &uplink.inside] {
             if !facts.macs.contains_key(interface) {
                 let known: Vec<&str> = facts.macs.keys().map(String::as_str).filter(|name| *name != "lo").collect();
-                found.push(format!(
-                    "it has no interface {interface}, only {}: correct `uplink` in the cluster file",
-                    known.join(", ")
-                ));
+                found.push(
+                    error(format!("it has no interface {interface}, only {}", known.join(", ")))
+                        .next("correct `uplink` in the cluster file"),
+                );
             }
         }
         return found;
@@ -53,18 +53,21 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
 const CLOCK: i64 = 30;
 
 /// Says what stands against the nodes together.
-pub fn check_together<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a NodeName, String)> {
+pub fn check_together(seen: &[(&NodeName, &Observation)]) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut ids: BTreeMap<&str, &NodeName> = BTreeMap::new();
     for (name, seen) in seen {
         let id = seen.facts.machine_id.as_str();
         if id.len() != 32 {
-            found.push((*name, "it has no machine-id: run `systemd-machine-id-setup` there and reboot it".to_owned()));
+            found.push(
+                Problem::error("it has no machine-id", *name)
+                    .next("run `systemd-machine-id-setup` there and reboot it"),
+            );
         } else if let Some(first) = ids.insert(id, name) {
-            found.push((
-                *name,
-                format!("it has the machine-id of {first}, as copied cards do: run `rm /etc/machine-id; systemd-machine-id-setup` there and reboot it"),
-            ));
+            found.push(
+                Problem::error(format!("it has the machine-id of {first}, as copied cards do"), *name)
+                    .next("run `rm /etc/machine-id; systemd-machine-id-setup` there and reboot it"),
+            );
         }
     }
     found.extend(clocks(seen));
@@ -73,7 +76,7 @@ pub fn check_together<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a 
 
 /// Finds clocks that are wrong. Each is compared with this machine's at the moment of the node's answer: nodes answer at
 /// different times, and boards without a battery may all be wrong by the same.
-fn clocks<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a NodeName, String)> {
+fn clocks(seen: &[(&NodeName, &Observation)]) -> Vec<Problem> {
     let known: Vec<(&NodeName, i64)> =
         seen.iter().filter_map(|(name, seen)| Some((*name, seen.facts.ahead?))).collect();
     let wrong: Vec<(&NodeName, i64)> = known.iter().copied().filter(|(_, ahead)| ahead.abs() > CLOCK).collect();
@@ -82,16 +85,16 @@ fn clocks<'a>(seen: &[(&'a NodeName, &'a Observation)]) -> Vec<(&'a NodeName, St
         ahead.clone().max().unwrap_or_default() - ahead.min().unwrap_or_default()
     };
     let together = known.len() > 1 && wrong.len() == known.len() && spread() <= CLOCK;
-    let next = if together {
-        ", as are all others: check the clock of this machine first"
+    let (others, next) = if together {
+        (", as are all others", "check the clock of this machine first")
     } else {
-        ": check its time server (timedatectl)"
+        ("", "check its time server (timedatectl)")
     };
-    let message = |(name, ahead): (&'a NodeName, i64)| {
+    let problem = |(name, ahead): (&NodeName, i64)| {
         let way = if ahead > 0 { "ahead of" } else { "behind" };
-        (name, format!("its clock is {} s {way} this machine's{next}", ahead.abs()))
+        Problem::error(format!("its clock is {} s {way} this machine's{others}", ahead.abs()), name).next(next)
     };
-    wrong.into_iter().map(message).collect()
+    wrong.into_iter().map(problem).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +113,7 @@ mod tests {
         };
         let nodes: Vec<(NodeName, Observation)> = ahead.iter().enumerate().map(node).collect();
         let nodes: Vec<(&NodeName, &Observation)> = nodes.iter().map(|(name, seen)| (name, seen)).collect();
-        check_together(&nodes).into_iter().map(|(name, message)| format!("{name}: {message}")).collect()
+        check_together(&nodes).iter().map(|problem| format!("{}: {problem}", problem.place)).collect()
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Is the cluster well? Named conditions, each with its reason.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::Value;
 
 use bramble_shell::Script;
-use bramble_spec::{Cluster, Distribution, Node, Role};
+use bramble_spec::{Cluster, Distribution, Node, Place, Problem, Role, Severity};
 use bramble_state::{Observation, Resource, Unit};
 
 use crate::distribution::lifecycle;
@@ -15,32 +16,72 @@ use crate::inputs::Inputs;
 use crate::lifecycle::{Lifecycle, MEMBER, REPORT};
 
 /// The state of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// As it should be.
-    Good,
-    /// Worth knowing.
-    Note,
-    /// Not as it should be.
-    Bad,
-    /// Nobody could tell.
-    Unknown,
+    /// As it should be, with what was found.
+    Good(String),
+    /// Nobody could tell, with the reason.
+    Unknown(String),
+    /// Not as it should be, or worth knowing.
+    Problem(Problem),
 }
 
 /// One named condition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// Its name.
     pub name: &'static str,
     /// Its state.
     pub state: State,
-    /// The reason.
-    pub reason: String,
 }
 
-fn condition(name: &'static str, state: State, reason: impl Into<String>) -> Condition {
-    Condition { name, state, reason: reason.into() }
+impl Condition {
+    fn good(name: &'static str, reason: impl Into<String>) -> Condition {
+        Condition { name, state: State::Good(reason.into()) }
+    }
+
+    fn problem(name: &'static str, problem: Problem) -> Condition {
+        Condition { name, state: State::Problem(problem) }
+    }
+
+    /// Makes a condition that is not as it should be.
+    pub fn bad(name: &'static str, message: impl Into<String>, place: impl Into<Place>) -> Condition {
+        Condition::problem(name, Problem::error(message, place))
+    }
+
+    /// Tells whether it is as it should be.
+    pub fn is_good(&self) -> bool {
+        matches!(self.state, State::Good(_))
+    }
+
+    /// Tells whether something is wrong, and not only worth knowing.
+    pub fn is_bad(&self) -> bool {
+        matches!(&self.state, State::Problem(problem) if problem.severity == Severity::Error)
+    }
+
+    /// Says why it is so, with the next step.
+    pub fn reason(&self) -> Cow<'_, str> {
+        match &self.state {
+            State::Good(reason) | State::Unknown(reason) => reason.into(),
+            State::Problem(problem) => problem.to_string().into(),
+        }
+    }
+}
+
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (state, problem) = match &self.state {
+            State::Good(_) => ("good", None),
+            State::Unknown(_) => ("unknown", None),
+            State::Problem(problem) => (if self.is_bad() { "bad" } else { "note" }, Some(problem)),
+        };
+        let mut fields = serializer.serialize_struct("Condition", 4)?;
+        fields.serialize_field("name", self.name)?;
+        fields.serialize_field("state", state)?;
+        fields.serialize_field("reason", &self.reason())?;
+        fields.serialize_field("problem", &problem)?;
+        fields.end()
+    }
 }
 
 /// A node as the Kubernetes API knows it.
@@ -179,56 +220,61 @@ pub fn node_conditions(
     seen: &Observation,
     report: Option<&NodeReport>,
 ) -> Vec<Condition> {
-    let mut found = vec![condition("Reachable", State::Good, seen.facts.model.clone())];
+    let bad = |name, message: &str| Condition::bad(name, message, &node.name);
+    let note = |name, message: &str| Condition::problem(name, Problem::note(message, &node.name));
+    let needs_up =
+        |name, message: &str| Condition::problem(name, Problem::error(message, &node.name).next("run `bramble up`"));
+    let mut found = vec![Condition::good("Reachable", seen.facts.model.clone())];
     let facts = &seen.facts;
     if facts.reboot_required {
-        found.push(condition("Rebooted", State::Note, "Debian asks for a reboot"));
+        found.push(note("Rebooted", "Debian asks for a reboot"));
     }
     for (name, unit, without) in services(cluster, node) {
         found.push(match seen.runs(unit) {
-            true => condition(name, State::Good, format!("{unit} runs")),
-            false => condition(
-                name,
-                State::Bad,
-                format!("{without}: run `bramble up`, or look at `systemctl status {unit}`"),
-            ),
+            true => Condition::good(name, format!("{unit} runs")),
+            false => {
+                let next = format!("run `bramble up`, or look at `systemctl status {unit}`");
+                Condition::problem(name, Problem::error(without, &node.name).next(next))
+            }
         });
     }
     if cluster.distribution == Distribution::None || node.role == Role::Gateway {
         return found;
     }
     if facts.controllers.contains("memory") {
-        found.push(condition("MemoryCgroup", State::Good, "on"));
+        found.push(Condition::good("MemoryCgroup", "on"));
     } else {
-        found.push(condition("MemoryCgroup", State::Bad, "off: run `bramble up`"));
+        found.push(needs_up("MemoryCgroup", "off"));
     }
     if facts.swaps.is_empty() {
-        found.push(condition("SwapOff", State::Good, "no swap in use"));
+        found.push(Condition::good("SwapOff", "no swap in use"));
     } else {
-        found.push(condition("SwapOff", State::Bad, format!("in use: {}", facts.swaps.join(" "))));
+        found.push(bad("SwapOff", &format!("in use: {}", facts.swaps.join(" "))));
     }
     if let Some((path, left)) = seen.first_certificate() {
         let days = left.div_euclid(24 * 3600);
         found.push(match days {
-            ..0 => condition("Certificates", State::Bad, format!("{path} has ended: run `bramble up`")),
-            0..15 => condition("Certificates", State::Bad, format!("{path} ends in {days} days: run `bramble up`")),
-            _ => condition("Certificates", State::Good, format!("the first ends in {days} days")),
+            ..0 => needs_up("Certificates", &format!("{path} has ended")),
+            0..15 => needs_up("Certificates", &format!("{path} ends in {days} days")),
+            _ => Condition::good("Certificates", format!("the first ends in {days} days")),
         });
     }
     match (seen.done(MEMBER), report) {
-        (None, _) => found.push(condition("Joined", State::Bad, "not part of the cluster yet: run `bramble up`")),
-        (Some(_), None) => found.push(condition("Joined", State::Unknown, "the API does not tell")),
+        (None, _) => found.push(needs_up("Joined", "not part of the cluster yet")),
+        (Some(_), None) => {
+            found.push(Condition { name: "Joined", state: State::Unknown("the API does not tell".into()) })
+        }
         (Some(_), Some(report)) => {
-            found.push(condition("Joined", State::Good, report.version.clone()));
+            found.push(Condition::good("Joined", report.version.clone()));
             match &report.ready {
-                Ok(()) => found.push(condition("Ready", State::Good, "the kubelet reports it")),
-                Err(why) => found.push(condition("Ready", State::Bad, why.clone())),
+                Ok(()) => found.push(Condition::good("Ready", "the kubelet reports it")),
+                Err(why) => found.push(bad("Ready", why)),
             }
             for (name, message) in &report.pressures {
-                found.push(condition(name, State::Bad, message.clone()));
+                found.push(bad(name, message));
             }
             if report.cordoned {
-                found.push(condition("Schedulable", State::Note, "cordoned"));
+                found.push(note("Schedulable", "cordoned"));
             }
         }
     }
@@ -240,19 +286,23 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
     let inputs = Inputs::default();
     let Some(life) = lifecycle(cluster, &inputs) else { return Vec::new() };
     let report = match report {
-        Err(why) => return vec![condition("ApiAnswers", State::Bad, why)],
+        Err(why) => return vec![Condition::bad("ApiAnswers", why, Place::Whole)],
         Ok(report) => report,
     };
+    let bad = |name, message: String| Condition::bad(name, message, Place::Whole);
     let address = format!("https://{}:{}", cluster.network.api, life.api_port());
-    let mut found = vec![condition("ApiAnswers", State::Good, address)];
+    let mut found = vec![Condition::good("ApiAnswers", address)];
     let ready = report.nodes.iter().filter(|node| node.ready.is_ok()).count();
     let members = cluster.members().count();
-    let state = if ready == members { State::Good } else { State::Bad };
-    found.push(condition("NodesReady", state, format!("{ready} of {members}")));
+    let count = format!("{ready} of {members}");
+    found.push(match ready == members {
+        true => Condition::good("NodesReady", count),
+        false => bad("NodesReady", count),
+    });
     if report.bad_pods.is_empty() {
-        found.push(condition("SystemPodsReady", State::Good, format!("{} pods", report.system_pods)));
+        found.push(Condition::good("SystemPodsReady", format!("{} pods", report.system_pods)));
     } else {
-        found.push(condition("SystemPodsReady", State::Bad, report.bad_pods.join(", ")));
+        found.push(bad("SystemPodsReady", report.bad_pods.join(", ")));
     }
     let strangers: Vec<&str> = report
         .nodes
@@ -262,22 +312,40 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
         .collect();
     if !strangers.is_empty() {
         let list = strangers.join(", ");
-        found.push(condition("OnlyKnownNodes", State::Note, format!("not in the cluster file: {list}")));
+        let problem = Problem::note(format!("not in the cluster file: {list}"), Place::Whole);
+        found.push(Condition::problem("OnlyKnownNodes", problem));
     }
     if !report.dns {
-        found.push(condition(
-            "ClusterDns",
-            State::Note,
-            "none: the bundle has no CoreDNS image; services are reached by address. With an image of yours: `archives: \
-             [coredns.tar]` and `addons: { dns: { image: … } }`",
-        ));
+        let message = "none: the bundle has no CoreDNS image, and services are reached by address";
+        let next = "add an image of yours with `archives: [coredns.tar]` and `addons: { dns: { image: … } }`";
+        found.push(Condition::problem("ClusterDns", Problem::note(message, Place::Whole).next(next)));
     }
-    for (name, (count, bad)) in &report.addons {
-        let (state, reason) = match bad.is_empty() {
-            true => (State::Good, format!("{name}: {count} of {count} workloads ready")),
-            false => (State::Bad, format!("{name}: {}", bad.join(", "))),
-        };
-        found.push(condition("AddonReady", state, reason));
+    for (name, (count, unready)) in &report.addons {
+        found.push(match unready.is_empty() {
+            true => Condition::good("AddonReady", format!("{name}: {count} of {count} workloads ready")),
+            false => bad("AddonReady", format!("{name}: {}", unready.join(", "))),
+        });
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_read_a_state_its_reason_and_the_problem() {
+        let json = |condition: Condition| serde_json::to_value(condition).unwrap();
+        let good =
+            serde_json::json!({ "name": "SwapOff", "state": "good", "reason": "no swap in use", "problem": null });
+        assert_eq!(json(Condition::good("SwapOff", "no swap in use")), good);
+        let node: bramble_spec::NodeName = "kube1".parse().unwrap();
+        let bad = json(Condition::problem("MemoryCgroup", Problem::error("off", &node).next("run `bramble up`")));
+        assert_eq!((&bad["state"], &bad["reason"]), (&"bad".into(), &"off: run `bramble up`".into()));
+        assert_eq!((&bad["problem"]["node"], &bad["problem"]["message"]), (&"kube1".into(), &"off".into()));
+        let note = Condition::problem("Schedulable", Problem::note("cordoned", &node));
+        assert!(!note.is_bad() && !note.is_good() && json(note)["state"] == "note");
+        let unknown = Condition { name: "Joined", state: State::Unknown("the API does not tell".into()) };
+        assert_eq!(json(unknown)["state"], "unknown");
+    }
 }

@@ -94,7 +94,7 @@ fn who_is_not_in_the_file_any_more_leaves_and_nobody_moves() {
     assert_eq!(leavers, ["c 10.0.0.52"]);
     let moved = run(&cluster("1.36.2", &[THREE[0], ("c", "worker", 99)]), &[maker("1.36.2"), worker("1.36.2")]);
     assert!(moved.leavers.is_empty());
-    assert!(moved.problems[0].1.contains("a member cannot move"), "{:?}", moved.problems);
+    assert!(moved.problems[0].message.contains("a member cannot move"), "{:?}", moved.problems);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn versions_go_up_one_minor_at_a_time() {
         ("1.36.0", "1.35.9", "cannot go back"),
     ] {
         let problems = upgrade(from, to).problems;
-        assert!(problems.len() == 2 && problems[0].1.contains(why), "{from} {to}: {problems:?}");
+        assert!(problems.len() == 2 && problems[0].to_string().contains(why), "{from} {to}: {problems:?}");
     }
 }
 

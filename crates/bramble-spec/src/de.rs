@@ -14,7 +14,7 @@ use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use crate::diagnostic::{Diagnostic, Span};
+use crate::problem::{Problem, Span};
 use crate::yaml::{Key, Tree, Value, is_null};
 
 /// A value and its place in the cluster file.
@@ -29,13 +29,13 @@ pub struct Spanned<T> {
 /// What could be read of a document, what was wrong, and the places of the values that were left out.
 pub(crate) struct Reading<T> {
     pub(crate) value: Option<T>,
-    pub(crate) diagnostics: Vec<Diagnostic>,
+    pub(crate) problems: Vec<Problem>,
     pub(crate) skipped: Vec<Span>,
 }
 
 pub(crate) fn from_tree<T: de::DeserializeOwned>(tree: &Tree) -> Reading<T> {
     let mut context = Context { unknown: RefCell::default(), skipped: HashSet::new() };
-    let mut diagnostics = Vec::new();
+    let mut problems = Vec::new();
     let mut skipped = Vec::new();
     let value = loop {
         match T::deserialize(De { tree, context: &context }) {
@@ -44,9 +44,9 @@ pub(crate) fn from_tree<T: de::DeserializeOwned>(tree: &Tree) -> Reading<T> {
                 let (id, span) = error.at.unwrap_or((tree.id, tree.span));
                 // What was wrong and left out is not missing.
                 if !(error.missing && skipped.iter().any(|inner| span.contains(*inner))) {
-                    let mut diagnostic = Diagnostic::error(error.message, span);
-                    diagnostic.help = error.help;
-                    diagnostics.push(diagnostic);
+                    let mut problem = Problem::error(error.message, span);
+                    problem.next = error.help;
+                    problems.push(problem);
                 }
                 skipped.push(span);
                 if id == tree.id || !context.skipped.insert(id) {
@@ -55,14 +55,14 @@ pub(crate) fn from_tree<T: de::DeserializeOwned>(tree: &Tree) -> Reading<T> {
             }
         }
     };
-    diagnostics.append(&mut context.unknown.take());
-    diagnostics.sort_by_key(|d| d.span);
-    diagnostics.dedup();
-    Reading { value, diagnostics, skipped }
+    problems.append(&mut context.unknown.take());
+    problems.sort_by_key(|problem| problem.place.span());
+    problems.dedup();
+    Reading { value, problems, skipped }
 }
 
 struct Context {
-    unknown: RefCell<Vec<Diagnostic>>,
+    unknown: RefCell<Vec<Problem>>,
     skipped: HashSet<usize>,
 }
 
@@ -356,11 +356,11 @@ impl<'a> MapAccess<'a> for Map<'a> {
             if let Some(fields) = self.fields
                 && !fields.contains(&key.text.as_str())
             {
-                let diagnostic = Diagnostic::error(format!("unknown key `{}`", key.text), key.span)
-                    .help(known_keys(&key.text, fields));
+                let problem =
+                    Problem::error(format!("unknown key `{}`", key.text), key.span).next(known_keys(&key.text, fields));
                 let mut unknown = self.context.unknown.borrow_mut();
-                if !unknown.contains(&diagnostic) {
-                    unknown.push(diagnostic);
+                if !unknown.contains(&problem) {
+                    unknown.push(problem);
                 }
                 continue;
             }

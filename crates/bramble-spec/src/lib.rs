@@ -8,14 +8,15 @@ mod addon;
 mod catalogue;
 mod cluster;
 mod de;
-mod diagnostic;
 mod distribution;
 mod document;
 mod folded;
 mod hardware;
 mod k3s_flags;
 mod names;
+mod problem;
 mod quantity;
+mod report;
 mod resolve;
 mod yaml;
 
@@ -30,14 +31,15 @@ pub use cluster::{
     Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Wifi,
 };
 pub use de::Spanned;
-pub use diagnostic::{Diagnostic, Report, Severity, Span};
 pub use distribution::*;
 pub use document::ClusterDocument;
 pub use folded::{fold, fold_short, group};
 pub use hardware::{AddressRange, Device, Disk, Feed, Fitting, Guest, Hardware, Holds, Line};
 pub use k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 pub use names::{ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest, hex};
+pub use problem::{Place, Problem, Severity, Span, lines};
 pub use quantity::{BitRate, ByteRate, Celsius, Currency, Length, Money, Power, Price, Seconds, Size, Voltage};
+pub use report::Report;
 pub use resolve::{Loaded, Override, load, load_with};
 
 /// The JSON Schema (draft 2020-12) of one document of a cluster file, made from the types that parse it.

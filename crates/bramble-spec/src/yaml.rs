@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use crate::diagnostic::{Diagnostic, Span};
+use crate::problem::{Problem, Span};
 
 /// A value of a YAML document with its place in the text. `id` is unique within one [`parse`].
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 200_000;
 
 /// Reads every document of `text`. A syntax error ends the reading: what was whole before it is returned too.
-pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
+pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Problem>) {
     // The parser counts characters; spans are bytes.
     let offsets: Option<Vec<usize>> =
         (!text.is_ascii()).then(|| text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect());
@@ -60,7 +60,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
         Some(offsets) => offsets.get(index).copied().unwrap_or(text.len()),
         None => index.min(text.len()),
     };
-    let mut reader = Reader { ids: 0, anchors: HashMap::new(), diagnostics: Vec::new() };
+    let mut reader = Reader { ids: 0, anchors: HashMap::new(), problems: Vec::new() };
     let mut documents = Vec::new();
     let mut stack: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -69,9 +69,9 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
             Err(error) => {
                 let start = byte(error.marker().index());
                 let end = text[start..].char_indices().nth(1).map_or(text.len(), |(i, _)| start + i);
-                reader.diagnostics.push(
-                    Diagnostic::error(format!("this is not valid YAML: {}", error.info()), Span { start, end })
-                        .help("check the indentation and the quotes around this place"),
+                reader.problems.push(
+                    Problem::error(format!("this is not valid YAML: {}", error.info()), Span { start, end })
+                        .next("check the indentation and the quotes around this place"),
                 );
                 break;
             }
@@ -101,7 +101,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
             Event::Alias(anchor) => match reader.anchors.get(&anchor).cloned() {
                 Some(target) => Some((reader.copy(&target), 0)),
                 None => {
-                    reader.diagnostics.push(Diagnostic::error("this alias has no anchor before it", span));
+                    reader.problems.push(Problem::error("this alias has no anchor before it", span));
                     Some((reader.tree(span, Value::Scalar { text: String::new(), plain: true }), 0))
                 }
             },
@@ -110,9 +110,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
             }
         };
         if stack.len() > MAX_DEPTH || reader.ids > MAX_NODES {
-            reader
-                .diagnostics
-                .push(Diagnostic::error("this file is nested too deeply, or its aliases grow too far", span));
+            reader.problems.push(Problem::error("this file is nested too deeply, or its aliases grow too far", span));
             break;
         }
         if let Some((tree, anchor)) = done {
@@ -126,7 +124,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Diagnostic>) {
         }
     }
     documents.retain(|tree| tree.kind() != "nothing");
-    (documents, reader.diagnostics)
+    (documents, reader.problems)
 }
 
 struct Open {
@@ -139,7 +137,7 @@ struct Open {
 struct Reader {
     ids: usize,
     anchors: HashMap<usize, Tree>,
-    diagnostics: Vec<Diagnostic>,
+    problems: Vec<Problem>,
 }
 
 impl Reader {
@@ -167,14 +165,14 @@ impl Reader {
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             let Value::Scalar { text, .. } = key.value else {
-                self.diagnostics.push(Diagnostic::error("a key must be a single word", key.span));
+                self.problems.push(Problem::error("a key must be a single word", key.span));
                 continue;
             };
             if let Some((first, _)) = entries.iter().find(|(known, _)| known.text == text) {
-                self.diagnostics.push(
-                    Diagnostic::error(format!("`{text}` is given twice"), key.span)
-                        .note(first.span, "first given here")
-                        .help("keep one of the two"),
+                self.problems.push(
+                    Problem::error(format!("`{text}` is given twice"), key.span)
+                        .with(first.span, "first given here")
+                        .next("keep one of the two"),
                 );
                 continue;
             }

@@ -22,11 +22,8 @@ fn every_broken_file_is_refused_with_the_place_and_the_next_step() {
         let loaded = bramble_spec::load(Path::new("bramble.yaml"), &text);
         assert!(loaded.report.has_errors(), "{name} was accepted");
         assert!(loaded.clusters.is_empty());
-        for diagnostic in &loaded.report.diagnostics {
-            assert!(
-                diagnostic.help.is_some() || diagnostic.message.len() > 20,
-                "{name}: {diagnostic:?} gives no next step"
-            );
+        for problem in &loaded.report.problems {
+            assert!(problem.next.is_some() || problem.message.len() > 20, "{name}: {problem:?} gives no next step");
         }
         all.push_str(&format!("=== {name}\n{}\n", loaded.report.render(false)));
     }

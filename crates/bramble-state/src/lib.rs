@@ -33,7 +33,7 @@ pub use observe::observe_script;
 #[cfg(any(test, feature = "testing"))]
 pub use observe::satisfied;
 pub use paths::{BLOBS, DONE, ENDS, HOME};
-pub use plan::{Change, Detail, Plan, Problem, Upload};
+pub use plan::{Change, Detail, Plan, Upload};
 pub use planner::Planner;
 pub use probe::{Answer, Names, Probe, Question, Reader, first_word};
 pub use record::{Record, parse_record};

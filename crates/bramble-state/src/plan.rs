@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
-use bramble_spec::Sha256Digest;
+use bramble_spec::{Problem, Sha256Digest};
 
 use crate::paths::ENDS;
 
@@ -15,7 +15,7 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Why the node must boot again afterwards.
     pub reboot: Option<String>,
-    /// What stands in the way and cannot be changed from here.
+    /// What stands in the way and cannot be changed from here; a plan does not know the name of its node.
     pub problems: Vec<Problem>,
 }
 
@@ -73,13 +73,6 @@ pub struct Upload {
     pub sha256: Sha256Digest,
     /// Whether not everybody may read it.
     pub secret: bool,
-}
-
-/// Something that stands in the way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// What, and the next step.
-    pub message: String,
 }
 
 impl Plan {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bramble_shell::Commands;
+use bramble_spec::{Place, Problem};
 
 use crate::observation::Observation;
-use crate::plan::{Change, Plan, Problem};
+use crate::plan::{Change, Plan};
 
 /// A plan in the making, and what the resources know of each other.
 #[derive(Debug)]
@@ -65,8 +66,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Notes what stands in the way, and the next step.
-    pub fn problem(&mut self, message: impl Into<String>) {
-        self.plan.problems.push(Problem { message: message.into() });
+    pub fn problem(&mut self, message: impl Into<String>, next: impl Into<String>) {
+        self.plan.problems.push(Problem::error(message, Place::Whole).next(next));
     }
 
     /// Notes that a file, unit, package or step is wanted: nothing takes it away.

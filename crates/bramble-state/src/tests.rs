@@ -279,7 +279,7 @@ impl Kind for Motd {
 
     fn plan(&self, planner: &mut Planner<'_>) {
         if planner.seen().noted("motd", "") != Some(self.0) {
-            planner.problem("another message of the day");
+            planner.problem("another message of the day", "write it again");
         }
     }
 }

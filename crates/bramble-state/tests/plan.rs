@@ -65,7 +65,7 @@ fn a_board_without_cmdline_is_told_what_to_do() {
     let seen = Observation::parse("bramble 1\nfact cmdline root=/dev/sda1\nend\n", &resources).unwrap();
     let plan = plan(&resources, &seen);
     assert!(plan.changes.is_empty());
-    assert!(plan.problems[0].message.contains("set it in its boot loader"), "{plan:?}");
+    assert!(plan.problems[0].to_string().contains("set it in its boot loader"), "{plan:?}");
 }
 
 #[test]

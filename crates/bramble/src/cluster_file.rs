@@ -42,11 +42,11 @@ pub(crate) fn open_with(common: &Common, printer: &Printer, overrides: &[Overrid
         })
     };
     let loaded = bramble_spec::load_with(path, &text, overrides, &read);
-    if loaded.report.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+    if loaded.report.problems.iter().any(|d| d.severity == Severity::Error) {
         printer.error(loaded.report.render(printer.colour));
         return Err(InvalidFile(format!("{} is not a valid cluster file", path.display())).into());
     }
-    if !loaded.report.diagnostics.is_empty() {
+    if !loaded.report.problems.is_empty() {
         printer.info(loaded.report.render(printer.colour));
     }
     let names: Vec<String> = loaded.clusters.iter().map(|cluster| cluster.name.to_string()).collect();

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail};
-use bramble_engine::{
-    Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary, lines,
-};
+use bramble_engine::{Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary};
 use bramble_kube::Inputs;
-use bramble_spec::{Distribution, Node, fold, group};
+use bramble_spec::{Distribution, Node, fold, group, lines};
 use serde_json::json;
 
 use crate::ui::plan;
@@ -66,7 +64,7 @@ impl Drive<'_> {
         loop {
             let planned = run.plan().map_err(|error| with_log(error.into(), log))?;
             if !planned.obstacles.is_empty() {
-                let list = lines(planned.obstacles.iter().map(|(name, message)| (name.as_str(), message.clone())));
+                let list = lines(&planned.obstacles);
                 log.text("obstacles", &list);
                 bail!("nothing was changed, because of:{list}");
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bramble_kube::Inputs;
 use bramble_remote::ConnectError;
-use bramble_spec::{Cluster, NodeName};
+use bramble_spec::{Cluster, Place, Problem};
 use tokio::time::Instant;
 
 use crate::error::{Result, bail};
@@ -47,10 +47,10 @@ fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
     }
 }
 
-fn obstacles<N: Network>(run: &RunState<N>) -> Vec<(NodeName, String)> {
+fn obstacles<N: Network>(run: &RunState<N>) -> Vec<Problem> {
     let Some(context) = gateway(run).filter(|_| comes_first(run)) else { return Vec::new() };
-    let found = prepare::obstacles(run);
-    found.into_iter().filter(|(name, _)| name == context.name()).collect()
+    let here = Place::from(context.name());
+    prepare::obstacles(run).into_iter().filter(|problem| problem.place == here).collect()
 }
 
 /// Sets the gateway up, and waits for the nodes behind it.

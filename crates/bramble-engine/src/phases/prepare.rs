@@ -3,7 +3,7 @@
 use anyhow::Context;
 use bramble_fetch::{KnownImages, Registries, check_images};
 use bramble_kube::Rendered;
-use bramble_spec::{Addon, NodeName, Role};
+use bramble_spec::{Addon, Problem, Role};
 
 use crate::error::{Result, bail};
 use crate::phase::Phase;
@@ -14,17 +14,15 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
     Phase { obstacles, ..Phase::new("prepare", |run| Box::pin(async move { apply(run) })) }
 }
 
-/// What stands against going on, by node.
-pub(super) fn obstacles<N: Network>(run: &RunState<N>) -> Vec<(NodeName, String)> {
+/// What stands against going on.
+pub(super) fn obstacles<N: Network>(run: &RunState<N>) -> Vec<Problem> {
     let mut found = run.agenda.problems.clone();
     for context in &run.nodes {
-        let name = context.name();
-        let against = bramble_kube::check(&run.cluster, &context.session.node, &context.seen, &run.inputs);
-        found.extend(against.into_iter().map(|message| (name.clone(), message)));
-        found.extend(context.plan.problems.iter().map(|problem| (name.clone(), problem.message.clone())));
+        found.extend(bramble_kube::check(&run.cluster, &context.session.node, &context.seen, &run.inputs));
+        found.extend(context.plan.problems.iter().map(|problem| problem.clone().on(context.name())));
     }
     let together: Vec<_> = run.nodes.iter().map(|context| (context.name(), &context.seen)).collect();
-    found.extend(bramble_kube::check_together(&together).into_iter().map(|(name, message)| (name.clone(), message)));
+    found.extend(bramble_kube::check_together(&together));
     found
 }
 

@@ -17,7 +17,7 @@ use bramble_fetch::Watcher;
 use bramble_kube::Inputs;
 use bramble_remote::{ConnectError, ExecError, Exit, UnknownKey};
 use bramble_shell::Script;
-use bramble_spec::{Cluster, Node, NodeName};
+use bramble_spec::{Cluster, Node, NodeName, Problem};
 use bramble_state::Upload;
 
 mod world;
@@ -238,7 +238,7 @@ pub enum Ended {
     /// It went on without these nodes, and says so.
     Without(Vec<NodeName>),
     /// Something stood against it.
-    Obstacles(Vec<(NodeName, String)>),
+    Obstacles(Vec<Problem>),
 }
 
 /// Looks, plans and applies, as the command does.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::{Arch, Node};
+use bramble_spec::{Arch, Node, Problem};
 use bramble_state::{Blob, BlobSource, Observation, Resource};
 
 use crate::files::LocalFile;
@@ -74,18 +74,20 @@ impl Upstream {
     }
 
     /// Says what stands against a node whose system no program of the release runs on.
-    pub(crate) fn check(&self, release: Option<&Release>, node: &Node, seen: &Observation) -> Option<String> {
+    pub(crate) fn check(&self, release: Option<&Release>, node: &Node, seen: &Observation) -> Option<Problem> {
         let arch = seen.facts.arch.as_str();
         if !self.architectures.contains(&arch) {
-            return Some(format!("its system is {arch}, and there is no {} for it", self.name));
+            let message = format!("its system is {arch}, and there is no {} for it", self.name);
+            return Some(Problem::error(message, &node.name));
         }
         let release = release?;
         let program = (self.program)(&release.version, arch);
         (!release.files.contains_key(&program)).then(|| {
-            format!(
+            let message = format!(
                 "its system is {arch}, and the release {} has no {program}; a {} takes another system",
                 release.version, node.board.name
-            )
+            );
+            Problem::error(message, &node.name)
         })
     }
 }

@@ -146,15 +146,15 @@ impl Catalogue {
         let mut documents = Vec::new();
         for tree in &trees {
             let reading = de::from_tree::<PartsDocument>(tree);
-            found.extend(reading.diagnostics);
+            found.extend(reading.problems);
             documents.extend(reading.value);
         }
         let mut mistakes: Vec<String> = found
             .iter()
-            .map(|diagnostic| {
-                let line = text[..diagnostic.span.start.min(text.len())].matches('\n').count() + 1;
-                let help = diagnostic.help.as_ref().map_or(String::new(), |help| format!("; {help}"));
-                format!("{file}, line {line}: {}{help}", diagnostic.message)
+            .map(|problem| {
+                let line = text[..problem.place.span().start.min(text.len())].matches('\n').count() + 1;
+                let next = problem.next.as_ref().map_or(String::new(), |next| format!("; {next}"));
+                format!("{file}, line {line}: {}{next}", problem.message)
             })
             .collect();
         for document in documents {

@@ -6,9 +6,9 @@ use super::resolver::Resolver;
 use super::text::{is_http, is_label_value, is_user_byte};
 use crate::addon::*;
 use crate::de::Spanned;
-use crate::diagnostic::{Diagnostic, Span};
 use crate::distribution::{Distribution, Kubeadm, KubeadmSource};
 use crate::document::*;
+use crate::problem::{Problem, Span};
 
 /// The releases that bramble names, each with the manifest that its project publishes.
 const METALLB: &str = "https://raw.githubusercontent.com/metallb/metallb/v0.15.2/config/manifests/metallb-native.yaml";
@@ -78,9 +78,9 @@ impl Resolver<'_> {
         let ingresses = [section.traefik.as_ref().map(|s| s.span), section.ingress_nginx.as_ref().map(|s| s.span)];
         if let [Some(first), Some(second)] = ingresses {
             self.found.push(
-                Diagnostic::error("two ingresses want ports 80 and 443 of every node", second)
-                    .note(first, "the first")
-                    .help("keep one; traefik is looked after"),
+                Problem::error("two ingresses want ports 80 and 443 of every node", second)
+                    .with(first, "the first")
+                    .next("keep one; traefik is looked after"),
             );
         }
         if let Some(Spanned { value, span }) = section.traefik {
@@ -91,8 +91,8 @@ impl Resolver<'_> {
         if let Some(Spanned { value, span }) = section.ingress_nginx {
             brings(self, "traefik", "Traefik, which has the same ports", span);
             self.found.push(
-                Diagnostic::warning("ingress-nginx is retired since March 2026: holes in it stay open", span)
-                    .help("use `traefik`, which understands its Ingress objects and most of its annotations"),
+                Problem::warning("ingress-nginx is retired since March 2026: holes in it stay open", span)
+                    .next("use `traefik`, which understands its Ingress objects and most of its annotations"),
             );
             add(&mut all, "ingress-nginx", AddonKind::IngressNginx(mirror(value, INGRESS_NGINX)));
         }
@@ -142,8 +142,8 @@ impl Resolver<'_> {
             }
             if name == "mayastor" && k3s.is_none() {
                 self.found.push(
-                    Diagnostic::warning("Mayastor takes 2 GiB of huge pages and a core of every node", addon.span)
-                        .help("it wants three nodes with 4 GB and a disk of their own at least"),
+                    Problem::warning("Mayastor takes 2 GiB of huge pages and a core of every node", addon.span)
+                        .next("it wants three nodes with 4 GB and a disk of their own at least"),
                 );
             }
             let whole = format!("microk8s-{name}");
@@ -258,8 +258,8 @@ impl Resolver<'_> {
         }
         if let Some(class) = section.class.as_ref().filter(|class| class.value == "nfs") {
             self.found.push(
-                Diagnostic::warning("Prometheus does not support NFS (prometheus.io/docs, \"Storage\")", class.span)
-                    .help("take a class of the node's own disk, such as `local-path`, or none"),
+                Problem::warning("Prometheus does not support NFS (prometheus.io/docs, \"Storage\")", class.span)
+                    .next("take a class of the node's own disk, such as `local-path`, or none"),
             );
         }
         let alertmanagers = section.alertmanagers.into_iter().map(|manager| manager.value).collect();

@@ -7,10 +7,10 @@ use super::text::is_http;
 use crate::catalogue::Board;
 use crate::cluster::Role;
 use crate::de::{Spanned, nearest};
-use crate::diagnostic::{Diagnostic, Span};
 use crate::distribution::*;
 use crate::k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 use crate::names::KubeVersion;
+use crate::problem::{Problem, Span};
 
 /// kubeadm's own preflight asks for 1700 MB on a control plane.
 const KUBEADM_CONTROL_PLANE_MIB: u32 = 1700;
@@ -291,11 +291,11 @@ impl Resolver<'_> {
                         );
                     } else if role == Role::Worker && memory < 1024 {
                         self.found.push(
-                            Diagnostic::warning(
+                            Problem::warning(
                                 format!("{node}: {memory} MiB leave little for pods beside kubelet and containerd"),
                                 span,
                             )
-                            .help("1 GB is the least that is useful"),
+                            .next("1 GB is the least that is useful"),
                         );
                     }
                 }

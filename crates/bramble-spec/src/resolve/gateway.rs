@@ -7,8 +7,8 @@ use super::resolver::Resolver;
 use super::text::is_user_byte;
 use crate::cluster::*;
 use crate::de::Spanned;
-use crate::diagnostic::{Diagnostic, Span};
 use crate::document::UplinkSection;
+use crate::problem::{Problem, Span};
 
 impl Resolver<'_> {
     /// The outside of the gateway `node`.
@@ -99,9 +99,9 @@ impl Resolver<'_> {
     pub(super) fn behind_gateway(&mut self, nodes: &[Node], network: &NetworkRanges, at: Span, gateways: &[Span]) {
         if let [first, .., second] = gateways {
             self.found.push(
-                Diagnostic::error("a rack has one gateway", *second)
-                    .note(*first, "the first")
-                    .help("two machines that give away addresses would disagree"),
+                Problem::error("a rack has one gateway", *second)
+                    .with(*first, "the first")
+                    .next("two machines that give away addresses would disagree"),
             );
         }
         let Some(gateway) = nodes.iter().find(|node| node.role == Role::Gateway) else { return };

@@ -6,10 +6,10 @@ use super::resolver::Resolver;
 use crate::catalogue::{Catalogue, Part, PartKind};
 use crate::cluster::Cluster;
 use crate::de::{Spanned, nearest};
-use crate::diagnostic::Span;
 use crate::document::*;
 use crate::hardware::{Device, Disk, Feed, Fitting, Guest, Hardware, Holds, Line};
 use crate::names::DeviceName;
+use crate::problem::Span;
 
 /// Tells every cluster of the boards that the others have on the same devices.
 pub(super) fn share(clusters: &mut [Cluster]) {

@@ -21,9 +21,10 @@ use self::resolver::Resolver;
 use crate::catalogue::Catalogue;
 use crate::cluster::{Cluster, Network, Role};
 use crate::de::{self, Spanned};
-use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::distribution::Distribution;
 use crate::document::ClusterDocument;
+use crate::problem::{Problem, Span};
+use crate::report::Report;
 use crate::yaml;
 
 /// What a cluster file came to.
@@ -57,27 +58,27 @@ pub fn load_with(
     overrides: &[Override],
     read: &dyn Fn(&str) -> std::io::Result<String>,
 ) -> Loaded {
-    let (mut trees, mut diagnostics) = yaml::parse(text);
-    let broken = !diagnostics.is_empty();
+    let (mut trees, mut problems) = yaml::parse(text);
+    let broken = !problems.is_empty();
     for Override { path, value } in overrides {
         if let Err(message) = yaml::set(&mut trees, path, value) {
-            diagnostics.push(Diagnostic::error(format!("cannot set {path}={value}: {message}"), Span::default()).help(
+            problems.push(Problem::error(format!("cannot set {path}={value}: {message}"), Span::default()).next(
                 "keys have dots between them, such as `nodes.kube1.board`, `nodes.*.board` or `hardware.each.hat`",
             ));
         }
     }
     let catalogue = Catalogue::built_in().clone();
-    let mut resolver = Resolver { found: diagnostics, skipped: Vec::new(), datastore: None, catalogue, read };
+    let mut resolver = Resolver { found: problems, skipped: Vec::new(), datastore: None, catalogue, read };
     if trees.is_empty() && !broken {
         resolver.found.push(
-            Diagnostic::error("this file holds no cluster", Span::default()).help("`bramble init` writes a first one"),
+            Problem::error("this file holds no cluster", Span::default()).next("`bramble init` writes a first one"),
         );
     }
     let mut clusters = Vec::new();
     let mut places: Vec<Places> = Vec::new();
     for tree in &trees {
         let reading = de::from_tree::<ClusterDocument>(tree);
-        resolver.found.extend(reading.diagnostics);
+        resolver.found.extend(reading.problems);
         resolver.skipped = reading.skipped;
         if let Some(document) = reading.value {
             let start = Span { start: tree.span.start, end: tree.span.start };
@@ -179,11 +180,11 @@ impl Resolver<'_> {
                 self.settle_datastore(&mut distribution, count);
                 if count > 1 && network.api.is_none() {
                     self.found.push(
-                        Diagnostic::warning(
+                        Problem::warning(
                             format!("the API of {count} control planes answers only at the first one's address, {api}"),
                             places.control_planes.first().copied().unwrap_or(nodes_span),
                         )
-                        .help(if distribution.finds_control_planes() {
+                        .next(if distribution.finds_control_planes() {
                             "its nodes find the others by themselves, your kubectl does not; a free address of the \
                              subnet as `network: { api: … }` moves to a control plane that lives"
                         } else {
@@ -246,9 +247,9 @@ impl Resolver<'_> {
                 && a.value == b.value
             {
                 self.found.push(
-                    Diagnostic::error(format!("two clusters are called `{}`", b.value), b.span)
-                        .note(a.span, "the first")
-                        .help("give each its own name"),
+                    Problem::error(format!("two clusters are called `{}`", b.value), b.span)
+                        .with(a.span, "the first")
+                        .next("give each its own name"),
                 );
             }
             let name =
@@ -258,18 +259,18 @@ impl Resolver<'_> {
             for mac in &this.macs {
                 if let Some(first) = other.macs.iter().find(|o| o.value == mac.value) {
                     self.found.push(
-                        Diagnostic::error(format!("the board {} is in {both}", mac.value), mac.span)
-                            .note(first.span, "first given here")
-                            .help(help),
+                        Problem::error(format!("the board {} is in {both}", mac.value), mac.span)
+                            .with(first.span, "first given here")
+                            .next(help),
                     );
                 }
             }
             for address in &this.addresses {
                 if let Some(first) = other.addresses.iter().find(|o| o.value == address.value) {
                     self.found.push(
-                        Diagnostic::error(format!("the board at {} is in {both}", address.value), address.span)
-                            .note(first.span, "first given here")
-                            .help(help),
+                        Problem::error(format!("the board at {} is in {both}", address.value), address.span)
+                            .with(first.span, "first given here")
+                            .next(help),
                     );
                 }
             }

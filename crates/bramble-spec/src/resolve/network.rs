@@ -7,10 +7,10 @@ use ipnet::Ipv4Net;
 use super::resolver::Resolver;
 use crate::cluster::{Cni, Wifi};
 use crate::de::Spanned;
-use crate::diagnostic::Diagnostic;
 use crate::distribution::{Defaults, Distribution};
 use crate::document::{NetworkSection, WifiSection};
 use crate::hardware::AddressRange;
+use crate::problem::Problem;
 
 /// What the network section says, before the API's address is known.
 pub(super) struct NetworkRanges {
@@ -146,10 +146,10 @@ impl Resolver<'_> {
             for b in &ranges[i + 1..] {
                 if a.1.contains(&b.1) || b.1.contains(&a.1) {
                     let at = b.2.or(a.2).unwrap_or(whole);
-                    let mut d = Diagnostic::error(format!("{} {} and {} {} overlap", a.0, a.1, b.0, b.1), at)
-                        .help("choose ranges that have no address in common, such as 10.244.0.0/16 and 10.96.0.0/12");
+                    let mut d = Problem::error(format!("{} {} and {} {} overlap", a.0, a.1, b.0, b.1), at)
+                        .next("choose ranges that have no address in common, such as 10.244.0.0/16 and 10.96.0.0/12");
                     if let (Some(_), Some(other)) = (b.2, a.2) {
-                        d = d.note(other, format!("overlaps {}", a.1));
+                        d = d.with(other, format!("overlaps {}", a.1));
                     }
                     self.found.push(d);
                 }
@@ -230,15 +230,15 @@ impl Resolver<'_> {
             && dhcp.value.overlaps(&pool.value)
         {
             self.found.push(
-                Diagnostic::error(
+                Problem::error(
                     format!(
                         "the services' addresses {} are among those that the router hands out, {}",
                         pool.value, dhcp.value
                     ),
                     pool.span,
                 )
-                .note(dhcp.span, "handed out by the router")
-                .help("choose addresses that nobody else gives away"),
+                .with(dhcp.span, "handed out by the router")
+                .next("choose addresses that nobody else gives away"),
             );
         }
         for (what, address) in [("gateway", gateway), ("API", api.as_ref().map(|api| api.value))] {

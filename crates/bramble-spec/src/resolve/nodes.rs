@@ -11,10 +11,10 @@ use super::text::{is_label_key, is_label_value};
 use crate::catalogue::Board;
 use crate::cluster::{Cni, Node, Role, Taint, TaintEffect};
 use crate::de::{Spanned, nearest};
-use crate::diagnostic::{Diagnostic, Span};
 use crate::distribution::Distribution;
 use crate::document::NodeSection;
 use crate::hardware::{Fitting, Hardware};
+use crate::problem::{Problem, Span};
 
 /// Where a cluster names its boards, for the comparison with the other clusters of the file.
 pub(super) struct Places {
@@ -75,17 +75,17 @@ impl Resolver<'_> {
                 let address = self.address(&label, text, network)?;
                 if let Some(first) = addresses.insert(address, text.span) {
                     self.found.push(
-                        Diagnostic::error(format!("two nodes have the address {address}"), text.span)
-                            .note(first, "first given here")
-                            .help("give each board its own"),
+                        Problem::error(format!("two nodes have the address {address}"), text.span)
+                            .with(first, "first given here")
+                            .next("give each board its own"),
                     );
                 }
                 if let Some(pool) = network.and_then(|network| network.pool).filter(|pool| pool.value.contains(address))
                 {
                     self.found.push(
-                        Diagnostic::error(format!("{label}: {address} is among the services' addresses"), text.span)
-                            .note(pool.span, "given to services by the load balancer")
-                            .help("choose another address, or another pool"),
+                        Problem::error(format!("{label}: {address} is among the services' addresses"), text.span)
+                            .with(pool.span, "given to services by the load balancer")
+                            .next("choose another address, or another pool"),
                     );
                 }
                 places.addresses.push(Spanned { value: address, span: text.span });
@@ -167,9 +167,9 @@ impl Resolver<'_> {
     fn unique(&mut self, what: &str, value: String, span: Span, seen: &mut HashMap<String, Span>) {
         if let Some(first) = seen.get(&value) {
             self.found.push(
-                Diagnostic::error(format!("two nodes have the {what} `{value}`"), span)
-                    .note(*first, "first given here")
-                    .help("give each board its own"),
+                Problem::error(format!("two nodes have the {what} `{value}`"), span)
+                    .with(*first, "first given here")
+                    .next("give each board its own"),
             );
         } else {
             seen.insert(value, span);

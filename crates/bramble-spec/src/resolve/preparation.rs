@@ -6,10 +6,10 @@ use super::resolver::Resolver;
 use super::text::is_http;
 use crate::cluster::*;
 use crate::de::Spanned;
-use crate::diagnostic::{Diagnostic, Span};
 use crate::distribution::Distribution;
 use crate::document::PrepareSection;
 use crate::names::FileMode;
+use crate::problem::{Problem, Span};
 
 impl Resolver<'_> {
     pub(super) fn preparation(&mut self, section: PrepareSection, distribution: Option<&Distribution>) -> Preparation {
@@ -127,9 +127,9 @@ impl Resolver<'_> {
                 );
             } else if let Some(first) = paths.insert(text.to_owned(), path.span) {
                 self.found.push(
-                    Diagnostic::error(format!("`{text}` is given twice"), path.span)
-                        .note(first, "first given here")
-                        .help("keep one of the two"),
+                    Problem::error(format!("`{text}` is given twice"), path.span)
+                        .with(first, "first given here")
+                        .next("keep one of the two"),
                 );
             }
         }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::catalogue::Catalogue;
 use crate::de::Spanned;
-use crate::diagnostic::{Diagnostic, Span};
 use crate::distribution::Datastore;
+use crate::problem::{Problem, Span};
 
 /// Makes a [`crate::Cluster`] of what was written. Each section has a file of its own.
 pub(super) struct Resolver<'a> {
-    pub(super) found: Vec<Diagnostic>,
+    pub(super) found: Vec<Problem>,
     /// Places whose value could not be read and was reported: nothing there is "missing".
     pub(super) skipped: Vec<Span>,
     /// The datastore that was asked for: whether it fits is known with the nodes.
@@ -22,7 +22,7 @@ pub(super) struct Resolver<'a> {
 
 impl Resolver<'_> {
     pub(super) fn error(&mut self, message: impl Into<String>, span: Span, help: impl Into<String>) {
-        self.found.push(Diagnostic::error(message, span).help(help));
+        self.found.push(Problem::error(message, span).next(help));
     }
 
     /// Reports that something is missing in `within`, unless a value there was wrong and already reported.

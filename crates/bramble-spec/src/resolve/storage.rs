@@ -4,10 +4,10 @@ use super::resolver::Resolver;
 use crate::addon::{Addon, AddonKind, SharedVolumes};
 use crate::cluster::*;
 use crate::de::Spanned;
-use crate::diagnostic::Diagnostic;
 use crate::distribution::STATE_FOLDERS;
 use crate::document::{GlusterSection, NfsSection, StorageSection};
 use crate::names::NodeName;
+use crate::problem::Problem;
 
 /// It can hand out folders of a shared one (rancher/local-path-provisioner, README).
 const PROVISIONER: &str = "docker.io/rancher/local-path-provisioner:v0.0.32";
@@ -60,12 +60,10 @@ impl Resolver<'_> {
                     span,
                     "name the nodes that hold the volume: `nodes: [kube1, kube2, kube3]`",
                 ),
-                1 => self
-                    .found
-                    .push(Diagnostic::warning("a volume on one node is lost with it", span).help("name three")),
+                1 => self.found.push(Problem::warning("a volume on one node is lost with it", span).next("name three")),
                 2 => self.found.push(
-                    Diagnostic::warning("with two copies, writes stop when the first node is lost", span)
-                        .help("name three: then any one may be lost"),
+                    Problem::warning("with two copies, writes stop when the first node is lost", span)
+                        .next("name three: then any one may be lost"),
                 ),
                 _ => {}
             }

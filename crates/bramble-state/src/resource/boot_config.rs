@@ -23,7 +23,7 @@ fn write(_: &Names, script: &mut Commands) {
 pub(crate) fn is_read(planner: &mut Planner<'_>, path: &str) -> bool {
     let read = planner.seen().texts.contains_key(path);
     if !read {
-        planner.problem(format!("{path} could not be read: check the node's boot partition, then run bramble again"));
+        planner.problem(format!("{path} could not be read"), "check the node's boot partition, then run bramble again");
     }
     read
 }

@@ -49,14 +49,14 @@ impl Kind for Disk {
             return;
         }
         if holds == "missing" {
-            planner.problem(format!("it has no disk {device}: `lsblk` there shows those that it has"));
+            planner.problem(format!("it has no disk {device}"), "`lsblk` there shows those that it has");
             return;
         }
         if holds != "blank" && !wipe {
-            planner.problem(format!(
-                "{device} holds {holds}, and is only formatted if you name it: `bramble up --format NODE:{device}` (all that \
-                 is on it is lost), or correct the cluster file"
-            ));
+            planner.problem(
+                format!("{device} holds {holds}, and is only formatted if you name it"),
+                format!("`bramble up --format NODE:{device}` (all that is on it is lost), or correct the cluster file"),
+            );
             return;
         }
         let mut script = Commands::new();

@@ -47,9 +47,10 @@ fn plan_all(planner: &mut Planner<'_>) {
     let missing = missing.join(" ");
     let Some(path) = &seen.facts.cmdline_file else {
         if !missing.is_empty() {
-            planner.problem(format!(
-                "this board has no cmdline.txt, and its kernel runs without {missing}: set it in its boot loader, then run bramble again"
-            ));
+            planner.problem(
+                format!("this board has no cmdline.txt, and its kernel runs without {missing}"),
+                "set it in its boot loader, then run bramble again",
+            );
         }
         return;
     };
@@ -86,7 +87,8 @@ impl Kind for MemoryCgroup {
         // Until the reboot that is planned anyway the controller may be missing.
         if !planner.seen().facts.controllers.contains("memory") && !planner.reboots() {
             planner.problem(
-                "the kernel has no memory cgroup, although its arguments allow it: is this the kernel of the board's own OS?",
+                "the kernel has no memory cgroup, although its arguments allow it",
+                "is this the kernel of the board's own OS?",
             );
         }
     }

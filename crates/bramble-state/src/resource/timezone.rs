@@ -37,7 +37,10 @@ impl Kind for Timezone<'_> {
         match (seen.digests.get(&file), seen.digests.get(LOCALTIME)) {
             (Some(wanted), Some(is)) if wanted == is => {}
             (None, _) if seen.files.contains_key(ZONES) => {
-                planner.problem(format!("the node knows no time zone {zone}; choose one of those below {ZONES}"));
+                planner.problem(
+                    format!("the node knows no time zone {zone}"),
+                    format!("choose one of those below {ZONES}"),
+                );
             }
             _ => {
                 let mut script = Commands::new();

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use bramble_design::{Bill, Comparison, Design as Plan, Finding, Row, Severity, Summary, Theme};
-use bramble_spec::{Cluster, Override, fold_short};
+use bramble_design::{Bill, Comparison, Design as Plan, Row, Summary, Theme};
+use bramble_spec::{Cluster, Override, Problem, Severity, fold_short};
 use serde_json::json;
 
 use crate::ui::printer::{Format, Printer, Style};
@@ -119,17 +119,11 @@ impl Design {
 /// Refuses a cluster whose hardware cannot work.
 pub(crate) fn refuse_what_cannot_work(cluster: &Cluster) -> anyhow::Result<()> {
     let design = Plan::of(cluster);
-    let errors: Vec<&Finding> = design.findings.iter().filter(|f| f.severity == Severity::Error).collect();
-    if errors.is_empty() {
+    if !design.fails() {
         return Ok(());
     }
-    let lines: Vec<String> = errors
-        .iter()
-        .map(|finding| {
-            let names = fold_short(finding.about.iter().map(String::as_str));
-            format!("  {names}: {} ({}); {}", finding.message, finding.rule, finding.fix)
-        })
-        .collect();
+    let errors = design.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let lines: Vec<String> = errors.map(|finding| format!("  {}: {finding}", finding.place)).collect();
     bail!(
         "the hardware of {} cannot work like this; nothing was changed\n{}\n`bramble design` shows the figures; what you know and take goes into `hardware.accept`",
         cluster.name,
@@ -153,7 +147,7 @@ fn title(cluster: &Cluster, design: &Plan, summary: &Summary, printer: &Printer)
     )
 }
 
-fn findings(findings: &[Finding], printer: &Printer) -> String {
+fn findings(findings: &[Problem], printer: &Printer) -> String {
     let mut text = String::new();
     for finding in findings {
         let style = match finding.severity {
@@ -162,15 +156,16 @@ fn findings(findings: &[Finding], printer: &Printer) -> String {
             Severity::Note => Style::Dim,
         };
         let accepted = if finding.accepted { ", accepted" } else { "" };
-        let head = printer.style(style, &format!("{} [{}{accepted}]", finding.severity, finding.rule));
-        let names = fold_short(finding.about.iter().map(String::as_str));
+        let rule = finding.rule.unwrap_or_default();
+        let head = printer.style(style, &format!("{} [{rule}{accepted}]", finding.severity));
+        let names = finding.place.to_string();
         text.push_str(&format!("{head} {}: {}\n", printer.style(Style::Bold, &names), finding.message));
         if !finding.figures.is_empty() && finding.severity != Severity::Note {
             let figures: Vec<String> = finding.figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
             text.push_str(&format!("    {}\n", printer.style(Style::Dim, &figures.join(", "))));
         }
-        if finding.severity != Severity::Note {
-            text.push_str(&format!("    → {}\n", finding.fix));
+        if let Some(next) = finding.next.as_ref().filter(|_| finding.severity != Severity::Note) {
+            text.push_str(&format!("    → {next}\n"));
         }
     }
     if findings.is_empty() {

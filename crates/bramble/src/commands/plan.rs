@@ -31,17 +31,13 @@ impl Plan {
         let changes = planned.count();
         if printer.format == Format::Json {
             let mut value = plan::plans_json(&planned.nodes);
-            value["obstacles"] = planned
-                .obstacles
-                .iter()
-                .map(|(name, message)| serde_json::json!({ "node": name, "message": message }))
-                .collect();
+            value["obstacles"] = serde_json::to_value(&planned.obstacles)?;
             printer.json(&value);
         } else {
             printer.result(title);
             printer.result(plan::plans(printer, &planned.nodes));
-            for (name, message) in &planned.obstacles {
-                printer.result(format!("{} {name}: {message}", printer.style(Style::Bad, "!")));
+            for problem in &planned.obstacles {
+                printer.result(format!("{} {}: {problem}", printer.style(Style::Bad, "!"), problem.place));
             }
             if let Some(phase) = planned.first {
                 let behind = fold(lost.iter().map(|name| name.as_str()));

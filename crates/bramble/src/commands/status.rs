@@ -62,20 +62,20 @@ impl Status {
                     let known = report.as_ref().ok().and_then(|r| r.nodes.iter().find(|known| known.name == name));
                     bramble_kube::node_conditions(cluster, &node, &seen, known)
                 }
-                Err(error) => vec![Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") }],
+                Err(error) => vec![Condition::bad("Reachable", format!("{error:#}"), &node.name)],
             };
             // Where there is no other one the cluster's own condition says it.
             if let (Some(why), true) = (silent.remove(name), report.is_ok()) {
-                conditions.push(Condition { name: "ApiAnswers", state: State::Bad, reason: why });
+                conditions.push(Condition::bad("ApiAnswers", why, &node.name));
             }
             nodes.insert(name.to_string(), conditions);
         }
         for (node, error) in &fleet.lost {
-            let condition = Condition { name: "Reachable", state: State::Bad, reason: format!("{error:#}") };
+            let condition = Condition::bad("Reachable", format!("{error:#}"), &node.name);
             nodes.insert(node.name.to_string(), vec![condition]);
         }
         let whole = bramble_kube::cluster_conditions(cluster, report.as_ref().map_err(String::as_str));
-        let bad = nodes.values().flatten().chain(&whole).any(|condition| condition.state == State::Bad);
+        let bad = nodes.values().flatten().chain(&whole).any(Condition::is_bad);
         if printer.format == Format::Json {
             printer.json(&json!({ "cluster": cluster.name, "well": !bad, "conditions": whole, "nodes": nodes }));
         } else {
@@ -85,7 +85,7 @@ impl Status {
                 text.push_str(&lines(printer, "cluster", &whole));
             }
             let of = |node: &Node| nodes.get(node.name.as_str()).map_or(&[][..], Vec::as_slice);
-            let well = |node: &&Node| of(node).iter().all(|condition| condition.state == State::Good);
+            let well = |node: &&Node| of(node).iter().all(Condition::is_good);
             let many = cluster.nodes.len() > MANY && !printer.verbose;
             for node in cluster.nodes.iter().filter(|node| !many || !well(node)) {
                 let title = format!("{} ({}, {})", node.name, node.role, node.address);
@@ -114,13 +114,13 @@ async fn ask(cluster: &Cluster, plane: &Session<SshNetwork>) -> Result<ClusterRe
 fn lines(printer: &Printer, title: &str, conditions: &[Condition]) -> String {
     let mut text = format!("{}\n", printer.style(Style::Bold, title));
     for condition in conditions {
-        let mark = match condition.state {
-            State::Good => printer.style(Style::Good, "✓"),
-            State::Note => printer.style(Style::Note, "!"),
-            State::Bad => printer.style(Style::Bad, "✗"),
-            State::Unknown => printer.style(Style::Dim, "?"),
+        let mark = match &condition.state {
+            State::Good(_) => printer.style(Style::Good, "✓"),
+            State::Problem(_) if condition.is_bad() => printer.style(Style::Bad, "✗"),
+            State::Problem(_) => printer.style(Style::Note, "!"),
+            State::Unknown(_) => printer.style(Style::Dim, "?"),
         };
-        text.push_str(&format!("  {mark} {:<16} {}\n", condition.name, printer.style(Style::Dim, &condition.reason)));
+        text.push_str(&format!("  {mark} {:<16} {}\n", condition.name, printer.style(Style::Dim, &condition.reason())));
     }
     text
 }

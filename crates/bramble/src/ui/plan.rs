@@ -108,7 +108,7 @@ pub(crate) fn plans_json(plans: &[NodePlan]) -> serde_json::Value {
                 })).collect::<Vec<_>>(),
                 "reboot": plan.plan.reboot,
                 "steps": plan.steps,
-                "problems": plan.plan.problems.iter().map(|problem| &problem.message).collect::<Vec<_>>(),
+                "problems": plan.plan.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         })
         .collect();

@@ -1,7 +1,7 @@
 //! The distribution `k0s`. What its source says is gathered in docs/distributions/k0s.md.
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Distribution, Images, K0s as Config, Node, Role};
+use bramble_spec::{Cluster, Cni, Distribution, Images, K0s as Config, Node, Problem, Role};
 use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -162,7 +162,7 @@ impl Lifecycle for K0s<'_> {
         matches!(resource, Resource::Blob(blob) if blob.path == PROGRAM)
     }
 
-    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem> {
         K0S.check(self.inputs.release.as_ref(), node, seen).into_iter().collect()
     }
 

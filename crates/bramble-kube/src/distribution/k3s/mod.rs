@@ -1,7 +1,7 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Datastore, Distribution, Images, K3s as Config, Node, Role, Setting};
+use bramble_spec::{Cluster, Cni, Datastore, Distribution, Images, K3s as Config, Node, Problem, Role, Setting};
 use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
 use serde_json::json;
 
@@ -170,7 +170,7 @@ impl Lifecycle for K3s<'_> {
         matches!(resource, Resource::Blob(blob) if blob.path == PROGRAM)
     }
 
-    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem> {
         K3S.check(self.inputs.release.as_ref(), node, seen).into_iter().collect()
     }
 

@@ -4,7 +4,7 @@ mod config;
 mod routed;
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Role, hex};
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex};
 use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Step, Unit};
 use serde_json::json;
 
@@ -207,26 +207,28 @@ impl Lifecycle for Kubeadm<'_> {
         }
     }
 
-    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem> {
         let mut found = Vec::new();
+        let error = |message: String| Problem::error(message, &node.name);
         let facts = &seen.facts;
         match facts.arch.as_str() {
             "arm64" | "amd64" => {}
             "armhf" | "armel" => found.push(
-                "its system is 32-bit, and Kubernetes has no 32-bit programs since 1.27: flash a 64-bit image".into(),
+                error("its system is 32-bit, and Kubernetes has no 32-bit programs since 1.27".into())
+                    .next("flash a 64-bit image"),
             ),
             other => {
-                found.push(format!("its system is {other}, a {} is {}", node.board.name, node.board.arch));
+                found.push(error(format!("its system is {other}, a {} is {}", node.board.name, node.board.arch)));
             }
         }
         if let Some(bundle) = &self.inputs.bundle
             && bundle.manifest.arch.to_string() != facts.arch
         {
-            found.push(format!("the bundle is for {}, the node runs {}", bundle.manifest.arch, facts.arch));
+            found.push(error(format!("the bundle is for {}, the node runs {}", bundle.manifest.arch, facts.arch)));
         }
         // kubeadm's own least is 1700 MB; the kernel keeps some of what was sold.
         if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {
-            found.push(format!("a control plane needs 1700 MB of memory, it has {} MB", facts.memory / 1024));
+            found.push(error(format!("a control plane needs 1700 MB of memory, it has {} MB", facts.memory / 1024)));
         }
         found
     }

@@ -1,7 +1,7 @@
 //! The distribution MicroK8s. What its source says is gathered in docs/distributions/microk8s.md.
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Distribution, MicroK8s as Config, Node, Role};
+use bramble_spec::{Cluster, Distribution, MicroK8s as Config, Node, Problem, Role};
 use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step, Unit};
 use serde_json::json;
 
@@ -158,30 +158,33 @@ impl Lifecycle for MicroK8s<'_> {
         matches!(resource, Resource::Blob(blob) if blob.path.starts_with(SNAPS))
     }
 
-    fn check(&self, node: &Node, seen: &Observation) -> Vec<String> {
+    fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem> {
         let release = self.inputs.release.as_ref();
-        let mut found: Vec<String> = MICROK8S.check(release, node, seen).into_iter().collect();
+        let mut found: Vec<Problem> = MICROK8S.check(release, node, seen).into_iter().collect();
         if node.role == Role::ControlPlane && (1..=GUARD).contains(&seen.facts.memory) {
-            found.push(format!(
-                "it has {} MiB of memory, with which MicroK8s runs no control plane: make it a worker",
-                seen.facts.memory / 1024
-            ));
+            let mib = seen.facts.memory / 1024;
+            let message = format!("it has {mib} MiB of memory, with which MicroK8s runs no control plane");
+            found.push(Problem::error(message, &node.name).next("make it a worker"));
         }
         let archive = (MICROK8S.archive)("", arch(node, seen));
         if let Some(release) = release.filter(|release| release.offline && !release.files.contains_key(&archive)) {
-            found.push(format!(
-                "the bundle has no images of MicroK8s {} for it, and nobody publishes them in one archive: pull them \
-                 where there is a network (`microk8s images export-local`), and add them with `bramble bundle create \
-                 --images {}=FILE`",
-                release.version,
+            let message = format!(
+                "the bundle has no images of MicroK8s {} for it, and nobody publishes them in one archive",
+                release.version
+            );
+            found.push(Problem::error(message, &node.name).next(format!(
+                "pull them where there is a network (`microk8s images export-local`), and add them with `bramble bundle \
+                 create --images {}=FILE`",
                 arch(node, seen)
-            ));
+            )));
         }
         if seen.done(MEMBER).is_some() && seen.differs(&self.launch_file(node)) {
-            found.push(format!(
-                "{LAUNCH} would change, which MicroK8s reads once, when it is installed: put addresses and ranges of \
-                 `network` back, or take the node out of the cluster and in again"
-            ));
+            let message = format!("{LAUNCH} would change, which MicroK8s reads once, when it is installed");
+            found.push(
+                Problem::error(message, &node.name).next(
+                    "put addresses and ranges of `network` back, or take the node out of the cluster and in again",
+                ),
+            );
         }
         found
     }

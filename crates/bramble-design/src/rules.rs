@@ -1,39 +1,15 @@
-//! What the checks find.
+//! The rules of the checks, and what breaks them.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use bramble_spec::Cluster;
-use serde::Serialize;
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// It will not work, or will break: `up` refuses.
-    Error,
-    /// It works, but not always, not long, or not well.
-    Warning,
-    /// Good to know.
-    Note,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        })
-    }
-}
+use bramble_spec::{Cluster, Place, Problem, Severity};
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident = $name:literal,)*) => {
         /// A rule that hardware should keep.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Rule {
-            $($(#[$doc])* #[serde(rename = $name)] $rule,)*
+            $($(#[$doc])* $rule,)*
         }
 
         impl Rule {
@@ -85,35 +61,10 @@ rules! {
     Accept = "accept",
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Something that a check found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// The rule that is not kept.
-    pub rule: Rule,
-    /// Whether the cluster file accepts it (`hardware.accept`); it is no error then.
-    pub accepted: bool,
-    /// The nodes or devices that it is about, in the order of the cluster file.
-    pub about: Vec<String>,
-    /// What is the matter.
-    pub message: String,
-    /// The figures that it follows from, each with what it is.
-    pub figures: Vec<(String, String)>,
-    /// What to do about it.
-    pub fix: String,
-}
-
 /// Collects findings; what is the same for several nodes is said once.
 pub(crate) struct Findings<'a> {
     cluster: &'a Cluster,
-    all: Vec<Finding>,
+    all: Vec<(Rule, Problem)>,
     places: HashMap<Key, usize>,
 }
 
@@ -153,8 +104,9 @@ impl<'a> Findings<'a> {
             figures.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let key = (severity, rule, message.clone(), figures.clone());
         if let Some(place) = self.places.get(&key) {
-            let names = &mut self.all[*place].about;
-            if names.last().is_none_or(|last| last != about) {
+            if let Place::Named(names) = &mut self.all[*place].1.place
+                && names.last().is_none_or(|last| last != about)
+            {
                 names.push(about.to_owned());
             }
             return;
@@ -163,15 +115,16 @@ impl<'a> Findings<'a> {
         let accepted =
             severity == Severity::Error && self.cluster.hardware.accept.iter().any(|name| name == rule.name());
         let severity = if accepted { Severity::Warning } else { severity };
-        self.all.push(Finding {
+        let problem = Problem {
             severity,
-            rule,
+            place: Place::Named(vec![about.to_owned()]),
+            rule: Some(rule.name()),
             accepted,
-            about: vec![about.to_owned()],
             message,
             figures,
-            fix: fix.into(),
-        });
+            next: Some(fix.into()),
+        };
+        self.all.push((rule, problem));
     }
 
     /// A figure that a check needs and nobody knows, and what follows from that.
@@ -187,9 +140,9 @@ impl<'a> Findings<'a> {
         );
     }
 
-    pub(crate) fn sorted(self) -> Vec<Finding> {
+    pub(crate) fn sorted(self) -> Vec<Problem> {
         let mut all = self.all;
-        all.sort_by_key(|finding| (finding.severity, finding.rule));
-        all
+        all.sort_by_key(|(rule, problem)| (problem.severity, *rule));
+        all.into_iter().map(|(_, problem)| problem).collect()
     }
 }
