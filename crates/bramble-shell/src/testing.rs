@@ -119,7 +119,8 @@ const STUBS: &[&str] = &[
 const FOLDERS: &[&str] = &["/boot/", "/etc/", "/proc/", "/run/", "/snap/", "/sys/", "/usr/local/", "/var/"];
 
 /// What all stubs do: it logs the call, fails where it was told to, and else does what the case says, or the real program.
-/// Where it ends the shell, a trap of the script sees its variables: they have names of their own.
+/// Two that are called at once may both see the higher number: then both fail. Where one ends the shell, a trap of the
+/// script sees its variables: they have names of their own.
 const STUB: &str = r#"stub() { # program arguments…
     _stub_p=$1
     shift
@@ -141,7 +142,7 @@ const STUB: &str = r#"stub() { # program arguments…
     if [ -e "$R/failing" ]; then
         IFS= read -r _stub_f <"$R/failing" || :
         [ "$_stub_first" != "$_stub_f" ] || { echo "$_stub_p: told to fail" >&2; return 1; }
-    elif [ "$_stub_n" = "$FAIL" ]; then
+    elif [ "$_stub_n" -ge "$FAIL" ]; then
         printf '%s\n' "$_stub_first" >"$R/failing"
         echo "$_stub_p: told to fail" >&2
         return 1
@@ -330,7 +331,7 @@ impl Case {
         let stub = STUB.replace("@REAL@", &REAL.join(" ")).replace("@ANSWERS@", &moved(&answers, ROOT));
         let (held, freed) = match &self.before {
             Some(before) => {
-                ("fail=$FAIL FAIL=0\n", format!("{before}\n: >\"$R/calls\"\n: >\"$R/count\"\nFAIL=$fail\n"))
+                ("fail=$FAIL FAIL=999999\n", format!("{before}\n: >\"$R/calls\"\n: >\"$R/count\"\nFAIL=$fail\n"))
             }
             None => ("", String::new()),
         };
@@ -466,7 +467,7 @@ impl Prepared<'_> {
             .env_clear()
             .env("PATH", stubs)
             .env("R", here)
-            .env("FAIL", fail.unwrap_or_default().to_string())
+            .env("FAIL", fail.unwrap_or(999_999).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
