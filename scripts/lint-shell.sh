@@ -44,17 +44,17 @@ K=crates/bramble-kube/src D=crates/bramble-kube/src/distribution S=crates/brambl
 STRICT=crates/bramble-shell/src/strict.sh
 ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon/lib.sh"
 {
-    strictly plan '' "$STRICT" "$S/ends.sh" "$S/prelude.sh" "$S/undo.sh"
-    undoing "$S/prelude.sh"
+    strictly plan '' "$STRICT" "$S/steps.sh" "$S/ledger.sh" "$S/undo.sh"
+    undoing "$S/ledger.sh"
     strictly probe '' "$STRICT" "$S/probe.sh"
     for d in k3s k0s microk8s; do
         # shellcheck disable=SC2086
-        strictly "$d" 'service again snaps' "$STRICT" "$S/ends.sh" "$D/cluster.sh" "$D/own_runtime.sh" "$D/$d/lib.sh" $ON
+        strictly "$d" 'service again snaps' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/own_runtime.sh" "$D/$d/lib.sh" $ON
     done
     # shellcheck disable=SC2086
-    strictly kubeadm 'service again minor' "$STRICT" "$S/ends.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON
+    strictly kubeadm 'service again minor' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON
     strictly gluster '' "$STRICT" "$K/storage/gluster.sh"
-    strictly mount '' "$STRICT" "$S/ends.sh" "$K/storage/mount.sh"
+    strictly mount '' "$STRICT" "$S/steps.sh" "$K/storage/mount.sh"
     strictly images '' "$STRICT" "$K/images.sh"
     strictly boot-config '' "$STRICT" "$S/probe.sh" "$S/resource/boot_config.sh"
     # These begin inside of what bramble-state writes around them.
@@ -69,7 +69,7 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon
     strictly blob 'B f h' "$STRICT" "$S/resource/blob.sh"
     strictly disk f "$STRICT" "$S/resource/disk.sh"
     strictly module '' "$STRICT" "$S/resource/module.sh"
-    strictly swap '' "$STRICT" "$S/ends.sh" "$S/prelude.sh" "$S/resource/swap.sh"
+    strictly swap '' "$STRICT" "$S/steps.sh" "$S/ledger.sh" "$S/resource/swap.sh"
     strictly way-in '' "$STRICT" "$K/gateway/way_in.sh"
     strictly boot-order wanted "$STRICT" "$C/boot_order.sh"
     strictly move-root 'to go' "$STRICT" "$C/move_root.sh"

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bramble_spec::{Cluster, Problem, Severity, fold_short};
+use bramble_spec::{Cluster, Problem, Severity, short_name_ranges};
 
 use crate::compare::Summary;
 use crate::picture::{self, STYLE, Theme, escape};
@@ -169,7 +169,7 @@ fn capacity(body: &mut String, cluster: &Cluster, design: &Design, summary: &Sum
         })
         .collect();
     for (names, row) in bramble_spec::group(rows) {
-        write!(body, "<tr><td><b>{}</b></td><td>{}</td>", escape(&fold_short(names)), escape(&row[0])).ok();
+        write!(body, "<tr><td><b>{}</b></td><td>{}</td>", escape(&short_name_ranges(names)), escape(&row[0])).ok();
         row[1..].iter().for_each(|cell| {
             write!(body, "<td class=\"n\">{}</td>", escape(cell)).ok();
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, UNREADY};
 use bramble_remote::{ConnectError, UnknownKey};
-use bramble_spec::{Cluster, Node, Problem, Role, fold, lines};
+use bramble_spec::{Cluster, Node, Problem, Role, lines, name_ranges};
 use bramble_state::{Observation, Plan, Resource};
 use tokio::task::JoinSet;
 
@@ -260,7 +260,7 @@ pub async fn speaker<'a, N: Network>(
     if silent.is_empty() {
         bail!("no control plane of the cluster can be reached");
     }
-    bail!("the API answers on none of {}: `bramble status` says more", fold(silent))
+    bail!("the API answers on none of {}: `bramble status` says more", name_ranges(silent))
 }
 
 /// Lets the cluster forget nodes.
@@ -279,7 +279,7 @@ pub(crate) async fn forget<'n, N: Network>(
     };
     plane.ask(&script, told).await?;
     if !left.is_empty() {
-        anyhow::bail!("{} does not say whether the records of {} are gone", plane.node.name, fold(left));
+        anyhow::bail!("{} does not say whether the records of {} are gone", plane.node.name, name_ranges(left));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bramble_kube::{Archive, Platform, Reference, Run, has_large_pages, needs_small_pages};
-use bramble_spec::{Cluster, Node, NodeName, fold};
+use bramble_spec::{Cluster, Node, NodeName, name_ranges};
 
 use crate::error::{Result, failure};
 use crate::registry::Registries;
@@ -126,7 +126,7 @@ fn judge(cluster: &Cluster, runs: &[&Run], known: &KnownImages<'_>, verdict: &mu
             verdict.bad.push(format!(
                 "it dies on memory pages of 16 KiB ({report}), which the kernel of {} has: say `prepare: {{ boot: {{ config: \
                  {{ kernel: kernel8.img }} }} }}`",
-                fold(large)
+                name_ranges(large)
             ));
         }
     }
@@ -175,5 +175,7 @@ fn judge(cluster: &Cluster, runs: &[&Run], known: &KnownImages<'_>, verdict: &mu
             "take another image or tag that has {arches}, or build it for {arches} (`docker buildx build --platform`)"
         ),
     };
-    verdict.bad.push(format!("it has nothing for {arches}, so {} would say \"exec format error\": {way}", fold(lost)));
+    verdict
+        .bad
+        .push(format!("it has nothing for {arches}, so {} would say \"exec format error\": {way}", name_ranges(lost)));
 }

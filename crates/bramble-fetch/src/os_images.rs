@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bramble_image::{Identity, ImageError, Offer, board, boot_partition, catalogue};
-use bramble_spec::{ImageSource, Node, fold};
+use bramble_spec::{ImageSource, Node, name_ranges};
 
 use crate::digest::{Digest, file_digest};
 use crate::error::{Context, Result, bail, failure};
@@ -188,13 +188,13 @@ fn chosen(sources: &Sources<'_>, catalogue: &str, name: &str, watcher: &dyn Watc
         bail!(
             "`{name}` is not made for the boards of {}: `bramble image list --board BOARD` shows those that are (what is \
              meant nevertheless can be named by its `url`: {})",
-            fold(strangers),
+            name_ranges(strangers),
             offer.url
         );
     }
     // They may have another one, which bramble does not write.
     if !strangers.is_empty() {
-        watcher.note(&format!("`{name}` is not made for the boards of {}", fold(strangers)));
+        watcher.note(&format!("`{name}` is not made for the boards of {}", name_ranges(strangers)));
     }
     Ok(ImagePin {
         url: offer.url.clone(),

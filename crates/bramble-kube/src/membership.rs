@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Node, NodeName, Problem, Role};
-use bramble_state::{ENDS, Observation};
+use bramble_state::{Observation, STEPS};
 
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, WAITING, membership};
 
@@ -171,7 +171,7 @@ fn refusal(name: &NodeName, from: &str, to: &str) -> Option<Problem> {
 pub fn members_script<'a>(members: impl IntoIterator<Item = (&'a NodeName, Ipv4Addr)>) -> Script {
     let list: Vec<String> = members.into_iter().map(|(name, address)| format!("{name}={address}")).collect();
     let mut script = Commands::new();
-    script.fixed(ENDS).call("step_ends", [MEMBERS, &list.join(" ")]);
+    script.fixed(STEPS).call("step_ends", [MEMBERS, &list.join(" ")]);
     Script::new("write down who the members are", &script)
 }
 

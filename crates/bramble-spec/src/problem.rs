@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::folded::{fold, fold_short, group};
+use crate::name_ranges::{group, name_ranges, short_name_ranges};
 use crate::names::NodeName;
 
 /// A range of bytes in the text of the cluster file.
@@ -90,7 +90,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&fold_short(self.names()))
+        f.write_str(&short_name_ranges(self.names()))
     }
 }
 
@@ -194,7 +194,7 @@ pub fn lines(problems: &[Problem]) -> String {
             names => items.extend(names.into_iter().map(|name| (name, problem.to_string()))),
         }
     }
-    let line = |(names, text): (Vec<&str>, String)| match fold(names) {
+    let line = |(names, text): (Vec<&str>, String)| match name_ranges(names) {
         names if names.is_empty() => format!("\n  {text}"),
         names => format!("\n  {names}: {text}"),
     };

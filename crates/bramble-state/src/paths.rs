@@ -8,4 +8,4 @@ pub const BLOBS: &str = "/var/lib/bramble/blobs";
 pub const DONE: &str = "/var/lib/bramble/done";
 /// Shell functions of every plan for other scripts as well: `unit_failed UNIT` shows the last words of a unit and fails,
 /// `step_ends ID VERSION` leaves the mark of a finished step.
-pub const ENDS: &str = include_str!("ends.sh");
+pub const STEPS: &str = include_str!("steps.sh");

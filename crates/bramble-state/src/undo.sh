@@ -1,4 +1,4 @@
-# Undoes the ledger, newest entry first. Takes B and the functions of strict.sh, ends.sh and prelude.sh; defines: undo_all.
+# Undoes the ledger, newest entry first. Takes B and the functions of strict.sh, steps.sh and ledger.sh; defines: undo_all.
 
 undo_all() {
     n=0

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{anyhow, bail};
 use bramble_engine::{Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary};
 use bramble_kube::Inputs;
-use bramble_spec::{Distribution, Node, fold, group, lines};
+use bramble_spec::{Distribution, Node, group, lines, name_ranges};
 use serde_json::json;
 
 use crate::ui::plan;
@@ -94,7 +94,7 @@ impl Drive<'_> {
                 true => format!("The {phase} comes first: it boots, and the way to the others leads through it."),
                 false => format!(
                     "The {phase} comes first: {} may have no address before.",
-                    fold(behind.iter().map(|name| name.as_str()))
+                    name_ranges(behind.iter().map(|name| name.as_str()))
                 ),
             });
         }
@@ -215,7 +215,7 @@ fn summary(printer: &Printer, planned: &Planned) -> String {
         words.join(", ")
     };
     let groups = group(planned.nodes.iter().map(|plan| (plan.name.as_str(), words(plan))));
-    let lines: Vec<(String, String)> = groups.into_iter().map(|(names, words)| (fold(names), words)).collect();
+    let lines: Vec<(String, String)> = groups.into_iter().map(|(names, words)| (name_ranges(names), words)).collect();
     let width = lines.iter().map(|(names, _)| names.len()).max().unwrap_or(0).min(40);
     let text: String = lines.iter().map(|(names, words)| format!("  {names:width$}  {words}\n")).collect();
     format!("{text}{}", printer.style(Style::Dim, "(`bramble plan` shows every difference)"))

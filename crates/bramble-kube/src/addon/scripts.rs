@@ -40,6 +40,6 @@ pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Comm
 /// Gives the script that writes down which add-ons there are, for each control plane.
 pub fn mark_script(mark: &str) -> Script {
     let mut script = Commands::new();
-    script.fixed(bramble_state::ENDS).call("step_ends", [ADDONS, mark]);
+    script.fixed(bramble_state::STEPS).call("step_ends", [ADDONS, mark]);
     Script::new("write down which add-ons there are", &script)
 }

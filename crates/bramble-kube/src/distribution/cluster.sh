@@ -1,4 +1,4 @@
-# Shared by the scripts of all distributions. Takes B and the functions of ends.sh; service, the unit of the programs; again,
+# Shared by the scripts of all distributions. Takes B and the functions of steps.sh; service, the unit of the programs; again,
 # whether an earlier attempt was cut off (`step_begins` sets it); and of the distribution kubectl_admin, was_member,
 # reset_kubernetes.
 # Defines: private_file, api_answers, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.

@@ -1,5 +1,5 @@
 # For distributions that bring a container runtime of their own and are one service. Takes service; of the distribution
-# runs, whether it does, and hopeless, a line of its journal after which it never will; and the functions of ends.sh.
+# runs, whether it does, and hopeless, a line of its journal after which it never will; and the functions of steps.sh.
 # Defines: descendants, end_pods, service_runs.
 
 # The processes with these numbers and all that they started. Some end while this reads.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Gluster, Nfs, Node, NodeName, hex};
-use bramble_state::{Cleanup, Disk, ENDS, File, Observation, Resource, Step, Unit};
+use bramble_state::{Cleanup, Disk, File, Observation, Resource, STEPS, Step, Unit};
 use sha2::{Digest, Sha256};
 
 use crate::distribution;
@@ -218,7 +218,7 @@ pub fn mount_script(cluster: &Cluster) -> Option<Script> {
         return None;
     }
     let mut script = Commands::new();
-    script.fixed(ENDS).fixed(include_str!("mount.sh"));
+    script.fixed(STEPS).fixed(include_str!("mount.sh"));
     script.call("mounted", &names);
     for (name, text) in storage_marks(cluster) {
         script.call("step_ends", [name, &text]);

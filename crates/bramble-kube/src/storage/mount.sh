@@ -1,4 +1,4 @@
-# Folders that all nodes share. Takes B and the functions of ends.sh; defines mounted.
+# Folders that all nodes share. Takes B and the functions of steps.sh; defines mounted.
 
 # The services try again by themselves; this only waits for them.
 mounted() { # units…

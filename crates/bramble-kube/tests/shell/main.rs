@@ -17,7 +17,7 @@ mod smoke;
 mod storage;
 
 use bramble_shell::testing::{Case, Run};
-use bramble_state::ENDS;
+use bramble_state::STEPS;
 
 const CLUSTER: &str = include_str!("../../src/distribution/cluster.sh");
 const OWN_RUNTIME: &str = include_str!("../../src/distribution/own_runtime.sh");
@@ -32,7 +32,7 @@ const ON_CONTROL_PLANES: [&str; 6] = [
 ];
 
 fn library(variables: &str, parts: &[&str]) -> String {
-    format!("{variables}\n{ENDS}{}{}", parts.concat(), ON_CONTROL_PLANES.concat())
+    format!("{variables}\n{STEPS}{}{}", parts.concat(), ON_CONTROL_PLANES.concat())
 }
 
 fn k3s(body: &str) -> Case {

@@ -7,7 +7,7 @@ fn gluster(body: &str) -> Case {
 }
 
 fn mount(body: &str) -> Case {
-    Case::new(format!("{ENDS}{}", include_str!("../../src/storage/mount.sh")), body)
+    Case::new(format!("{STEPS}{}", include_str!("../../src/storage/mount.sh")), body)
 }
 
 #[test]

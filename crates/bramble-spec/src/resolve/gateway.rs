@@ -123,7 +123,7 @@ impl Resolver<'_> {
                         format!(
                             "{} gives each board its address by its MAC address, which {} lack",
                             gateway.name,
-                            crate::fold(without)
+                            crate::name_ranges(without)
                         ),
                         gateways.first().copied().unwrap_or(at),
                         "add `mac: …` (`bramble discover` shows them), or let images tell boards their addresses: \

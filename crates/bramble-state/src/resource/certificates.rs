@@ -12,7 +12,7 @@ use crate::probe::{Answer, Names, Probe, Question, first_word};
 const CERTIFICATE: &str = "certificate";
 
 /// Asks when certificates end; as with blobs, what was read once is noted with the file's size, times and inode.
-pub(crate) static ENDS: Question = Question { name: CERTIFICATE, write, records: &[(CERTIFICATE, read)] };
+pub(crate) static STEPS: Question = Question { name: CERTIFICATE, write, records: &[(CERTIFICATE, read)] };
 
 fn write(patterns: &Names, script: &mut Commands) {
     let patterns: String = patterns.keys().map(|pattern| format!("{pattern} ")).collect();
@@ -39,7 +39,7 @@ pub struct Certificates {
 
 impl Kind for Certificates {
     fn ask(&self, probe: &mut Probe) {
-        probe.ask_about(&ENDS, self.files.iter().copied());
+        probe.ask_about(&STEPS, self.files.iter().copied());
     }
 
     fn plan(&self, planner: &mut Planner<'_>) {

@@ -112,7 +112,7 @@ pub(crate) const QUESTIONS: &[&Question] = &[
     &packages::PACKAGES,
     &cleanup::INSTALLED,
     &unit::UNITS,
-    &certificates::ENDS,
+    &certificates::STEPS,
     &disk::CONTENTS,
     &locale::LOCALES,
     &autoremove::UNNEEDED,

@@ -5,18 +5,18 @@ mod look;
 
 use bramble_shell::testing::{Case, Run};
 
-const ENDS: &str = include_str!("../../src/ends.sh");
-const PRELUDE: &str = include_str!("../../src/prelude.sh");
+const STEPS: &str = include_str!("../../src/steps.sh");
+const LEDGER: &str = include_str!("../../src/ledger.sh");
 const UNDO: &str = include_str!("../../src/undo.sh");
 
 fn ends(body: &str) -> Case {
-    Case::new(ENDS, body).file("/var/lib/bramble/done/", "").file("/var/lib/bramble/pending/", "")
+    Case::new(STEPS, body).file("/var/lib/bramble/done/", "").file("/var/lib/bramble/pending/", "")
 }
 
 /// On a node that was changed before, whose turn this is.
 fn plan(body: &str) -> Case {
     let folders = ["ledger", "done", "pending"];
-    let case = Case::new(format!("{ENDS}{PRELUDE}"), body)
+    let case = Case::new(format!("{STEPS}{LEDGER}"), body)
         .may_fail("flock -n 9", "then it waits")
         .file("/proc/sys/kernel/random/boot_id", "a-boot\n");
     folders.into_iter().fold(case, |case, name| case.file(&format!("/var/lib/bramble/{name}/"), ""))
@@ -35,7 +35,7 @@ fn undone(change: &str, case: impl Fn(Case) -> Case, undo: impl Fn(Case) -> Case
 /// The same, when something has happened in between.
 fn undone_after(change: &str, between: &str, case: impl Fn(Case) -> Case, undo: impl Fn(Case) -> Case) -> Run {
     check(case(plan(change)));
-    let after = Case::new(format!("{ENDS}{PRELUDE}"), "give_back h").after(format!("{change}\n{between}"));
+    let after = Case::new(format!("{STEPS}{LEDGER}"), "give_back h").after(format!("{change}\n{between}"));
     check(undo(case(after)))
 }
 
@@ -95,7 +95,7 @@ fn a_run_waits_for_its_turn_and_says_how_changes_ended() {
     assert!(waits.code == 0 && waits.stdout == "@waiting\n@waiting\n", "{}", waits.stdout);
     let busy = plan("").on("flock*", "false").run(None);
     assert!(busy.code == 75 && busy.stdout.ends_with("@busy\n"));
-    let new = Case::new(format!("{ENDS}{PRELUDE}"), "").may_fail("flock -n 9", "then it waits");
+    let new = Case::new(format!("{STEPS}{LEDGER}"), "").may_fail("flock -n 9", "then it waits");
     check(new);
 }
 
@@ -219,7 +219,7 @@ fn units_are_given_back_as_they_were() {
         ("enabled", "active", ["systemctl start a", "systemctl enable a"]),
     ] {
         let case =
-            was(enabled, active)(Case::new(format!("{ENDS}{PRELUDE}"), "give_back h").after("remember_unit h a"))
+            was(enabled, active)(Case::new(format!("{STEPS}{LEDGER}"), "give_back h").after("remember_unit h a"))
                 .may_fail("systemctl reset-failed*", "it is not loaded");
         let case = if active == "active" { case.best_effort("systemctl start a") } else { case };
         let run = check(case);
@@ -316,7 +316,7 @@ fn a_disk_is_formatted_only_if_all_says_that_it_may_be() {
 #[test]
 fn the_ledger_is_undone_backwards_and_kept_as_long_as_something_is_left() {
     let node = || {
-        Case::new(format!("{ENDS}{PRELUDE}{UNDO}"), "")
+        Case::new(format!("{STEPS}{LEDGER}{UNDO}"), "")
             .may_fail("flock -n 9", "then it waits")
             .file("/var/lib/bramble/done/", "")
             .file("/var/lib/bramble/ledger/000001.a/title", "one\n")
@@ -341,7 +341,7 @@ fn swap_is_turned_off_and_on_again() {
     let swap = include_str!("../../src/resource/swap.sh");
     let swaps = |case: Case| case.file("/proc/swaps", "Filename Type\n/swapfile file\n/dev/sda2 partition\n");
     assert!(check(swaps(plan(swap))).called("swapoff -a"));
-    let back = swaps(Case::new(format!("{ENDS}{PRELUDE}"), "give_back swap-in-use").after(swap));
+    let back = swaps(Case::new(format!("{STEPS}{LEDGER}"), "give_back swap-in-use").after(swap));
     let run = check(back.may_fail("swapon*", "what is gone cannot be swapped to"));
     assert!(run.called("swapon /swapfile") && run.called("swapon /dev/sda2"));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bramble_design::{Bill, Comparison, Design as Plan, Row, Summary, Theme};
-use bramble_spec::{Cluster, Override, Problem, Severity, fold_short};
+use bramble_spec::{Cluster, Override, Problem, Severity, short_name_ranges};
 use serde_json::json;
 
 use crate::ui::printer::{Format, Printer, Style};
@@ -134,7 +134,7 @@ pub(crate) fn refuse_what_cannot_work(cluster: &Cluster) -> anyhow::Result<()> {
 fn title(cluster: &Cluster, design: &Plan, summary: &Summary, printer: &Printer) -> String {
     let price = summary.cost();
     let single: Vec<&str> = design.single_points.iter().map(|point| point.name.as_str()).collect();
-    let single = if single.is_empty() { "nothing alone".to_owned() } else { fold_short(single) };
+    let single = if single.is_empty() { "nothing alone".to_owned() } else { short_name_ranges(single) };
     format!(
         "{}: {} nodes\n  power      {} idle, {} under load, {} at worst\n  workloads  {} MiB of memory, {} cores\n  parts      {price}\n  fails by   {single}\n\n",
         printer.style(Style::Bold, cluster.name.as_str()),

@@ -1,7 +1,7 @@
 //! `bramble plan`.
 
 use bramble_engine::Goal;
-use bramble_spec::fold;
+use bramble_spec::name_ranges;
 
 use crate::commands::design;
 use crate::drive::Drive;
@@ -40,7 +40,7 @@ impl Plan {
                 printer.result(format!("{} {}: {problem}", printer.style(Style::Bad, "!"), problem.place));
             }
             if let Some(phase) = planned.first {
-                let behind = fold(lost.iter().map(|name| name.as_str()));
+                let behind = name_ranges(lost.iter().map(|name| name.as_str()));
                 printer.result(match behind.is_empty() {
                     true => format!("The {phase} comes first: the way to the others leads through it."),
                     false => {

@@ -10,7 +10,7 @@ use crate::drive::visit;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
 use bramble_engine::{Event, Session, SshNetwork, Transport, without_address};
-use bramble_spec::{fold, group};
+use bramble_spec::{group, name_ranges};
 
 #[derive(clap::Args)]
 pub(crate) struct Run {
@@ -103,7 +103,7 @@ impl Run {
                     None => printer.style(Style::Bad, " (no answer)"),
                 };
                 let many = if names.len() > 1 { format!(" ({} nodes)", names.len()) } else { String::new() };
-                printer.result(format!("{}{many}{how}", printer.style(Style::Bold, &fold(names))));
+                printer.result(format!("{}{many}{how}", printer.style(Style::Bold, &name_ranges(names))));
                 for line in printable(stdout).lines() {
                     printer.result(format!("  {line}"));
                 }

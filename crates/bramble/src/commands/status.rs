@@ -11,7 +11,7 @@ use crate::drive::visit;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
 use bramble_engine::{Event, Session, SshNetwork};
-use bramble_spec::fold;
+use bramble_spec::name_ranges;
 
 /// From how many nodes on only those are shown of which something must be said.
 const MANY: usize = 12;
@@ -95,7 +95,7 @@ impl Status {
             if many && !good.is_empty() {
                 let mark = printer.style(Style::Good, "✓");
                 let all = format!("{} of {} nodes are well", good.len(), cluster.nodes.len());
-                text.push_str(&format!("{mark} {all}: {} (-v shows each)\n", fold(good)));
+                text.push_str(&format!("{mark} {all}: {} (-v shows each)\n", name_ranges(good)));
             }
             printer.result(text);
         }

@@ -2,7 +2,7 @@
 
 use bramble_engine::NodePlan;
 use bramble_remote::printable;
-use bramble_spec::{fold, group};
+use bramble_spec::{group, name_ranges};
 use bramble_state::{Change, Detail};
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
@@ -15,7 +15,7 @@ pub(crate) fn plans(printer: &Printer, plans: &[NodePlan]) -> String {
     let groups = group(changed.map(|plan| (plan.name.as_str(), node_plan(printer, plan))));
     groups
         .iter()
-        .map(|(names, text)| format!("{}\n{text}", printer.style(Style::Bold, &fold(names.iter().copied()))))
+        .map(|(names, text)| format!("{}\n{text}", printer.style(Style::Bold, &name_ranges(names.iter().copied()))))
         .collect()
 }
 

@@ -1,4 +1,4 @@
-# What k0s needs. Takes service, and the functions of ends.sh, cluster.sh and own_runtime.sh.
+# What k0s needs. Takes service, and the functions of steps.sh, cluster.sh and own_runtime.sh.
 # Defines what cluster.sh and own_runtime.sh ask of a distribution, and: etcd_has, make_users, remove_users, with_token,
 # forget_token, tell_ca, tell_tokens, k0s_init, k0s_join.
 K=/var/lib/k0s

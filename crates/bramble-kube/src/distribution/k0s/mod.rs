@@ -2,7 +2,7 @@
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, Distribution, Images, K0s as Config, Node, Problem, Role};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
+use bramble_state::{Certificates, File, Observation, Resource, STEPS, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -246,7 +246,7 @@ impl K0s<'_> {
     fn script(&self, service: &str) -> Commands {
         let mut script = Commands::new();
         script.set("service", service);
-        script.fixed(ENDS).fixed(include_str!("../cluster.sh")).fixed(include_str!("../own_runtime.sh"));
+        script.fixed(STEPS).fixed(include_str!("../cluster.sh")).fixed(include_str!("../own_runtime.sh"));
         script.fixed(include_str!("lib.sh"));
         script
     }

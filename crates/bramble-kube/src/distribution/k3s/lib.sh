@@ -1,4 +1,4 @@
-# What k3s needs. Takes service, and the functions of ends.sh, cluster.sh and own_runtime.sh.
+# What k3s needs. Takes service, and the functions of steps.sh, cluster.sh and own_runtime.sh.
 # Defines what cluster.sh and own_runtime.sh ask of a distribution, and: k3s_init, k3s_join, k3s_restore, tell_how_to_join,
 # plain_token, begin, copy_sqlite.
 K=/var/lib/rancher/k3s

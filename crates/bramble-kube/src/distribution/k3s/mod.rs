@@ -2,7 +2,7 @@
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, Datastore, Distribution, Images, K3s as Config, Node, Problem, Role, Setting};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step};
+use bramble_state::{Certificates, File, Observation, Resource, STEPS, Step};
 use serde_json::json;
 
 use crate::distribution::facts::{DistributionFacts, Programs};
@@ -267,7 +267,7 @@ impl K3s<'_> {
         let mut script = Commands::new();
         script.set("service", service);
         script
-            .fixed(ENDS)
+            .fixed(STEPS)
             .fixed(include_str!("../cluster.sh"))
             .fixed(include_str!("../own_runtime.sh"))
             .fixed(include_str!("lib.sh"));

@@ -1,4 +1,4 @@
-# What kubeadm needs. Takes minor, that of its version; service; and the functions of ends.sh and cluster.sh.
+# What kubeadm needs. Takes minor, that of its version; service; and the functions of steps.sh and cluster.sh.
 # Defines what cluster.sh asks of a distribution, and: etcd_ctl, end_containers, unpack_state, place_state, patched,
 # kubeadm_init, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
 # kill_containers, restart_system, renew_certificates.

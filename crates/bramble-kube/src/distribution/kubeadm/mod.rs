@@ -5,7 +5,7 @@ mod routed;
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex};
-use bramble_state::{Blob, BlobSource, Certificates, ENDS, File, Observation, Resource, Step, Unit};
+use bramble_state::{Blob, BlobSource, Certificates, File, Observation, Resource, STEPS, Step, Unit};
 use serde_json::json;
 
 use crate::bundle::BundleFile;
@@ -333,7 +333,7 @@ impl Lifecycle for Kubeadm<'_> {
     fn kubectl(&self) -> Commands {
         let mut script = Commands::new();
         script.set("minor", &self.config.version.minor.to_string()).set("service", "kubelet");
-        script.fixed(ENDS).fixed(include_str!("../cluster.sh")).fixed(include_str!("lib.sh"));
+        script.fixed(STEPS).fixed(include_str!("../cluster.sh")).fixed(include_str!("lib.sh"));
         script
     }
 

@@ -1,6 +1,6 @@
 # What MicroK8s needs: a snap that is a cluster of its own as soon as it is there. Its programs end with success when they
 # did nothing, and with an error when all went well, so what counts is what there is afterwards.
-# Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of ends.sh,
+# Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of steps.sh,
 # cluster.sh and own_runtime.sh. Defines what cluster.sh and own_runtime.sh ask of a distribution, and: microk8s, is_worker,
 # planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin,
 # tell_ca, tell_tokens, microk8s_init, microk8s_join, microk8s_upgrade, introduce, without_kicker, renew_certificates,

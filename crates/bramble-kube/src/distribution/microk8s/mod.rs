@@ -2,7 +2,7 @@
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Distribution, MicroK8s as Config, Node, Problem, Role};
-use bramble_state::{Certificates, ENDS, File, Observation, Resource, Step, Unit};
+use bramble_state::{Certificates, File, Observation, Resource, STEPS, Step, Unit};
 use serde_json::json;
 
 use crate::distribution::facts::{DistributionFacts, Programs};
@@ -312,7 +312,7 @@ impl MicroK8s<'_> {
             None => Vec::new(),
         };
         script.set("service", SERVICE).set("snaps", &snaps.join(" "));
-        script.fixed(ENDS).fixed(include_str!("../cluster.sh")).fixed(include_str!("../own_runtime.sh"));
+        script.fixed(STEPS).fixed(include_str!("../cluster.sh")).fixed(include_str!("../own_runtime.sh"));
         script.fixed(include_str!("lib.sh"));
         script
     }

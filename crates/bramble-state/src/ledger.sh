@@ -1,10 +1,10 @@
 # What every script that changes a node begins with: it waits for its turn on the node, and opens the ledger. Takes B and the
-# functions of ends.sh. Defines: run, entry, keep, remember_file, settle, put_file, put_edit, own_folder, set_hostname,
+# functions of steps.sh. Defines: run, entry, keep, remember_file, settle, put_file, put_edit, own_folder, set_hostname,
 # set_sysctl, apt_do, undo_one, give_back, read_again, drop_packages, hold, remember_unit, restart_later, reboot_later, unit_do,
 # verified, place_blob, digest_is, install_blob, fetch_blob, hold, step_begins, which sets again, and format_disk.
 #
 # What undoes a change is kept as text in the ledger. It runs to its first failure, with E, its entry, and with the functions
-# of strict.sh, ends.sh and this file.
+# of strict.sh, steps.sh and this file.
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 umask 022
 mkdir -p /run/bramble

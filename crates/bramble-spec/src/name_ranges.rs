@@ -4,7 +4,7 @@
 const LISTED: usize = 4;
 
 /// Writes names down, a few one by one, many as ranges of their last numbers; their order is kept.
-pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn name_ranges<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     if names.len() <= LISTED {
         return names.join(", ");
@@ -28,10 +28,10 @@ pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The same within one line of a terminal: of names that do not fold well, the first ones and how many there are.
-pub fn fold_short<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn short_name_ranges<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const LINE: usize = 100;
     let names: Vec<&str> = names.into_iter().collect();
-    let whole = fold(names.iter().copied());
+    let whole = name_ranges(names.iter().copied());
     match names.as_slice() {
         [first, second, rest @ ..] if whole.len() > LINE && !rest.is_empty() => {
             format!("{first}, {second} and {} others", rest.len())
@@ -79,13 +79,13 @@ mod tests {
 
     #[test]
     fn few_names_are_listed_and_many_are_folded() {
-        assert_eq!(fold(["kube1", "kube2", "kube3", "kube4"]), "kube1, kube2, kube3, kube4");
-        assert_eq!(fold(["kube1", "kube2", "kube3", "kube4", "kube6", "nas"]), "kube[1-4,6], nas");
-        assert_eq!(fold(["a01", "a02", "a03", "b1", "c2"]), "a01, a02, a03, b1, c2");
-        assert_eq!(fold(["r1-n1", "r1-n2", "r2-n1", "r2-n2", "pi"]), "r1-n[1-2], r2-n[1-2], pi");
-        assert_eq!(fold(["a9", "a10", "a11", "a99999999999", "a"]), "a[9-11], a99999999999, a");
+        assert_eq!(name_ranges(["kube1", "kube2", "kube3", "kube4"]), "kube1, kube2, kube3, kube4");
+        assert_eq!(name_ranges(["kube1", "kube2", "kube3", "kube4", "kube6", "nas"]), "kube[1-4,6], nas");
+        assert_eq!(name_ranges(["a01", "a02", "a03", "b1", "c2"]), "a01, a02, a03, b1, c2");
+        assert_eq!(name_ranges(["r1-n1", "r1-n2", "r2-n1", "r2-n2", "pi"]), "r1-n[1-2], r2-n[1-2], pi");
+        assert_eq!(name_ranges(["a9", "a10", "a11", "a99999999999", "a"]), "a[9-11], a99999999999, a");
         let thousand: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
-        assert_eq!(fold(thousand.iter().map(String::as_str)), "n[0-999]");
+        assert_eq!(name_ranges(thousand.iter().map(String::as_str)), "n[0-999]");
     }
 
     #[test]
