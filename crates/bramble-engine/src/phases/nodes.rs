@@ -231,7 +231,9 @@ impl SharedRun {
             resources.retain(|resource| !upgrades || !life.is_program(resource));
             resources
         };
-        let plan = if upgrades { bramble_state::plan(&desired(&seen), &seen) } else { plan };
+        // Where nothing is to change at all, less is nothing, too.
+        let less = upgrades && !plan.is_empty();
+        let plan = if less { bramble_state::plan(&desired(&seen), &seen) } else { plan };
         if node.role != Role::ControlPlane || plan.is_empty() {
             return Ok(session.converge(&desired, Some((plan, seen))).await?.1);
         }
