@@ -61,7 +61,9 @@ pub fn adopt_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
 pub fn drain_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     let mut script = library(life);
     script.call("drain_all", cluster.members().map(|node| node.name.as_str()));
-    Script::new("end the pods", &script)
+    // A minute for each, without a word.
+    let members = u64::try_from(cluster.members().count()).unwrap_or(u64::MAX);
+    Script::new("end the pods", &script).silent_for(WAITING + Duration::from_secs(members.saturating_mul(60)))
 }
 
 /// The fact of [`forget_tokens_script`] that says that the tokens are removed.

@@ -94,4 +94,4 @@ impl Plan {
 }
 
 /// How long changes may be silent: the slowest of them, such as a kernel's initramfs on a slow card, say nothing for minutes.
-const CHANGES: Duration = Duration::from_secs(20 * 60);
+const CHANGES: Duration = Duration::from_secs(30 * 60);

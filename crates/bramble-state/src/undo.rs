@@ -12,5 +12,5 @@ pub const UNDONE: &str = "undone";
 pub fn undo_script() -> Script {
     let mut script = Commands::new();
     script.fixed(crate::paths::STEPS).fixed(include_str!("ledger.sh")).fixed(include_str!("undo.sh"));
-    Script::new("undo what bramble did", &script).silent_for(Duration::from_secs(20 * 60))
+    Script::new("undo what bramble did", &script).silent_for(Duration::from_secs(30 * 60))
 }
