@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Rack, assert_code, program, read, text};
 
@@ -44,6 +45,14 @@ fn a_board_that_hangs_or_talks_too_much_is_given_up_by_name_and_runs_leave_a_tra
         assert_eq!(rack.shell(&rack.node(number), "cat /etc/sysctl.d/90-bramble.conf").trim(), "vm.swappiness = 10");
     }
     rack.shell(&hung, "rm /etc/ssh/sshd_config.d/00-hang.conf; systemctl reload ssh");
+    // sshd starts itself again for that.
+    let answers = || rack.run(&["run", "-n", &hung, "true"]).status.success();
+    let mut tries = 0;
+    while !answers() {
+        tries += 1;
+        assert!(tries < 20, "it does not answer");
+        std::thread::sleep(Duration::from_millis(500));
+    }
     assert_code(&rack.run(&["up", "--yes"]), 0);
 
     // What was planned, each script with its end, what the nodes printed: for the last ten runs, and for nobody else.
