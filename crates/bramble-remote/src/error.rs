@@ -29,8 +29,8 @@ pub enum ConnectError {
     /// The host shows another key than the one that is known.
     #[error(
         "the host key of {host} has changed: {} line {line} holds another one than the board shows now ({fingerprint}); \
-         if the board was replaced or flashed again, say so with `bramble up --replaced NODE`, otherwise somebody is in \
-         between", file.display()
+         if the board was replaced or flashed again, say so with `bramble up --replaced NODE`; otherwise this may be a \
+         man-in-the-middle attack", file.display()
     )]
     ChangedHostKey {
         /// `address:port`.

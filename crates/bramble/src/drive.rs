@@ -71,7 +71,7 @@ impl Drive<'_> {
             if planned.is_done {
                 return Ok(None);
             }
-            log.text("planned", &plan::plans(&self.printer.plain(), &planned.nodes));
+            log.text("planned", &plan::render_plans(&self.printer.plain(), &planned.nodes));
             self.announce(run, &planned);
             self.ask(run, &planned)?;
             let names = run.names();

@@ -185,8 +185,8 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
     if cluster.access.sudo == Sudo::Password {
         bail!("a board that is made from an image has no password that sudo could ask for: say `sudo: passwordless`");
     }
-    let wish = &cluster.preparation;
-    let mut kernel_args = wish.boot.kernel_args.clone();
+    let preparation = &cluster.preparation;
+    let mut kernel_args = preparation.boot.kernel_args.clone();
     let kubernetes = cluster.distribution != Distribution::None;
     if kubernetes && node.board.id.starts_with("rpi") && !kernel_args.iter().any(|arg| arg == MEMORY_CGROUP) {
         kernel_args.push(MEMORY_CGROUP.to_owned());
@@ -215,12 +215,12 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
             None
         },
         sides,
-        swap_off: wish.swap == Swap::Off,
+        swap_off: preparation.swap == Swap::Off,
         mac: node.mac.clone(),
-        timezone: wish.timezone.clone(),
-        locale: wish.locale.clone(),
+        timezone: preparation.timezone.clone(),
+        locale: preparation.locale.clone(),
         kernel_args,
-        boot_config: wish.boot.config.clone(),
+        boot_config: preparation.boot.config.clone(),
     })
 }
 

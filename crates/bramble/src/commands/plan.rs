@@ -35,7 +35,7 @@ impl Plan {
             printer.json(&value);
         } else {
             printer.result(title);
-            printer.result(plan::plans(printer, &planned.nodes));
+            printer.result(plan::render_plans(printer, &planned.nodes));
             for problem in &planned.obstacles {
                 printer.result(format!("{} {}: {problem}", printer.style(Style::Bad, "!"), problem.place));
             }

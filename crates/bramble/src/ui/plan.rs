@@ -10,7 +10,7 @@ use similar::{ChangeTag, TextDiff};
 use crate::ui::printer::{Printer, Style};
 
 /// All plans, with their differences; what is the same on several nodes is shown once.
-pub(crate) fn plans(printer: &Printer, plans: &[NodePlan]) -> String {
+pub(crate) fn render_plans(printer: &Printer, plans: &[NodePlan]) -> String {
     let changed = plans.iter().filter(|plan| plan.count() > 0);
     let groups = group(changed.map(|plan| (plan.name.as_str(), node_plan(printer, plan))));
     groups
