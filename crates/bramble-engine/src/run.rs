@@ -1,11 +1,8 @@
 //! A run: from what the nodes are to what they should be.
 
-use std::sync::Arc;
-
 use bramble_spec::{NodeName, Problem};
 
 use crate::error::{Result, bail};
-use crate::event::Interface;
 use crate::node_plan::{NodePlan, Plans};
 use crate::phase::Phase;
 use crate::phases;
@@ -81,14 +78,6 @@ impl<N: Network> Run<N> {
     /// Gives the nodes that cannot be reached, and as lines with the reasons.
     pub fn losses(&self) -> (Vec<NodeName>, String) {
         self.state.losses()
-    }
-
-    /// Lets others hear what happens from now on.
-    pub fn tell(&mut self, interface: Arc<dyn Interface>) {
-        for context in &mut self.state.nodes {
-            context.session.tell(interface.clone());
-        }
-        self.state.interface = interface;
     }
 
     /// Names everybody of whom something is told while it is applied.

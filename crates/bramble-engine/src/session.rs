@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use bramble_remote::{Exit, LineReader, printable};
 use bramble_shell::{Commands, Script};
 use bramble_spec::Node;
-use bramble_state::{Observation, Plan, Record, Resource, observe_script, parse_record};
+use bramble_state::{Observation, ObservationError, Plan, Record, Resource, observe_script, parse_record};
 
 use crate::event::{Event, Interface};
 use crate::transport::{Network, Transport};
@@ -50,11 +50,6 @@ impl<N: Network> Session<N> {
     /// Tells what happens at the node.
     pub fn say(&self, event: Event) {
         self.interface.event(self.node.name.as_str(), event);
-    }
-
-    /// Lets others hear what happens from now on.
-    pub(crate) fn tell(&mut self, interface: Arc<dyn Interface>) {
-        self.interface = interface;
     }
 
     /// Runs a script; each line that it prints goes to `on_line`, as it is.
@@ -159,7 +154,7 @@ impl<N: Network> Session<N> {
             })
             .await?;
         if busy {
-            bail!("another run of bramble has been working on this node for 15 minutes; end it, or wait for it");
+            return Err(ObservationError::Busy.into());
         }
         if let Some((index, code)) = failed {
             let title = plan.changes.get(index).map_or("a change", |change| change.title.as_str());
@@ -327,7 +322,7 @@ impl<N: Network> Session<N> {
             })
             .await?;
         if busy {
-            bail!("another run of bramble has been working on this node for 15 minutes; end it, or wait for it");
+            return Err(ObservationError::Busy.into());
         }
         if let Some(code) = failed {
             return Err(failure(&title, code, &tail));

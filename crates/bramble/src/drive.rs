@@ -58,11 +58,14 @@ impl Drive<'_> {
     }
 
     /// Goes from what is to what should be: asks, changes, waits until all is well. Nothing comes back if there was nothing
-    /// to do.
-    pub(crate) async fn go(&self, looked: &mut Looked) -> anyhow::Result<Option<Summary>> {
+    /// to do. `title`: what is said first if there is.
+    pub(crate) async fn go(&self, looked: &mut Looked, mut title: Option<String>) -> anyhow::Result<Option<Summary>> {
         let Looked { run, log } = looked;
         loop {
             let planned = run.plan().map_err(|error| with_log(error.into(), log))?;
+            if let Some(title) = title.take().filter(|_| self.printer.format == Format::Text && !planned.is_done) {
+                self.printer.info(title);
+            }
             if !planned.obstacles.is_empty() {
                 let list = lines(&planned.obstacles);
                 log.text("obstacles", &list);

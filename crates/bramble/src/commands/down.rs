@@ -42,7 +42,7 @@ impl Down {
         }
         let drive = Drive { project: &project, printer, command: "down", yes: true, from: None };
         let mut looked = drive.look(Inputs::default(), Goal::Down { partial: self.partial }).await?;
-        let Some(summary) = drive.go(&mut looked).await? else { bail!("there was nothing to undo") };
+        let Some(summary) = drive.go(&mut looked, None).await? else { bail!("there was nothing to undo") };
         printer.result(format!(
             "{} {} is gone{}: {} changes undone in {:.1} s.",
             printer.style(Style::Good, "✓"),

@@ -82,7 +82,7 @@ impl Restore {
         };
         let drive = Drive { project: &project, printer, command: "restore", yes: true, from: None };
         let mut looked = drive.look(inputs, Goal::Restore(restored)).await?;
-        let summary = drive.go(&mut looked).await?;
+        let summary = drive.go(&mut looked, None).await?;
         drive.report(&looked.run, summary, started)
     }
 }

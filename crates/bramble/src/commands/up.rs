@@ -10,7 +10,7 @@ use bramble_remote::HostKeys;
 
 use crate::commands::design;
 use crate::drive::Drive;
-use crate::ui::printer::{Format, Printer};
+use crate::ui::printer::Printer;
 use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
@@ -57,10 +57,7 @@ impl Up {
         let title = cluster_file::title(&project, &inputs, printer);
         let drive = Drive { project: &project, printer, command: "up", yes: self.yes, from: self.from };
         let mut looked = drive.look(inputs, Goal::Up { prepare_only: self.prepare_only }).await?;
-        if printer.format == Format::Text && looked.run.plan().is_ok_and(|planned| !planned.is_done) {
-            printer.info(title);
-        }
-        let summary = drive.go(&mut looked).await?;
+        let summary = drive.go(&mut looked, Some(title)).await?;
         drive.report(&looked.run, summary, started)
     }
 }
