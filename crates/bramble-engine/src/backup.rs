@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail};
-use bramble_kube::{Inputs, Lifecycle, lifecycle};
-use bramble_spec::Node;
+use bramble_kube::{Identity, Inputs, Lifecycle, adoptable, lifecycle};
+use bramble_spec::{Cluster, Node, lines};
+use bramble_state::Observation;
 
 use crate::backup_archive::{self, BackupKey, Manifest};
 use crate::error::Result;
@@ -70,6 +71,9 @@ impl Backup<'_> {
                 None => bail!("there is no cluster yet; `bramble up` makes it"),
             }
         }
+        let known = self.project.identity()?;
+        let looked: Vec<_> = fleet.nodes.iter().map(|(session, seen)| (&session.node, seen)).collect();
+        refuse_foreign(cluster, known.as_ref(), &looked)?;
         let plane = speaker(&*life, members.iter().map(|(session, _)| session)).await?;
         let seen = members.iter().find(|(session, _)| session.node.name == plane.node.name).map(|(_, seen)| seen);
         let seen = seen.ok_or_else(|| anyhow!("the control plane was not looked at"))?;
@@ -94,6 +98,7 @@ impl Backup<'_> {
             kubernetes: seen.done(bramble_kube::VERSION).map_or_else(|| life.version(), str::to_owned),
             api: cluster.network.api,
             ca: bramble_kube::ca(seen).unwrap_or_default().to_owned(),
+            id: known.map(|known| known.id).or_else(|| bramble_kube::owner(seen).map(|owner| owner.id)),
             made: now,
             objects,
         };
@@ -104,6 +109,23 @@ impl Backup<'_> {
         plane.say(Event::Done(format!("{size} bytes")));
         Ok(Saved { file: to, bytes: size, objects: manifest.objects.len(), state: state_size })
     }
+}
+
+/// Refuses nodes that belong to another cluster than the lock file says.
+///
+/// # Errors
+/// One does: then whose it is.
+pub fn refuse_foreign(
+    cluster: &Cluster,
+    known: Option<&Identity>,
+    seen: &[(&Node, &Observation)],
+) -> anyhow::Result<()> {
+    let Some(id) = known.map(|known| known.id.clone()).or_else(|| adoptable(cluster, seen)) else { return Ok(()) };
+    let problems = bramble_kube::foreign(cluster, &id, known, seen);
+    if !problems.is_empty() {
+        bail!("these nodes are not those of {}:{}", cluster.name, lines(&problems));
+    }
+    Ok(())
 }
 
 /// Lists the objects that tell whether a cluster is the same.

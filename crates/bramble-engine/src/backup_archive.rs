@@ -14,6 +14,7 @@ use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use anyhow::{Context, anyhow};
 use bramble_fetch::replace_file;
+use bramble_spec::ClusterId;
 use serde::{Deserialize, Serialize};
 
 /// What a backup is.
@@ -31,6 +32,9 @@ pub struct Manifest {
     pub api: std::net::Ipv4Addr,
     /// The digest of the cluster's CA.
     pub ca: String,
+    /// The id that the cluster was given at its birth, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ClusterId>,
     /// When it was made, in seconds since 1970.
     pub made: u64,
     /// The UIDs of the objects that tell whether the cluster is the same, as `uid kind namespace/name`.
@@ -175,6 +179,7 @@ mod tests {
             kubernetes: "1.36.4".into(),
             api: [10, 0, 0, 50].into(),
             ca: "sha256:00".into(),
+            id: Some("a".repeat(32).parse().unwrap()),
             made: 1_700_000_000,
             objects: vec!["u1 Namespace /default".into()],
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use bramble_fetch::Sources;
+use bramble_kube::Identity;
 use bramble_spec::{Cluster, Node};
 
 use crate::error::{Result, bail};
@@ -115,6 +116,14 @@ impl Project {
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
         Ok(RunLock { _file: file })
+    }
+
+    /// Gives the identity of the cluster, if it was made from here.
+    ///
+    /// # Errors
+    /// The lock file cannot be read.
+    pub fn identity(&self) -> Result<Option<Identity>> {
+        Ok(self.sources()?.lock_file()?.identity(&self.cluster.name).cloned())
     }
 
     /// Says what the cluster is made from, and where what is fetched for it is kept.

@@ -1,5 +1,6 @@
 //! A run: from what the nodes are to what they should be.
 
+use bramble_kube::{Destruction, Identity};
 use bramble_spec::{NodeName, Problem};
 
 use crate::error::{Result, bail};
@@ -70,7 +71,7 @@ impl<N: Network> Run<N> {
             };
             phases.drain(..at);
         }
-        let mut state = RunState::new(setup, goal);
+        let mut state = RunState::new(setup, goal)?;
         state.look_again().await?;
         Ok(Run { state, phases })
     }
@@ -86,12 +87,14 @@ impl<N: Network> Run<N> {
         nodes.chain(self.state.agenda.leavers.iter().map(|leaver| leaver.name.to_string())).collect()
     }
 
-    /// Names the members that leave the cluster, and the add-ons that go with all that they hold.
-    pub fn removals(&self) -> (Vec<String>, Vec<String>) {
-        (
-            self.state.agenda.leavers.iter().map(|leaver| leaver.name.to_string()).collect(),
-            self.state.addons.remove.clone(),
-        )
+    /// Lists what it would destroy, for which it needs a confirmation.
+    pub fn destroys(&self) -> Vec<Destruction> {
+        self.state.destroys()
+    }
+
+    /// Gives the identity of the cluster, for the lock file.
+    pub fn identity(&self) -> Identity {
+        self.state.identity()
     }
 
     /// Says what it would do next.
@@ -99,6 +102,11 @@ impl<N: Network> Run<N> {
     /// # Errors
     /// Nodes are missing without which it cannot go on.
     pub fn plan(&self) -> Result<Planned> {
+        // Whose the nodes are comes before everything else, whatever the phase with which it begins.
+        let whose = [self.state.foreign.as_slice(), self.state.agenda.problems.as_slice()].concat();
+        if !whose.is_empty() {
+            return Ok(Planned { nodes: Vec::new(), obstacles: whose, first: None, is_done: false });
+        }
         for phase in &self.phases {
             if (phase.comes_first)(&self.state) {
                 let mut plans = Plans::default();

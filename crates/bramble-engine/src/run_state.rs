@@ -1,16 +1,19 @@
 //! What a run knows: the phases read it, and write down what came of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bramble_fetch::Releases;
-use bramble_kube::{ADDONS, AddonPlan, Agenda, Inputs, Lifecycle, Task, lifecycle, smoke_mark};
-use bramble_spec::{Cluster, Distribution, Node, NodeName, Role};
-use bramble_state::{Observation, Plan, Upload};
+use bramble_kube::{
+    ADDONS, AddonPlan, Agenda, Destruction, Identity, Inputs, Leaver, Lifecycle, Task, lifecycle, smoke_mark,
+};
+use bramble_spec::{Cluster, ClusterId, Distribution, Node, NodeName, Problem, Role, hex, name_ranges};
+use bramble_state::{Observation, Plan, Turn, Upload};
 
 use crate::error::{Result, bail};
 use crate::event::{Event, Interface};
+use crate::project::random;
 use crate::session::Session;
 use crate::survey::{self, Fleet, Health, Survey};
 use crate::transport::Network;
@@ -61,6 +64,12 @@ pub struct Setup<N: Network> {
     pub interface: Arc<dyn Interface>,
     /// The phase with which it begins, if not with the first.
     pub from: Option<String>,
+    /// The identity of the cluster by the lock file; nothing if it is not known there.
+    pub identity: Option<Identity>,
+    /// Whether a cluster that the lock file does not know is managed from here from now on.
+    pub adopt: bool,
+    /// Who runs this, as `user@host`, for others who work on the same nodes.
+    pub who: String,
 }
 
 /// What a run knows: what should be, what was found, and what came of it until now.
@@ -72,6 +81,20 @@ pub(crate) struct RunState<N: Network> {
     pub(crate) private: PathBuf,
     pub(crate) interface: Arc<dyn Interface>,
     pub(crate) goal: Goal,
+    /// The name of this run, of which there is one.
+    name: String,
+    /// Who began it.
+    who: String,
+    /// What the lock file says of the cluster.
+    known: Option<Identity>,
+    /// Whether nodes that the lock file does not know are taken over.
+    adopt: bool,
+    /// The id of the cluster: of the lock file, or a new one.
+    pub(crate) id: ClusterId,
+    /// The digest of the CA of a cluster that this run has made.
+    pub(crate) made: Option<String>,
+    /// What says that nodes belong to another cluster.
+    pub(crate) foreign: Vec<Problem>,
     /// Every node that answers, in the order of the cluster file.
     pub(crate) nodes: Vec<NodeContext<N>>,
     /// Those that do not, with the reason.
@@ -109,9 +132,13 @@ impl<N: Network> NodeContext<N> {
 }
 
 impl<N: Network> RunState<N> {
-    pub(crate) fn new(setup: Setup<N>, goal: Goal) -> RunState<N> {
-        let Setup { network, cluster, inputs, releases, private, interface, .. } = setup;
-        RunState {
+    pub(crate) fn new(setup: Setup<N>, goal: Goal) -> Result<RunState<N>> {
+        let Setup { network, cluster, inputs, releases, private, interface, identity, adopt, who, .. } = setup;
+        let id = match &identity {
+            Some(identity) => identity.id.clone(),
+            None => ClusterId::of_birth(random()?),
+        };
+        let mut state = RunState {
             network,
             cluster,
             inputs,
@@ -119,6 +146,13 @@ impl<N: Network> RunState<N> {
             private,
             interface,
             goal,
+            name: hex(&random::<8>()?),
+            who,
+            known: identity,
+            adopt,
+            id: id.clone(),
+            made: None,
+            foreign: Vec::new(),
             nodes: Vec::new(),
             lost: Vec::new(),
             agenda: Agenda::default(),
@@ -129,22 +163,116 @@ impl<N: Network> RunState<N> {
             failed: Vec::new(),
             notes: Vec::new(),
             smoke: None,
+        };
+        state.go_by(id);
+        Ok(state)
+    }
+
+    /// Takes this for the id of the cluster.
+    fn go_by(&mut self, id: ClusterId) {
+        Arc::make_mut(&mut self.inputs).id = Some(id.clone());
+        self.id = id;
+    }
+
+    /// Gives the identity of the cluster, as far as it is known now.
+    pub(crate) fn identity(&self) -> Identity {
+        let known = self.known.as_ref().and_then(|known| known.ca.clone());
+        let restored = match &self.goal {
+            Goal::Restore(restored) => self.made.is_some().then(|| restored.ca.clone()),
+            _ => None,
+        };
+        Identity { id: self.id.clone(), ca: restored.or(self.made.clone()).or(self.agenda.ca.clone()).or(known) }
+    }
+
+    /// Lists what it would destroy.
+    pub(crate) fn destroys(&self) -> Vec<Destruction> {
+        let name = &self.cluster.name;
+        let (agenda, mut all) = (&self.agenda, Vec::new());
+        let of_node = |name: &NodeName, what: String| Destruction { name: name.to_string(), what };
+        for Leaver { name: node, address, replaced } in &agenda.leavers {
+            all.push(of_node(
+                node,
+                match replaced {
+                    true => format!("the cluster {name} forgets its member {node}, in whose place another node is now"),
+                    false => format!(
+                        "{node} ({address}) leaves the cluster {name}: it is drained, what its pods keep on its disk is \
+                         lost, and what bramble did there is undone"
+                    ),
+                },
+            ));
         }
+        let inits = agenda.tasks.iter().find(|(_, task)| **task == Task::Init).filter(|_| !self.restores());
+        let had_ca = self.known.as_ref().is_some_and(|known| known.ca.is_some());
+        match inits {
+            Some((maker, _)) if !agenda.orphans.is_empty() || (had_ca && !self.lost.is_empty()) => {
+                let mut what = format!(
+                    "the cluster {name} is made anew on {maker}: its control plane is gone, and with it all that its API \
+                     knew (`bramble restore` brings that back from a backup)"
+                );
+                if !agenda.orphans.is_empty() {
+                    let orphans = name_ranges(agenda.orphans.iter().map(|name| name.as_str()));
+                    what.push_str(&format!("; what is left of it on {orphans} is deleted"));
+                }
+                all.push(Destruction { name: name.to_string(), what });
+            }
+            Some(_) => {}
+            None => all.extend(agenda.orphans.iter().map(|node| {
+                of_node(node, format!("what is left on {node} of the cluster that it belonged to before is deleted"))
+            })),
+        }
+        for addon in &self.addons.remove {
+            let what = format!("the add-on {addon} is removed with all that it holds");
+            all.push(Destruction { name: addon.clone(), what });
+        }
+        match &self.goal {
+            Goal::Down { .. } => {
+                let nodes = name_ranges(self.nodes.iter().map(|context| context.name().as_str()));
+                let what = format!("the cluster {name} and all that runs on it is removed from {nodes}");
+                all.push(Destruction { name: name.to_string(), what });
+            }
+            Goal::Restore(_) => {
+                let what =
+                    format!("the cluster {name} is put back to the backup: what its control planes hold now is lost");
+                all.push(Destruction { name: name.to_string(), what });
+            }
+            Goal::Up { .. } => {}
+        }
+        all
     }
 
     /// Looks at all nodes anew.
     pub(crate) async fn look_again(&mut self) -> Result<()> {
         if let Goal::Down { .. } = self.goal {
-            let work = async |session: Session<N>| {
-                session.say(Event::Looked);
-                Ok(Survey { session, seen: Observation::default(), plan: Plan::default(), health: None })
-            };
-            let fleet = Fleet::visit(&self.network, &self.cluster.nodes, &self.interface, work).await?;
-            self.take(fleet);
-            return Ok(());
+            return self.look_before_the_end().await;
         }
         let asks = matches!(self.goal, Goal::Up { prepare_only: false });
         let fleet = survey::survey(&self.network, &self.cluster, &self.inputs, &self.interface, asks).await?;
+        self.take(fleet);
+        Ok(())
+    }
+
+    /// Looks who is there before everything goes: also members that the cluster file does not list any more.
+    async fn look_before_the_end(&mut self) -> Result<()> {
+        let work = async |session: Session<N>| {
+            let seen = session.observe(&[]).await?;
+            session.say(Event::Looked);
+            Ok(Survey { session, seen, plan: Plan::default(), health: None })
+        };
+        let mut fleet = Fleet::visit(&self.network, &self.cluster.nodes, &self.interface, work).await?;
+        let planes = fleet.nodes.iter().filter(|survey| bramble_kube::ca(&survey.seen).is_some());
+        let members: BTreeMap<_, _> = planes.flat_map(|survey| bramble_kube::members(&survey.seen)).collect();
+        let listed = |name: &NodeName, address| {
+            self.cluster.nodes.iter().any(|node| node.name == *name || node.address == address)
+        };
+        let strays = members.into_iter().filter(|(name, address)| !listed(name, *address));
+        let like = self.cluster.nodes.first();
+        let stray = |(name, address)| Some(Node { name, address, role: Role::Worker, uplink: None, ..like?.clone() });
+        let strays: Vec<Node> = strays.filter_map(stray).collect();
+        if !strays.is_empty() {
+            let more = Fleet::visit(&self.network, &strays, &self.interface, work).await?;
+            fleet.nodes.extend(more.nodes);
+            fleet.lost.extend(more.lost);
+        }
         self.take(fleet);
         Ok(())
     }
@@ -153,8 +281,17 @@ impl<N: Network> RunState<N> {
     fn take(&mut self, fleet: Fleet<Survey<N>>) {
         let (cluster, inputs) = (self.cluster.clone(), self.inputs.clone());
         let seen: Vec<_> = fleet.nodes.iter().map(|survey| (&survey.session.node, &survey.seen)).collect();
+        if self.known.is_none()
+            && self.adopt
+            && let Some(id) = bramble_kube::adoptable(&cluster, &seen)
+        {
+            self.known = Some(Identity { id: id.clone(), ca: None });
+            self.go_by(id);
+        }
+        self.foreign = bramble_kube::foreign(&cluster, &self.id, self.known.as_ref(), &seen);
+        let ca = self.known.as_ref().and_then(|known| known.ca.as_deref());
         self.agenda = match (&self.goal, lifecycle(&cluster, &inputs)) {
-            (Goal::Up { prepare_only: false }, Some(life)) => bramble_kube::agenda(&cluster, &*life, &seen),
+            (Goal::Up { prepare_only: false }, Some(life)) => bramble_kube::agenda(&cluster, &*life, &seen, ca),
             // How the cluster stood until now does not matter.
             (Goal::Restore(restored), Some(_)) => {
                 bramble_kube::restoration(&cluster, &seen, &restored.ca, restored.moved)
@@ -172,13 +309,20 @@ impl<N: Network> RunState<N> {
         let mut planes = fleet.nodes.iter().filter(|survey| survey.session.node.role == Role::ControlPlane);
         self.smoked = planes.any(|survey| survey.seen.done("smoke") == Some(mark.as_str()));
         let agenda = &self.agenda;
-        let context = |Survey { session, seen, plan, .. }: Survey<N>| {
+        let turn = |seen: &Observation| self.turn(seen);
+        let context = |Survey { mut session, seen, plan, .. }: Survey<N>| {
+            session.begin_turn(turn(&seen));
             let task = agenda.tasks.get(&session.node.name).cloned();
             NodeContext { session, seen, plan, task, rolls: false }
         };
         self.nodes = fleet.nodes.into_iter().map(context).collect();
         self.lost = fleet.lost;
         self.addons = if self.asks_all() { self.compare_addons() } else { AddonPlan::default() };
+    }
+
+    /// Gives the turn of this run on a node of which this was seen.
+    pub(crate) fn turn(&self, seen: &Observation) -> Turn {
+        Turn { run: self.name.clone(), who: self.who.clone(), seen: seen.facts.run.clone() }
     }
 
     /// What lies between the add-ons that there are and those of the cluster file.

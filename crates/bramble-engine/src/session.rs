@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use bramble_remote::{Exit, LineReader, printable};
 use bramble_shell::{Commands, Script};
 use bramble_spec::Node;
-use bramble_state::{Observation, ObservationError, Plan, Record, Resource, observe_script, parse_record};
+use bramble_state::{Observation, ObservationError, Plan, Record, Resource, Turn, observe_script, parse_record, who};
 
 use crate::event::{Event, Interface};
 use crate::transport::{Network, Transport};
@@ -20,6 +20,8 @@ pub struct Session<N: Network> {
     network: Arc<N>,
     transport: N::Transport,
     interface: Arc<dyn Interface>,
+    /// Its turn, if it belongs to a run that changes nodes.
+    turn: Option<Turn>,
 }
 
 /// How long a board may take to come back.
@@ -39,7 +41,12 @@ impl<N: Network> Session<N> {
         transport: N::Transport,
         interface: Arc<dyn Interface>,
     ) -> Session<N> {
-        Session { node, network, transport, interface }
+        Session { node, network, transport, interface, turn: None }
+    }
+
+    /// Begins a run's turn: from now on what changes the node fails if another run has changed it.
+    pub(crate) fn begin_turn(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// Gives the way to the node.
@@ -135,10 +142,12 @@ impl<N: Network> Session<N> {
         let mut failed = None;
         let mut busy = false;
         let mut done = 0;
+        let mut stale = None;
         let exit = self
-            .run(&plan.script(), |line| match parse_record(line) {
+            .run(&self.in_turn(plan.script()), |line| match parse_record(line) {
                 Record::Waiting => self.say(Event::Waiting("an earlier run on this node to finish".into())),
                 Record::Busy => busy = true,
+                Record::Stale(run) => stale = Some(over(run)),
                 Record::Start(index) => {
                     tail.clear();
                     if let Some(change) = plan.changes.get(index)
@@ -156,6 +165,9 @@ impl<N: Network> Session<N> {
         if busy {
             return Err(ObservationError::Busy.into());
         }
+        if let Some(error) = stale {
+            return Err(error);
+        }
         if let Some((index, code)) = failed {
             let title = plan.changes.get(index).map_or("a change", |change| change.title.as_str());
             return Err(failure(title, code, &tail));
@@ -167,6 +179,13 @@ impl<N: Network> Session<N> {
             bail!("the node says of {done} of {total} changes that they are made, and nothing of the others");
         }
         Ok(())
+    }
+
+    fn in_turn(&self, script: Script) -> Script {
+        match &self.turn {
+            Some(turn) => turn.for_plan(script),
+            None => script,
+        }
     }
 
     fn line(&self, tail: &mut Tail, text: &str) {
@@ -225,9 +244,22 @@ impl<N: Network> Session<N> {
         self.say(Event::Rebooting(reason.to_owned()));
         let boot = Script::new("boot", Commands::new().fixed("sync\nsystemctl --no-block reboot"));
         // The connection goes down with the board, at any moment. A slow card takes its time to write out what it holds.
-        if let Ok(exit) = self.run(&boot, |_| {}).await
+        let boot = match &self.turn {
+            Some(turn) => turn.for_step(boot),
+            None => boot,
+        };
+        let mut stale = None;
+        let over_turn = |line: &str| {
+            if let Record::Stale(run) = parse_record(line) {
+                stale = Some(over(run));
+            }
+        };
+        if let Ok(exit) = self.run(&boot, over_turn).await
             && !exit.success()
         {
+            if let Some(error) = stale {
+                return Err(error);
+            }
             bail!("it does not boot ({reason}): exit code {} {}", exit.code, exit.stderr);
         }
         let which = Script::new("say which boot this is", Commands::new().fixed("cat /proc/sys/kernel/random/boot_id"))
@@ -254,14 +286,29 @@ impl<N: Network> Session<N> {
         }
     }
 
+    /// Runs a script that changes the node or the cluster, if the run still has its turn on the node; else as
+    /// [`Session::ask`].
+    ///
+    /// # Errors
+    /// Another run has changed the node since this one looked at it; or as of [`Session::ask`].
+    pub async fn act(&self, script: &Script, on_fact: impl FnMut(&str, &str) + Send) -> anyhow::Result<String> {
+        match &self.turn {
+            Some(turn) => self.ask(&turn.for_step(script.clone()), on_fact).await,
+            None => self.ask(script, on_fact).await,
+        }
+    }
+
     /// Runs a script that only asks, or that is a gate; its facts go to `on_fact`, its output comes back.
     ///
     /// # Errors
     /// The connection broke, or the script failed: then with what it said.
     pub async fn ask(&self, script: &Script, mut on_fact: impl FnMut(&str, &str) + Send) -> anyhow::Result<String> {
         let mut output = String::new();
+        let mut stale = None;
         let exit = self
             .run(script, |line| match parse_record(line) {
+                Record::Waiting => self.say(Event::Waiting("an earlier run on this node to finish".into())),
+                Record::Stale(run) => stale = Some(over(run)),
                 Record::Fact(name, value) => on_fact(name, value),
                 Record::Tried(text) => self.say(Event::Line(printable(text))),
                 _ => {
@@ -272,6 +319,9 @@ impl<N: Network> Session<N> {
             .await?;
         if exit.success() {
             return Ok(output);
+        }
+        if let Some(error) = stale {
+            return Err(error);
         }
         Err(match (exit.stderr.as_str(), output.trim()) {
             ("", "") => anyhow!("the script that was to {} failed with exit code {}", script.name(), exit.code),
@@ -305,10 +355,12 @@ impl<N: Network> Session<N> {
         let mut busy = false;
         let mut whole = false;
         let mut count = 0;
+        let mut stale = None;
         let exit = self
-            .run(&bramble_state::undo_script(), |line| match parse_record(line) {
+            .run(&self.in_turn(bramble_state::undo_script()), |line| match parse_record(line) {
                 Record::Waiting => self.say(Event::Waiting("an earlier run on this node to finish".into())),
                 Record::Busy => busy = true,
+                Record::Stale(run) => stale = Some(over(run)),
                 Record::Title(text) => {
                     title = printable(text);
                     self.say(Event::Undo(title.clone()));
@@ -324,6 +376,9 @@ impl<N: Network> Session<N> {
         if busy {
             return Err(ObservationError::Busy.into());
         }
+        if let Some(error) = stale {
+            return Err(error);
+        }
         if let Some(code) = failed {
             return Err(failure(&title, code, &tail));
         }
@@ -335,6 +390,14 @@ impl<N: Network> Session<N> {
         }
         Ok(count)
     }
+}
+
+/// Why nothing was changed on a node whose turn is over.
+fn over(run: &str) -> anyhow::Error {
+    anyhow!(
+        "another run of bramble ({}) has changed it since this one looked at it, so nothing was changed here; run bramble again",
+        printable(who(run))
+    )
 }
 
 /// Seconds since 1970 by this machine's clock.

@@ -277,7 +277,7 @@ pub(crate) async fn forget<'n, N: Network>(
             left.remove(value);
         }
     };
-    plane.ask(&script, told).await?;
+    plane.act(&script, told).await?;
     if !left.is_empty() {
         anyhow::bail!("{} does not say whether the records of {} are gone", plane.node.name, name_ranges(left));
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bramble_spec::{KubeVersion, Sha256Digest, hex};
+use bramble_kube::Identity;
+use bramble_spec::{ClusterName, KubeVersion, Sha256Digest, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +18,9 @@ use crate::watcher::Watcher;
 /// Holds the text of the lock file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Contents {
+    /// The identities of clusters, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    clusters: BTreeMap<String, Identity>,
     /// By URL.
     files: BTreeMap<String, Pin>,
     /// Versions that were chosen, by the URL that offered them.
@@ -114,6 +118,26 @@ impl LockFile {
         self.contents.versions.insert(url, version.to_string());
         self.save()?;
         Ok(version)
+    }
+
+    /// Gives the identity of a cluster that was made from here.
+    pub fn identity(&self, cluster: &ClusterName) -> Option<&Identity> {
+        self.contents.clusters.get(cluster.as_str())
+    }
+
+    /// Keeps the identity of a cluster, or forgets that there is one.
+    ///
+    /// # Errors
+    /// The lock file cannot be written.
+    pub fn set_identity(&mut self, cluster: &ClusterName, identity: Option<Identity>) -> Result<()> {
+        if self.identity(cluster) == identity.as_ref() {
+            return Ok(());
+        }
+        match identity {
+            Some(identity) => self.contents.clusters.insert(cluster.to_string(), identity),
+            None => self.contents.clusters.remove(cluster.as_str()),
+        };
+        self.save()
     }
 
     fn save(&self) -> Result<()> {

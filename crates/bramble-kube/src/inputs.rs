@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bramble_spec::{KubeVersion, NodeName};
+use bramble_spec::{ClusterId, KubeVersion, NodeName};
 
 use crate::addon::rendered::Rendered;
 use crate::bundle::Bundle;
@@ -12,6 +12,8 @@ use crate::files::{Archive, LocalFile};
 /// All that a plan needs besides the cluster file: bytes that were chosen once and are pinned in the lock file.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
+    /// The id of the cluster; nodes are told it if it is known.
+    pub id: Option<ClusterId>,
     /// The bundle, if programs and images come from one.
     pub bundle: Option<Bundle>,
     /// The version of Kubernetes with its patch, if programs come from an apt repository.

@@ -10,6 +10,7 @@ mod bundle;
 mod distribution;
 mod files;
 mod gateway;
+mod identity;
 mod images;
 mod inputs;
 mod lifecycle;
@@ -31,6 +32,7 @@ pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
 pub use distribution::upstream::{Release, Upstream, minor};
 pub use distribution::{distribution, distributions, lifecycle, upstream, upstreams};
 pub use files::{Archive, LocalFile};
+pub use identity::{Destruction, Identity, OWNER, Owner, adoptable, foreign, owner, owner_step};
 pub use images::{Image, Images};
 pub use inputs::Inputs;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION};
@@ -38,8 +40,8 @@ pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
 };
 pub use membership::{
-    ANSWERS, Agenda, FORGOTTEN, Leaver, Task, agenda, answers_script, ca, forget_script, members_script, restoration,
-    stop_script,
+    ANSWERS, Agenda, FORGOTTEN, Leaver, Task, agenda, answers_script, ca, forget_script, members, members_script,
+    restoration, stop_script,
 };
 pub use preflight::{check, check_together};
 pub use prepare::prepare;

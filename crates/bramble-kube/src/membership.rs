@@ -8,6 +8,7 @@ use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Node, NodeName, Problem, Role};
 use bramble_state::{Observation, STEPS};
 
+use crate::identity::owner;
 use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MEMBERS, VERSION, WAITING, membership};
 
 /// A node's task.
@@ -33,6 +34,8 @@ pub struct Leaver {
     pub name: NodeName,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Whether a node of the cluster file has its address now: then the cluster only forgets it.
+    pub replaced: bool,
 }
 
 /// The difference between the members that there are and those that there should be.
@@ -44,6 +47,8 @@ pub struct Agenda {
     pub members: Vec<(NodeName, Ipv4Addr)>,
     /// Members to be removed.
     pub leavers: Vec<Leaver>,
+    /// Nodes that are members of a cluster which is not the one that runs: one that was here before.
+    pub orphans: Vec<NodeName>,
     /// Gives the digest of the CA of the cluster that runs.
     pub ca: Option<String>,
     /// What stands against it.
@@ -96,21 +101,40 @@ pub fn ca(seen: &Observation) -> Option<&str> {
     }
 }
 
-/// Compares what the nodes' marks say with the cluster file.
-pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observation)]) -> Agenda {
+/// Lists the members of the cluster as a control plane wrote them down, each with its address.
+pub fn members(seen: &Observation) -> impl Iterator<Item = (NodeName, Ipv4Addr)> {
+    let listed = seen.done(MEMBERS).unwrap_or_default().split_whitespace();
+    listed.filter_map(|member| {
+        let (name, address) = member.split_once('=')?;
+        Some((name.parse().ok()?, address.parse().ok()?))
+    })
+}
+
+/// Compares what the nodes' marks say with the cluster file. `known`: the digest of the cluster's CA by the lock file.
+pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observation)], known: Option<&str>) -> Agenda {
     let mut agenda = Agenda::default();
-    let planes = || seen.iter().filter(|(node, _)| node.role == Role::ControlPlane);
-    let member_plane = planes().find(|(_, seen)| seen.done(MEMBER).is_some_and(is_plane) && ca(seen).is_some());
+    // Whatever the cluster file makes of it now: a node that is a control plane holds a cluster.
+    let planes: Vec<_> = seen.iter().filter(|(_, seen)| seen.done(MEMBER).is_some_and(is_plane)).collect();
+    let by_ca = |wanted: &str| planes.iter().find(|(_, seen)| ca(seen) == Some(wanted));
+    let member_plane = known.and_then(by_ca).or_else(|| planes.iter().find(|(_, seen)| ca(seen).is_some()));
     agenda.ca = member_plane.and_then(|(_, seen)| ca(seen)).map(str::to_owned);
-    let maker = planes().next().map(|(node, _)| &node.name);
+    if let (Some((first, _)), Some(runs)) = (member_plane, agenda.ca.as_deref()) {
+        for (node, _) in planes.iter().filter(|(_, seen)| ca(seen).is_some_and(|ca| ca != runs)) {
+            let message = format!("it is the control plane of another cluster than {}", first.name);
+            let next = "if that cluster is not needed any more, take one of the two out of the cluster file, and run \
+                        `bramble down` for it";
+            agenda.problems.push(Problem::error(message, &node.name).next(next));
+        }
+    }
+    let maker = cluster.control_planes().next().map(|node| &node.name);
     let version = life.version();
+    agenda.members = member_plane.into_iter().flat_map(|(_, seen)| members(seen)).collect();
     for (node, seen) in seen.iter().filter(|(node, _)| node.role != Role::Gateway) {
         let mark = seen.done(MEMBER);
-        let member = agenda.ca.as_deref().is_some_and(|known| {
-            mark == Some(membership(node, known).as_str())
-                || (node.role == Role::ControlPlane && mark.is_some_and(is_plane) && ca(seen) == Some(known))
-        });
+        let member = mark.is_some() && agenda.ca.is_some() && ca(seen) == agenda.ca.as_deref();
         let task = if member {
+            agenda.problems.extend(changed_role(node, mark.unwrap_or_default()));
+            agenda.problems.extend(renamed(node, seen, &agenda.members));
             match seen.done(VERSION) {
                 Some(runs) if runs == version => Task::Nothing,
                 runs => {
@@ -119,19 +143,23 @@ pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observat
                     Task::Upgrade { from }
                 }
             }
-        } else if agenda.ca.is_none() && maker == Some(&node.name) {
-            Task::Init
         } else {
-            Task::Join
+            if mark.is_some() {
+                agenda.orphans.push(node.name.clone());
+            }
+            if agenda.ca.is_none() && maker == Some(&node.name) { Task::Init } else { Task::Join }
         };
         agenda.tasks.insert(node.name.clone(), task);
     }
-    let members = member_plane.and_then(|(_, seen)| seen.done(MEMBERS)).unwrap_or_default();
-    for (name, address) in members.split_whitespace().filter_map(|member| member.split_once('=')) {
-        let (Ok(name), Ok(address)) = (name.parse::<NodeName>(), address.parse::<Ipv4Addr>()) else { continue };
-        agenda.members.push((name.clone(), address));
+    for (name, address) in agenda.members.clone() {
         match cluster.members().find(|node| node.name == name) {
-            None => agenda.leavers.push(Leaver { name, address }),
+            None => {
+                let there = cluster.nodes.iter().find(|node| node.address == address);
+                // One that only has another name in the cluster file does not leave.
+                if !there.is_some_and(|node| agenda.is_member(&node.name)) {
+                    agenda.leavers.push(Leaver { name, address, replaced: there.is_some() });
+                }
+            }
             Some(node) if node.address != address && agenda.is_member(&name) => {
                 let message = format!(
                     "it joined the cluster at {address}, and the cluster file says {}: a member cannot move",
@@ -144,6 +172,27 @@ pub fn agenda(cluster: &Cluster, life: &dyn Lifecycle, seen: &[(&Node, &Observat
         }
     }
     agenda
+}
+
+/// Says why a member may not get another role: what it is would have to be destroyed for that.
+fn changed_role(node: &Node, mark: &str) -> Option<Problem> {
+    let (was, is) = (is_plane(mark), node.role == Role::ControlPlane);
+    let was_role = if was { Role::ControlPlane } else { Role::Worker };
+    (was != is).then(|| {
+        let message = format!("it is a {was_role} of the cluster, and the cluster file says {}", node.role);
+        let next = "a member keeps its role: take it out of the cluster file, run `bramble up`, and put it in again";
+        Problem::error(message, &node.name).next(next)
+    })
+}
+
+/// Says why a member may not get another name: Kubernetes knows it by that.
+fn renamed(node: &Node, seen: &Observation, members: &[(NodeName, Ipv4Addr)]) -> Option<Problem> {
+    let written = owner(seen).map(|owner| owner.node);
+    let listed = members.iter().find(|(_, address)| *address == node.address).map(|(name, _)| name.as_str());
+    let old = written.or(listed).filter(|old| *old != node.name.as_str())?;
+    let message = format!("it is the member {old} of the cluster: a member cannot be renamed");
+    let next = format!("call it {old}, or take it out of the cluster file, run `bramble up`, and put it in again");
+    Some(Problem::error(message, &node.name).next(next))
 }
 
 fn is_plane(mark: &str) -> bool {

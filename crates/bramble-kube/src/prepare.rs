@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bramble_spec::{AddonKind, Cluster, Needs, Node, Preparation, Role, Swap};
 use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
 
+use crate::identity::owner_step;
 use crate::inputs::Inputs;
 use crate::lifecycle::Lifecycle;
 use crate::{addon, distribution, gateway, storage};
@@ -22,7 +23,10 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     // The gateway is only watched.
     let needs = needs.filter(|(addon, _)| life.is_some() || matches!(addon.kind, AddonKind::Monitoring(_)));
     let needs: Vec<Needs> = needs.map(|(_, needs)| needs).collect();
-    let mut all: Vec<Resource> = cleanups().map(Resource::Cleanup).into();
+    // Before anything is changed.
+    let owner = inputs.id.iter().map(|id| Resource::Step(owner_step(cluster, node, id)));
+    let mut all: Vec<Resource> = owner.collect();
+    all.extend(cleanups().map(Resource::Cleanup));
     all.extend(identity(cluster, node));
     all.extend(packages(cluster, node, seen, life, &needs));
     all.extend(boot(wanted, life.is_some()));

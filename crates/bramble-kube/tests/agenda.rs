@@ -31,7 +31,7 @@ fn run(cluster: &Cluster, seen: &[Observation]) -> Agenda {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs).unwrap();
     let nodes: Vec<_> = cluster.nodes.iter().zip(seen).collect();
-    agenda(cluster, &*life, &nodes)
+    agenda(cluster, &*life, &nodes, None)
 }
 
 fn tasks(agenda: &Agenda) -> Vec<Task> {
@@ -83,8 +83,38 @@ fn an_empty_board_in_the_place_of_a_member_joins_also_where_the_maker_was() {
 fn a_node_of_another_cluster_is_no_member() {
     let other = seen(&[("kubernetes", "worker sha256:bb"), ("version", "1.36.2")]);
     assert_eq!(tasks(&run(&two(), &[maker("1.36.2"), other])), [Task::Nothing, Task::Join]);
-    let other_role = seen(&[("kubernetes", &format!("control-plane {CA}")), ("version", "1.36.2")]);
-    assert_eq!(tasks(&run(&two(), &[maker("1.36.2"), other_role])), [Task::Nothing, Task::Join]);
+    let agenda =
+        run(&two(), &[maker("1.36.2"), seen(&[("kubernetes", "control-plane sha256:bb"), ("version", "1.36.2")])]);
+    assert!(
+        agenda.problems[0].message.contains("the control plane of another cluster than a"),
+        "{:?}",
+        agenda.problems
+    );
+}
+
+#[test]
+fn a_member_keeps_its_role_and_its_name() {
+    let plane = || seen(&[("kubernetes", &format!("control-plane {CA}")), ("version", "1.36.2"), MEMBERS]);
+    let role = run(&two(), &[maker("1.36.2"), plane()]);
+    assert!(role.problems[0].message.contains("is a control-plane of the cluster"), "{:?}", role.problems);
+    assert!(role.leavers.is_empty() && role.tasks.values().all(|task| *task == Task::Nothing));
+    let renamed = run(&cluster("1.36.2", &[THREE[0], ("x", "worker", 52)]), &[maker("1.36.2"), worker("1.36.2")]);
+    assert!(renamed.problems[0].to_string().contains("call it c"), "{:?}", renamed.problems);
+    assert!(renamed.leavers.is_empty());
+    // A new board in the place of a member is no member.
+    let replaced = run(&cluster("1.36.2", &[THREE[0], ("x", "worker", 52)]), &[maker("1.36.2"), seen(&[])]);
+    assert!(replaced.problems.is_empty() && replaced.leavers[0].replaced, "{replaced:?}");
+}
+
+#[test]
+fn the_cluster_that_the_lock_file_knows_is_the_one_that_runs() {
+    let other = seen(&[("kubernetes", "control-plane sha256:bb"), ("version", "1.36.2")]);
+    let cluster = cluster("1.36.2", &[THREE[0], THREE[1], ("d", "control-plane", 53)]);
+    let (inputs, seen) = (Inputs::default(), [other, maker("1.36.2"), seen(&[])]);
+    let nodes: Vec<_> = cluster.nodes.iter().zip(&seen).collect();
+    let agenda = agenda(&cluster, &*lifecycle(&cluster, &inputs).unwrap(), &nodes, Some(CA));
+    assert_eq!(agenda.ca.as_deref(), Some(CA));
+    assert_eq!(agenda.orphans, ["a".parse().unwrap()]);
 }
 
 #[test]

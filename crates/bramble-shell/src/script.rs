@@ -30,6 +30,13 @@ impl Script {
         Script { name: name.into(), text, silence: SILENCE, output: OUTPUT }
     }
 
+    /// Puts commands before its body.
+    pub fn preceded_by(mut self, commands: &Commands) -> Script {
+        let begin = "{\n".len() + STRICT.len();
+        self.text.insert_str(begin, commands.as_str());
+        self
+    }
+
     /// Sets how long it may be silent before it is given up.
     pub fn silent_for(mut self, silence: Duration) -> Script {
         self.silence = silence;

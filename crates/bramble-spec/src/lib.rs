@@ -36,7 +36,7 @@ pub use document::ClusterDocument;
 pub use hardware::{AddressRange, Device, Disk, Feed, Fitting, Guest, Hardware, Holds, Line};
 pub use k3s_flags::{K3S_AGENT_FLAGS, K3S_SERVER_FLAGS};
 pub use name_ranges::{group, name_ranges, short_name_ranges};
-pub use names::{ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest, hex};
+pub use names::{ClusterId, ClusterName, DeviceName, FileMode, KubeVersion, MacAddr, NodeName, Sha256Digest, hex};
 pub use problem::{Place, Problem, Severity, Span, lines};
 pub use quantity::{BitRate, ByteRate, Celsius, Currency, Length, Money, Power, Price, Seconds, Size, Voltage};
 pub use report::Report;

@@ -93,6 +93,28 @@ text_type! {
 }
 
 text_type! {
+    /// The id that a cluster is given at its birth: 32 random hexadecimal digits.
+    ClusterId, "^[0-9a-f]{32}$",
+    |text| if text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        Ok(text)
+    } else {
+        Err(Invalid::new(format!("`{text}` is not the id of a cluster"), "it has 32 hexadecimal digits"))
+    }
+}
+
+impl ClusterId {
+    /// Makes the id of a cluster that is about to be born.
+    pub fn of_birth(random: [u8; 16]) -> ClusterId {
+        ClusterId(hex(&random))
+    }
+
+    /// The first digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+}
+
+text_type! {
     /// The name of a node: its hostname and its name in Kubernetes (RFC 1123 label).
     NodeName, "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     |text| if dns_label(&text) { Ok(text) } else {

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a node is, whatever is asked of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// The last turn of a run that changed the node: the run, a dot, the number of the turn, a blank, and who began the run.
+    /// Empty if none did.
+    pub run: String,
     /// The running hostname.
     pub hostname: String,
     /// Another one after each boot.
@@ -78,6 +81,7 @@ impl Facts {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
         let text = || value.trim_end_matches('\0').trim().to_owned();
         match key {
+            "run" => self.run = text(),
             "hostname" => self.hostname = text(),
             "boot-id" => self.boot_id = text(),
             "kernel" => self.kernel = text(),

@@ -1,5 +1,5 @@
-# What every script that changes a node begins with: it waits for its turn on the node, and opens the ledger. Takes B and the
-# functions of steps.sh. Defines: run, entry, keep, remember_file, settle, put_file, put_edit, own_folder, set_hostname,
+# What every script that changes a node begins with: it waits for its turn on the node, and opens the ledger. Takes B, the
+# functions of steps.sh, and, if RUN is set, those of turn.sh. Defines: run, entry, keep, remember_file, settle, put_file, put_edit, own_folder, set_hostname,
 # set_sysctl, apt_do, undo_one, give_back, read_again, drop_packages, hold, remember_unit, restart_later, reboot_later, unit_do,
 # verified, place_blob, digest_is, install_blob, fetch_blob, hold, step_begins, which sets again, and format_disk.
 #
@@ -17,6 +17,7 @@ flock -n 9 || {
         n=$((n + 1))
     done
 }
+[ -z "${RUN-}" ] || take_turn
 [ -d "$B/ledger" ] || { mkdir -p "$B"; chmod 700 "$B"; mkdir -p "$B/ledger" "$B/pending" "$B/done"; }
 
 # Runs change number $1 and says how it ended. Its lines go out as they come.

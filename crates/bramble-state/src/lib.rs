@@ -22,6 +22,7 @@ mod resource;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod undo;
 
 pub use diff::plan;
@@ -43,4 +44,5 @@ pub use resource::{
 };
 #[cfg(any(test, feature = "testing"))]
 pub use testing::SatisfiedNode;
+pub use turn::{Turn, who};
 pub use undo::{UNDONE, undo_script};

@@ -123,6 +123,11 @@ impl Observation {
         self.done.get(id).map(String::as_str)
     }
 
+    /// Takes the mark of a step that was finished since the look.
+    pub fn remember(&mut self, id: &str, version: &str) {
+        self.done.insert(id.to_owned(), version.to_owned());
+    }
+
     /// Takes the mark of a finished step for not there: the step is done again.
     pub fn forget(&mut self, id: &str) {
         self.done.remove(id);

@@ -9,3 +9,6 @@ pub const DONE: &str = "/var/lib/bramble/done";
 /// Shell functions of every plan for other scripts as well: `unit_failed UNIT` shows the last words of a unit and fails,
 /// `step_ends ID VERSION` leaves the mark of a finished step.
 pub const STEPS: &str = include_str!("steps.sh");
+/// Shell functions for scripts that change a node: `take_turn` fails if another run has changed it since it was looked at,
+/// `one_turn` does the same for scripts that do not keep the node's lock.
+pub(crate) const TURN: &str = include_str!("turn.sh");

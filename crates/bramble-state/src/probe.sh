@@ -22,6 +22,7 @@ text() {
     [ -z "$v" ] || printf '~%s\n' "$v"
     echo .
 }
+line run "$B/run"
 line hostname /proc/sys/kernel/hostname
 line boot-id /proc/sys/kernel/random/boot_id
 line kernel /proc/sys/kernel/osrelease

@@ -7,6 +7,8 @@ pub enum Record<'a> {
     Waiting,
     /// It waited too long.
     Busy,
+    /// Another run, which is named, has changed the node since this one looked at it.
+    Stale(&'a str),
     /// A change began.
     Start(usize),
     /// A change is done.
@@ -30,6 +32,7 @@ pub fn parse_record(line: &str) -> Record<'_> {
         let record = match (words.next()?, words.next(), words.next()) {
             ("waiting", None, None) => Record::Waiting,
             ("busy", None, None) => Record::Busy,
+            ("stale", _, _) => Record::Stale(line["@stale".len()..].trim_start()),
             ("start", Some(n), None) => Record::Start(n.parse().ok()?),
             ("ok", Some(n), None) => Record::Done(n.parse().ok()?),
             ("fail", Some(n), Some(code)) => Record::Failed(n.parse().ok()?, code.parse().ok()?),

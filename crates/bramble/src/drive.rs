@@ -6,14 +6,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail};
 use bramble_engine::{Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary};
-use bramble_kube::Inputs;
+use bramble_fetch::LockFile;
+use bramble_kube::{Identity, Inputs};
 use bramble_spec::{Distribution, Node, group, lines, name_ranges};
 use serde_json::json;
 
+use crate::confirmed::Confirmed;
 use crate::ui::plan;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::ui::progress::Progress;
-use crate::{Done, cluster_file};
+use crate::{Done, cluster_file, sudo_user};
 
 /// How a run is driven.
 pub(crate) struct Drive<'a> {
@@ -21,8 +23,12 @@ pub(crate) struct Drive<'a> {
     pub(crate) printer: &'a Printer,
     /// What was called.
     pub(crate) command: &'static str,
-    /// Whether nothing is asked.
-    pub(crate) yes: bool,
+    /// What is not asked any more.
+    pub(crate) confirmed: Confirmed,
+    /// Whether a cluster that the lock file does not know is managed from here.
+    pub(crate) adopt: bool,
+    /// The identity of the cluster, where the lock file may not know it.
+    pub(crate) identity: Option<Identity>,
     /// The phase with which it begins, if not with the first.
     pub(crate) from: Option<String>,
 }
@@ -51,6 +57,9 @@ impl Drive<'_> {
             private,
             interface: log.clone(),
             from: self.from.clone(),
+            identity: project.identity()?.or_else(|| self.identity.clone()),
+            adopt: self.adopt,
+            who: sudo_user::who(),
         };
         let run = Run::look(setup, goal).await;
         progress.end();
@@ -72,16 +81,19 @@ impl Drive<'_> {
                 bail!("nothing was changed, because of:{list}");
             }
             if planned.is_done {
+                self.keep_identity(run)?;
                 return Ok(None);
             }
             log.text("planned", &plan::render_plans(&self.printer.plain(), &planned.nodes));
             self.announce(run, &planned);
             self.ask(run, &planned)?;
+            self.keep_identity(run)?;
             let names = run.names();
             let progress = Arc::new(Progress::new(self.printer, names.iter().map(String::as_str)));
             log.pass_on(progress.clone());
             let applied = run.apply().await;
             progress.end();
+            self.keep_identity(run)?;
             match applied {
                 Ok(None) => {}
                 Ok(Some(summary)) => return Ok(Some(summary)),
@@ -109,23 +121,46 @@ impl Drive<'_> {
     }
 
     fn ask(&self, run: &Run<SshNetwork>, planned: &Planned) -> anyhow::Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        if std::io::stdin().is_terminal() {
-            if planned.count() > 0 && !self.printer.confirm("Make these changes?")? {
+        let missing = self.confirmed.missing(run.destroys());
+        let terminal = std::io::stdin().is_terminal();
+        if missing.is_empty() {
+            let asks = terminal && !self.confirmed.changes && planned.count() > 0;
+            if asks && !self.printer.confirm("Make these changes?")? {
                 bail!("nothing was changed");
             }
             return Ok(());
         }
-        let (leaving, addons) = run.removals();
-        if !leaving.is_empty() {
-            bail!("this takes {} out of the cluster: pass --yes to confirm", leaving.join(", "));
+        let list: String = missing.iter().map(|destruction| format!("\n  {}", destruction.what)).collect();
+        if !terminal {
+            let mut names: Vec<&str> = missing.iter().map(|destruction| destruction.name.as_str()).collect();
+            names.dedup();
+            bail!(
+                "nothing was changed, because this has to be confirmed:{list}\npass --yes={} to confirm",
+                names.join(",")
+            );
         }
-        if !addons.is_empty() {
-            bail!("this removes {} with all that they hold: pass --yes to confirm", addons.join(", "));
+        self.printer.info(format!("{}{list}", self.printer.style(Style::Bad, "This cannot be undone:")));
+        if !self.printer.confirm("Go on?")? {
+            bail!("nothing was changed");
         }
         Ok(())
+    }
+
+    fn lock_file(&self) -> anyhow::Result<LockFile> {
+        Ok(self.project.sources()?.lock_file()?)
+    }
+
+    /// Keeps whose the nodes are, so that no other cluster is taken for this one.
+    fn keep_identity(&self, run: &Run<SshNetwork>) -> anyhow::Result<()> {
+        if self.command != "down" {
+            self.lock_file()?.set_identity(&self.project.cluster.name, Some(run.identity()))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the cluster, which is gone.
+    pub(crate) fn forget_identity(&self) -> anyhow::Result<()> {
+        Ok(self.lock_file()?.set_identity(&self.project.cluster.name, None)?)
     }
 
     /// Says how it ended.

@@ -2,6 +2,7 @@
 
 mod cluster_file;
 mod commands;
+mod confirmed;
 mod drive;
 mod sudo_user;
 mod ui;

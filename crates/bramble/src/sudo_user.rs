@@ -33,6 +33,14 @@ pub(crate) fn home() -> Option<PathBuf> {
     }
 }
 
+/// Who runs this and where, as `user@host`.
+pub(crate) fn who() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let clean = |text: String| text.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+    format!("{}@{}", clean(user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string())), clean(host))
+}
+
 /// Gives the user what root wrote in their project and their cache.
 pub(crate) fn hand_back(file: &Path) {
     let Some(invoker) = invoker() else { return };

@@ -61,7 +61,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
 
 async fn remember<N: Network>(run: &RunState<N>, mark: &str) -> anyhow::Result<()> {
     for context in run.nodes.iter().filter(|context| context.is_control_plane()) {
-        context.session.ask(&bramble_kube::mark_script(mark), |_, _| {}).await?;
+        context.session.act(&bramble_kube::mark_script(mark), |_, _| {}).await?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let member = plane.observe(&[]).await.is_ok_and(|seen| seen.done(MEMBER).is_some());
     if member {
         plane.say(Event::Waiting("the pods to end".into()));
-        if let Err(error) = plane.ask(&bramble_kube::drain_script(&run.cluster, &*life), |_, _| {}).await {
+        if let Err(error) = plane.act(&bramble_kube::drain_script(&run.cluster, &*life), |_, _| {}).await {
             plane.say(Event::Line(format!("the pods did not end in order: {error:#}")));
         }
     }

@@ -29,7 +29,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
         if fresh || members != run.agenda.members {
             context
                 .session
-                .ask(&script, |_, _| {})
+                .act(&script, |_, _| {})
                 .await
                 .with_context(|| format!("{} cannot write down who the members are", context.name()))?;
         }

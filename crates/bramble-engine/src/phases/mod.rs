@@ -1,6 +1,7 @@
 //! The phases of a run. Which there are, and in which order, is said here once, for `plan`, `up`, `restore` and `down`.
 
 pub(crate) mod addons;
+mod claim;
 mod drain;
 mod gateway;
 mod members;
@@ -27,6 +28,7 @@ pub(crate) const RESTART: Duration = Duration::from_secs(15 * 60);
 /// From what is to what the cluster file says.
 pub(crate) fn up<N: Network>() -> Vec<Phase<N>> {
     vec![
+        claim::phase(),
         gateway::phase(),
         prepare::phase(),
         remove::phase(),

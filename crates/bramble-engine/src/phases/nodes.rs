@@ -106,8 +106,12 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
         all.push(done?);
     }
     all.sort_by_key(|(at, ..)| *at);
+    let told = shared_run.share.borrow().facts.get(JoinFacts::CA).ok().map(str::to_owned);
     let mut results = Vec::new();
     for (_, context, result) in all {
+        if context.task == Some(Task::Init) && matches!(result, Some(Ok(_))) {
+            run.made.clone_from(&told);
+        }
         run.nodes.push(context);
         results.push(result);
     }
@@ -149,7 +153,7 @@ async fn join_facts<N: Network>(run: &RunState<N>, life: &dyn Lifecycle) -> anyh
     ask.append(&life.join_facts(&plane.node, seen, &joining, &shared.facts)?);
     let script = Script::new("tell how nodes join", &ask);
     let facts = &mut shared.facts;
-    plane.ask(&script, |name, value| facts.set(name, value)).await.context("cannot get the join token")?;
+    plane.act(&script, |name, value| facts.set(name, value)).await.context("cannot get the join token")?;
     shared.facts.set(JoinFacts::CA, ca);
     Ok(shared)
 }
@@ -192,7 +196,7 @@ impl SharedRun {
             if self.restored.is_some() {
                 self.wait_until_joinable(session).await?;
                 let refresh = Script::new("start its programs again", &life.refresh(&session.node)).silent_for(RESTART);
-                session.ask(&refresh, |_, _| {}).await?;
+                session.act(&refresh, |_, _| {}).await?;
             }
             return Ok(changes);
         }
@@ -274,7 +278,7 @@ impl SharedRun {
         }
         self.share.send_modify(|shared| shared.joinable = true);
         // The gate does this too, later and with all its consequences; here it only saves time.
-        session.ask(&bramble_kube::adopt_script(&self.cluster, life), |_, _| {}).await.ok();
+        session.act(&bramble_kube::adopt_script(&self.cluster, life), |_, _| {}).await.ok();
         Ok(())
     }
 

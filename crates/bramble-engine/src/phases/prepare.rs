@@ -16,7 +16,7 @@ pub(crate) fn phase<N: Network>() -> Phase<N> {
 
 /// What stands against going on.
 pub(super) fn obstacles<N: Network>(run: &RunState<N>) -> Vec<Problem> {
-    let mut found = run.agenda.problems.clone();
+    let mut found = Vec::new();
     for context in &run.nodes {
         found.extend(bramble_kube::check(&run.cluster, &context.session.node, &context.seen, &run.inputs));
         found.extend(context.plan.problems.iter().map(|problem| problem.clone().on(context.name())));

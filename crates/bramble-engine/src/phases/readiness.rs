@@ -19,7 +19,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     plane.say(Event::Waiting("all nodes to be Ready".into()));
     let mut ready = false;
     plane
-        .ask(&bramble_kube::ready_script(&run.cluster, &*life), |_, value| match value {
+        .act(&bramble_kube::ready_script(&run.cluster, &*life), |_, value| match value {
             "nodes-ready" => plane.say(Event::Waiting("the system's pods".into())),
             "system-ready" => ready = true,
             _ => {}
@@ -33,7 +33,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     for context in run.nodes.iter().filter(|context| context.is_control_plane()) {
         let mut removed = false;
         let told = |name: &str, _: &str| removed |= name == TOKENS;
-        let forgot = context.session.ask(&bramble_kube::forget_tokens_script(&*life), told).await;
+        let forgot = context.session.act(&bramble_kube::forget_tokens_script(&*life), told).await;
         forgot.with_context(|| format!("the join tokens of {} cannot be removed", context.name()))?;
         if !removed {
             bail!("{} does not say whether the join tokens are removed", context.name());

@@ -1,7 +1,7 @@
 //! Members that are not in the cluster file any more.
 
-use anyhow::Context;
-use bramble_kube::{Leaver, Lifecycle, lifecycle};
+use anyhow::{Context, bail};
+use bramble_kube::{Leaver, Lifecycle, MEMBER, lifecycle, owner};
 use bramble_spec::Node;
 use bramble_state::Plan;
 
@@ -36,16 +36,38 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let (cluster, inputs) = (run.cluster.clone(), run.inputs.clone());
     let Some(life) = lifecycle(&cluster, &inputs).filter(|_| !run.agenda.leavers.is_empty()) else { return Ok(()) };
     let plane = run.speaker(&*life).await?;
-    let nodes: Vec<Node> = run
-        .agenda
-        .leavers
-        .iter()
-        // Of a node that is only left, nothing but name and address counts.
-        .map(|Leaver { name, address }| Node { name: name.clone(), address: *address, ..plane.node.clone() })
-        .collect();
-    let fleet = Fleet::connect(&run.network, &nodes, &run.interface).await?;
+    // Of a node that is only left, nothing but name and address counts.
+    let node = |leaver: &Leaver| Node { name: leaver.name.clone(), address: leaver.address, ..plane.node.clone() };
+    let (replaced, there): (Vec<_>, Vec<_>) = run.agenda.leavers.iter().partition(|leaver| leaver.replaced);
+    for leaver in replaced {
+        forget(&*life, plane, [&node(leaver)])
+            .await
+            .with_context(|| format!("the cluster cannot forget {}", leaver.name))?;
+    }
+    let nodes: Vec<Node> = there.into_iter().map(node).collect();
+    let (id, ca) = (run.id.clone(), run.agenda.ca.clone());
+    let work = move |session: Session<N>| {
+        let (id, ca) = (id.clone(), ca.clone());
+        async move {
+            let seen = session.observe(&[]).await?;
+            let ours = match owner(&seen) {
+                Some(owner) => owner.id == id && owner.node == session.node.name.as_str(),
+                None => seen.done(MEMBER).is_some() && bramble_kube::ca(&seen) == ca.as_deref(),
+            };
+            if !ours {
+                bail!("the machine at {} is not this member of the cluster any more", session.node.address);
+            }
+            Ok((session, seen))
+        }
+    };
+    let fleet = Fleet::visit(&run.network, &nodes, &run.interface, work).await?;
+    let mut leaving = Vec::new();
+    for (mut session, seen) in fleet.nodes {
+        session.begin_turn(run.turn(&seen));
+        leaving.push(session);
+    }
     let mut notes = Vec::new();
-    for session in &fleet.nodes {
+    for session in &leaving {
         remove(&*life, plane, session, cluster.update.drain)
             .await
             .with_context(|| format!("{} cannot be taken out of the cluster", session.node.name))?;
@@ -69,7 +91,7 @@ async fn remove<N: Network>(
     drain: u32,
 ) -> anyhow::Result<()> {
     session.say(Event::Waiting("its pods to be drained".into()));
-    plane.ask(&bramble_kube::drain_node_script(life, &session.node.name, drain), |_, _| {}).await?;
+    plane.act(&bramble_kube::drain_node_script(life, &session.node.name, drain), |_, _| {}).await?;
     forget(life, plane, [&session.node]).await.context("the cluster cannot forget it")?;
     let undone = session.undo().await?;
     session.say(Event::Done(format!("left the cluster, {undone} changes undone")));

@@ -143,7 +143,7 @@ async fn turn<N: Network>(
     let node = session.node.clone();
     session.say(Event::Waiting("its pods to be drained".into()));
     let drain = bramble_kube::drain_node_script(life, &node.name, cluster.update.drain);
-    plane.unwrap_or(session).ask(&drain, |_, _| {}).await?;
+    plane.unwrap_or(session).act(&drain, |_, _| {}).await?;
     let (seen, mut changes) = session.converge(&desired(cluster, &node, inputs), None).await.context(CORDONED)?;
     if let Some(first) = upgrade {
         let step = life.upgrade(&node, first);
@@ -156,6 +156,6 @@ async fn turn<N: Network>(
         session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await.context(CORDONED)?;
     }
     let uncordon = bramble_kube::uncordon_script(life, &node.name, &life.kubelet_version());
-    plane.unwrap_or(session).ask(&uncordon, |_, _| {}).await.context(CORDONED)?;
+    plane.unwrap_or(session).act(&uncordon, |_, _| {}).await.context(CORDONED)?;
     Ok(changes)
 }

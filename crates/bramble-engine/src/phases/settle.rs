@@ -24,7 +24,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
         let session = &context.session;
         session.say(Event::Waiting("its API to settle".into()));
         let settled = async {
-            session.ask(&script, |_, _| {}).await?;
+            session.act(&script, |_, _| {}).await?;
             session.ask(&bramble_kube::updated_script(&*life, session.node.address), |_, _| {}).await
         };
         settled.await.with_context(|| format!("the API of {} does not settle", context.name()))?;

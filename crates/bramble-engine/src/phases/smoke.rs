@@ -26,7 +26,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     plane.say(Event::Waiting("the smoke test: pods on every node talk to each other".into()));
     let mut result = None;
     plane
-        .ask(&bramble_kube::smoke_script(&run.cluster, &*life, &image), |name, value| {
+        .act(&bramble_kube::smoke_script(&run.cluster, &*life, &image), |name, value| {
             if name == "smoke" {
                 result = Some(format!("passed: {value}"));
             }

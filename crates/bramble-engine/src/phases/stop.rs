@@ -18,7 +18,7 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     let Some(life) = lifecycle(&run.cluster, &run.inputs) else { return Ok(()) };
     for context in run.nodes.iter().filter(|c| c.is_control_plane() && c.task == Some(Task::Join)) {
         context.session.say(Event::Waiting("its control plane to end".into()));
-        let stopped = context.session.ask(&bramble_kube::stop_script(&*life), |_, _| {}).await;
+        let stopped = context.session.act(&bramble_kube::stop_script(&*life), |_, _| {}).await;
         stopped.with_context(|| format!("the control plane of {} does not end", context.name()))?;
     }
     Ok(())

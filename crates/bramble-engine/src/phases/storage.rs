@@ -37,12 +37,12 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
         let holder = run.nodes.iter().find(|context| Some(context.name()) == first);
         let holder = holder.ok_or_else(|| anyhow!("the first node of the GlusterFS volume does not answer"))?;
         holder.session.say(Event::Waiting("the GlusterFS pool and its volume".into()));
-        let told = holder.session.ask(&pool, |_, value| notes.push(value.to_owned())).await;
+        let told = holder.session.act(&pool, |_, value| notes.push(value.to_owned())).await;
         told.context("the GlusterFS volume cannot be made")?;
     }
     for context in &run.nodes {
         context.session.say(Event::Waiting("the shared folders".into()));
-        let result = context.session.ask(&mount, |_, _| {}).await;
+        let result = context.session.act(&mount, |_, _| {}).await;
         result.with_context(|| format!("{} does not get the shared folders", context.name()))?;
     }
     run.notes.extend(notes);

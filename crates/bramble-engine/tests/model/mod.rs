@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bramble_engine::{Event, Goal, Interface, Network, Planned, Result, Run, Setup, Summary, Transport};
 use bramble_fetch::Watcher;
-use bramble_kube::Inputs;
+use bramble_kube::{Identity, Inputs};
 use bramble_remote::{ConnectError, ExecError, Exit, UnknownKey};
 use bramble_shell::Script;
 use bramble_spec::{Cluster, Node, NodeName, Problem};
@@ -94,8 +94,12 @@ impl Transport for Way {
             Some(Fault::Late) => tokio::time::sleep(almost).await,
             Some(Fault::CutAfter) | None => {}
         }
-        // Other nodes have their turn, as they would over a network.
-        tokio::task::yield_now().await;
+        // Other nodes, and other people, have their turn, as they would over a network.
+        let pause = self.model.lock().pause;
+        match pause.is_zero() {
+            true => tokio::task::yield_now().await,
+            false => tokio::time::sleep(pause).await,
+        }
         let (answer, inner) = self.model.lock().answer(&self.node, script);
         on_output(answer.output.as_bytes());
         match (fault, inner) {
@@ -209,6 +213,7 @@ pub fn inputs(minor: u32) -> Arc<Inputs> {
     Arc::new(Inputs {
         kubernetes: Some(format!("1.{minor}.3").parse().unwrap()),
         apt_key: Some("a key\n".into()),
+        id: Some(ours().id),
         ..Inputs::default()
     })
 }
@@ -223,6 +228,9 @@ pub fn world(cluster: &Arc<Cluster>, inputs: &Arc<Inputs>) -> Arc<Model> {
         step: 0,
         fault: None,
         hangs: None,
+        births: 0,
+        reset: 0,
+        pause: Duration::ZERO,
         trace: Vec::new(),
         cluster: cluster.clone(),
         inputs: inputs.clone(),
@@ -243,7 +251,11 @@ pub enum Ended {
 
 /// Looks, plans and applies, as the command does.
 pub async fn go(model: &Arc<Model>, goal: Goal) -> Result<Ended> {
-    let mut run = look(model, goal).await?;
+    finish(look(model, goal).await?).await
+}
+
+/// Plans and applies.
+pub async fn finish(mut run: Run<Pretended>) -> Result<Ended> {
     loop {
         let planned: Planned = run.plan()?;
         if !planned.obstacles.is_empty() {
@@ -260,6 +272,16 @@ pub async fn go(model: &Arc<Model>, goal: Goal) -> Result<Ended> {
 }
 
 pub async fn look(model: &Arc<Model>, goal: Goal) -> Result<Run<Pretended>> {
+    look_as(model, goal, None).await
+}
+
+/// The identity of the cluster of the tests.
+pub fn ours() -> Identity {
+    Identity { id: "a".repeat(32).parse().unwrap(), ca: None }
+}
+
+/// The same by a lock file that says this.
+pub async fn look_as(model: &Arc<Model>, goal: Goal, identity: Option<Identity>) -> Result<Run<Pretended>> {
     let (cluster, inputs) = {
         let world = model.lock();
         (world.cluster.clone(), world.inputs.clone())
@@ -272,6 +294,9 @@ pub async fn look(model: &Arc<Model>, goal: Goal) -> Result<Run<Pretended>> {
         private: std::env::temp_dir(),
         interface: Arc::new(Listener::default()),
         from: None,
+        identity: Some(identity.unwrap_or_else(ours)),
+        adopt: false,
+        who: "me@here".into(),
     };
     Run::look(setup, goal).await
 }

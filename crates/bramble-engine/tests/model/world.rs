@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bramble_kube::{Inputs, lifecycle, prepare};
+use bramble_kube::{Identity, Inputs, lifecycle, prepare};
 use bramble_shell::Script;
 use bramble_spec::{Cluster, Node, NodeName, Role};
 use bramble_state::{Observation, Resource, satisfied};
@@ -30,6 +30,8 @@ pub struct State {
     pub clock: i64,
     /// Whether the node is cordoned.
     pub cordoned: bool,
+    /// The run that changed it last.
+    pub run: String,
 }
 
 /// All of them.
@@ -48,6 +50,12 @@ pub struct World {
     pub fault: Option<(usize, Fault)>,
     /// A node whose shell never says a word.
     pub hangs: Option<NodeName>,
+    /// How often a cluster was made.
+    pub births: usize,
+    /// How often a member was reset, to join or to begin anew.
+    pub reset: usize,
+    /// How long each script takes.
+    pub pause: Duration,
     /// What happened, for messages.
     pub trace: Vec<String>,
     pub cluster: Arc<Cluster>,
@@ -99,6 +107,9 @@ impl World {
             now + state.clock,
             address.map(|address| address.to_string()).unwrap_or_default(),
         );
+        if !state.run.is_empty() {
+            facts.push_str(&format!("fact run {}\n", state.run));
+        }
         for (name, value) in &state.marks {
             facts.push_str(&format!("done {name} {value}\n"));
         }
@@ -125,7 +136,11 @@ impl World {
     fn desired(&self, name: &NodeName) -> Vec<Resource> {
         let empty = format!("bramble 1\n{}end\n", self.facts(name));
         let seen = Observation::parse(&empty, &[]).unwrap();
-        prepare(&self.cluster, self.node(name), &seen, &self.inputs)
+        let mut inputs = (*self.inputs).clone();
+        if let Some(owner) = bramble_kube::owner(&seen) {
+            inputs.id = Some(owner.id);
+        }
+        prepare(&self.cluster, self.node(name), &seen, &inputs)
     }
 
     /// The same without programs, which a member gets at its turn.
@@ -161,6 +176,12 @@ impl World {
             }
         }
         found
+    }
+
+    /// The identity that the first node was given.
+    pub fn owner(&self) -> Option<Identity> {
+        let mark = self.nodes.values().find_map(|state| state.marks.get(bramble_kube::OWNER))?;
+        Some(Identity { id: mark.split(' ').next()?.parse().ok()?, ca: None })
     }
 
     /// Whether the cluster is what its file says.
@@ -230,6 +251,9 @@ impl World {
     /// What the commands of a change do, and say.
     fn effects(&mut self, name: &NodeName, body: &str) -> String {
         let mut told = String::new();
+        if body.contains("\nkubeadm_init ") || body.contains("\nkubeadm_join\n") {
+            self.reset += usize::from(self.is_member(name));
+        }
         for line in body.lines() {
             let words: Vec<String> = words(line);
             match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -241,6 +265,7 @@ impl World {
                     }
                 }
                 ["kubeadm_init", ..] => {
+                    self.births += 1;
                     self.nodes.get_mut(name).unwrap().marks.insert("ca-hash".into(), CA.into());
                     self.tokens = true;
                     if self.objects.is_empty() {
@@ -255,11 +280,31 @@ impl World {
         told
     }
 
+    /// Takes the turn that a script brings with it, as `turn.sh` does; names the run that was faster.
+    fn takes_turn(&mut self, name: &NodeName, text: &str) -> Option<String> {
+        let value = |variable: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(variable))?;
+            Some(words(&line.replace(' ', "\u{a0}"))[0].replace('\u{a0}', " "))
+        };
+        let (run, seen) = (value("RUN=")?, value("SEEN=")?);
+        let state = self.nodes.get_mut(name).unwrap();
+        let own = state.run.strip_prefix(&format!("{run}.")).map(|rest| rest.split(' ').next().unwrap().to_owned());
+        if own.is_none() && state.run != seen {
+            return Some(state.run.clone());
+        }
+        let number: u32 = own.map_or(0, |number| number.parse().unwrap());
+        state.run = format!("{run}.{} {}", number + 1, value("WHO=")?);
+        None
+    }
+
     /// What a script does and says when nothing goes wrong.
     pub fn answer(&mut self, name: &NodeName, script: &Script) -> (Answer, Option<Fault>) {
         let text = script.text();
         let what = script.name();
         let ok = |answer: Answer| (answer, None);
+        if let Some(last) = self.takes_turn(name, text) {
+            return ok(Answer { output: format!("@stale {last}\n"), stderr: "", code: 76 });
+        }
         let drained = what.strip_prefix("drain ");
         let returned =
             what.strip_prefix("wait until ").and_then(|rest| rest.strip_suffix(" is Ready again, and uncordon it"));
@@ -279,6 +324,7 @@ impl World {
                 let state = self.nodes.get_mut(name).unwrap();
                 state.has.clear();
                 state.marks.clear();
+                state.run.clear();
                 said("@title restore all\n@start 0\n@ok 0\n@fact undone all\n")
             }
             "boot" => {

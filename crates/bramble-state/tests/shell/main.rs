@@ -2,6 +2,7 @@
 
 mod coverage;
 mod look;
+mod turn;
 
 use bramble_shell::testing::{Case, Run};
 

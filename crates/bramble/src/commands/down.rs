@@ -1,21 +1,23 @@
 //! `bramble down`.
 
-use std::io::IsTerminal;
 use std::time::Instant;
 
 use anyhow::bail;
 use bramble_engine::Goal;
 use bramble_kube::Inputs;
 
+use crate::confirmed::Yes;
 use crate::drive::Drive;
 use crate::ui::printer::{Printer, Style};
 use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
 pub(crate) struct Down {
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    yes: Yes,
+    /// Also if bramble.lock in this folder does not know the cluster of these nodes
+    #[arg(long)]
+    adopt: bool,
     /// Go on although some nodes cannot be reached
     #[arg(long)]
     partial: bool,
@@ -27,20 +29,15 @@ impl Down {
         let project = cluster_file::open(common, printer)?;
         let _lock = project.lock()?;
         let cluster = &project.cluster;
-        if !self.yes {
-            let question = format!(
-                "Remove the cluster {} and all that runs on it from {} nodes?",
-                cluster.name,
-                cluster.nodes.len()
-            );
-            if !std::io::stdin().is_terminal() {
-                bail!("`down` destroys the cluster {}: pass --yes to confirm", cluster.name);
-            }
-            if !printer.confirm(&question)? {
-                bail!("nothing was changed");
-            }
-        }
-        let drive = Drive { project: &project, printer, command: "down", yes: true, from: None };
+        let drive = Drive {
+            project: &project,
+            printer,
+            command: "down",
+            confirmed: self.yes.confirmed_for(cluster.name.as_str()),
+            adopt: self.adopt,
+            identity: None,
+            from: None,
+        };
         let mut looked = drive.look(Inputs::default(), Goal::Down { partial: self.partial }).await?;
         let Some(summary) = drive.go(&mut looked, None).await? else { bail!("there was nothing to undo") };
         printer.result(format!(
@@ -58,6 +55,7 @@ impl Down {
                 summary.losses
             );
         }
+        drive.forget_identity()?;
         Ok(Done::Good)
     }
 }

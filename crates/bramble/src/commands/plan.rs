@@ -4,6 +4,7 @@ use bramble_engine::Goal;
 use bramble_spec::name_ranges;
 
 use crate::commands::design;
+use crate::confirmed::Confirmed;
 use crate::drive::Drive;
 use crate::ui::plan;
 use crate::ui::printer::{Format, Printer, Style};
@@ -21,11 +22,19 @@ impl Plan {
         design::refuse_what_cannot_work(&project.cluster)?;
         let inputs = cluster_file::inputs(&project, printer)?;
         let title = cluster_file::title(&project, &inputs, printer);
-        let drive = Drive { project: &project, printer, command: "plan", yes: false, from: None };
+        let drive = Drive {
+            project: &project,
+            printer,
+            command: "plan",
+            confirmed: Confirmed::default(),
+            adopt: false,
+            identity: None,
+            from: None,
+        };
         let run = drive.look(inputs, Goal::Up { prepare_only: false }).await?.run;
         let (lost, _) = run.losses();
         let planned = run.plan()?;
-        if planned.first.is_none() {
+        if planned.first.is_none() && planned.obstacles.is_empty() {
             run.refuse_losses()?;
         }
         let changes = planned.count();
@@ -48,8 +57,15 @@ impl Plan {
                     }
                 });
             }
+            for destruction in run.destroys().iter().filter(|_| planned.obstacles.is_empty()) {
+                printer.result(format!("{} {}", printer.style(Style::Bad, "!"), destruction.what));
+            }
             if changes == 0 {
-                printer.result("Nothing to change.");
+                printer.result(if planned.obstacles.is_empty() {
+                    "Nothing to change."
+                } else {
+                    "Nothing can be changed."
+                });
             } else {
                 printer.result(format!("{changes} changes. `bramble up` makes them."));
             }

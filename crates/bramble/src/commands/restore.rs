@@ -1,15 +1,15 @@
 //! `bramble restore`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{anyhow, bail};
 use bramble_engine::{BackupKey, Goal, Restored, Temporary, read_backup};
 use bramble_fetch::file_digest;
-use bramble_kube::{lifecycle, minor};
+use bramble_kube::{Identity, lifecycle, minor};
 use bramble_state::Upload;
 
+use crate::confirmed::Yes;
 use crate::drive::Drive;
 use crate::ui::printer::Printer;
 use crate::{Common, Done, cluster_file};
@@ -22,9 +22,11 @@ pub(crate) struct Restore {
     /// The key that opens it; otherwise .bramble/backup.key
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    yes: Yes,
+    /// Manage the cluster of these nodes from this folder, whose bramble.lock does not know it
+    #[arg(long)]
+    adopt: bool,
 }
 
 impl Restore {
@@ -57,18 +59,6 @@ impl Restore {
         if manifest.objects.is_empty() {
             bail!("{file} knows of no objects at all: it is no backup of a cluster that was well");
         }
-        if !self.yes {
-            if !std::io::stdin().is_terminal() {
-                bail!("`restore` replaces the state of {}: pass --yes to confirm", cluster.name);
-            }
-            let question = format!(
-                "Put the cluster {} back to what {file} holds? What its control planes hold now is lost",
-                cluster.name
-            );
-            if !printer.confirm(&question)? {
-                bail!("nothing was changed");
-            }
-        }
         let restored = Restored {
             ca: manifest.ca.clone(),
             moved: manifest.api != cluster.network.api,
@@ -80,7 +70,15 @@ impl Restore {
             },
             objects: manifest.objects,
         };
-        let drive = Drive { project: &project, printer, command: "restore", yes: true, from: None };
+        let drive = Drive {
+            project: &project,
+            printer,
+            command: "restore",
+            confirmed: self.yes.confirmed_for(cluster.name.as_str()),
+            adopt: self.adopt,
+            identity: manifest.id.map(|id| Identity { id, ca: Some(manifest.ca) }),
+            from: None,
+        };
         let mut looked = drive.look(inputs, Goal::Restore(restored)).await?;
         let summary = drive.go(&mut looked, None).await?;
         drive.report(&looked.run, summary, started)

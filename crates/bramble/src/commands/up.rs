@@ -9,15 +9,18 @@ use bramble_kube::Inputs;
 use bramble_remote::HostKeys;
 
 use crate::commands::design;
+use crate::confirmed::Yes;
 use crate::drive::Drive;
 use crate::ui::printer::Printer;
 use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
 pub(crate) struct Up {
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    yes: Yes,
+    /// Manage the cluster of these nodes from this folder, whose bramble.lock does not know it
+    #[arg(long)]
+    adopt: bool,
     /// Only prepare the nodes; leave Kubernetes for later
     #[arg(long)]
     prepare_only: bool,
@@ -55,7 +58,15 @@ impl Up {
         }
         let inputs = Inputs { format, ..cluster_file::inputs(&project, printer)? };
         let title = cluster_file::title(&project, &inputs, printer);
-        let drive = Drive { project: &project, printer, command: "up", yes: self.yes, from: self.from };
+        let drive = Drive {
+            project: &project,
+            printer,
+            command: "up",
+            confirmed: self.yes.confirmed(),
+            adopt: self.adopt,
+            identity: None,
+            from: self.from,
+        };
         let mut looked = drive.look(inputs, Goal::Up { prepare_only: self.prepare_only }).await?;
         let summary = drive.go(&mut looked, Some(title)).await?;
         drive.report(&looked.run, summary, started)

@@ -1,0 +1,68 @@
+//! Whose turn it is on a node.
+
+use bramble_shell::testing::{Case, Run};
+
+use crate::{LEDGER, STEPS};
+
+const TURN: &str = include_str!("../../src/turn.sh");
+
+/// A script of the run `aa`, which found `seen` there; on the node there is `there` now.
+fn case(library: &str, body: &str, seen: &str, there: Option<&str>) -> Case {
+    let turn = format!("B=/var/lib/bramble\nRUN=aa\nWHO=me@here\nSEEN='{seen}'\n{TURN}");
+    let case = Case::new(format!("{turn}{library}"), body).may_fail("flock -n 9", "then it waits");
+    match there {
+        Some(there) => case.file("/var/lib/bramble/run", &format!("{there}\n")),
+        None => case,
+    }
+}
+
+fn turn_after(run: &Run) -> Option<String> {
+    run.file("/var/lib/bramble/run")
+}
+
+#[test]
+fn a_turn_is_taken_where_nobody_was_or_where_all_is_as_it_was_seen() {
+    for (seen, there, after) in [
+        ("", None, "aa.1 me@here\n"),
+        ("bb.3 you@there", Some("bb.3 you@there"), "aa.1 me@here\n"),
+        ("bb.3 you@there", Some("aa.1 me@here"), "aa.2 me@here\n"),
+        ("", Some("aa.9 me@here"), "aa.10 me@here\n"),
+    ] {
+        let run = case("", "take_turn\necho done", seen, there).check();
+        assert_eq!((turn_after(&run).as_deref(), run.stdout.as_str()), (Some(after), "done\n"), "{seen} {there:?}");
+    }
+}
+
+#[test]
+fn a_turn_is_over_where_another_run_was() {
+    for (seen, there) in [
+        ("", Some("bb.1 you@there")),
+        ("bb.3 you@there", Some("bb.4 you@there")),
+        ("bb.3 you@there", None),
+        ("aa", Some("aab.1 x")),
+    ] {
+        for (library, body) in
+            [("", "take_turn\necho done"), ("", "one_turn\necho done"), (&*format!("{STEPS}{LEDGER}"), "echo done")]
+        {
+            let run = case(library, body, seen, there).run(None);
+            assert_eq!(run.code, 76, "{seen} {there:?}: {}", run.stderr);
+            assert_eq!(run.stdout, format!("@stale {}\n", there.unwrap_or_default()));
+            assert_eq!(turn_after(&run), there.map(|there| format!("{there}\n")));
+        }
+    }
+}
+
+#[test]
+fn a_script_that_does_not_keep_the_lock_waits_for_it() {
+    let run = case("", "one_turn\necho done", "", None).check();
+    assert_eq!((run.stdout.as_str(), turn_after(&run).as_deref()), ("done\n", Some("aa.1 me@here\n")));
+    let busy = case("", "one_turn\necho done", "", None).on("flock*", "false").run(None);
+    assert_eq!(busy.code, 75);
+    assert!(busy.stdout.ends_with("@waiting\n@busy\n"), "{}", busy.stdout);
+}
+
+#[test]
+fn a_plan_takes_its_turn_before_it_opens_the_ledger() {
+    let run = case(&format!("{STEPS}{LEDGER}"), "echo done", "", None).check();
+    assert_eq!((run.stdout.as_str(), turn_after(&run).as_deref()), ("done\n", Some("aa.1 me@here\n")));
+}
