@@ -201,7 +201,10 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     rack.go_up();
     assert!(rack.kubectl(1, "-n shop get configmap prices").contains("NotFound"));
     with("  limits: {}\n");
-    rack.go_up();
+    let refused = rack.run(&["up", "--yes"]);
+    assert_code(&refused, 1);
+    assert!(text(&refused).contains("pass --yes=monitoring,shop"), "{}", text(&refused));
+    rack.go_up_without(&["monitoring", "shop"]);
     for gone in [
         "get namespace shop",
         "get namespace monitoring",
@@ -260,7 +263,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert!(text(&made).contains("add-ons: 0 manifests from elsewhere, 1 images"), "{}", text(&made));
     drop(registry);
     rack.bundle = Some(folder);
-    rack.go_up();
+    rack.go_up_without(&["limits"]);
     let held = rack.shell(&rack.node(2), "ctr -n k8s.io images ls -q name==quay.io/acme/air:1");
     assert_eq!(held, "quay.io/acme/air:1\n");
     assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());

@@ -59,10 +59,12 @@ fn a_highly_available_cluster_through_its_whole_life() {
     let plan = rack.run(&["plan"]);
     assert_code(&plan, 3);
     assert!(text(&plan).contains("leave the cluster t-life"), "{}", text(&plan));
-    let unasked = rack.run(&["up"]);
-    assert_code(&unasked, 1);
-    assert!(text(&unasked).contains("pass --yes"), "{}", text(&unasked));
-    rack.go_up();
+    for unnamed in [&["up"][..], &["up", "--yes"], &["up", "--yes=t-life"]] {
+        let refused = rack.run(unnamed);
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains(&format!("pass --yes={}", rack.node(5))), "{}", text(&refused));
+    }
+    rack.go_up_without(&[&rack.node(5)]);
     assert!(!rack.kubectl(1, "get nodes").contains(&rack.node(5)));
     assert_eq!(differences(&before, &rack.listing(&rack.node(5))), [] as [String; 0]);
     rack.assert_well();
