@@ -1,7 +1,5 @@
 //! The state of a cluster, saved.
 
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,17 +77,15 @@ impl Backup<'_> {
         let seen = seen.ok_or_else(|| anyhow!("the control plane was not looked at"))?;
         plane.say(Event::Waiting("the state of the cluster".into()));
         let objects = objects(plane, &*life).await?;
-        let state = Temporary::new(self.project)?;
-        let mut file = state.create()?;
+        let mut state = self.project.private_file()?;
         plane
-            .read(&bramble_kube::backup_script(&*life), &mut file)
+            .read(&bramble_kube::backup_script(&*life), state.file())
             .await
             .context("the control plane cannot save the state of the cluster")?;
-        let state_size = file.metadata()?.len();
+        let state_size = state.file().metadata()?.len();
         if state_size == 0 {
             bail!("the control plane sent no state at all");
         }
-        drop(file);
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let manifest = Manifest {
             format: Manifest::FORMAT,
@@ -136,34 +132,4 @@ pub(crate) async fn objects<N: Network>(plane: &Session<N>, life: &dyn Lifecycle
         bail!("the API tells of no objects at all, and every cluster has namespaces: is its datastore well?");
     }
     Ok(text.lines().map(str::to_owned).collect())
-}
-
-/// A file in the project's private folder, which nobody else can read, and which goes when it is not needed any more.
-#[derive(Debug)]
-pub struct Temporary(PathBuf);
-
-impl Temporary {
-    /// Chooses its name; nothing is made yet.
-    ///
-    /// # Errors
-    /// The private folder cannot be made.
-    pub fn new(project: &Project) -> Result<Temporary> {
-        Ok(Temporary(project.private_dir()?.join(format!("state.{}", std::process::id()))))
-    }
-
-    /// Gives its path.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn create(&self) -> anyhow::Result<fs::File> {
-        let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.0);
-        open.context("cannot keep the state")
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).ok();
-    }
 }

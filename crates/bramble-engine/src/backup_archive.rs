@@ -4,7 +4,7 @@
 //! cluster file and the lock file are there to be read by people.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +14,7 @@ use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use anyhow::{Context, anyhow};
 use bramble_fetch::replace_file;
+use bramble_files::WholeFile;
 use bramble_spec::ClusterId;
 use serde::{Deserialize, Serialize};
 
@@ -97,12 +98,9 @@ impl BackupKey {
 /// # Errors
 /// It cannot be written.
 pub(crate) fn write(to: &Path, key: &BackupKey, manifest: &Manifest, state: &Path, beside: &[PathBuf]) -> Result<u64> {
-    let mut name = to.file_name().ok_or_else(|| anyhow!("{} is no file", to.display()))?.to_owned();
-    name.push(".part");
-    let part = to.with_file_name(name);
     let recipient: Recipient = key.identity.to_public();
     let make = || -> anyhow::Result<u64> {
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let file = WholeFile::create(to, 0o600)?;
         let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient))?;
         let mut tar = tar::Builder::new(encryptor.wrap_output(std::io::BufWriter::new(file))?);
         let text = serde_json::to_vec_pretty(manifest)?;
@@ -111,22 +109,18 @@ pub(crate) fn write(to: &Path, key: &BackupKey, manifest: &Manifest, state: &Pat
         header.set_mode(0o600);
         header.set_mtime(manifest.made);
         tar.append_data(&mut header, MANIFEST, text.as_slice())?;
-        tar.append_path_with_name(state, STATE)?;
+        let mut state = fs::File::open(state)?;
+        header.set_size(state.metadata()?.len());
+        tar.append_data(&mut header, STATE, &mut state)?;
         for path in beside.iter().filter(|path| path.exists()) {
             tar.append_path_with_name(path, path.file_name().unwrap_or_default())?;
         }
         let mut file = tar.into_inner()?.finish()?.into_inner().map_err(|error| error.into_error())?;
-        file.flush()?;
-        file.sync_all()?;
-        let size = file.metadata()?.len();
-        fs::rename(&part, to)?;
+        let size = file.file().metadata()?.len();
+        file.finish()?;
         Ok(size)
     };
-    let result = make();
-    if result.is_err() {
-        fs::remove_file(&part).ok();
-    }
-    Ok(result.with_context(|| format!("cannot write {}", to.display()))?)
+    Ok(make().with_context(|| format!("cannot write {}", to.display()))?)
 }
 
 /// Opens a backup and puts the state that it holds into a file at `state`, readable by nobody else.

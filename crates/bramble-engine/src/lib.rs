@@ -20,7 +20,7 @@ mod ssh;
 mod survey;
 mod transport;
 
-pub use backup::{Backup, Saved, Temporary, refuse_foreign};
+pub use backup::{Backup, Saved, refuse_foreign};
 pub use backup_archive::{BackupKey, Manifest, read as read_backup};
 pub use error::{EngineError, Result};
 pub use event::{Event, Interface};

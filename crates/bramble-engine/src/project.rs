@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
-use bramble_fetch::Sources;
+use bramble_fetch::{Sources, replace_file};
+use bramble_files::PrivateFile;
 use bramble_kube::Identity;
 use bramble_spec::{Cluster, Node};
 
@@ -70,21 +71,38 @@ impl Project {
     /// Gives `.bramble`, made if it is not there: for secrets and pinned host keys; nobody else can read it.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made, or is no folder of the user's own.
     pub fn private_dir(&self) -> Result<PathBuf> {
         let dir = self.dir.join(".bramble");
-        if !dir.exists() {
-            fs::DirBuilder::new()
-                .mode(0o700)
-                .recursive(true)
-                .create(&dir)
-                .with_context(|| format!("cannot create {}", dir.display()))?;
+        let cannot = |what: &str| format!("cannot {what} {}", dir.display());
+        match fs::symlink_metadata(&dir) {
+            Ok(there) if !there.is_dir() => bail!("{} is not a folder; move it away", dir.display()),
+            // One that came with a copy or an archive may be open to others.
+            Ok(there) if there.mode() & 0o077 != 0 => {
+                fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).with_context(|| {
+                    format!("{}, and others can read the secrets in it", cannot("take the rights of others away from"))
+                })?;
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir);
+                made.with_context(|| cannot("create"))?;
+            }
         }
         let ignore = dir.join(".gitignore");
         if !ignore.exists() {
-            fs::write(&ignore, "*\n").with_context(|| format!("cannot write {}", ignore.display()))?;
+            replace_file(&ignore, b"*\n", 0o644)?;
         }
         Ok(dir)
+    }
+
+    /// Makes a file for secrets on their way, which has no name and is gone whenever the program ends.
+    ///
+    /// # Errors
+    /// `.bramble` cannot be written.
+    pub fn private_file(&self) -> Result<PrivateFile> {
+        let dir = self.private_dir()?;
+        Ok(PrivateFile::create_in(&dir).with_context(|| format!("cannot write to {}", dir.display()))?)
     }
 
     /// Gives the file with the key that opens the backups.

@@ -4,6 +4,7 @@ mod cluster_file;
 mod commands;
 mod confirmed;
 mod drive;
+mod interrupt;
 mod sudo_user;
 mod ui;
 
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit};
 
+use crate::interrupt::{Interrupted, block_on};
 use crate::ui::printer::{Format, Printer, Style};
 
 #[derive(Parser)]
@@ -102,6 +104,21 @@ enum Command {
     },
 }
 
+const UP: Option<&str> = Some(
+    "a change that a board has begun goes on there to its end, and no other one begins; `bramble up` goes on from there",
+);
+const DOWN: Option<&str> = Some(
+    "what a board has begun to undo goes on there to its end, and nothing else begins; `bramble down` goes on from there",
+);
+const RESTORE: Option<&str> = Some(
+    "a change that a board has begun goes on there to its end, and no other one begins; the cluster is not restored before \
+     the same command was run to its end",
+);
+const BACKUP: Option<&str> = Some("no backup was written");
+const RUN: Option<&str> = Some("what a board has begun goes on there to its end");
+const MOVE_ROOT: Option<&str> =
+    Some("the copy is not finished, and the board boots from the disk that it had; run the same command again");
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     raise_file_limit();
@@ -110,21 +127,21 @@ fn main() -> ExitCode {
     let printer = Printer::new(common.output, common.quiet, common.verbose);
     let result = match arguments.command {
         Command::Init(command) => command.run(common, &printer),
-        Command::Plan(command) => block_on(command.run(common, &printer)),
-        Command::Up(command) => block_on(command.run(common, &printer)),
-        Command::Status(command) => block_on(command.run(common, &printer)),
+        Command::Plan(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Up(command) => block_on(&printer, UP, command.run(common, &printer)),
+        Command::Status(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Addons(command) => command.run(common, &printer),
-        Command::Run(command) => block_on(command.run(common, &printer)),
-        Command::Kubeconfig(command) => block_on(command.run(common, &printer)),
-        Command::Backup(command) => block_on(command.run(common, &printer)),
-        Command::Restore(command) => block_on(command.run(common, &printer)),
+        Command::Run(command) => block_on(&printer, RUN, command.run(common, &printer)),
+        Command::Kubeconfig(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Backup(command) => block_on(&printer, BACKUP, command.run(common, &printer)),
+        Command::Restore(command) => block_on(&printer, RESTORE, command.run(common, &printer)),
         Command::Bundle(command) => command.run(common, &printer),
         Command::Flash(command) => command.run(common, &printer),
-        Command::Discover(command) => block_on(command.run(common, &printer)),
-        Command::BootOrder(command) => block_on(command.run(common, &printer)),
-        Command::MoveRoot(command) => block_on(command.run(common, &printer)),
+        Command::Discover(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::BootOrder(command) => block_on(&printer, RUN, command.run(common, &printer)),
+        Command::MoveRoot(command) => block_on(&printer, MOVE_ROOT, command.run(common, &printer)),
         Command::Image(command) => command.run(common, &printer),
-        Command::Down(command) => block_on(command.run(common, &printer)),
+        Command::Down(command) => block_on(&printer, DOWN, command.run(common, &printer)),
         Command::Lab(command) => command.run(common, &printer),
         Command::Design(command) => command.run(common, &printer),
         Command::Boards => commands::parts::boards(&printer),
@@ -139,7 +156,14 @@ fn main() -> ExitCode {
         Ok(Done::Good) => ExitCode::SUCCESS,
         Ok(Done::Code(code)) => ExitCode::from(code),
         Err(error) => {
-            let code = if error.is::<cluster_file::InvalidFile>() { 2 } else { 1 };
+            let code = match error.downcast_ref::<Interrupted>() {
+                Some(interrupted) => {
+                    printer.interrupted(&interrupted.to_string());
+                    return ExitCode::from(interrupted.code());
+                }
+                None if error.is::<cluster_file::InvalidFile>() => 2,
+                None => 1,
+            };
             let mut text = format!("{} {error}", printer.style(Style::Bad, "error:"));
             for cause in error.chain().skip(1) {
                 let cause = cause.to_string();
@@ -165,8 +189,4 @@ fn raise_file_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // Where that is refused, the error of the first connection too many says what to do.
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
-}
-
-fn block_on(future: impl Future<Output = anyhow::Result<Done>>) -> anyhow::Result<Done> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
 }

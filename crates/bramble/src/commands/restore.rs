@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{anyhow, bail};
-use bramble_engine::{BackupKey, Goal, Restored, Temporary, read_backup};
+use bramble_engine::{BackupKey, Goal, Restored, read_backup};
 use bramble_fetch::file_digest;
 use bramble_kube::{Identity, lifecycle, minor};
 use bramble_state::Upload;
@@ -35,7 +35,7 @@ impl Restore {
         let project = cluster_file::open(common, printer)?;
         let _lock = project.lock()?;
         let key = BackupKey::open(&self.key.map_or_else(|| project.backup_key(), Ok)?, false)?;
-        let state = Temporary::new(&project)?;
+        let state = project.private_file()?;
         let manifest = read_backup(&self.backup, &key, state.path())?;
         let inputs = cluster_file::inputs(&project, printer)?;
         let cluster = &project.cluster;

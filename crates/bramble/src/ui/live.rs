@@ -70,6 +70,12 @@ impl Live {
         multi.suspend(print)
     }
 
+    /// Takes all lines away.
+    pub(crate) fn clear(&self) {
+        self.multi().clear().ok();
+        self.close();
+    }
+
     /// Leaves the lines that stay, and begins anew below them.
     pub(crate) fn close(&self) {
         *self.multi.lock().unwrap_or_else(PoisonError::into_inner) = MultiProgress::new();

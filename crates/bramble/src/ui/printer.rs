@@ -105,6 +105,12 @@ impl Printer {
         self.lines.above(|| write!(io::stderr().lock(), "{text}{end}").ok());
     }
 
+    /// The last word of a command that was ended before its end; nothing is redrawn after it.
+    pub(crate) fn interrupted(&self, text: &str) {
+        self.lines.clear();
+        self.error(format!("{} {text}", self.style(Style::Bad, "error:")));
+    }
+
     /// Asks a question with yes or no; no terminal, no yes.
     pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
         Ok(matches!(self.ask(&format!("{question} [y/N] "))?.to_ascii_lowercase().as_str(), "y" | "yes"))
