@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
 PACKAGES := ca-certificates curl dnsmasq-base dosfstools e2fsprogs fdisk gcc iproute2 libc6-dev mmdebstrap mtools nftables openssh-client procps systemd-container xz-utils zstd
 
-.PHONY: up down test test-lives test-arm64 lint bench fuzz deps
+.PHONY: up down test test-lives test-arm64 lint bench chaos fuzz deps
 
 up: deps
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
@@ -25,6 +25,14 @@ test-lives: deps
 test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-support
 test-arm64: deps
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test -p bramble --test boot -- --ignored
+
+# Rounds in which something goes wrong at a random moment of a random command: make chaos N=100 SEED=1
+N ?= 100
+SEED ?= 1
+chaos: PACKAGES += faketime python3
+chaos: deps
+	$(CARGO) build --release --locked
+	$(SUDO) env "PATH=$$PATH" python3 scripts/chaos.py --rounds $(N) --seed $(SEED)
 
 lint: PACKAGES := gcc libc6-dev shellcheck
 lint: deps
