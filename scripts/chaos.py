@@ -123,13 +123,12 @@ class Chaos:
         with open(image, "wb") as file:
             file.truncate(BOARD_DISK << 20)
         call("mkfs.ext4", "-q", "-O", "^has_journal", image)
-        aside = self.root(node) / "var/lib.old"
-        there.rename(aside)
-        there.mkdir()
+        aside = self.work / "aside"
+        aside.mkdir(exist_ok=True)
+        call("mount", "-o", "loop", image, aside)
+        call("cp", "-a", f"{there}/.", aside)
+        call("umount", aside)
         call("mount", "-o", "loop", image, there)
-        call("cp", "-a", f"{aside}/.", there)
-        shutil.rmtree(there / "lost+found")
-        shutil.rmtree(aside)
         self.lab("start", f"{NAME}/{node}")
 
     def take_down(self):
