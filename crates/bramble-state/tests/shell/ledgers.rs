@@ -56,7 +56,7 @@ fn name(entry: &fs::DirEntry) -> String {
 /// Undoes each of the ledgers, and asserts something of each node.
 fn each(holds: impl Fn(&Run) -> bool) {
     let all = ledgers();
-    assert!(all.len() >= 3, "{all:?}");
+    assert!(all.len() >= 4, "{all:?}");
     for ledger in all {
         let run = node(&ledger).run(None);
         assert_eq!(run.code, 0, "{}: {}{}", ledger.display(), run.stdout, run.stderr);
