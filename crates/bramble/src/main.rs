@@ -5,6 +5,7 @@ mod commands;
 mod drive;
 mod sudo_user;
 mod ui;
+mod user_file;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
