@@ -12,7 +12,7 @@ up: deps
 down:
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/down.sh
 
-test: PACKAGES += qemu-system-x86
+test: PACKAGES += python3-minimal qemu-system-x86
 test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace

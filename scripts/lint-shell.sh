@@ -44,7 +44,7 @@ K=crates/bramble-kube/src D=crates/bramble-kube/src/distribution S=crates/brambl
 STRICT=crates/bramble-shell/src/strict.sh
 ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon/lib.sh"
 {
-    strictly plan '' "$STRICT" "$S/steps.sh" "$S/ledger.sh" "$S/undo.sh"
+    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/ledger.sh" "$S/undo.sh"
     undoing "$S/ledger.sh"
     strictly probe '' "$STRICT" "$S/probe.sh"
     for d in k3s k0s microk8s; do
@@ -69,7 +69,7 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon
     strictly blob 'B f h' "$STRICT" "$S/resource/blob.sh"
     strictly disk f "$STRICT" "$S/resource/disk.sh"
     strictly module '' "$STRICT" "$S/resource/module.sh"
-    strictly swap '' "$STRICT" "$S/steps.sh" "$S/ledger.sh" "$S/resource/swap.sh"
+    strictly swap '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/ledger.sh" "$S/resource/swap.sh"
     strictly way-in '' "$STRICT" "$K/gateway/way_in.sh"
     strictly boot-order wanted "$STRICT" "$C/boot_order.sh"
     strictly move-root 'to go' "$STRICT" "$C/move_root.sh"

@@ -30,6 +30,8 @@ pub(crate) const TEXTS: &[(&str, &[&str])] = &[
 pub(crate) const SCRIPTS: &[(&str, &str)] = &[
     ("kubectl", "#!/bin/sh\nLD_LIBRARY_PATH=${0%/*}/lib exec \"${0%/*}/bin/kubectl\" \"$@\"\n"),
     ("idle", "#!/bin/sh\nexec sleep infinity\n"),
+    ("actions/common/utils.sh", "use_snap_env() { :; }\n"),
+    ("usr/bin/python3", include_str!("standins/snap-python.sh")),
     ("meta/hooks/install", include_str!("standins/snap-install.sh")),
     ("meta/hooks/remove", include_str!("standins/snap-remove.sh")),
 ];

@@ -7,6 +7,7 @@
 mod addon;
 mod backup;
 mod bundle;
+mod credentials;
 mod distribution;
 mod files;
 mod gateway;
@@ -28,6 +29,7 @@ mod template;
 pub use addon::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
 pub use backup::{backup_script, objects_script};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
+pub use credentials::{Credentials, CredentialsError};
 pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
 pub use distribution::upstream::{Release, Upstream, minor};
 pub use distribution::{distribution, distributions, lifecycle, upstream, upstreams};

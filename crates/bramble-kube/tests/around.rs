@@ -53,6 +53,65 @@ fn a_gateway_is_given_its_files() {
     insta::assert_snapshot!(given(0, "fact network NetworkManager\ndone storage x\n"));
 }
 
+/// The files of a node of a cluster with this `nfs`.
+fn with_nfs(nfs: &str, node: usize) -> String {
+    let file = FILE.replace("nfs: { server: gate, disk: /dev/sda }", nfs);
+    let (cluster, inputs) = (cluster(&file), Inputs::default());
+    let resources = prepare(&cluster, &cluster.nodes[node], &Observation::default(), &inputs);
+    let files = resources.into_iter().filter_map(|resource| match resource {
+        Resource::File(file) => Some(format!("--- {}\n{}", file.path, file.content)),
+        _ => None,
+    });
+    files.collect()
+}
+
+#[test]
+fn an_nfs_folder_is_exported_to_the_other_nodes_alone() {
+    let given = with_nfs("nfs: { server: kube1 }", 1);
+    let lines: Vec<&str> = given.lines().filter(|line| line.starts_with("/srv/nfs ")).collect();
+    let expected = ["10.0.0.1", "10.0.0.51"].map(|a| format!("/srv/nfs {a}(rw,sync,no_subtree_check,root_squash)"));
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn root_of_other_nodes_is_root_in_an_nfs_folder_only_if_the_cluster_file_asks_for_it() {
+    let given = with_nfs("nfs: { server: kube1, no_root_squash: true }", 1);
+    assert!(given.contains("/srv/nfs 10.0.0.51(rw,sync,no_subtree_check,no_root_squash)\n"), "{given}");
+}
+
+#[test]
+fn what_an_nfs_folder_holds_is_no_device_and_gives_nobody_another_user() {
+    for (node, mount) in [(1, "mount --bind -o nosuid,nodev "), (2, "mount -t nfs4 -o hard,noatime,nosuid,nodev,")] {
+        let given = with_nfs("nfs: { server: kube1 }", node);
+        assert!(given.contains(mount), "{given}");
+    }
+}
+
+/// A server that starts again makes its clients wait until its grace period is over.
+#[test]
+fn another_node_is_no_reason_to_start_the_nfs_server_again() {
+    let cluster = cluster(&FILE.replace("server: gate", "server: kube1"));
+    let resources = prepare(&cluster, &cluster.nodes[1], &Observation::default(), &Inputs::default());
+    let reads = resources.iter().find_map(|resource| match resource {
+        Resource::Unit(unit) if unit.name == "nfs-server.service" => Some(&unit.reads),
+        _ => None,
+    });
+    assert_eq!(reads.unwrap(), &["/etc/systemd/system/nfs-server.service.d/bramble.conf"]);
+}
+
+/// Root of another node may not remove what pods have in a volume.
+#[test]
+fn volumes_in_an_nfs_folder_are_made_and_removed_on_its_server() {
+    let file = FILE
+        .replace("server: gate", "server: kube1")
+        .replace("distribution: none", "distribution: { k3s: { version: stable } }");
+    let file = file.replace("name: kube1, role: worker", "name: kube1, role: control-plane");
+    let cluster = cluster(&file);
+    let addon = cluster.addons.iter().find(|addon| addon.name == "storage-nfs").unwrap();
+    let bramble_spec::AddonKind::Shared(shared) = &addon.kind else { panic!("{addon:?}") };
+    assert_eq!(shared.owner.as_ref().map(|name| name.as_str()), Some("kube1"));
+}
+
 #[test]
 fn a_node_with_a_brick_is_given_its_files() {
     insta::assert_snapshot!(given(1, ""));

@@ -442,7 +442,9 @@ impl Prepared<'_> {
         for folder in ["etc", "proc/self", "run/bramble", "sys/class/net", "sys/fs/cgroup", "var/lib/bramble"] {
             fs::create_dir_all(home.join(folder)).unwrap();
         }
-        fs::write(home.join("proc/self/mounts"), "").unwrap();
+        for name in ["mounts", "mountinfo"] {
+            fs::write(home.join("proc/self").join(name), "").unwrap();
+        }
         fs::write(home.join("clock"), "1000\n").unwrap();
         fs::write(home.join("stub"), self.stub.replace(ROOT, here)).unwrap();
         let place = |path: &str| {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::names::NodeName;
+
 /// Something that a cluster has besides Kubernetes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Addon {
@@ -103,6 +105,8 @@ pub struct Limits {
 /// Volumes in a folder that all nodes share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SharedVolumes {
+    /// The only node on which root may do all in the folder, if there is one: volumes are made and removed there.
+    pub owner: Option<NodeName>,
     /// The storage class.
     pub class: String,
     /// The folder on every node.

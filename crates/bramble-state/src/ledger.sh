@@ -1,13 +1,14 @@
 # What every script that changes a node begins with: it waits for its turn on the node, and opens the ledger. Takes B, the
-# functions of steps.sh, and, if RUN is set, those of turn.sh. Defines: run, entry, keep, remember_file, settle, put_file, put_edit, own_folder, set_hostname,
-# set_sysctl, apt_do, undo_one, give_back, read_again, drop_packages, hold, remember_unit, restart_later, reboot_later, unit_do,
-# verified, place_blob, digest_is, install_blob, fetch_blob, hold, step_begins, which sets again, and format_disk.
+# functions of steps.sh and places.sh, and, if RUN is set, those of turn.sh. Defines: run, entry, keep, remember_file, undo_file, put_file, copy_here, put_edit,
+# undo_edit, own_folder, undo_folder, set_hostname, set_sysctl, apt_do, undo_one, give_back, read_again, drop_packages, hold,
+# remember_unit, restart_later, reboot_later, unit_do, verified, place_blob, digest_is, install_blob, fetch_blob, hold,
+# step_begins, which sets again, and format_disk.
 #
 # What undoes a change is kept as text in the ledger. It runs to its first failure, with E, its entry, and with the functions
-# of strict.sh, steps.sh and this file.
+# of strict.sh, steps.sh, places.sh and this file.
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 umask 022
-mkdir -p /run/bramble
+(umask 077; mkdir -p /run/bramble)
 exec 9>/run/bramble/lock
 flock -n 9 || {
     n=0
@@ -43,64 +44,90 @@ keep() {
     for e in "$B"/ledger/[0-9]*; do [ ! -e "$e" ] || n=${e##*/}; done
     n=${n%%.*}
     n=${n#"${n%%[1-9]*}"}
-    sync "$E"/*
+    set -- "$1"
+    # A link is in the ledger as it was found: what it points to is elsewhere, or nowhere.
+    for e in "$E"/*; do if [ ! -L "$e" ] && [ -f "$e" ]; then set -- "$@" "$e"; fi; done
+    h=$1
+    shift
+    sync "$@"
     n=$(printf %06d $((${n:-0} + 1)))
-    mv -T "$E" "$B/ledger/$n.$1"
+    mv -T "$E" "$B/ledger/$n.$h"
     sync "$B/ledger"
 }
 
+# Remembers a file as it is, or that there is none; a link is remembered as a link.
 remember_file() { # hash path
     entry "$1" "restore $2" || return 0
     printf '%s\n' "$2" >"$E/path"
-    if [ -e "$2" ] || [ -L "$2" ]; then cp -a -- "$2" "$E/saved"; fi
-    d=$(dirname -- "$2")
-    while [ ! -d "$d" ]; do
+    d=${2%/*}
+    while [ ! -d "${d:-/}" ]; do
         printf '%s\n' "$d" >>"$E/folders"
-        d=$(dirname -- "$d")
+        d=${d%/*}
     done
-    cat >"$E/undo" <<'UNDO'
-p=$(cat "$E/path")
-if [ -e "$E/saved" ] || [ -L "$E/saved" ]; then
-    cp -a -- "$E/saved" "$p.bramble-new"
-    mv -fT -- "$p.bramble-new" "$p"
-else
-    rm -f -- "$p" "$p.bramble-new"
-fi
-# Folders in which others have put something stay.
-[ ! -e "$E/folders" ] || while read -r d; do rmdir -- "$d" 2>/dev/null || :; done <"$E/folders"
-UNDO
+    if [ ! -e "$E/folders" ]; then
+        enter "$d"
+        if [ -e "./${2##*/}" ] || [ -L "./${2##*/}" ]; then cp -a -- "./${2##*/}" "$E/saved"; fi
+        cd /
+    fi
+    echo undo_file >"$E/undo"
     keep "$1"
 }
 
-# Puts a finished neighbour in the place of a file; after a power cut one or the other is there, whole.
-settle() { # new path
-    sync "$1"
-    mv -fT -- "$1" "$2"
-    sync "$(dirname -- "$2")"
+undo_file() {
+    p=$(cat "$E/path")
+    if [ -e "$E/saved" ] || [ -L "$E/saved" ]; then
+        beside "$p" make
+        cp -a -- "$E/saved" ./new
+        settle "$p"
+    fi
+    [ -d "${p%/*}/" ] || return 0
+    enter "${p%/*}"
+    # What an older version has left beside it goes, too.
+    n=${p##*/}
+    rm -f -- "./$n.bramble-new" "./$n.bramble-old"
+    if [ ! -e "$E/saved" ] && [ ! -L "$E/saved" ]; then rm -rf --one-file-system -- "./.$n.bramble-new"; rm -f -- "./$n"; fi
+    cd /
+    [ -e "$E/folders" ] || return 0
+    while read -r d; do
+        [ -d "$d" ] || continue
+        enter "${d%/*}"
+        # Folders in which others have put something stay.
+        rmdir -- "./${d##*/}" 2>/dev/null || :
+        cd /
+    done <"$E/folders"
 }
 
 put_file() { # hash path mode check base64
     remember_file "$1" "$2"
-    mkdir -p -- "$(dirname -- "$2")"
-    t=$2.bramble-new
-    (umask 077; printf %s "$5" | base64 -d >"$t")
-    chmod "$3" "$t"
+    beside "$2" make
+    (umask 077; printf %s "$5" | base64 -d >./new)
+    chmod "$3" ./new
     case $4 in
-    sshd) sshd -t -f "$t" || { rm -f "$t"; return 1; } ;;
-    sudoers) visudo -cqf "$t" || { rm -f "$t"; return 1; } ;;
+    sshd) sshd -t -f ./new || { abandon "$2"; return 1; } ;;
+    sudoers) visudo -cqf ./new || { abandon "$2"; return 1; } ;;
     esac
-    old=
-    if [ "$4" = sshd ] && [ -e "$2" ]; then old=$2.bramble-old; cp -a -- "$2" "$old"; fi
-    settle "$t" "$2"
-    if [ "$4" = sshd ] && ! sshd -t; then
+    [ "$4" = sshd ] || { settle "$2"; return 0; }
+    old=no
+    if [ -e "../${2##*/}" ]; then old=yes; cp -a -- "../${2##*/}" ./old; fi
+    sync ./new
+    mv -fT -- ./new "../${2##*/}"
+    if ! sshd -t; then
         # Each file is fine by itself and the whole is not: back, before sshd reads it.
-        if [ -n "$old" ]; then mv -fT -- "$old" "$2"; else rm -f -- "$2"; fi
+        if [ "$old" = yes ]; then mv -fT -- ./old "../${2##*/}"; else rm -f -- "../${2##*/}"; fi
+        abandon "$2"
         return 1
     fi
-    [ -z "$old" ] || rm -f -- "$old"
+    sync ..
+    abandon "$2"
 }
 
-# Writes a new text into a file that is not ours, provided that it still is the one that was looked at.
+# Copies a file to `./new`, with its owner and its mode. A boot partition knows no owners.
+copy_here() { # path
+    cp -p -- "$1" ./new 2>/dev/null || cp -- "$1" ./new
+}
+
+# Writes a new text into a file that is not ours, provided that it still is the one that was looked at. A file takes the place
+# of a link; what it points to stays as it is.
 put_edit() { # hash path digest-before base64 [token…]
     hash=$1 path=$2 before=$3 text=$4
     shift 4
@@ -109,49 +136,62 @@ put_edit() { # hash path digest-before base64 [token…]
     if entry "$hash" "restore $path"; then
         printf '%s\n' "$path" >"$E/path"
         cat -- "$path" >"$E/saved"
+        if [ -L "$path" ]; then cp -a -- "$path" "$E/link"; fi
         printf '%s\n' "$@" >"$E/tokens"
-        cat >"$E/undo" <<'UNDO'
-p=$(cat "$E/path")
-t=$p.bramble-new
-# A boot partition knows no owners.
-cp -p -- "$p" "$t" 2>/dev/null || cp -- "$p" "$t"
-now=$(sha256sum <"$p")
-wrote=
-[ ! -e "$E/wrote" ] || wrote=$(cat "$E/wrote")
-if [ "$now" = "$wrote" ]; then
-    cat "$E/saved" >"$t"
-else
-    # Somebody edited the file meanwhile: only what bramble added goes.
-    sed -e '/^# BEGIN bramble$/,/^# END bramble$/d' -e 's/^# bramble: //' "$p" >"$t"
-    while read -r w; do
-        [ -z "$w" ] || awk -v w="$w" 'NR == 1 { n = split($0, a, " "); o = ""; for (i = 1; i <= n; i++) if (a[i] != w) o = o (o == "" ? "" : " ") a[i]; print o; next } { print }' "$t" >"$t.2"
-        [ -z "$w" ] || { cat "$t.2" >"$t"; rm -f "$t.2"; }
-    done <"$E/tokens"
-fi
-sync "$t"
-mv -fT -- "$t" "$p"
-UNDO
+        echo undo_edit >"$E/undo"
         keep "$hash"
     fi
-    t=$path.bramble-new
-    # A boot partition knows no owners.
-    cp -p -- "$path" "$t" 2>/dev/null || cp -- "$path" "$t"
-    printf %s "$text" | base64 -d >"$t"
-    settle "$t" "$path"
+    beside "$path"
+    copy_here "../${path##*/}"
+    printf %s "$text" | base64 -d >./new
+    settle "$path"
     for e in "$B"/ledger/[0-9]*."$hash"; do sha256sum <"$path" >"$e/wrote"; done
+}
+
+undo_edit() {
+    p=$(cat "$E/path")
+    beside "$p"
+    q=../${p##*/}
+    now=$(sha256sum <"$q")
+    wrote=
+    [ ! -e "$E/wrote" ] || wrote=$(cat "$E/wrote")
+    if [ "$now" = "$wrote" ] && [ -L "$E/link" ]; then
+        cp -a -- "$E/link" ./new
+    else
+        copy_here "$q"
+        if [ "$now" = "$wrote" ]; then
+            cat "$E/saved" >./new
+        else
+            # Somebody edited the file meanwhile: only what bramble added goes.
+            sed -e '/^# BEGIN bramble$/,/^# END bramble$/d' -e 's/^# bramble: //' "$q" >./new
+            while read -r w; do
+                [ -n "$w" ] || continue
+                awk -v w="$w" 'NR == 1 { n = split($0, a, " "); o = ""; for (i = 1; i <= n; i++) if (a[i] != w) o = o (o == "" ? "" : " ") a[i]; print o; next } { print }' ./new >./without
+                cat ./without >./new
+            done <"$E/tokens"
+        fi
+    fi
+    settle "$p"
+    enter "${p%/*}"
+    rm -f -- "./${p##*/}.bramble-new" "./${p##*/}.bramble-new.2"
+    cd /
 }
 
 own_folder() { # hash path
     entry "$1" "remove $2" || return 0
     printf '%s\n' "$2" >"$E/path"
-    if [ -e "$2" ]; then echo : >"$E/undo"; else
-        cat >"$E/undo" <<'UNDO'
-p=$(cat "$E/path")
-unmount_below "$p/"
-rm -rf -- "$p"
-UNDO
-    fi
+    if [ -e "$2" ]; then echo : >"$E/undo"; else echo undo_folder >"$E/undo"; fi
     keep "$1"
+}
+
+# Nothing is removed that is mounted there, or that a link in it points to.
+undo_folder() {
+    p=$(cat "$E/path")
+    unmount_below "$p/."
+    [ -d "${p%/*}/" ] || return 0
+    enter "${p%/*}"
+    rm -rf --one-file-system -- "./${p##*/}"
+    cd /
 }
 
 set_hostname() { # hash name
@@ -233,10 +273,17 @@ UNDO
 # Entries of older versions were written for a shell that lets unset variables pass. Only for shells of their own.
 undo_one() { # entry
     set +u
-    # shellcheck disable=SC2034 # For the entry.
     E=$1
-    # shellcheck disable=SC1091 # It is on the node.
-    . "$1/undo"
+    how=$(cat "$E/undo")
+    # shellcheck disable=SC1091,SC2016 # It is on the node, and its text is compared as it is.
+    case $how in
+    # What these versions wrote for files and folders follows links that other users may have made meanwhile. They have the
+    # same data.
+    'p=$(cat "$E/path")'*'mv -fT -- "$p.bramble-new" "$p"'*) undo_file ;;
+    'p=$(cat "$E/path")'*'mv -fT -- "$t" "$p"'*) undo_edit ;;
+    'p=$(cat "$E/path")'*'rm -rf -- "$p"'*) undo_folder ;;
+    *) . "$E/undo" ;;
+    esac
 }
 
 # Undoes what these entries of the ledger remember, and forgets it.
@@ -329,49 +376,49 @@ reboot_later() {
 unit_do() { systemctl "$1" "$2" || unit_failed "$2"; } # verb unit
 
 # What was verified while it was written need not be read again by the next look.
-verified() { # path digest note
+verified() { # open-file digest note
     mkdir -p "$B/blobs.seen"
-    s=$(stat -c '%s %Y %Z %i' -- "$1")
+    s=$(stat -L -c '%s %Y %Z %i' -- "$1")
     printf '%s %s\n' "$2" "$s" >"$B/blobs.seen/$3"
 }
 
-# Puts what is known to be right in its place.
-place_blob() { # beside path mode digest note
-    chmod "$3" "$1"
-    settle "$1" "$2"
-    verified "$2" "$4" "$5"
+# Puts `./new`, which is known to be right, in its place.
+place_blob() { # path mode digest note
+    chmod "$2" ./new
+    # Whoever may write to its folder can put another one there: it is this one that was verified.
+    exec 7<./new
+    settle "$1"
+    verified /dev/fd/7 "$3" "$4"
+    exec 7<&-
 }
 
-# Fails if it is another one, which it says. Then the file goes.
+# Fails if it is another one, which it says.
 digest_is() { # path digest # question
     s=$(sha256sum <"$1") || return 1
-    [ "${s%% *}" = "$2" ] || { echo "${s%% *}"; rm -f -- "$1"; return 1; }
+    [ "${s%% *}" = "$2" ] || { echo "${s%% *}"; return 1; }
 }
 
 install_blob() { # hash path mode digest note staged
     remember_file "$1" "$2"
-    mkdir -p -- "$(dirname -- "$2")"
-    t=$2.bramble-new
-    o=$(dirname -- "$2")
-    o=$(stat -c %d -- "$o")
+    beside "$2" make
+    o=$(stat -c %d .)
     s=$(stat -c %d -- "$6")
-    if [ "$o" = "$s" ]; then mv -f -- "$6" "$t"
+    if [ "$o" = "$s" ]; then mv -fT -- "$6" ./new
     else
-        cp -- "$6" "$t"
+        cp -- "$6" ./new
         rm -f -- "$6"
-        o=$(digest_is "$t" "$4") || { echo "what was uploaded for $2 has the digest $o"; return 1; }
+        o=$(digest_is ./new "$4") || { abandon "$2"; echo "what was uploaded for $2 has the digest $o"; return 1; }
     fi
-    place_blob "$t" "$2" "$3" "$4" "$5"
+    place_blob "$2" "$3" "$4" "$5"
 }
 
 fetch_blob() { # hash path mode digest note url
     remember_file "$1" "$2"
-    mkdir -p -- "$(dirname -- "$2")"
-    t=$2.bramble-new
-    if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 15 -o "$t" -- "$6"
-    else wget -q -T 15 -t 3 -O "$t" -- "$6"; fi || { rm -f -- "$t"; echo "$6 cannot be fetched"; return 1; }
-    o=$(digest_is "$t" "$4") || { echo "$6 has the digest $o, expected was $4"; return 1; }
-    place_blob "$t" "$2" "$3" "$4" "$5"
+    beside "$2" make
+    if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 15 -o ./new -- "$6"
+    else wget -q -T 15 -t 3 -O ./new -- "$6"; fi || { abandon "$2"; echo "$6 cannot be fetched"; return 1; }
+    o=$(digest_is ./new "$4") || { abandon "$2"; echo "$6 has the digest $o, expected was $4"; return 1; }
+    place_blob "$2" "$3" "$4" "$5"
 }
 
 # Begins a step that is done once; $4, if given, is how to undo it, base64.

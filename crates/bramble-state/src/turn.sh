@@ -23,7 +23,7 @@ take_turn() {
 
 # The same for scripts that do not keep the lock.
 one_turn() {
-    mkdir -p /run/bramble
+    (umask 077; mkdir -p /run/bramble)
     (
         exec 9>/run/bramble/lock
         flock -n 9 || {

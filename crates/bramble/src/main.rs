@@ -7,6 +7,7 @@ mod drive;
 mod interrupt;
 mod sudo_user;
 mod ui;
+mod user_file;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -16,6 +16,11 @@ fn invoker() -> Option<Invoker> {
     (rustix::process::geteuid().is_root() && user != 0).then_some(Invoker { user, group })
 }
 
+/// The number of the user who called sudo.
+pub(crate) fn number() -> Option<u32> {
+    invoker().map(|invoker| invoker.user)
+}
+
 /// The home folder of a user (passwd(5)).
 fn home_of(user: u32) -> Option<PathBuf> {
     let users = fs::read_to_string("/etc/passwd").ok()?;

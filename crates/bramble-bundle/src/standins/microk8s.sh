@@ -304,6 +304,10 @@ add-node)
     add_node "$@"
     ;;
 join) join "$@" ;;
+join-py)
+    read -r connection
+    join "$connection" "$@"
+    ;;
 remove-node)
     on_a_control_plane 1
     remove_node "$@"

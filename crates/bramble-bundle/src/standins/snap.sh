@@ -97,6 +97,11 @@ case "$*" in
     echo "General refreshes of \"$3\" held indefinitely"
     ;;
 'remove --purge '*) remove "$3" ;;
+'run --shell microk8s -c '*)
+    there "$3"
+    shift 3
+    SNAP=/snap/microk8s/current SNAP_DATA=/var/snap/microk8s/current SNAP_COMMON=/var/snap/microk8s/common exec /bin/bash "$@"
+    ;;
 'stop '*)
     there "$2"
     each_service "$2" stop

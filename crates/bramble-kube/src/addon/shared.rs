@@ -12,13 +12,16 @@ pub(super) fn objects(shared: &SharedVolumes) -> Vec<Value> {
     let provisioner = format!("bramble/{}", shared.class);
     let metadata = json!({ "name": name, "namespace": space });
     let labels = json!({ "app": name });
-    let helper = json!({
+    let mut helper = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "helper-pod" },
         "spec": {
             "tolerations": [{ "operator": "Exists" }],
             "containers": [{ "name": "helper-pod", "image": "docker.io/library/busybox:1.37", "imagePullPolicy": "IfNotPresent" }],
         },
     });
+    if let Some(owner) = &shared.owner {
+        helper["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": owner });
+    }
     let config = json!({ "sharedFileSystemPath": shared.folder });
     vec![
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": space } }),

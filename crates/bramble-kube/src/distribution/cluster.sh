@@ -1,14 +1,19 @@
 # Shared by the scripts of all distributions. Takes B and the functions of steps.sh; service, the unit of the programs; again,
 # whether an earlier attempt was cut off (`step_begins` sets it); and of the distribution kubectl_admin, was_member,
 # reset_kubernetes.
-# Defines: private_file, api_answers, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
+# Defines: private_file, private_folder, api_answers, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
 # A distribution defines besides: stop_kubernetes, forget_node, forget_tokens, snapshot_state.
 
 # A file for this run only, in memory, that nobody else can read.
 private_file() { # path text
+    private_folder
+    (umask 077; printf '%s' "$2" >"$1")
+}
+
+# What programs say lies there, too, and may hold secrets.
+private_folder() {
     mkdir -p /run/bramble
     chmod 700 /run/bramble
-    (umask 077; printf '%s' "$2" >"$1")
 }
 
 api_answers() { # seconds [kubectl's --server=…]
@@ -62,10 +67,10 @@ remove_rules() { # iptables|ip6tables
 
 # What pods and their network leave behind when the programs that made them have ended.
 remove_pods_network() {
-    mkdir -p /run/bramble
-    unmount_below /var/lib/kubelet/ /run/netns/cni-
+    private_folder
+    unmount_below /var/lib/kubelet/ /run/netns/cni- /var/lib/cni/ /run/flannel/
     for n in /run/netns/cni-*; do [ ! -e "$n" ] || rm -f "$n"; done
-    rm -rf /var/lib/cni/* /run/flannel
+    rm -rf --one-file-system /var/lib/cni/* /run/flannel
     [ ! -d /var/lib/kubelet ] || best_effort find /var/lib/kubelet -xdev -mindepth 1 -delete
     for l in cni0 flannel.1 flannel-v6.1 kube-ipvs0 vxlan.calico; do remove_link "$l"; done
     ip -o link show type veth >/run/bramble/links

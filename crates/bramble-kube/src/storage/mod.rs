@@ -51,13 +51,14 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, seen: &Observation, inpu
         if nfs.server == node.name {
             all.extend(disk(wipe(&nfs.disk), nfs.disk.as_deref(), NFS_DISK, &nfs.folder, "nfs-server.service"));
             all.extend(export(cluster, nfs));
-            let how = format!("mount --bind {} {}", nfs.folder, nfs.mount);
+            let how = format!("mount --bind -o nosuid,nodev {} {}", nfs.folder, nfs.mount);
             all.extend(service(MOUNTED_NFS, &nfs.mount, &how, "nfs-server.service", &kubelets, ready(NFS)));
         } else {
             let server = cluster.nodes.iter().find(|other| other.name == nfs.server);
             let address = server.map(|server| server.address.to_string()).unwrap_or_default();
             // The service tries again by itself, and sooner (nfs(5), `retry`).
-            let how = format!("mount -t nfs4 -o hard,noatime,retry=0 {address}:{} {}", nfs.folder, nfs.mount);
+            let how =
+                format!("mount -t nfs4 -o hard,noatime,nosuid,nodev,retry=0 {address}:{} {}", nfs.folder, nfs.mount);
             all.extend(service(MOUNTED_NFS, &nfs.mount, &how, "remote-fs-pre.target", &kubelets, ready(NFS)));
         }
     }
@@ -103,9 +104,11 @@ fn find<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<&'a Node> {
 fn disk(wipe: bool, device: Option<&str>, label: &'static str, folder: &str, before: &str) -> Vec<Resource> {
     let Some(device) = device else { return Vec::new() };
     let mut all = vec![Resource::Disk(Disk { device: device.to_owned(), label: label.to_owned(), wipe })];
+    // Clients write to the one of NFS.
+    let options = if label == NFS_DISK { "noatime,nosuid,nodev" } else { "noatime" };
     // One at USB may be later than everything else.
     let how = format!(
-        "sh -c 'n=0; until blkid -L {label} >/dev/null || [ $n -ge 50 ]; do sleep 1; n=$((n + 1)); done; mount -o noatime LABEL={label} {folder}'"
+        "sh -c 'n=0; until blkid -L {label} >/dev/null || [ $n -ge 50 ]; do sleep 1; n=$((n + 1)); done; mount -o {options} LABEL={label} {folder}'"
     );
     all.extend(service(label, folder, &how, "local-fs.target", before, true));
     all
@@ -144,19 +147,34 @@ fn waits(folder: &str, disk: bool, more: &str) -> String {
 
 const EXPORTS: &str = "/etc/exports.d/bramble.exports";
 
-/// Exports a folder (exports(5)): for the rack's own network and no other.
+/// The mark of what is exported.
+const EXPORTED: &str = "storage-nfs-exports";
+
+/// Exports a folder (exports(5)) to the other nodes and nobody else.
 fn export(cluster: &Cluster, nfs: &Nfs) -> Vec<Resource> {
-    let text = format!(
-        "# Written by bramble.\n{} {}(rw,sync,no_subtree_check,no_root_squash)\n",
-        nfs.folder, cluster.network.subnet
-    );
+    let squash = if nfs.no_root_squash { "no_root_squash" } else { "root_squash" };
+    let clients = cluster.nodes.iter().filter(|node| node.name != nfs.server);
+    let clients: String =
+        clients.map(|node| format!("{} {}(rw,sync,no_subtree_check,{squash})\n", nfs.folder, node.address)).collect();
+    let text = format!("# Written by bramble.\n{clients}");
+    let mut apply = Commands::new();
+    apply.fixed("exportfs -r");
+    let version = digest(&text);
     let open = format!("ExecStartPre=/bin/chmod 1777 {}\n", nfs.folder);
     let prepare = waits(&nfs.folder, nfs.disk.is_some(), &open);
     let drop_in = "/etc/systemd/system/nfs-server.service.d/bramble.conf";
     vec![
         Resource::File(File::new(drop_in, prepare)),
         Resource::File(File::new(EXPORTS, text)),
-        Resource::Unit(Unit::new("nfs-server", vec![EXPORTS.into(), drop_in.into()])),
+        Resource::Unit(Unit::new("nfs-server", vec![drop_in.into()])),
+        // A server that starts again makes all clients wait until its grace period is over.
+        Resource::Step(Step {
+            id: EXPORTED,
+            title: format!("export {} to the nodes", nfs.folder),
+            version,
+            apply,
+            undo: None,
+        }),
     ]
 }
 
@@ -176,6 +194,7 @@ pub(crate) fn cleanups() -> [Cleanup; 2] {
     };
     let mut nfs = of(MOUNTED_NFS, NFS_DISK, "nfs-server", NFS, ["nfs-kernel-server", "nfs-common"]);
     nfs.files.push(EXPORTS.to_owned());
+    nfs.steps.push(EXPORTED);
     [nfs, of(MOUNTED_GLUSTER, BRICK_DISK, "glusterd", GLUSTER, ["glusterfs-server", "glusterfs-client"])]
 }
 
@@ -200,12 +219,16 @@ fn brick(gluster: &Gluster) -> String {
     format!("{}/{}", gluster.brick, gluster.volume)
 }
 
+/// Names a text that a mark stands for.
+fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes())[..8])
+}
+
 /// Lists the marks of a node that has all that the cluster file says, each with its text: one for NFS, one for
 /// GlusterFS.
 pub fn storage_marks(cluster: &Cluster) -> Vec<(&'static str, String)> {
-    let digest = |text: String| hex(&Sha256::digest(text.as_bytes())[..8]);
-    let nfs = cluster.storage.nfs.as_ref().map(|nfs| (NFS, digest(format!("{nfs:?}"))));
-    let gluster = cluster.storage.glusterfs.as_ref().map(|gluster| (GLUSTER, digest(format!("{gluster:?}"))));
+    let nfs = cluster.storage.nfs.as_ref().map(|nfs| (NFS, digest(&format!("{nfs:?}"))));
+    let gluster = cluster.storage.glusterfs.as_ref().map(|gluster| (GLUSTER, digest(&format!("{gluster:?}"))));
     nfs.into_iter().chain(gluster).collect()
 }
 

@@ -4,6 +4,7 @@ use super::*;
 
 #[test]
 fn a_private_file_is_nobody_elses() {
+    check(k3s("private_folder"));
     let run = check(k3s("private_file /run/bramble/x 'a secret'"));
     assert_eq!(run.file("run/bramble/x").as_deref(), Some("a secret"));
 }
@@ -32,12 +33,12 @@ fn units_that_are_not_there_need_no_stop() {
 
 #[test]
 fn what_stays_mounted_is_not_emptied() {
-    let mounts = "tmpfs /var/lib/kubelet/pods/1 tmpfs rw 0 0\n";
-    let case = k3s("unmount_below /var/lib/kubelet/").file("/proc/self/mounts", mounts);
+    let mounts = "36 25 0:1 / /var/lib/kubelet/pods/1 rw - tmpfs tmpfs rw\n";
+    let case = k3s("unmount_below /var/lib/kubelet/").file("/proc/self/mountinfo", mounts);
     case.clone().refuses("these stay mounted");
     // What counts is that it is not mounted afterwards.
-    check(case.on("umount -l*", ": >/proc/self/mounts"));
-    let reset = with_pods(k3s("remove_pods_network")).file("/proc/self/mounts", mounts);
+    check(case.on("umount -l*", ": >/proc/self/mountinfo"));
+    let reset = with_pods(k3s("remove_pods_network")).file("/proc/self/mountinfo", mounts);
     let run = reset.refuses("these stay mounted");
     assert!(run.file("var/lib/kubelet/pods/1/x").is_some());
 }

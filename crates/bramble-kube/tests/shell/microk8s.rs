@@ -114,7 +114,66 @@ fn it_joins_one() {
     assert!(run.called("systemctl restart snap.microk8s.daemon-cluster-agent"));
     check(anew(running(microk8s("microk8s_join 10.0.0.1:25000 t0ken 10.0.0.1 --worker"))));
     anew(running(microk8s(body))).refuses("it does not become a member");
-    anew(running(microk8s(body))).on("microk8s join*", "echo wrong token; false").refuses("wrong token");
+    anew(running(microk8s(body))).on("snap run*", "echo wrong token; false").refuses("wrong token");
+}
+
+/// All arguments of all programs can be read by every user of the node.
+#[test]
+fn the_token_of_a_join_is_in_no_argument() {
+    let body = "microk8s_join 10.0.0.1:25000 t0ken/check 10.0.0.1 --worker";
+    let run = anew(running(microk8s(body))).on("snap run*", "cat >$R/given").run(None);
+    let given = run.file("given").unwrap_or_default();
+    assert!(given.trim() == "10.0.0.1:25000/t0ken/check" && !run.called("*t0ken*"), "{given} {:?}", run.calls);
+}
+
+#[test]
+fn the_connection_of_a_join_does_not_stay_on_the_node() {
+    let run = planes(anew(running(microk8s("microk8s_join 10.0.0.1:25000 t0ken 10.0.0.1 ''")))).run(None);
+    assert_eq!((run.code, run.file("run/bramble/connection")), (0, None), "{}", run.stderr);
+}
+
+/// It shows the whole command with which a node without memory could join all the same.
+#[test]
+fn what_a_join_says_is_passed_on_without_its_token() {
+    let case = microk8s("join_said t0ken")
+        .file("/run/bramble/join", "too little memory\n\n  microk8s join 1:2/t0ken --worker\n");
+    assert_eq!(check(case).stdout, "too little memory\n");
+}
+
+#[test]
+fn tokens_are_written_where_only_root_can_look() {
+    let body =
+        "chmod 755 $R/run/bramble\ntell_tokens 10.0.0.1 n1\nstat -c %a $R/run/bramble $R/run/bramble/microk8s.tokens";
+    let run = microk8s(body).says("microk8s add-node*", "t0ken/check").run(None);
+    assert!(run.stdout.ends_with("700\n600\n"), "{}", run.stdout);
+}
+
+/// The way from `ask_to_join` to MicroK8s' own program, with the real bash and the real Python.
+#[test]
+fn the_program_that_joins_finds_the_connection_among_its_arguments_and_others_do_not() {
+    let snap = tempfile::tempdir().unwrap();
+    let place = |path: &str, text: &str| {
+        let path = snap.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    place("actions/common/utils.sh", "use_snap_env() { export NOTED=yes; }\n");
+    place("scripts/wrappers/common.py", "noted = 'noted'\n");
+    let join = "import os, sys\nfrom common import noted\nif __name__ == '__main__':\n    \
+                print(noted, os.environ['NOTED'], *sys.argv[1:])\n    print(open('/proc/self/cmdline').read())\n";
+    place("scripts/wrappers/join.py", join);
+    std::fs::create_dir_all(snap.path().join("usr/bin")).unwrap();
+    std::os::unix::fs::symlink("/usr/bin/python3", snap.path().join("usr/bin/python3")).unwrap();
+    let run = microk8s("echo 10.0.0.1:25000/t0ken | ask_to_join --worker")
+        .on("snap run*", &format!("shift 3; SNAP={} /bin/bash \"$@\"", snap.path().display()))
+        .run(None);
+    let (said, arguments) = run.stdout.split_once('\n').unwrap_or_default();
+    assert_eq!(
+        (said, arguments.contains("t0ken")),
+        ("noted yes 10.0.0.1:25000/t0ken --worker", false),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Nfs {
     pub folder: String,
     /// A disk of its own for the folder.
     pub disk: Option<String>,
+    /// Whether root of the other nodes is root in it, too.
+    pub no_root_squash: bool,
     /// Where every node has it.
     pub mount: String,
 }

@@ -27,6 +27,8 @@ pub(crate) struct NfsSection {
     pub(crate) folder: Option<Spanned<String>>,
     /// A disk of its own for the folder, such as /dev/sda. It is formatted if it is blank.
     pub(crate) disk: Option<Spanned<String>>,
+    /// Whether root of the other nodes is root in the folder, too (exports(5)); false if not given.
+    pub(crate) no_root_squash: Option<bool>,
     /// Where every node has it; /mnt/nfs if not given.
     pub(crate) mount: Option<Spanned<String>>,
     /// The storage class whose volumes are folders in it; `nfs` if not given, `none` for none.

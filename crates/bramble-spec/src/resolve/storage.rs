@@ -18,30 +18,43 @@ impl Resolver<'_> {
         let mut addons = Vec::new();
         let place = section.glusterfs.as_ref().map(|section| section.span).unwrap_or_default();
         let whole = section.nfs.as_ref().map_or(place, |section| section.span);
-        let mut class = |this: &mut Self, class: Option<Spanned<String>>, own: &str, folder: &str| {
+        let mut class = |this: &mut Self, class: Option<Spanned<String>>, own: &str, folder: &str, owner| {
             let Spanned { value: class, span } = class.unwrap_or(Spanned { value: own.to_owned(), span: place });
             if class != "none" && this.plain_name("a storage class", &class, span) {
                 let same = |addon: &Addon| matches!(&addon.kind, AddonKind::Shared(other) if other.class == class);
                 if addons.iter().any(same) {
                     this.error(format!("two storage classes are called {class}"), span, "give each its own name");
                 }
-                let shared = SharedVolumes { class, folder: folder.to_owned(), image: PROVISIONER.to_owned() };
+                let shared = SharedVolumes { owner, class, folder: folder.to_owned(), image: PROVISIONER.to_owned() };
                 addons.push(Addon { name: format!("storage-{own}"), kind: AddonKind::Shared(shared) });
             }
         };
         let nfs = section.nfs.and_then(|Spanned { value, span }| {
-            let NfsSection { server, folder, disk, mount, class: wanted } = value;
+            let NfsSection { server, folder, disk, no_root_squash, mount, class: wanted } = value;
             let Some(server) = server else {
                 self.missing("server", span, span, "name the node that has the folder: `server: kube1`");
                 return None;
             };
             self.known_node(&server, nodes);
             let mount = self.shared_folder(mount, "/mnt/nfs");
-            class(self, wanted, "nfs", &mount);
+            let no_root_squash = no_root_squash.unwrap_or_default();
+            let is_gateway = nodes.iter().any(|node| node.name == server.value && node.role == Role::Gateway);
+            let volumes = wanted.as_ref().is_none_or(|class| class.value != "none");
+            if is_gateway && volumes && !no_root_squash {
+                let what =
+                    "pods run on no gateway, and root of other nodes may not remove the files of pods in its folder";
+                self.found.push(
+                    Problem::warning(what, server.span)
+                        .next("volumes are removed if you name another node, or set `no_root_squash: true`"),
+                );
+            }
+            let owner = (!is_gateway && !no_root_squash).then(|| server.value.clone());
+            class(self, wanted, "nfs", &mount, owner);
             Some(Nfs {
                 server: server.value,
                 folder: self.shared_folder(folder, "/srv/nfs"),
                 disk: self.shared_disk(disk),
+                no_root_squash,
                 mount,
             })
         });
@@ -70,7 +83,7 @@ impl Resolver<'_> {
             let volume = volume.unwrap_or(Spanned { value: "shared".to_owned(), span });
             self.plain_name("a volume's name", &volume.value, volume.span);
             let mount = self.shared_folder(mount, "/mnt/shared");
-            class(self, wanted, "shared", &mount);
+            class(self, wanted, "shared", &mount, None);
             Gluster {
                 nodes: wanted_nodes.into_iter().map(|node| node.value).collect(),
                 volume: volume.value,
@@ -169,6 +182,7 @@ fn is_free(folder: &str) -> bool {
                 "boot",
                 "dev",
                 "etc",
+                "home",
                 "lib",
                 "lib32",
                 "lib64",

@@ -78,7 +78,14 @@ fn write_digests(paths: &Names, script: &mut Commands) {
     let cases = paths.iter().map(|(path, set)| format!("{}) {set} ;;\n", shell_word(path))).collect();
     script.append(&Commands::quoted(cases));
     script.fixed("esac\n}");
-    script.call_with("sha256sum --", paths.keys(), concat!("2>/dev/null | ", include_str!("file.sh")));
+    // A pipe or a device of somebody's would be read for ever.
+    script.call("set --", paths.keys());
+    script.fixed("for p in \"$@\"; do\nshift\n[ ! -f \"$p\" ] || set -- \"$@\" \"$p\"\ndone");
+    script.fixed(concat!(
+        "if [ \"$#\" -gt 0 ]; then\nsha256sum -- \"$@\" 2>/dev/null | ",
+        include_str!("file.sh"),
+        "fi"
+    ));
 }
 
 fn read_digest(record: &str, _: &mut Answer<'_>, seen: &mut Observation) -> Option<()> {
@@ -113,6 +120,8 @@ impl File {
             vec![Detail::Value { from: there, to: format!("mode {} root:root", self.mode) }]
         } else if self.secret {
             vec![Detail::Hidden]
+        } else if there.is_some_and(|there| there.kind == FileKind::Link) {
+            vec![Detail::Text { from: Some("(a symbolic link)\n".to_owned()), to: self.content.clone() }]
         } else {
             let from = there.map(|_| seen.texts.get(&self.path).cloned().unwrap_or_default());
             vec![Detail::Text { from, to: self.content.clone() }]
@@ -148,8 +157,9 @@ impl Kind for File {
     fn is_answered(&self, seen: &Observation, asked: &Probe) -> bool {
         match seen.files.get(&self.path) {
             None => asked.asks_about(&DIGESTS, &self.path),
-            Some(_) => {
+            Some(there) => {
                 self.secret
+                    || there.kind != FileKind::File
                     || seen.texts.contains_key(&self.path)
                     || seen.digests.contains_key(&self.path) && !seen.differs(self)
             }

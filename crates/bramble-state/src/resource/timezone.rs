@@ -45,8 +45,8 @@ impl Kind for Timezone<'_> {
             _ => {
                 let mut script = Commands::new();
                 script.call("remember_file", [&entry_hash("file", LOCALTIME), LOCALTIME]);
-                script.call("test -e", [&file]).call("ln -sfn", [&file, "/etc/localtime.bramble-new"]);
-                script.fixed("mv -fT /etc/localtime.bramble-new /etc/localtime");
+                script.call("test -e", [&file]).call("beside", [LOCALTIME]);
+                script.call("ln -s --", [&file, "./new"]).call("settle", [LOCALTIME]);
                 let details = vec![Detail::Value { from: None, to: zone.to_owned() }];
                 planner.push(Change::new("set the time zone", details, script));
             }

@@ -1,13 +1,17 @@
 //! The functions of the shell libraries, each with all of its programs succeeding and with each of them failing.
 
+#![allow(clippy::unwrap_used)]
+
 mod coverage;
+mod ledgers;
 mod look;
+mod places;
 mod turn;
 
 use bramble_shell::testing::{Case, Run};
 
 const STEPS: &str = include_str!("../../src/steps.sh");
-const LEDGER: &str = include_str!("../../src/ledger.sh");
+const LEDGER: &str = concat!(include_str!("../../src/places.sh"), include_str!("../../src/ledger.sh"));
 const UNDO: &str = include_str!("../../src/undo.sh");
 
 fn ends(body: &str) -> Case {
@@ -26,6 +30,11 @@ fn plan(body: &str) -> Case {
 /// Runs a case with each of its programs failing in its turn.
 fn check(case: Case) -> Run {
     case.check()
+}
+
+/// What the kernel says when something is mounted there, which is written as the kernel does.
+fn mounted(points: &[&str]) -> String {
+    points.iter().map(|point| format!("36 25 8:1 / {point} rw,relatime shared:1 - ext4 /dev/sda1 rw\n")).collect()
 }
 
 /// A change and then its undoing, each with each of its programs failing.
@@ -80,10 +89,10 @@ fn a_step_ends_when_it_is_on_the_disk() {
 
 #[test]
 fn what_stays_mounted_is_said() {
-    let case = ends("unmount_below /var/a/").file("/proc/self/mounts", "x /var/a/b x\nx /var/ab x\n");
+    let case = ends("unmount_below /var/a/").file("/proc/self/mountinfo", &mounted(&["/var/a/b", "/var/ab"]));
     let run = case.refuses("these stay mounted:\n/var/a/b\n");
-    assert!(run.stdout.is_empty() && run.calls == ["umount -l /var/a/b"]);
-    check(case.on("umount*", ": >$R/proc/self/mounts"));
+    assert!(run.stdout.is_empty() && run.calls == ["readlink -m -- /var/a", "umount -l /var/a/b"], "{:?}", run.calls);
+    check(case.on("umount*", ": >$R/proc/self/mountinfo"));
 }
 
 #[test]
@@ -123,7 +132,7 @@ fn files_are_written_and_given_back() {
     let over = |case: Case| case.file("/etc/a/b", "before");
     assert_eq!(undone(put, over, |case| case).file("etc/a/b").as_deref(), Some("before"));
     check(plan("remember_file h /etc/a").file("/etc/a", "x"));
-    check(plan("settle /etc/a /etc/b").file("/etc/a", "x"));
+    check(plan("beside /etc/b\necho x >./new\nsettle /etc/b"));
     let sshd = |name: &str| {
         plan("put_file h /etc/ssh/a 600 sshd Yg==").file("/etc/ssh/a", "before").on(name, "false").run(None)
     };
@@ -144,9 +153,8 @@ fn edits_are_made_where_nothing_changed_and_taken_back() {
         .file("/etc/line", "a b\n")
         .refuses("has changed");
     let put = "b=$(sha256sum </etc/line)\nput_edit h /etc/line \"${b%% *}\" YSBiIHRva2VuCg== token";
-    let line = |case: Case| {
-        case.file("/etc/line", "a b\n").may_fail("cp -p -- /etc/line*", "a boot partition knows no owners")
-    };
+    let line =
+        |case: Case| case.file("/etc/line", "a b\n").may_fail("cp -p -- ../line*", "a boot partition knows no owners");
     assert_eq!(undone(put, line, |case| case).file("etc/line").as_deref(), Some("a b\n"));
     let edited = plan(&format!("{put}\necho more >>/etc/line\ngive_back h")).file("/etc/line", "a b\n").run(None);
     assert_eq!(edited.file("etc/line").as_deref(), Some("a b\nmore\n"));
@@ -158,8 +166,8 @@ fn folders_hostnames_and_settings_are_given_back() {
     assert!(undone_after(own, "mkdir /var/x", |case| case, |case| case).file("var/x/y").is_none());
     undone(own, |case| case.file("/var/x/y", "mine"), |case| case);
     // What is still mounted there is not emptied.
-    let stuck =
-        plan(&format!("{own}\nmkdir /var/x\n: >/var/x/y\ngive_back h")).file("/proc/self/mounts", "d /var/x/m ext4\n");
+    let stuck = plan(&format!("{own}\nmkdir /var/x\n: >/var/x/y\ngive_back h"))
+        .file("/proc/self/mountinfo", &mounted(&["/var/x/m"]));
     assert!(stuck.refuses("these stay mounted").file("var/x/y").is_some());
     let name = |case: Case| case.file("/proc/sys/kernel/hostname", "before\n");
     assert!(undone("set_hostname h n1", name, |case| case).called("hostname before"));
@@ -279,7 +287,7 @@ fn blobs_are_what_they_should_be() {
         plan(&fetch).on("curl*", "while [ \"$1\" != -o ]; do shift; done; printf y >\"$2\"").refuses("expected was");
     assert!(wrong.file("var/x/b.bramble-new").is_none());
     check(plan("verified /etc/a d note").file("/etc/a", "x"));
-    check(plan("place_blob /etc/a /etc/b 644 d note").file("/etc/a", "x"));
+    check(plan("beside /etc/b\necho x >./new\nplace_blob /etc/b 644 d note"));
     assert_eq!(plan("digest_is /etc/a d").file("/etc/a", "x").run(None).code, 1);
 }
 

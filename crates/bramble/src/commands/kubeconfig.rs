@@ -4,14 +4,14 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
-use bramble_fetch::replace_file;
-use bramble_kube::{Inputs, lifecycle};
+use bramble_kube::{Credentials, Inputs, lifecycle};
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Cluster, Node, Uplink};
 use serde_json::{Value, json};
 
 use crate::drive::visit;
 use crate::ui::printer::Printer;
+use crate::user_file::UserFile;
 use crate::{Common, Done, cluster_file};
 use bramble_engine::{Project, speaker};
 
@@ -47,7 +47,9 @@ impl Kubeconfig {
             .context("the control plane has no kubeconfig yet; run `bramble up`")?;
         let name = project.cluster.name.as_str();
         let (server, known_as) = way(&project.cluster, life.api_port());
-        let mut own = own_entries(&admin, name, &server)?;
+        let credentials = Credentials::from_kubeconfig(&admin)
+            .with_context(|| format!("the kubeconfig on {} cannot be used; run `bramble up`", plane.node.name))?;
+        let mut own = own_entries(&credentials, name, &server);
         match known_as {
             Some(known_as) => own["clusters"][0]["cluster"]["tls-server-name"] = json!(known_as),
             None => {
@@ -71,18 +73,10 @@ impl Kubeconfig {
             .clone()
             .or_else(|| first_kubeconfig(&project))
             .ok_or_else(|| anyhow!("there is no home folder; name a file with --into"))?;
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+        let file = UserFile::find(&path)?;
+        let text = file.read()?;
         let merged = merge(&text, &own, name).with_context(|| format!("{} cannot be changed", path.display()))?;
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
-        // A link (to a file kept elsewhere) stays a link.
-        let target = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        replace_file(&target, merged.as_bytes(), 0o600)?;
+        file.replace(&merged)?;
         printer.result(format!("The context {name} is in {}: `kubectl --context {name} get nodes`.", path.display()));
         Ok(Done::Good)
     }
@@ -117,22 +111,20 @@ fn to_yaml(value: &Value) -> anyhow::Result<String> {
     serde_saphyr::to_string(value).map_err(|error| anyhow!("{error}"))
 }
 
-/// kubeadm's admin kubeconfig under the cluster's own name.
-fn own_entries(admin: &str, name: &str, server: &str) -> anyhow::Result<Value> {
-    let admin = parse(admin)?;
-    let authority = admin["clusters"][0]["cluster"]["certificate-authority-data"].clone();
-    let user = admin["users"][0]["user"].clone();
-    if !authority.is_string() || !user.is_object() {
-        bail!("the kubeconfig of the control plane has no certificate; run `bramble up`");
-    }
-    Ok(json!({
+/// Makes a kubeconfig of the administrator's credentials; all else in it is known here.
+fn own_entries(credentials: &Credentials, name: &str, server: &str) -> Value {
+    let user = json!({ "client-certificate-data": credentials.certificate, "client-key-data": credentials.key });
+    json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{ "name": name, "cluster": { "server": server, "certificate-authority-data": authority } }],
+        "clusters": [{
+            "name": name,
+            "cluster": { "server": server, "certificate-authority-data": credentials.authority },
+        }],
         "users": [{ "name": name, "user": user }],
         "contexts": [{ "name": name, "context": { "cluster": name, "user": name } }],
         "current-context": name,
-    }))
+    })
 }
 
 /// The user's kubeconfig with our three entries in it. Every other entry stays, and so does the current context.
@@ -159,36 +151,76 @@ fn merge(text: &str, own: &Value, name: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const ADMIN: &str = "clusters:\n- cluster:\n    certificate-authority-data: QUJD\n    server: https://x\n  name: kubernetes\nusers:\n- name: kubernetes-admin\n  user:\n    client-certificate-data: REVG\n    client-key-data: R0hJ\n";
+    fn own() -> Value {
+        let credentials = Credentials { authority: "QUJD".into(), certificate: "REVG".into(), key: "R0hJ".into() };
+        own_entries(&credentials, "dramble", "https://10.0.0.50:6443")
+    }
+
+    const BEFORE: &str = "apiVersion: v1\nkind: Config\ncurrent-context: work\npreferences: {colors: true}\nclusters:\n- name: work\n  cluster: {server: 'https://work'}\ncontexts:\n- name: work\n  context: {cluster: work, user: me, namespace: x}\nusers:\n- name: me\n  user: {token: \"0123\"}\n";
 
     #[test]
     fn other_contexts_stay_as_they_are() {
-        let own = own_entries(ADMIN, "dramble", "https://10.0.0.50:6443").unwrap();
-        let before = "apiVersion: v1\nkind: Config\ncurrent-context: work\npreferences: {colors: true}\nclusters:\n- name: work\n  cluster: {server: 'https://work'}\ncontexts:\n- name: work\n  context: {cluster: work, user: me, namespace: x}\nusers:\n- name: me\n  user: {token: \"0123\"}\n";
-        let once = merge(before, &own, "dramble").unwrap();
-        let value = parse(&once).unwrap();
-        assert_eq!(value["current-context"], "work");
-        assert_eq!(value["preferences"]["colors"], true);
-        assert_eq!(value["users"][0], json!({ "name": "me", "user": { "token": "0123" } }));
-        assert_eq!(value["contexts"][0]["context"]["namespace"], "x");
-        assert_eq!(value["clusters"][1]["cluster"]["server"], "https://10.0.0.50:6443");
-        assert_eq!(merge(&once, &own, "dramble").unwrap(), once, "a second time changes nothing");
+        let before = parse(BEFORE).unwrap();
+        let after = parse(&merge(BEFORE, &own(), "dramble").unwrap()).unwrap();
+        for key in ["current-context", "preferences"] {
+            assert_eq!(after[key], before[key]);
+        }
+        for key in ["clusters", "contexts", "users"] {
+            assert_eq!(after[key][0], before[key][0]);
+        }
+    }
+
+    #[test]
+    fn the_cluster_is_added_to_other_contexts() {
+        let after = parse(&merge(BEFORE, &own(), "dramble").unwrap()).unwrap();
+        assert_eq!(after["clusters"][1]["cluster"]["server"], "https://10.0.0.50:6443");
+    }
+
+    #[test]
+    fn a_second_time_changes_nothing() {
+        let once = merge(BEFORE, &own(), "dramble").unwrap();
+        assert_eq!(merge(&once, &own(), "dramble").unwrap(), once);
     }
 
     #[test]
     fn an_empty_file_becomes_a_kubeconfig() {
-        let own = own_entries(ADMIN, "dramble", "https://10.0.0.50:6443").unwrap();
-        let value = parse(&merge("", &own, "dramble").unwrap()).unwrap();
-        assert_eq!(value["current-context"], "dramble");
-        assert_eq!(value["users"][0]["user"]["client-key-data"], "R0hJ");
+        let value = parse(&merge("", &own(), "dramble").unwrap()).unwrap();
+        assert_eq!(value, own());
     }
 
     #[test]
     fn what_is_no_kubeconfig_is_left_alone() {
-        let own = own_entries(ADMIN, "dramble", "https://10.0.0.50:6443").unwrap();
-        assert!(merge("- a\n- b\n", &own, "dramble").is_err());
-        assert!(merge("clusters: 7\n", &own, "dramble").is_err());
+        for text in ["- a\n- b\n", "clusters: 7\n", "users: {}\n", "a: b\n---\na: b\n"] {
+            assert!(merge(text, &own(), "dramble").is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Whatever others have in their kubeconfig stays, word for word.
+        #[test]
+        fn all_else_in_a_kubeconfig_stays(
+            names in proptest::collection::vec("[a-z0-9: #'\"-]{1,12}", 0..4),
+            token in "\\PC{0,20}",
+            more in proptest::collection::btree_map("x-[a-z]{1,5}", "\\PC{0,20}", 0..3),
+        ) {
+            let entries: Vec<Value> = names.iter().map(|name| json!({ "name": name, "user": { "token": token } })).collect();
+            let mut before = json!({ "apiVersion": "v1", "kind": "Config", "current-context": "x", "users": entries });
+            for (key, value) in more {
+                before[key] = json!(value);
+            }
+            let after = parse(&merge(&to_yaml(&before).unwrap(), &own(), "dramble").unwrap()).unwrap();
+            let (mut kept, mut added) = (after.clone(), after["users"].as_array().unwrap().clone());
+            prop_assert_eq!(added.pop(), Some(own()["users"][0].clone()));
+            kept["users"] = Value::Array(added);
+            for key in ["clusters", "contexts"] {
+                prop_assert_eq!(&kept[key], &own()[key]);
+                kept.as_object_mut().unwrap().remove(key);
+            }
+            prop_assert_eq!(kept, before);
+        }
     }
 }

@@ -55,8 +55,8 @@ reset_kubernetes() {
     remove_pods_network
     remove_link kube-bridge
     rm -f /etc/cni/net.d/10-kuberouter.conflist /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig
-    rm -rf /run/k0s /etc/k0s/member
-    [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
+    rm -rf --one-file-system /run/k0s /etc/k0s/member
+    [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf --one-file-system {} +
     forget_token
     forget_cluster
 }
@@ -97,6 +97,7 @@ tell_tokens() { # role…
         t=$(k0s token create --role "$r" --expiry 30m)
         # It is a kubeconfig; the name of its token ends at the point.
         p=$(echo "$t" | base64 -d | gzip -dc | grep -o '[a-z0-9]\{6\}\.[a-z0-9]\{16\}') || { echo 'there is no token in what k0s gives' >&2; return 1; }
+        private_folder
         for p in $p; do echo "${p%%.*}" >>/run/bramble/k0s.tokens; done
         echo "@fact $r-token $t"
     done

@@ -16,11 +16,11 @@ stop_kubernetes() { systemctl stop k3s; }
 reset_kubernetes() {
     stop_units k3s k3s-agent
     end_pods "$K/data"
-    unmount_below /run/k3s/
+    unmount_below /run/k3s/ "$K/server/" "$K/agent/"
     PATH=$PATH:$K/data/current/bin/aux remove_pods_network
-    rm -rf /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
+    rm -rf --one-file-system /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
         /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d
-    [ ! -d "$K/agent" ] || find "$K/agent" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf {} +
+    [ ! -d "$K/agent" ] || find "$K/agent" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf --one-file-system {} +
     forget_cluster
 }
 

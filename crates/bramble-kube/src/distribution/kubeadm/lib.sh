@@ -49,7 +49,8 @@ reset_kubernetes() {
         attempt end_containers
         [ "$rc" = 0 ] || echo "@tried $rc end the containers" >&3
     fi
-    rm -rf /etc/kubernetes/* /var/lib/etcd/*
+    unmount_below /etc/kubernetes/ /var/lib/etcd/
+    rm -rf --one-file-system /etc/kubernetes/* /var/lib/etcd/*
     remove_pods_network
     forget_cluster
 }

@@ -3,8 +3,8 @@
 # Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of steps.sh,
 # cluster.sh and own_runtime.sh. Defines what cluster.sh and own_runtime.sh ask of a distribution, and: microk8s, is_worker,
 # planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin,
-# tell_ca, tell_tokens, microk8s_init, microk8s_join, microk8s_upgrade, introduce, without_kicker, renew_certificates,
-# restore_state, remove_snaps.
+# tell_ca, tell_tokens, microk8s_init, ask_to_join, join_said, microk8s_join, microk8s_upgrade, introduce, without_kicker,
+# renew_certificates, restore_state, remove_snaps.
 P=/snap/microk8s/current
 D=/var/snap/microk8s/current
 C=/var/snap/microk8s/common
@@ -147,7 +147,8 @@ tell_tokens() { # address name…
     for j in "$@"; do
         t=$(microk8s add-node --token-ttl 7200 --format token-check)
         case $t in ?*/?*) ;; *) echo 'MicroK8s gives no token' >&2; return 1 ;; esac
-        echo "${t%/*}" >>/run/bramble/microk8s.tokens
+        private_folder
+        (umask 077; echo "${t%/*}" >>/run/bramble/microk8s.tokens)
         all="$all $j=$t"
     done
     echo "@fact tokens$all"
@@ -177,17 +178,46 @@ microk8s_init() { # backup address dns name…
     step_ends ca-hash "${ca##* }"
 }
 
+# `microk8s join` takes the token as an argument, which every user of the node can read. So its program is started here as its
+# wrapper does it (microk8s-resources/wrappers/microk8s-join.wrapper), and finds the connection among its arguments when it
+# runs. `snap run --shell` gives the arguments that follow to bash (snapd, cmd/snap-exec/main.go): its commands, and as $0
+# those of Python.
+ask_to_join() { # [--worker]; standard input has the connection # question
+    # shellcheck disable=SC2016 # It is for another shell.
+    snap run --shell microk8s -c '
+        set -eu
+        . "$SNAP/actions/common/utils.sh"
+        use_snap_env
+        exec "$SNAP/usr/bin/python3" -c "$0" "$SNAP/scripts/wrappers/join.py" "$@"
+    ' 'if 1:
+        import os, runpy, sys
+        program = sys.argv[1]
+        sys.argv[:2] = [program, sys.stdin.readline().strip()]
+        sys.path[0] = os.path.dirname(program)
+        runpy.run_path(program, run_name="__main__")
+    ' ${1:+"$1"}
+}
+
+# What it said of joining, but for the token.
+join_said() { # token
+    while IFS= read -r l; do
+        case $l in '' | *"$1"*) ;; *) printf '%s\n' "$l" ;; esac
+    done </run/bramble/join
+}
+
 microk8s_join() { # address:port token address [--worker]
     begin
     # The first one that joins lets the other side's control plane start again.
     n=0
-    until microk8s join "$1/$2" ${4:+"$4"} >/run/bramble/join 2>&1; do
-        [ "$n" -lt 5 ] || { grep -v '^$' /run/bramble/join | tail -n 5 >&2; return 1; }
+    private_file /run/bramble/connection "$1/$2"
+    until ask_to_join "$4" </run/bramble/connection >/run/bramble/join 2>&1; do
+        [ "$n" -lt 5 ] || { join_said "$2" | tail -n 5 >&2; return 1; }
         sleep 10; n=$((n + 1))
     done
+    rm -f /run/bramble/connection
     begin_waiting
     until runs && { [ -n "$4" ] || planes | grep -qxF "$3"; }; do
-        in_time || { echo 'it does not become a member:'; tail -n 5 /run/bramble/join; unit_failed "$service"; return 1; } >&2
+        in_time || { echo 'it does not become a member:'; join_said "$2" | tail -n 5; unit_failed "$service"; return 1; } >&2
         sleep 1
     done
     # It has its kubelet's arguments from the other node, whose system may be another one.
@@ -283,7 +313,8 @@ reset_kubernetes() {
         case $t in /var/snap/microk8s/*) rm -f "$l" ;; esac
     done
     remove_pods_network
-    rm -rf /var/snap/microk8s
+    unmount_below /var/snap/microk8s/
+    rm -rf --one-file-system /var/snap/microk8s
     forget_tokens
     forget_cluster
 }
