@@ -248,7 +248,13 @@ impl Machine {
     /// Looks for the words of a disk, or of what it is plugged into.
     fn inherited(&self, place: &str, names: &[&str]) -> String {
         let devices = fs::canonicalize(self.root.join("sys/devices")).unwrap_or_default();
-        let above = Path::new(place).ancestors().take_while(|dir| **dir != devices && dir.starts_with(&devices));
+        // A USB controller has a serial number, too, which is that of none of its disks.
+        let controller = |dir: &Path| {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            name.strip_prefix("usb").is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let above = Path::new(place).ancestors();
+        let above = above.take_while(|dir| **dir != devices && dir.starts_with(&devices) && !controller(dir));
         let mut found = above.flat_map(|dir| names.iter().map(|name| text(dir, name)));
         found.find(|word| !word.is_empty()).unwrap_or_default()
     }

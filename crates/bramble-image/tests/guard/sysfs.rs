@@ -56,7 +56,7 @@ pub(crate) fn situations() -> Vec<Situation> {
             0,
             vec!["sda1 is mounted at /media/me/bootfs: unmount it first"],
         ),
-        ("named twice, still mounted", stick().mount("sda1", "/mnt"), 2, vec!["sda1 is mounted at /mnt"]),
+        ("a mounted stick, named twice", stick().mount("sda1", "/mnt"), 2, vec!["sda1 is mounted at /mnt"]),
         (
             "mounted at a place with blanks",
             stick().mount("sda1", "/media/my\\040stick"),
@@ -88,7 +88,12 @@ pub(crate) fn situations() -> Vec<Situation> {
             2,
             vec!["this machine's own system is on it (sda2)"],
         ),
-        ("its boot partition", card().mount("mmcblk0p1", "/boot/firmware"), 2, vec!["own system is on it (mmcblk0p1)"]),
+        (
+            "a card with this machine's boot partition",
+            card().mount("mmcblk0p1", "/boot/firmware"),
+            2,
+            vec!["own system is on it (mmcblk0p1)"],
+        ),
         ("swap", stick().swap("/dev/sda2"), 0, vec!["sda2 is swap in use: `swapoff /dev/sda2` first"]),
         ("swap in a file elsewhere", stick().swap("/swapfile"), 0, vec![]),
         (
@@ -153,10 +158,10 @@ pub(crate) fn situations() -> Vec<Situation> {
             vec!["it cannot be written: a card has a switch on its side"],
         ),
         ("too small", Fake::new().disk("sda", USB, 2 * GB), 0, vec!["it has 2.0 GB, and the image 4.0 GB"]),
-        ("too small, and named twice", Fake::new().disk("sda", USB, 2 * GB), 2, vec!["it has 2.0 GB"]),
+        ("too small, named twice", Fake::new().disk("sda", USB, 2 * GB), 2, vec!["it has 2.0 GB"]),
         ("the machine's SATA disk", Fake::new().disk("sda", SATA, 500 * GB), 0, vec![FIXED]),
-        ("named once", Fake::new().disk("sda", SATA, 500 * GB), 1, vec![FIXED]),
-        ("named twice", Fake::new().disk("sda", SATA, 500 * GB), 2, vec![]),
+        ("the machine's SATA disk, named once", Fake::new().disk("sda", SATA, 500 * GB), 1, vec![FIXED]),
+        ("the machine's SATA disk, named twice", Fake::new().disk("sda", SATA, 500 * GB), 2, vec![]),
         ("NVMe", Fake::new().disk("nvme0n1", NVME, 500 * GB).part("nvme0n1", "nvme0n1p1"), 0, vec![FIXED]),
         (
             "soldered memory",
@@ -343,6 +348,27 @@ fn each_situation_of_sysfs_is_refused_or_not_as_the_table_says() {
             assert!(found.contains(expected), "{what}: `{found}` instead of `{expected}`");
         }
     }
+}
+
+/// The serial number of the disk, where these files have one each.
+fn serial(fake: Fake, files: &[(&str, &str)]) -> String {
+    files.iter().fold(fake, |fake, (path, text)| fake.file(path, text)).asked().serial
+}
+
+#[test]
+fn the_serial_number_of_a_stick_is_that_of_its_plug() {
+    let stick = || Fake::new().disk("sda", USB, 32 * GB);
+    let controller = ("sys/devices/pci0000:00/usb1/serial", "0000:01:00.0\n");
+    assert_eq!(serial(stick(), &[controller, ("sys/devices/pci0000:00/usb1/1-1/serial", "AA01\n")]), "AA01");
+    assert_eq!(serial(stick(), &[controller]), "");
+}
+
+#[test]
+fn the_serial_number_of_a_card_is_all_that_it_says_of_itself() {
+    assert_eq!(
+        serial(card(), &[("sys/block/mmcblk0/device/cid", "03aa\n"), ("sys/block/mmcblk0/device/serial", "0x1\n")]),
+        "03aa"
+    );
 }
 
 #[test]

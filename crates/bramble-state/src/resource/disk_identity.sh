@@ -24,8 +24,11 @@ disk_identity() { # device
     disk_word CID "$p/device/cid"
     disk_word model "$p/device/model"
     disk_word file "$p/loop/backing_file"
-    # What it is plugged into may have the number.
-    until [ -z "$p" ] || [ -e "$p/serial" ] || [ -e "$p/device/serial" ]; do p=${p%/*}; done
+    # What it is plugged into may have the number; a USB controller has one of its own.
+    until [ -z "$p" ] || [ -e "$p/serial" ] || [ -e "$p/device/serial" ]; do
+        p=${p%/*}
+        case $p in */usb[0-9] | */usb[0-9][0-9]) p= ;; esac
+    done
     disk_word serial "$p/serial"
     disk_word serial "$p/device/serial"
     echo "$i"
