@@ -1,17 +1,37 @@
-//! The disks of this machine, and what stands against writing to one. It is decided by what the kernel tells in /sys and
-//! /proc (Documentation/ABI/stable/sysfs-block, proc_pid_mountinfo(5)), before anything is opened.
+//! The disks of this machine, and what stands against writing to one.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 /// Larger than any disk that a board boots from: a terabyte, as it is sold.
 pub const LIMIT: u64 = 1_000_000_000_000;
-const SECTOR: u64 = 512;
 
 /// Larger than a card or a stick: what is as large and fixed to its plug may be somebody's backup (256 GB as sold).
 const STICK: u64 = 300_000_000_000;
+
+/// The sectors in which the tables of boards' images count.
+const SECTOR: u32 = 512;
+
+/// The number under which the kernel knows a device, `major:minor`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceNumber(String);
+
+impl DeviceNumber {
+    /// Takes it as the kernel writes it in /sys, such as `8:0`.
+    pub(crate) fn parse(text: &str) -> DeviceNumber {
+        DeviceNumber(text.to_owned())
+    }
+
+    /// Takes the number of a node (stat(2), `st_rdev`).
+    pub(crate) fn of(device: u64) -> DeviceNumber {
+        DeviceNumber(format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
+    }
+}
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// How a disk is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +46,8 @@ pub enum Transport {
     Nvme,
     /// SATA.
     Sata,
+    /// iSCSI, Fibre Channel, NVMe over a network: the disk is in another machine.
+    Network,
     /// A file that is shown as a disk.
     Loop,
     /// Something else.
@@ -46,10 +68,46 @@ pub struct Use {
 pub enum User {
     /// A file system that is mounted here.
     Mount(String),
+    /// A file system that is mounted where only some processes see it.
+    MountElsewhere {
+        /// Its mount point there.
+        at: String,
+        /// One of the processes.
+        process: u32,
+    },
     /// Swap.
     Swap,
     /// Another block device on top of it: LVM, RAID, encryption.
     Device(String),
+    /// A program that has it open for writing.
+    Process {
+        /// Its number.
+        process: u32,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A signature on a disk or partition: a file system, a partition table, a member of something larger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The disk or partition, such as `sda1`.
+    pub part: String,
+    /// Its kind, as libblkid calls it.
+    pub kind: String,
+    /// Its label, if it has one.
+    pub label: String,
+    /// Its UUID, if it has one.
+    pub uuid: String,
+    /// What it is a part of, such as a RAID.
+    pub part_of: Option<&'static str>,
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let space = if self.label.is_empty() { "" } else { " " };
+        write!(f, "{} ({}{space}{})", self.part, self.kind, self.label)
+    }
 }
 
 /// A disk of this machine.
@@ -57,12 +115,20 @@ pub enum User {
 pub struct Disk {
     /// The kernel's name for it, such as `sda`.
     pub name: String,
+    /// The number of its node.
+    pub number: DeviceNumber,
     /// Its size in bytes; 0 for a reader without a card.
     pub size: u64,
-    /// Another number for each medium that was put in; 0 on kernels before 5.15.
+    /// The size of its sectors in bytes.
+    pub sector: u32,
+    /// Another number for each medium that was put in (`diskseq`); 0 on kernels before 5.15.
     pub medium: u64,
     /// What its maker calls it.
     pub model: String,
+    /// Its serial number, or that of its card or plug; empty if it has none.
+    pub serial: String,
+    /// A name that is its own in all the world; empty if it has none.
+    pub wwid: String,
     /// How it is connected.
     pub transport: Transport,
     /// Whether it, or its medium, is made to be taken out.
@@ -71,12 +137,24 @@ pub struct Disk {
     pub drive: bool,
     /// Whether it cannot be written.
     pub read_only: bool,
-    /// What is on it, by udev, such as `sda1 (ntfs Photos)`.
-    pub contents: Vec<String>,
+    /// The state that the kernel gives a disk that does not answer, such as `offline`.
+    pub offline: Option<String>,
+    /// The file that is shown as this disk.
+    pub file: Option<String>,
+    /// The disk that `file` is, if it is one.
+    pub shows: Option<String>,
+    /// Its partitions, by name and number.
+    pub parts: Vec<(String, DeviceNumber)>,
+    /// What is on it and on its partitions.
+    pub contents: Vec<Content>,
+    /// Why its contents are not known.
+    pub unread: Option<String>,
     /// What uses it now, itself and its partitions.
     pub uses: Vec<Use>,
-    /// Parts that belong to something that is not in use now, such as `sda2` and `LVM`.
-    pub holds: Vec<(String, &'static str)>,
+    /// Parts that /etc/fstab mounts, which are not mounted now, and where.
+    pub listed: Vec<(String, String)>,
+    /// Other names of the same disk, which is connected more than once.
+    pub twins: Vec<String>,
 }
 
 /// What stands against writing to a disk.
@@ -90,6 +168,12 @@ pub enum Refusal {
     Used(Use),
     /// It cannot be written.
     ReadOnly,
+    /// It does not answer.
+    Offline(String),
+    /// Its sectors have another size than those in which images count.
+    Sectors(u32),
+    /// It is another disk under the name of a file.
+    Shows(String),
     /// The image does not fit.
     TooSmall {
         /// Its size in bytes.
@@ -99,6 +183,12 @@ pub enum Refusal {
     },
     /// A part of it belongs to something that is not in use now, and it was not named twice.
     Holds(String, &'static str),
+    /// This machine mounts a part of it when it starts, and it was not named twice.
+    Listed(String, String),
+    /// It is connected more than once, and was not named twice.
+    Twin(String),
+    /// Nobody can tell what is on it, and it was not named twice.
+    Unread(String),
     /// It is not made to be taken out, and was not named twice.
     Fixed(Transport),
     /// It is a USB disk, larger than sticks are, and was not named.
@@ -112,7 +202,16 @@ pub enum Refusal {
 impl Refusal {
     /// Whether naming the disk twice is an answer to this.
     pub fn can_be_meant(&self) -> bool {
-        matches!(self, Refusal::Holds(..) | Refusal::Fixed(_) | Refusal::TooLarge(_) | Refusal::Unnamed)
+        matches!(
+            self,
+            Refusal::Holds(..)
+                | Refusal::Listed(..)
+                | Refusal::Twin(_)
+                | Refusal::Unread(_)
+                | Refusal::Fixed(_)
+                | Refusal::TooLarge(_)
+                | Refusal::Unnamed
+        )
     }
 }
 
@@ -121,20 +220,28 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Empty => f.write_str("there is no medium in it"),
             Refusal::System(part) => write!(f, "this machine's own system is on it ({part})"),
-            Refusal::Used(Use { part, by: User::Mount(at) }) => {
-                write!(f, "{part} is mounted at {at}: unmount it first")
-            }
-            Refusal::Used(Use { part, by: User::Swap }) => {
-                write!(f, "{part} is swap in use: `swapoff /dev/{part}` first")
-            }
-            Refusal::Used(Use { part, by: User::Device(device) }) => write!(f, "{part} is a part of {device}"),
+            Refusal::Used(used) => write!(f, "{used}"),
             Refusal::Holds(part, what) => write!(f, "{part} is a part of {what}, which is not in use now"),
+            Refusal::Listed(part, at) => write!(f, "/etc/fstab mounts {part} at {at}"),
+            Refusal::Twin(name) => write!(f, "it is the same disk as {name}, connected a second time"),
+            Refusal::Unread(why) => write!(f, "its contents cannot be read: {why}"),
             Refusal::ReadOnly => f.write_str("it cannot be written: a card has a switch on its side"),
+            Refusal::Offline(state) => {
+                write!(f, "it does not answer (its state is {state}): unplug it and plug it in again")
+            }
+            Refusal::Sectors(size) => {
+                write!(
+                    f,
+                    "it has sectors of {size} bytes, and the image's partition table counts in 512: use another disk"
+                )
+            }
+            Refusal::Shows(disk) => write!(f, "it only shows {disk}: name that disk itself"),
             Refusal::TooSmall { size, needed } => {
                 write!(f, "it has {:.1} GB, and the image {:.1} GB", *size as f64 / 1e9, *needed as f64 / 1e9)
             }
             Refusal::Fixed(Transport::Emmc) => f.write_str("it is soldered to this machine"),
-            Refusal::Fixed(_) => f.write_str("it is not a disk that is made to be taken out"),
+            Refusal::Fixed(Transport::Network) => f.write_str("it is in another machine, and reached over a network"),
+            Refusal::Fixed(_) => f.write_str("it is not removable"),
             Refusal::TooLarge(size) => write!(f, "it has {:.1} TB, more than a board's disk has", *size as f64 / 1e12),
             Refusal::Drive(size) => {
                 write!(f, "it is a USB disk of {:.0} GB: name it with --disk if it is meant", *size as f64 / 1e9)
@@ -144,26 +251,62 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = &self.part;
+        match &self.by {
+            User::Mount(at) => write!(f, "{part} is mounted at {at}: unmount it first"),
+            User::MountElsewhere { at, process } => write!(
+                f,
+                "{part} is mounted at {at} in the mount namespace of process {process}: end it, or `nsenter -m -t {process} umount {at}`"
+            ),
+            User::Swap => write!(f, "{part} is swap in use: `swapoff /dev/{part}` first"),
+            User::Device(device) => write!(f, "{part} is a part of {device}"),
+            User::Process { process, name } => {
+                write!(f, "{name} (process {process}) has {part} open for writing: end it first")
+            }
+        }
+    }
+}
+
+/// Where a running system has what it cannot do without.
+const SYSTEM: [&str; 8] = ["/", "/boot", "/boot/efi", "/boot/firmware", "/efi", "/usr", "/var", "/home"];
+
 impl Disk {
-    /// What stands against writing `needed` bytes to it, if the user named it so often.
+    /// Lists what stands against writing `needed` bytes to it, if the user named it so often.
     pub fn refusals(&self, needed: u64, named: u8) -> Vec<Refusal> {
         if self.size == 0 {
             return vec![Refusal::Empty];
         }
-        let system = |by: &User| matches!(by, User::Mount(at) if ["/", "/boot", "/boot/efi", "/boot/firmware", "/usr", "/var", "/home"].contains(&at.as_str()));
+        let system = |by: &User| matches!(by, User::Mount(at) if SYSTEM.contains(&at.as_str()));
         let mut found: Vec<Refusal> = self
             .uses
             .iter()
             .map(|used| if system(&used.by) { Refusal::System(used.part.clone()) } else { Refusal::Used(used.clone()) })
             .collect();
+        found.extend(self.shows.clone().map(Refusal::Shows));
+        found.extend(self.offline.clone().map(Refusal::Offline));
         if self.read_only {
             found.push(Refusal::ReadOnly);
         }
         if self.size < needed {
             found.push(Refusal::TooSmall { size: self.size, needed });
         }
+        if self.sector != SECTOR {
+            found.push(Refusal::Sectors(self.sector));
+        }
         if named < 2 {
-            found.extend(self.holds.iter().map(|(part, what)| Refusal::Holds(part.clone(), what)));
+            found.extend(self.twins.iter().cloned().map(Refusal::Twin));
+            found.extend(self.unread.clone().map(Refusal::Unread));
+            // What is in use was said already.
+            let idle = |part: &String| !self.uses.iter().any(|used| used.part == *part);
+            let parts = self.contents.iter().filter(|content| idle(&content.part));
+            for content in parts {
+                let holds = content.part_of.map(|what| Refusal::Holds(content.part.clone(), what));
+                found.extend(holds.filter(|refusal| !found.contains(refusal)));
+            }
+            let listed = self.listed.iter().filter(|(part, _)| idle(part));
+            found.extend(listed.map(|(part, at)| Refusal::Listed(part.clone(), at.clone())));
         }
         if self.transport == Transport::Loop {
             // Whoever names one made it for that.
@@ -179,198 +322,24 @@ impl Disk {
         }
         found
     }
-}
 
-/// The disks that the kernel tells of. `root`: the folder that has its `sys` and `proc`, `/` on a real machine.
-pub fn disks(root: &Path) -> std::io::Result<Vec<Disk>> {
-    let block = root.join("sys/block");
-    let mut names: Vec<String> =
-        fs::read_dir(&block)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    let machine = Machine::new(root);
-    Ok(names.iter().filter_map(|name| machine.disk(name)).collect())
-}
-
-/// What udev (blkid) calls parts of something larger, which the disk alone may be worth nothing without.
-const MEMBERS: [(&str, &str); 9] = [
-    ("LVM2_member", "LVM"),
-    ("linux_raid_member", "a RAID"),
-    ("isw_raid_member", "a RAID"),
-    ("ddf_raid_member", "a RAID"),
-    ("zfs_member", "a ZFS pool"),
-    ("bcache", "bcache"),
-    ("ceph_bluestore", "Ceph"),
-    ("crypto_LUKS", "an encrypted volume"),
-    ("swap", "swap"),
-];
-
-struct Machine {
-    /// What udev knows of each device, by its number.
-    udev: PathBuf,
-    block: PathBuf,
-    /// Where devices are mounted, by number (`8:1`) and by name.
-    mounts: BTreeMap<String, Vec<String>>,
-    swaps: Vec<String>,
-}
-
-impl Machine {
-    fn new(root: &Path) -> Machine {
-        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
-        let mut mounts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for line in read("proc/self/mountinfo").lines() {
-            let (Some((left, right)), at) = (line.split_once(" - "), line.split(' ').nth(4).unwrap_or_default()) else {
-                continue;
-            };
-            // Some file systems, such as btrfs, have numbers of their own, but name their device.
-            let device = right.split(' ').nth(1).and_then(|source| source.strip_prefix("/dev/"));
-            let number = left.split(' ').nth(2);
-            for key in number.into_iter().chain(device) {
-                let all = mounts.entry(key.to_owned()).or_default();
-                let at = plain(at);
-                if !all.contains(&at) {
-                    all.push(at);
-                }
-            }
-        }
-        let swaps = read("proc/swaps");
-        let swaps = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()?.strip_prefix("/dev/"));
-        Machine {
-            udev: root.join("run/udev/data"),
-            block: root.join("sys/block"),
-            mounts,
-            swaps: swaps.map(str::to_owned).collect(),
-        }
-    }
-
-    fn disk(&self, name: &str) -> Option<Disk> {
-        let dir = self.block.join(name);
-        let place = fs::canonicalize(&dir).unwrap_or_else(|_| dir.clone());
-        let place = place.to_string_lossy();
-        let kind = text(&dir, "device/type");
-        let transport = if place.contains("/usb") {
-            Transport::Usb
-        } else if place.contains("/mmc") {
-            if kind == "SD" { Transport::Sd } else { Transport::Emmc }
-        } else if name.starts_with("nvme") {
-            Transport::Nvme
-        } else if place.contains("/ata") {
-            Transport::Sata
-        } else if name.starts_with("loop") {
-            Transport::Loop
-        } else {
-            Transport::Other
+    /// Tells in what it is another disk than the one that was shown, if it is.
+    pub fn differs_from(&self, shown: &Disk) -> Option<String> {
+        let changed = |what: &str, was: &str, is: &str| {
+            let text = |value: &str| if value.is_empty() { "none".to_owned() } else { value.to_owned() };
+            (was != is).then(|| format!("its {what} was {}, and is {}", text(was), text(is)))
         };
-        // On top of others, in memory, optical, or a part of an eMMC that is no disk.
-        let none =
-            ["dm-", "md", "ram", "zram", "sr", "fd", "nbd", "drbd", "zd"].iter().any(|kind| name.starts_with(kind));
-        if none || name.contains("boot") || name.contains("rpmb") {
-            return None;
-        }
-        let size = number(&dir, "size") * SECTOR;
-        if size == 0 && transport == Transport::Loop {
-            return None;
-        }
-        let (mut uses, mut holds, mut contents) = (Vec::new(), Vec::new(), Vec::new());
-        self.uses(name, &dir, &mut uses);
-        contents.extend(self.content(name, &dir));
-        holds.extend(self.member(&dir).map(|what| (name.to_owned(), what)));
-        let mut parts: Vec<_> = fs::read_dir(&dir).into_iter().flatten().flatten().collect();
-        parts.sort_by_key(fs::DirEntry::file_name);
-        for part in parts {
-            if part.path().join("partition").exists() {
-                let name = part.file_name().to_string_lossy().into_owned();
-                self.uses(&name, &part.path(), &mut uses);
-                contents.extend(self.content(&name, &part.path()));
-                holds.extend(self.member(&part.path()).map(|what| (name, what)));
-            }
-        }
-        holds.retain(|(part, _)| !uses.iter().any(|used| used.part == *part));
-        let model = [text(&dir, "device/vendor"), text(&dir, "device/model"), text(&dir, "device/name")];
-        Some(Disk {
-            name: name.to_owned(),
-            size,
-            medium: number(&dir, "diskseq"),
-            model: model.iter().filter(|word| !word.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" "),
-            transport,
-            removable: number(&dir, "removable") == 1 || matches!(transport, Transport::Usb | Transport::Sd),
-            drive: transport == Transport::Usb && number(&dir, "removable") == 0,
-            read_only: number(&dir, "ro") == 1,
-            contents,
-            uses,
-            holds,
-        })
+        let file = |disk: &Disk| disk.file.clone().unwrap_or_default();
+        let list = |disk: &Disk| disk.contents.iter().map(Content::to_string).collect::<Vec<_>>().join(", ");
+        changed("device number", &shown.number.to_string(), &self.number.to_string())
+            .or_else(|| changed("medium's number", &shown.medium.to_string(), &self.medium.to_string()))
+            .or_else(|| changed("size in bytes", &shown.size.to_string(), &self.size.to_string()))
+            .or_else(|| changed("sector size", &shown.sector.to_string(), &self.sector.to_string()))
+            .or_else(|| changed("model", &shown.model, &self.model))
+            .or_else(|| changed("serial number", &shown.serial, &self.serial))
+            .or_else(|| changed("WWID", &shown.wwid, &self.wwid))
+            .or_else(|| changed("file", &file(shown), &file(self)))
+            .or_else(|| changed("content", &list(shown), &list(self)))
+            .or_else(|| (shown.contents != self.contents).then(|| "what is on it has other UUIDs".to_owned()))
     }
-
-    /// What udev (blkid) says of a device.
-    fn known(&self, dir: &Path, key: &str) -> Option<String> {
-        let known = text(&self.udev, &format!("b{}", text(dir, "dev")));
-        let found = known.lines().find_map(|line| line.strip_prefix("E:")?.strip_prefix(key)?.strip_prefix('='))?;
-        Some(found.to_owned())
-    }
-
-    /// The file system on a device, with its label.
-    fn content(&self, name: &str, dir: &Path) -> Option<String> {
-        let words = [self.known(dir, "ID_FS_TYPE")?, self.known(dir, "ID_FS_LABEL").unwrap_or_default()];
-        Some(format!("{name} ({})", words.join(" ").trim_end()))
-    }
-
-    /// What a device is a part of, by what it holds.
-    fn member(&self, dir: &Path) -> Option<&'static str> {
-        let kind = self.known(dir, "ID_FS_TYPE")?;
-        MEMBERS.iter().find(|(member, _)| *member == kind).map(|(_, what)| *what)
-    }
-
-    /// What uses a device, and what uses those on top of it.
-    fn uses(&self, part: &str, dir: &Path, uses: &mut Vec<Use>) {
-        let mut add = |by: User| {
-            let used = Use { part: part.to_owned(), by };
-            if !uses.contains(&used) {
-                uses.push(used);
-            }
-        };
-        let mut stack = vec![(part.to_owned(), dir.to_owned())];
-        while let Some((name, dir)) = stack.pop() {
-            let mounts = [text(&dir, "dev"), name.clone()].into_iter().filter_map(|key| self.mounts.get(&key));
-            mounts.flatten().for_each(|at| add(User::Mount(at.clone())));
-            let mapped = format!("mapper/{}", text(&dir, "dm/name"));
-            if self.swaps.iter().any(|swap| *swap == name || *swap == mapped) {
-                add(User::Swap);
-            }
-            for holder in fs::read_dir(dir.join("holders")).into_iter().flatten().flatten() {
-                let name = holder.file_name().to_string_lossy().into_owned();
-                let dir = self.block.join(&name);
-                let label = text(&dir, "dm/name");
-                add(User::Device(if label.is_empty() { name.clone() } else { format!("{name} ({label})") }));
-                stack.push((name, dir));
-            }
-        }
-    }
-}
-
-fn text(dir: &Path, name: &str) -> String {
-    fs::read_to_string(dir.join(name)).unwrap_or_default().trim().to_owned()
-}
-
-fn number(dir: &Path, name: &str) -> u64 {
-    text(dir, name).parse().unwrap_or(0)
-}
-
-/// A path without the octal escapes that mountinfo has for blanks.
-fn plain(path: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = path;
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(char::from(byte));
-                rest = &after[3..];
-            }
-            None => {
-                plain.push('\\');
-                rest = after;
-            }
-        }
-    }
-    plain + rest
 }

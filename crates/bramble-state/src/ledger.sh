@@ -434,15 +434,23 @@ step_begins() { # hash id title undo
     sync "$B/pending/step.$2"
 }
 
-# A disk that is in use, or is not blank any more, is left alone.
-format_disk() { # device label blank|wipe
+# A disk that is in use, is not blank any more, or is not the one that was planned is left alone. Takes disk_identity.
+format_disk() { # device label blank|wipe identity
+    # While it is open its number goes to no other device; while it is locked udev does not look at it.
+    exec 8<"$1"
+    flock -w 10 8 || { echo "$1 is locked by another program"; return 1; }
     d=$(readlink -f -- "$1")
+    o=$(disk_identity "$d")
+    if [ -z "$4" ] || [ "$o" != "$4" ]; then
+        echo "$1 is not the disk that was planned (${4:-unknown}) but another ($o): nothing on it was changed; run it again"
+        return 1
+    fi
     # A kernel without swap has no list of it.
     if [ -e /proc/swaps ]; then u=/proc/swaps; else u=/dev/null; fi
     u=$(awk -v d="$d" '$1 == d || index($1, d) == 1 && substr($1, length(d) + 1) ~ /^p?[0-9]+$/' /proc/self/mounts "$u")
     [ -z "$u" ] || { echo "$1 is in use"; return 1; }
     if [ "$3" = blank ]; then
-        u=$(wipefs -n -p -- "$1")
+        u=$(wipefs -n -p -- "$d")
         u=$(echo "$u" | sed '/^#/d; /^$/d')
         [ -z "$u" ] || { echo "$1 is not blank any more"; return 1; }
     fi
@@ -454,7 +462,8 @@ format_disk() { # device label blank|wipe
         echo "$o has a file system for this already ($2): name that disk in the cluster file, or take it out"
         return 1
     fi
-    wipefs -aq -- "$1"
-    mkfs.ext4 -q -F -L "$2" "$1"
+    wipefs -aq -- "$d"
+    mkfs.ext4 -q -F -L "$2" "$d"
+    exec 8<&-
     best_effort udevadm settle
 }

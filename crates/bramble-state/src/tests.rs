@@ -129,6 +129,7 @@ NeedDaemonReload=yes
 .
 certificate 1000100 /etc/pki/a.crt
 disk /dev/sda blank
+disk-is /dev/sda device 8:0, 125000000 sectors, diskseq 9, serial 0815
 removable libold
 end
 ";

@@ -300,6 +300,7 @@ impl Shelf {
         let moved = self.bramble(&["move-root", "kube1", "--yes", "--to", "/dev/vdb"]);
         assert_code(&moved, 0);
         assert!(text(&moved).contains("it holds vdb ext4"), "{}", text(&moved));
+        assert!(text(&moved).contains("device 254:16, 6291456 sectors, diskseq"), "{}", text(&moved));
         let before = self.starts.load(Ordering::SeqCst);
         self.bramble(&["run", "sudo systemd-run --quiet --on-active=1 systemctl reboot"]);
         while self.starts.load(Ordering::SeqCst) == before {

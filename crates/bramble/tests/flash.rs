@@ -43,8 +43,8 @@ impl Bench {
             // What was there before.
             let backing = bench.backing(index);
             fs::write(&backing, vec![0xa5; usize::try_from(*size).unwrap()]).unwrap();
-            let shown = tool("losetup", &["--find", "--show", &backing.display().to_string()]);
-            bench.loops.push(String::from_utf8(shown.stdout).unwrap().trim().to_owned());
+            bench.loops.push(common::disk::own_loop());
+            tool("losetup", &[&bench.loops[index], &backing.display().to_string()]);
         }
         bench
     }
@@ -105,9 +105,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        for disk in &self.loops {
-            tool("losetup", &["--detach", disk]);
-        }
+        self.loops.iter().for_each(|disk| common::disk::remove_loop(disk));
     }
 }
 
@@ -248,6 +246,112 @@ fn a_disk_that_goes_away_in_the_middle_is_an_error_and_the_other_one_is_whole() 
     assert!(text(&output).contains("1 of 2 disks do not hold the image"), "{}", text(&output));
     assert!(bench.bytes(0, 0, 1 << 20).iter().all(|byte| *byte == 0));
     bench.assert_is(1, "kube2");
+}
+
+/// Sits at the question of whether to write, with a terminal.
+struct Prompt {
+    child: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Prompt {
+    fn new(bench: &Bench) -> Prompt {
+        let mut line = format!("{} flash", env!("CARGO_BIN_EXE_bramble"));
+        bench.loops.iter().for_each(|disk| line.push_str(&format!(" --disk {disk}")));
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+        script.current_dir(bench.dir.path()).env("HOME", bench.dir.path()).env("NO_COLOR", "1");
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // The question itself is no whole line.
+        assert!(lines.any(|line| line.unwrap().contains("becomes the disk of kube1")));
+        Prompt { child, lines }
+    }
+
+    /// Says yes: the exit code, and what was said from then on.
+    fn yes(mut self) -> (Option<i32>, String) {
+        use std::io::Write;
+
+        self.child.stdin.as_mut().unwrap().write_all(b"y\n").unwrap();
+        let said = self.lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+#[test]
+fn a_disk_that_is_what_it_was_at_the_question_is_written() {
+    let bench = Bench::new(&[96 * MIB]);
+    let (code, said) = Prompt::new(&bench).yes();
+    assert_eq!(code, Some(0), "{said}");
+    bench.assert_is(0, "kube1");
+}
+
+#[test]
+fn a_loop_device_that_shows_another_file_since_the_question_is_not_written() {
+    let bench = Bench::new(&[96 * MIB]);
+    let prompt = Prompt::new(&bench);
+    let other = bench.dir.path().join("other");
+    fs::write(&other, vec![0x5a; usize::try_from(96 * MIB).unwrap()]).unwrap();
+    tool("losetup", &["--detach", &bench.loops[0]]);
+    tool("losetup", &[&bench.loops[0], other.to_str().unwrap()]);
+    let (code, said) = prompt.yes();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is not the disk that was shown"), "{said}");
+    assert!(fs::read(other).unwrap().iter().all(|byte| *byte == 0x5a), "the other file was written");
+    assert!(fs::read(bench.backing(0)).unwrap().iter().all(|byte| *byte == 0xa5));
+}
+
+#[test]
+fn a_file_with_the_name_of_a_disk_is_refused_and_the_disk_is_not_written() {
+    let mut bench = Bench::new(&[96 * MIB]);
+    let disk = bench.loops.remove(0);
+    let folder = bench.dir.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join(disk.strip_prefix("/dev/").unwrap());
+    fs::write(&file, "x").unwrap();
+    let output = bench.flash(&["kube1", "--yes", "--disk", file.to_str().unwrap()]);
+    bench.loops.push(disk);
+    assert_code(&output, 1);
+    assert!(text(&output).contains("is a file, and no disk"), "{}", text(&output));
+    assert!(fs::read(bench.backing(0)).unwrap().iter().all(|byte| *byte == 0xa5), "the disk was written");
+}
+
+#[test]
+fn a_disk_that_another_run_writes_is_refused() {
+    let bench = Bench::new(&[96 * MIB]);
+    let mut first = bench.command(&["--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    bench.wait_for_its_first_write();
+    tool("kill", &["-STOP", &first.id().to_string()]);
+    let second = bench.flash(&["--yes"]);
+    tool("kill", &["-CONT", &first.id().to_string()]);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_code(&second, 1);
+    assert!(text(&second).contains("is in use by another program"), "{}", text(&second));
+    bench.assert_is(0, "kube1");
+}
+
+#[test]
+fn a_disk_that_is_named_by_two_paths_is_named_twice() {
+    let bench = Bench::new(&[96 * MIB]);
+    tool("mkswap", &["--quiet", &bench.loops[0]]);
+    let once = bench.flash(&["--yes"]);
+    assert_code(&once, 1);
+    assert!(text(&once).contains("is a part of swap, which is not in use now; repeat --disk"), "{}", text(&once));
+    let link = bench.dir.path().join("by-id");
+    std::os::unix::fs::symlink(&bench.loops[0], &link).unwrap();
+    assert_code(&bench.flash(&["--yes", "--disk", link.to_str().unwrap()]), 0);
+    bench.assert_is(0, "kube1");
+}
+
+#[test]
+fn a_disk_with_sectors_of_4096_bytes_is_refused() {
+    let bench = Bench::new(&[96 * MIB]);
+    tool("losetup", &["--detach", &bench.loops[0]]);
+    tool("losetup", &["--sector-size", "4096", &bench.loops[0], bench.backing(0).to_str().unwrap()]);
+    let output = bench.flash(&["--yes"]);
+    assert_code(&output, 1);
+    assert!(text(&output).contains("has sectors of 4096 bytes"), "{}", text(&output));
+    assert!(bench.bytes(0, 0, 512).iter().all(|byte| *byte == 0xa5));
 }
 
 #[test]

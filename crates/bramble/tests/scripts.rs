@@ -50,9 +50,14 @@ fn a_boot_order_is_set_where_it_is_another() {
 
 /// A board that boots from a card, with an empty disk beside it.
 fn move_root(go: &str) -> Case {
+    move_root_to(go, "one")
+}
+
+/// The same with a disk that says that it is this one, where `one` was shown.
+fn move_root_to(go: &str, identity: &str) -> Case {
     let script = without_devices(include_str!("../src/commands/move_root.sh"))
         .replace("attempt same \"$m/root\" / ", "attempt same \"$m/root\" \"$R/card\" ");
-    Case::new(format!("to=/run/dev/sda go={go}"), script)
+    Case::new(format!("disk_identity() {{ echo {identity}; }}\nto=/run/dev/sda go={go} is=one"), script)
         .file("/run/dev/sda", "")
         .file("/boot/firmware/cmdline.txt", "console=tty1 root=PARTUUID=0-02 rootwait\n")
         .file("/boot/firmware/config.txt", "arm_64bit=1\n")
@@ -85,7 +90,7 @@ fn moving() -> Case {
 #[test]
 fn a_disk_is_looked_at_before_it_is_written() {
     let run = move_root("no").check();
-    assert_eq!(run.stdout, "disk 64000 usb T7 Shield\nholds sda1 exfat old\n");
+    assert_eq!(run.stdout, "disk 64000 usb T7 Shield\nholds sda1 exfat old\nidentity one\n");
     for changes in ["wipefs*", "sfdisk*", "mkfs*", "dd*", "mount *"] {
         assert!(!run.called(changes), "{changes}");
     }
@@ -107,6 +112,18 @@ fn a_system_is_moved_only_where_it_can_be() {
     refused(go().file("/sys/block/sda/holders/dm-0", ""), "is a part of something else");
     let already = go().before_all("lsblk -nspro NAME*", "printf '%s\\n' /dev/sda2 \"$R/run/dev/sda\"").run(None);
     assert!(already.code == 0 && already.stdout == "already\n" && !already.called("wipefs*"));
+}
+
+#[test]
+fn a_disk_that_is_not_the_one_that_was_shown_is_not_written() {
+    let run = move_root_to("yes", "two").refuses("is not the disk that was shown (one) but another (two)");
+    assert!(!run.called("wipefs*") && !run.called("sfdisk*") && !run.called("dd*"));
+}
+
+#[test]
+fn a_disk_that_another_program_has_locked_is_not_written() {
+    let run = move_root("yes").before_all("flock -w 10 8", "false").refuses("is locked by another program");
+    assert!(!run.called("wipefs*") && !run.called("sfdisk*"));
 }
 
 #[test]

@@ -9,12 +9,19 @@ use crate::planner::Planner;
 use crate::probe::{Answer, Names, Probe, Question, first_word};
 
 const DISK: &str = "disk";
+const IDENTITY: &str = "disk-is";
+
+/// The shell function `disk_identity`: which disk a device is, in one line. It is said where a plan shows a disk, and
+/// compared before the disk is written.
+pub const DISK_IDENTITY: &str = include_str!("disk_identity.sh");
 
 /// Asks what is on disks: `missing`, `blank`, or what it holds and the label of that (blkid(8): 2 means that it knows of
 /// nothing there, and what it is not sure of is no blank disk).
-pub(crate) static CONTENTS: Question = Question { name: DISK, write, records: &[(DISK, read)] };
+pub(crate) static CONTENTS: Question =
+    Question { name: DISK, write, records: &[(DISK, read), (IDENTITY, read_identity)] };
 
 fn write(devices: &Names, script: &mut Commands) {
+    script.fixed(DISK_IDENTITY);
     for device in devices.keys() {
         script.set("f", device).fixed("\n").fixed(include_str!("disk.sh"));
     }
@@ -23,6 +30,12 @@ fn write(devices: &Names, script: &mut Commands) {
 fn read(record: &str, _: &mut Answer<'_>, seen: &mut Observation) -> Option<()> {
     let (device, holds) = first_word(record);
     seen.note(DISK, device, holds.trim());
+    Some(())
+}
+
+fn read_identity(record: &str, _: &mut Answer<'_>, seen: &mut Observation) -> Option<()> {
+    let (device, identity) = first_word(record);
+    seen.note(IDENTITY, device, identity);
     Some(())
 }
 
@@ -59,9 +72,21 @@ impl Kind for Disk {
             );
             return;
         }
+        let identity = planner.seen().noted(IDENTITY, device).unwrap_or_default();
+        if identity.is_empty() {
+            planner.problem(
+                format!("its kernel does not say which disk {device} is"),
+                format!("`ls -l {device} /sys/dev/block` there shows what is behind it"),
+            );
+            return;
+        }
         let mut script = Commands::new();
-        script.call("format_disk", [device.as_str(), label, if *wipe { "wipe" } else { "blank" }]);
-        let details = vec![Detail::Value { from: Some(holds.to_owned()), to: format!("ext4 {label}") }];
+        script.fixed(DISK_IDENTITY);
+        script.call("format_disk", [device.as_str(), label, if *wipe { "wipe" } else { "blank" }, identity]);
+        let details = vec![
+            Detail::Value { from: Some(holds.to_owned()), to: format!("ext4 {label}") },
+            Detail::Value { from: None, to: identity.to_owned() },
+        ];
         planner.push(Change::new(format!("format {device}"), details, script));
     }
 

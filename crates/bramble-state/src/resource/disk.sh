@@ -5,4 +5,6 @@ if [ ! -b "$f" ]; then echo "disk $f missing"; else
 $v
 B
     if [ "$r" = 2 ] && [ -z "$v" ]; then echo "disk $f blank"; else echo "disk $f ${t:-something} $l"; fi
+    i=$(attempt disk_identity "$f")
+    echo "disk-is $f $i"
 fi

@@ -34,7 +34,7 @@ pub use blob::{Blob, BlobSource};
 pub use boot_config::with_boot_config;
 pub use certificates::Certificates;
 pub use cleanup::Cleanup;
-pub use disk::Disk;
+pub use disk::{DISK_IDENTITY, Disk};
 pub use file::{Check, File};
 pub use kernel_args::{MEMORY_CGROUP, with_tokens};
 pub use step::Step;

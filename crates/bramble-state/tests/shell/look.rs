@@ -159,20 +159,56 @@ fn certificates_are_seen_once() {
 fn a_disk_is_blank_only_if_blkid_says_so() {
     // A test has no block device: a file stands in for it.
     let script = include_str!("../../src/resource/disk.sh").replace("[ ! -b ", "[ ! -e ");
+    let script = format!("disk_identity() {{ echo one; }}\n{script}");
     let disk = |action: &str| {
         let case = Case::new("f=/etc/disk", script.clone()).file("/etc/disk", "").on("blkid*", action);
         let run = case.run(None);
         assert_eq!(run.code, 0, "{}", run.stderr);
         run.stdout
     };
-    assert_eq!(disk("exit 2"), "disk /etc/disk blank\n");
-    assert_eq!(disk("printf 'TYPE=ext4\\nLABEL=data\\n'"), "disk /etc/disk ext4 data\n");
-    assert_eq!(disk("printf 'PTTYPE=gpt\\n'"), "disk /etc/disk a partition table \n");
+    assert_eq!(disk("exit 2"), "disk /etc/disk blank\ndisk-is /etc/disk one\n");
+    assert_eq!(disk("printf 'TYPE=ext4\\nLABEL=data\\n'"), "disk /etc/disk ext4 data\ndisk-is /etc/disk one\n");
+    assert_eq!(disk("printf 'PTTYPE=gpt\\n'"), "disk /etc/disk a partition table \ndisk-is /etc/disk one\n");
     // A disk that cannot be read, or is of two kinds, is not blank.
     for action in ["exit 1", "exit 8", "exit 127", "echo PTTYPE=gpt; exit 2", ""] {
         assert!(!disk(action).contains("blank"), "{action}");
     }
     assert_eq!(Case::new("f=/etc/disk", script.clone()).run(None).stdout, "disk /etc/disk missing\n");
+}
+
+/// A device of a test has the number 0:0, since it is a file.
+fn which(files: &[(&str, &str)]) -> Case {
+    let at = "/sys/dev/block/0:0";
+    let case =
+        Case::new(include_str!("../../src/resource/disk_identity.sh"), "disk_identity /etc/disk").file("/etc/disk", "");
+    files.iter().fold(case, |case, (name, text)| case.file(&format!("{at}/{name}"), text))
+}
+
+#[test]
+fn a_disk_is_known_by_its_number_its_medium_and_what_its_maker_calls_it() {
+    let run = which(&[
+        ("size", "1000\n"),
+        ("diskseq", "7\n"),
+        ("serial", "S1"),
+        ("device/wwid", "naa.5\n"),
+        ("device/model", "T7 Shield   \n"),
+    ]);
+    assert_eq!(run.check().stdout, "device 0:0, 1000 sectors, diskseq 7, WWID naa.5, model T7 Shield, serial S1\n");
+}
+
+#[test]
+fn a_partition_is_known_by_its_place_and_its_disk() {
+    let case = which(&[("size", "8\n"), ("partition", "1\n"), ("start", "2048\n")]);
+    let run = case.file("/sys/dev/block/diskseq", "7\n").file("/sys/serial", "S2\n");
+    assert_eq!(run.check().stdout, "device 0:0, 8 sectors, start 2048, diskseq 7, serial S2\n");
+}
+
+#[test]
+fn a_disk_that_says_little_of_itself_is_known_by_that() {
+    assert_eq!(which(&[("size", "8\n")]).check().stdout, "device 0:0, 8 sectors\n");
+    // Without a size there is no disk.
+    let none = which(&[("diskseq", "7\n")]).run(None);
+    assert!(none.code != 0 && none.stdout.is_empty());
 }
 
 #[test]

@@ -303,15 +303,21 @@ fn steps_begin_with_how_to_undo_them() {
     assert_eq!(check(again).stdout, "again=yes\n");
 }
 
+/// Formats a disk that was planned as the one that this says.
+fn format(how: &str, planned: &str) -> Case {
+    let case = plan(&format!("disk_identity() {{ echo one; }}\nformat_disk /run/sda data {how} {planned}"));
+    case.file("/run/sda", "").says("readlink -f -- */run/sda", "/dev/sda")
+}
+
 #[test]
 fn a_disk_is_formatted_only_if_all_says_that_it_may_be() {
-    let case =
-        |how: &str| plan(&format!("format_disk /dev/sda data {how}")).says("readlink -f -- /dev/sda", "/dev/sda");
-    check(case("blank").file("/proc/swaps", "Filename Type\n").best_effort("udevadm settle"));
+    let case = |how: &str| format(how, "one");
+    let run = check(case("blank").file("/proc/swaps", "Filename Type\n").best_effort("udevadm settle"));
+    assert!(run.called("flock -w 10 8") && run.called("mkfs.ext4 -q -F -L data /dev/sda"), "{:?}", run.calls);
     // A kernel without swap has no list of it, and what is mounted is found all the same.
-    let mounted = case("wipe").file("/proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n").refuses("/dev/sda is in use");
+    let mounted = case("wipe").file("/proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n").refuses("/sda is in use");
     assert!(!mounted.called("mkfs*") && !mounted.called("wipefs*"));
-    case("wipe").file("/proc/swaps", "/dev/sda2 partition\n").refuses("/dev/sda is in use");
+    case("wipe").file("/proc/swaps", "/dev/sda2 partition\n").refuses("/sda is in use");
     case("blank").says("wipefs -n*", "0x438,uuid,label,ext4").refuses("is not blank any more");
     // No answer is none that says yes.
     let silent = case("blank").on("wipefs -n*", "false").run(None);
@@ -320,6 +326,20 @@ fn a_disk_is_formatted_only_if_all_says_that_it_may_be() {
     other.refuses("/dev/sdb has a file system for this already");
     let none = case("wipe").on("blkid*", "exit 2").run(None);
     assert!(none.code == 0 && none.called("mkfs.ext4*"));
+}
+
+#[test]
+fn a_disk_that_is_not_the_one_that_was_planned_is_not_formatted() {
+    for planned in ["two", "''"] {
+        let run = format("wipe", planned).refuses("is not the disk that was planned");
+        assert!(!run.called("wipefs*") && !run.called("mkfs*"), "{planned}");
+    }
+}
+
+#[test]
+fn a_disk_that_another_program_has_locked_is_not_formatted() {
+    let run = format("wipe", "one").on("flock -w 10 8", "false").refuses("is locked by another program");
+    assert!(!run.called("wipefs*") && !run.called("mkfs*"));
 }
 
 #[test]

@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::IsTerminal;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use bramble_fetch::refuse_unfit;
-use bramble_image::{Disk, Identity, Progress, Target, board, disks, write};
-use bramble_remote::HostKeys;
+use bramble_image::{Disk, Identity, Machine, Progress, Target, board, write};
+use bramble_remote::{HostKeys, printable};
 use bramble_spec::Node;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -44,6 +41,10 @@ pub(crate) struct Flash {
 struct Pair<'a> {
     node: &'a Node,
     disk: Disk,
+    /// The node of the device that the disk was found by.
+    device: PathBuf,
+    /// How often it was named.
+    named: u8,
 }
 
 /// How the work on a disk ended.
@@ -73,7 +74,11 @@ impl Flash {
             while !rest.is_empty() && !signals.stop.load(Ordering::Relaxed) {
                 let found = wait(&rest, needed, &mut seen, printer)?;
                 let later = rest.split_off(found.len().min(rest.len()));
-                let pairs: Vec<Pair<'_>> = rest.iter().zip(found).map(|(node, disk)| Pair { node, disk }).collect();
+                let pairs: Vec<Pair<'_>> = rest
+                    .iter()
+                    .zip(found)
+                    .map(|(node, disk)| Pair { node, device: node_of(&disk), disk, named: 0 })
+                    .collect();
                 seen.done.extend(pairs.iter().map(|pair| (pair.disk.name.clone(), pair.disk.medium)));
                 self.ask(&pairs, printer)?;
                 let now = batch(&project, &packed, &pairs, size, &signals, false, printer)?;
@@ -103,32 +108,32 @@ impl Flash {
 
     /// The disks that were named, each with its node.
     fn named<'a>(&self, nodes: &[&'a Node], needed: u64) -> anyhow::Result<Vec<Pair<'a>>> {
-        let mut named: Vec<(PathBuf, u8)> = Vec::new();
+        let machine = here();
+        let mut named: Vec<(PathBuf, Disk, u8)> = Vec::new();
         for path in &self.disks {
-            // Links such as those below /dev/disk/by-id are as good.
-            let real = fs::canonicalize(path).with_context(|| format!("there is no disk {}", path.display()))?;
-            match named.iter_mut().find(|(known, _)| *known == real) {
-                Some((_, times)) => *times = times.saturating_add(1),
-                None => named.push((real, 1)),
+            let (device, disk) = machine.named(path).map_err(|error| {
+                let known = machine.disks().unwrap_or_default();
+                let known: Vec<String> = known.iter().map(|disk| node_of(disk).display().to_string()).collect();
+                anyhow::Error::from(error)
+                    .context(format!("nothing was written; the disks here are: {}", known.join(", ")))
+            })?;
+            match named.iter_mut().find(|(_, known, _)| known.number == disk.number) {
+                Some((.., times)) => *times = times.saturating_add(1),
+                None => named.push((device, disk, 1)),
             }
         }
         if named.len() != nodes.len() {
             bail!("{} disks are named for {} nodes: name one for each", named.len(), nodes.len());
         }
-        let all = here()?;
         let mut against = Vec::new();
         let mut pairs = Vec::new();
-        for ((path, times), node) in named.into_iter().zip(nodes) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let disk = all.iter().find(|disk| disk.name == name).ok_or_else(|| {
-                let known: Vec<String> = all.iter().map(|disk| format!("/dev/{}", disk.name)).collect();
-                anyhow!("{} is no disk; there are: {}", path.display(), known.join(", "))
-            })?;
+        for ((device, mut disk, times), node) in named.into_iter().zip(nodes) {
+            machine.look_inside(&mut disk, &device);
             for refusal in disk.refusals(needed, times) {
-                let meant = if refusal.can_be_meant() { "; name it twice if it is meant" } else { "" };
-                against.push(format!("\n  /dev/{name} ({}): {refusal}{meant}", words(disk)));
+                let meant = if refusal.can_be_meant() { "; repeat --disk to confirm" } else { "" };
+                against.push(format!("\n  {} ({}): {refusal}{meant}", device.display(), words(&disk)));
             }
-            pairs.push(Pair { node, disk: disk.clone() });
+            pairs.push(Pair { node, disk, device, named: times });
         }
         if !against.is_empty() {
             bail!("nothing was written, because of:{}", against.concat());
@@ -146,8 +151,8 @@ impl Flash {
     fn ask(&self, pairs: &[Pair<'_>], printer: &Printer) -> anyhow::Result<()> {
         for pair in pairs {
             printer.info(format!(
-                "/dev/{} ({}) becomes the disk of {}",
-                pair.disk.name,
+                "{} ({}) becomes the disk of {}",
+                pair.device.display(),
                 words(&pair.disk),
                 pair.node.name
             ));
@@ -168,15 +173,27 @@ fn size(packed: &Path) -> std::io::Result<Option<u64>> {
     bramble_image::unpacked_size(&mut File::open(packed)?)
 }
 
-fn here() -> anyhow::Result<Vec<Disk>> {
-    disks(Path::new("/")).context("cannot list this machine's disks")
+fn here() -> Machine {
+    Machine::new(Path::new(ROOT))
+}
+
+const ROOT: &str = "/";
+
+/// The node that the kernel makes for a disk (devtmpfs).
+fn node_of(disk: &Disk) -> PathBuf {
+    Path::new("/dev").join(disk.name.replace('!', "/"))
 }
 
 fn words(disk: &Disk) -> String {
     let mut words = vec![format!("{:.1} GB", disk.size as f64 / 1e9)];
     words.extend(Some(disk.model.clone()).filter(|model| !model.is_empty()));
-    words.extend(Some(format!("with {}", disk.contents.join(" and "))).filter(|_| !disk.contents.is_empty()));
-    words.join(", ")
+    words.extend(Some(format!("serial number {}", disk.serial)).filter(|_| !disk.serial.is_empty()));
+    words.extend(disk.file.as_ref().map(|file| format!("the file {file}")));
+    let mut contents: Vec<String> = disk.contents.iter().map(ToString::to_string).collect();
+    contents.dedup();
+    words.extend(Some(format!("with {}", contents.join(" and "))).filter(|_| !contents.is_empty()));
+    // What is written on disks may be anything.
+    printable(&words.join(", "))
 }
 
 /// What comes of Ctrl-C and its like: while disks are written, the first one ends that in order and the second one at once;
@@ -212,19 +229,24 @@ struct Seen {
 fn wait(nodes: &[&Node], needed: u64, seen: &mut Seen, printer: &Printer) -> anyhow::Result<Vec<Disk>> {
     let mut said = false;
     loop {
-        let mut found = here()?;
+        let machine = here();
+        let mut found = machine.disks().context("cannot list this machine's disks")?;
         // Kernels before 5.15 do not number media: a reader that was empty has another one now.
         let there = |(name, medium): &(String, u64)| {
             *medium != 0 || found.iter().any(|disk| disk.name == *name && disk.size > 0)
         };
         seen.done.retain(there);
         seen.told.retain(there);
-        found.retain(|disk| {
+        found.retain_mut(|disk| {
             let key = (disk.name.clone(), disk.medium);
             if seen.done.contains(&key) {
                 return false;
             }
-            let refusals = disk.refusals(needed, 0);
+            let mut refusals = disk.refusals(needed, 0);
+            if refusals.is_empty() {
+                machine.look_inside(disk, &node_of(disk));
+                refusals = disk.refusals(needed, 0);
+            }
             if !refusals.is_empty() && disk.removable && disk.size > 0 && !seen.told.contains(&key) {
                 let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
                 printer.info(format!("/dev/{} ({}) is left alone: {}", disk.name, words(disk), why.join("; ")));
@@ -267,14 +289,14 @@ fn batch(
     for (number, (pair, identity)) in pairs.iter().zip(&identities).enumerate() {
         let customise =
             move |written: &mut bramble_image::Written<'_>| board(written, identity).map(|(_, changes)| changes);
-        match open(&pair.disk) {
+        match pair.disk.hold(Path::new(ROOT), &pair.device, size.unwrap_or(0), pair.named) {
             Ok(disk) => {
                 targets.push(Target { disk, customise: Box::new(customise) });
                 numbers.push(number);
                 results.push(Ok(0));
             }
-            Err(error) if all => return Err(error.context("nothing was written")),
-            Err(error) => results.push(Err(error)),
+            Err(error) if all => return Err(anyhow::Error::from(error).context("nothing was written")),
+            Err(error) => results.push(Err(error.into())),
         }
     }
     let image = bramble_image::decompress(File::open(packed)?)
@@ -309,26 +331,6 @@ fn batch(
         ended.push(Ended { node, disk, result, written: written.get(&number).copied(), seconds });
     }
     Ok(ended)
-}
-
-/// Opens a disk for nobody else: the kernel refuses one that is in use, whoever uses it.
-fn open(disk: &Disk) -> anyhow::Result<File> {
-    let path = format!("/dev/{}", disk.name);
-    let with =
-        |flags: OFlags| fs::OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(&path);
-    let opened = with(OFlags::EXCL | OFlags::DIRECT).or_else(|error| {
-        // Not everything that is shown as a disk can do without the cache.
-        if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) { with(OFlags::EXCL) } else { Err(error) }
-    });
-    opened.map_err(|error| match error.raw_os_error() {
-        Some(code) if code == Errno::BUSY.raw_os_error() => {
-            anyhow!("{path} is in use by another program: close it, or take the disk out and put it in again")
-        }
-        Some(code) if code == Errno::ACCESS.raw_os_error() || code == Errno::PERM.raw_os_error() => {
-            anyhow!("{path} may only be written by root: run this with sudo")
-        }
-        _ => anyhow::Error::from(error).context(format!("cannot open {path}")),
-    })
 }
 
 /// A line for each disk.

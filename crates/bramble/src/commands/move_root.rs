@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_shell::{Commands, Script};
+use bramble_state::DISK_IDENTITY;
 use std::time::Duration;
 
 use crate::commands::boot_order::{Order, ask};
@@ -35,12 +36,17 @@ struct Told {
     /// Its size in MB, how it is connected, its model.
     disk: String,
     holds: Vec<String>,
+    /// Which disk it is (`disk_identity`).
+    identity: String,
 }
 
 impl MoveRoot {
-    async fn script(&self, session: &Session<SshNetwork>, go: bool) -> anyhow::Result<Told> {
+    /// Looks at the disk, or copies to it if it still is the one that was `shown`.
+    async fn script(&self, session: &Session<SshNetwork>, shown: Option<&Told>) -> anyhow::Result<Told> {
         let mut script = Commands::new();
-        script.set("to", &self.to).set("go", if go { "yes" } else { "no" }).fixed(include_str!("move_root.sh"));
+        script.set("to", &self.to).set("go", if shown.is_some() { "yes" } else { "no" });
+        script.set("is", shown.map_or("", |shown| shown.identity.as_str()));
+        script.fixed(DISK_IDENTITY).fixed(include_str!("move_root.sh"));
         // A large card is copied and compared for an hour and more.
         let script = Script::new("copy its system", &script).silent_for(Duration::from_secs(6 * 3600));
         let mut told = Told::default();
@@ -51,6 +57,7 @@ impl MoveRoot {
                 ("moved", _) => told.moved = true,
                 ("disk", disk) => told.disk = disk.to_owned(),
                 ("holds", part) => told.holds.push(part.to_owned()),
+                ("identity", identity) => told.identity = identity.to_owned(),
                 _ => {}
             }
         }
@@ -66,7 +73,7 @@ impl MoveRoot {
             bail!("{}: {}", node.name, without_address(node, error));
         }
         let session = fleet.nodes.first().ok_or_else(|| anyhow!("{} does not answer", self.node))?;
-        let seen = self.script(session, false).await?;
+        let seen = self.script(session, None).await?;
         let name = session.node.name.as_str();
         if seen.already {
             printer.result(format!("{} {name} runs from {} already.", printer.style(Style::Good, "✓"), self.to));
@@ -84,6 +91,7 @@ impl MoveRoot {
         for part in &seen.holds {
             printer.info(format!("  it holds {part}"));
         }
+        printer.info(format!("  {}", seen.identity));
         if !self.yes && !std::io::stdin().is_terminal() {
             bail!("all that is on {} would be lost: pass --yes to confirm", self.to);
         }
@@ -91,7 +99,7 @@ impl MoveRoot {
             bail!("nothing was written");
         }
         printer.info("copying the system: minutes, by the speed of the disks");
-        if !self.script(session, true).await?.moved {
+        if !self.script(session, Some(&seen)).await?.moved {
             bail!("{name} did not say that the copy is whole: run it again");
         }
         let good = printer.style(Style::Good, "✓");

@@ -1,5 +1,5 @@
-# Copies a board's system to another disk. Takes to, the disk, and go, `yes` to do it, else only to say what there is; defines:
-# fail, leave, bad, same.
+# Copies a board's system to another disk. Takes to, the disk, and go, `yes` to do it, else only to say what there is; is,
+# which disk was shown then; disk_identity. Defines: fail, leave, bad, same.
 fail() { echo "$*" >&2; exit 1; }
 missing=
 for p in lsblk findmnt sfdisk wipefs mkfs.vfat mkfs.ext4; do
@@ -42,8 +42,15 @@ if [ "$go" != yes ]; then
     echo "disk $((size / 1000000)) ${transport:--} $model"
     parts=$(lsblk -nro NAME,FSTYPE,LABEL "$to")
     echo "$parts" | awk '$2 != "" { print "holds " $0 }'
+    o=$(disk_identity "$to")
+    echo "identity $o"
     exit 0
 fi
+# While it is open its number goes to no other device; while it is locked udev does not look at it.
+exec 8<"$to"
+flock -w 10 8 || fail "$to is locked by another program"
+o=$(disk_identity "$to")
+[ "$o" = "$is" ] || fail "$to is not the disk that was shown (${is:-unknown}) but another ($o): nothing on it was changed; run this again"
 
 m=/run/bramble/move
 # Whatever is mounted and there: at most times only a part is.
@@ -63,6 +70,8 @@ rest=$((size / 512 - 8192 - boot))
 wipefs -qa "$to"
 printf 'label: dos\nlabel-id: 0x%s\nstart=8192, size=%s, type=c\nstart=%s, size=%s, type=83\n' "$id" "$boot" $((8192 + boot)) $rest |
     sfdisk -q --wipe always --wipe-partitions always "$to"
+# udev makes the names of the partitions now.
+flock -u 8
 udevadm settle
 parts=$(lsblk -npro NAME,TYPE "$to")
 parts=$(echo "$parts" | awk '$2 == "part" { print $1 }' | sort)

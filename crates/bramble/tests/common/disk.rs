@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::text;
 
@@ -30,6 +31,24 @@ pub fn tool(program: &str, args: &[&str]) -> Output {
     let output = Command::new(program).args(args).env("PATH", path).env("MTOOLS_SKIP_CHECK", "1").output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", text(&output));
     output
+}
+
+/// The node of a loop device with a number of its own, which nobody gets who looks for a free one while its file is changed.
+pub fn own_loop() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = 500 + std::process::id() % 30_000 * 32 + NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("/dev/loop{number}")
+}
+
+/// Takes a loop device away again.
+pub fn remove_loop(node: &str) {
+    // LOOP_CTL_REMOVE (linux/loop.h); losetup has no option for it yet. Who looks at the device keeps it for a moment.
+    let remove = format!(
+        "losetup --detach {node} 2>/dev/null; n=0; until perl -e 'open F, \"+<\", \"/dev/loop-control\" or die; ioctl(F, 0x4C81, {}+0) // exit 1'; \
+         do [ $n -lt 50 ] || exit 1; n=$((n + 1)); sleep 0.1; done",
+        node.trim_start_matches("/dev/loop")
+    );
+    tool("sh", &["-c", &remove]);
 }
 
 /// Makes the file `image`: that of a disk with this kind of table and these types of partitions, a FAT32 boot partition of
