@@ -227,7 +227,7 @@ fn modules_are_loaded_or_built_in() {
 
 #[test]
 fn boot_settings_are_read_where_the_firmware_reads_them() {
-    let functions = &PROBE[PROBE.find("text() {").unwrap()..PROBE.find("line hostname").unwrap()];
+    let functions = &PROBE[PROBE.find("text() {").unwrap()..PROBE.find("line run").unwrap()];
     let boot = |folder: &str| {
         Case::new(functions, include_str!("../../src/resource/boot_config.sh"))
             .file(&format!("{folder}/cmdline.txt"), "quiet\n")
