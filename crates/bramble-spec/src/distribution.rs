@@ -109,6 +109,8 @@ pub enum Setting {
     One(String),
     /// Several values.
     Many(Vec<String>),
+    /// One value that is in a file, as a secret should be; resolving puts what it holds in its place.
+    File(String),
 }
 
 /// A setting as it can be written.
@@ -119,6 +121,11 @@ enum Written {
     Number(i64),
     Text(String),
     List(Vec<String>),
+    /// A value that is in a file beside the cluster file, such as a secret.
+    File {
+        /// The file.
+        file: String,
+    },
 }
 
 impl From<Written> for Setting {
@@ -128,6 +135,7 @@ impl From<Written> for Setting {
             Written::Number(number) => Setting::One(number.to_string()),
             Written::Text(text) => Setting::One(text),
             Written::List(list) => Setting::Many(list),
+            Written::File { file } => Setting::File(file),
         }
     }
 }
@@ -137,6 +145,7 @@ impl From<Setting> for Written {
         match setting {
             Setting::One(text) => Written::Text(text),
             Setting::Many(list) => Written::List(list),
+            Setting::File(file) => Written::File { file },
         }
     }
 }

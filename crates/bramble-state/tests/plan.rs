@@ -233,3 +233,28 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
     // Where nothing of it is there, nothing is said.
     assert!(!titles(&wanted, "").contains(&"remove the watch".to_owned()));
 }
+
+#[test]
+fn the_text_of_a_file_that_not_everybody_may_read_is_not_shown() {
+    let shown = |mode: &str, there: Option<&str>| {
+        let file = Resource::File(File { mode: mode.into(), ..File::new("/etc/app.conf", "key = hunter2\n") });
+        let stat =
+            there.map_or(String::new(), |mode| format!("stat {mode} root:root 1 2 regular file|/etc/app.conf\n"));
+        let seen = Observation::parse(&format!("bramble 1\n{stat}end\n"), std::slice::from_ref(&file)).unwrap();
+        let plan = bramble_state::plan(&[file], &seen);
+        format!("{:?}", plan.changes[0].details).contains("hunter2")
+    };
+    for (mode, there, expected) in [
+        ("644", None, true),
+        ("644", Some("644"), true),
+        ("755", None, true),
+        ("600", None, false),
+        ("640", None, false),
+        ("400", Some("644"), false),
+        // What is there may be the secret.
+        ("644", Some("600"), false),
+        ("4711", None, false),
+    ] {
+        assert_eq!(shown(mode, there), expected, "{mode} {there:?}");
+    }
+}

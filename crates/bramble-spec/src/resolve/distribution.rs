@@ -231,7 +231,21 @@ impl Resolver<'_> {
                 };
                 self.error(format!("`k3s {kind}` has no flag `{key}`"), setting.span, help);
             }
-            settings.insert(key, setting.value);
+            let value = match setting.value {
+                Setting::File(file) => match (self.read)(&file) {
+                    Ok(text) => Setting::One(text.trim_end_matches(['\r', '\n']).to_owned()),
+                    Err(error) => {
+                        self.error(
+                            format!("cannot read {file}, the value of `{key}`: {error}"),
+                            setting.span,
+                            "its path begins at the cluster file",
+                        );
+                        continue;
+                    }
+                },
+                value => value,
+            };
+            settings.insert(key, value);
         }
         settings
     }

@@ -100,10 +100,20 @@ fn read_content(record: &str, _: &mut Answer<'_>, seen: &mut Observation) -> Opt
     Some(())
 }
 
+/// Tells whether a file with these permission bits, in octal, may be read by everybody.
+fn is_open(mode: &str) -> bool {
+    mode.chars().last().and_then(|digit| digit.to_digit(8)).is_some_and(|others| others & 4 != 0)
+}
+
 impl File {
     /// A readable file of root's.
     pub fn new(path: impl Into<String>, content: impl Into<String>) -> File {
         File { path: path.into(), content: content.into(), mode: "644".into(), secret: false, check: None }
+    }
+
+    /// Tells whether everybody may read it.
+    fn is_open(&self) -> bool {
+        !self.secret && is_open(&self.mode)
     }
 
     /// Finds what must change so that the file is as it should be.
@@ -118,7 +128,7 @@ impl File {
         let details = if same && regular {
             let there = there.map(|there| format!("mode {} {}", there.mode, there.owner));
             vec![Detail::Value { from: there, to: format!("mode {} root:root", self.mode) }]
-        } else if self.secret {
+        } else if !self.is_open() || there.is_some_and(|there| !is_open(&there.mode)) {
             vec![Detail::Hidden]
         } else if there.is_some_and(|there| there.kind == FileKind::Link) {
             vec![Detail::Text { from: Some("(a symbolic link)\n".to_owned()), to: self.content.clone() }]
@@ -142,7 +152,7 @@ impl File {
 
 impl Kind for File {
     fn ask(&self, probe: &mut Probe) {
-        ask_digest(probe, &self.path, Some(&sha256(self.content.as_bytes())), !self.secret);
+        ask_digest(probe, &self.path, Some(&sha256(self.content.as_bytes())), self.is_open());
     }
 
     fn announce(&self, planner: &mut Planner<'_>) {

@@ -13,7 +13,7 @@ use crate::drive::visit;
 use crate::ui::printer::Printer;
 use crate::user_file::UserFile;
 use crate::{Common, Done, cluster_file};
-use bramble_engine::{Project, speaker};
+use bramble_engine::{Project, Session, SshNetwork, refuse_foreign, speaker};
 
 #[derive(clap::Args)]
 pub(crate) struct Kubeconfig {
@@ -33,12 +33,18 @@ impl Kubeconfig {
             bail!("{} has no Kubernetes", project.cluster.name)
         };
         let planes: Vec<Node> = project.cluster.control_planes().cloned().collect();
-        let fleet = visit(&project, &planes, printer, async |session| Ok(session)).await?;
+        let look = async |session: Session<SshNetwork>| {
+            let seen = session.observe(&[]).await?;
+            Ok((session, seen))
+        };
+        let fleet = visit(&project, &planes, printer, look).await?;
         if fleet.nodes.is_empty() {
             fleet.complete()?;
             bail!("{} has no control plane", project.cluster.name);
         }
-        let plane = speaker(&*life, &fleet.nodes).await?;
+        let looked: Vec<_> = fleet.nodes.iter().map(|(session, seen)| (&session.node, seen)).collect();
+        refuse_foreign(&project.cluster, project.identity()?.as_ref(), &looked)?;
+        let plane = speaker(&*life, fleet.nodes.iter().map(|(session, _)| session)).await?;
         let mut cat = Commands::new();
         cat.call("cat --", [life.admin_config()]);
         let admin = plane

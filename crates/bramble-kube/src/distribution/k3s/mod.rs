@@ -340,6 +340,8 @@ impl K3s<'_> {
                 (Setting::Many(values), Some((_, list))) => list.extend(values.iter().cloned()),
                 (Setting::One(value), None) => text.push_str(&format!("{key}: {}\n", quoted(value))),
                 (Setting::Many(values), None) => lists.push((key, values.clone())),
+                // The resolver has read it.
+                (Setting::File(_), _) => {}
             }
         }
         for (key, values) in lists.iter().filter(|(_, values)| !values.is_empty()) {

@@ -1,0 +1,33 @@
+//! Settings of a distribution whose values are in files.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use bramble_spec::{Distribution, Setting, load_with};
+
+const FILE: &str = "cluster: home\nnetwork: { subnet: 10.0.0.0/24 }\ndistribution:\n  k3s:\n    version: stable\n    \
+                    server: { vpn-auth: { file: secrets/vpn }, datastore-endpoint: { file: db }, write-kubeconfig-mode: 600 }\n\
+                    nodes:\n  - { name: kube1, role: control-plane, board: rpi-4b-8gb, address: 10.0.0.51 }\n";
+
+#[test]
+fn a_secret_can_be_in_a_file_of_its_own() {
+    let read = |path: &str| match path {
+        "secrets/vpn" => Ok("name=tailscale,joinKey=hunter2\n".to_owned()),
+        "db" => Ok("postgres://bramble:pass word@10.0.0.9/k3s\r\n".to_owned()),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let loaded = load_with(Path::new("bramble.yaml"), FILE, &[], &read);
+    assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+    let Distribution::K3s(k3s) = &loaded.clusters[0].distribution else { panic!() };
+    assert_eq!(k3s.server["vpn-auth"], Setting::One("name=tailscale,joinKey=hunter2".into()));
+    assert_eq!(k3s.server["datastore-endpoint"], Setting::One("postgres://bramble:pass word@10.0.0.9/k3s".into()));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_setting_and_its_line() {
+    let loaded = load_with(Path::new("bramble.yaml"), FILE, &[], &|_| Err(std::io::ErrorKind::NotFound.into()));
+    let said = loaded.report.render(false);
+    assert!(said.contains("cannot read secrets/vpn, the value of `vpn-auth`: entity not found"), "{said}");
+    assert!(said.contains("bramble.yaml:6:"), "{said}");
+}
