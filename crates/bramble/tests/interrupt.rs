@@ -46,9 +46,10 @@ fn a_command_that_is_ended_says_what_goes_on_and_how_to_go_on() {
         rack.go_up();
         assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
     }
-    let (said, code, _) = ended(&rack, &["run", "echo begun; sleep 300"], "begun", "-TERM");
-    // What a node says is shown when it is through: that the command runs is seen on the board.
-    assert_eq!(code, Some(143), "{said}");
+    let mut run = rack.command(&["run", "sleep 301"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the command on the board", || !rack.shell(&rack.node(1), "pgrep -x sleep").is_empty());
+    assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().code(), Some(143));
     let left: Vec<String> =
         hidden(&rack).into_iter().filter(|name| name.contains(".new") || name.contains("state")).collect();
     assert_eq!(left, [] as [String; 0]);
@@ -106,14 +107,17 @@ fn a_full_disk_loses_neither_pins_nor_host_keys_and_a_loose_folder_is_tightened(
     let files = ["bramble.lock", ".bramble/known_hosts"].map(|name| folder.join(name));
     let before = files.clone().map(|path| read(&path));
     assert!(before[0].contains("clusters") && before[1].contains("ssh-"), "{before:?}");
+    // As of a folder whose lock file does not know the cluster: it has to be written.
+    let unknown = before[0].replacen("\"clusters\"", "\"others\"", 1);
+    fs::write(&files[0], &unknown).unwrap();
     small.fill();
-    // A run whose log cannot be kept does not begin; and what needs to be written is not half written.
-    let up = rack.run(&["up", "--yes"]);
-    assert!(is_full(&up), "{}", text(&up));
+    let adopted = rack.run(&["up", "--yes", "--adopt"]);
+    assert!(is_full(&adopted) && text(&adopted).contains("cannot write"), "{}", text(&adopted));
     let replaced = rack.run(&["up", "--yes", "--replaced", &rack.node(1)]);
-    assert!(is_full(&replaced), "{}", text(&replaced));
-    assert_eq!(files.clone().map(|path| read(&path)), before);
+    assert!(is_full(&replaced) && text(&replaced).contains("known_hosts"), "{}", text(&replaced));
+    assert_eq!(files.clone().map(|path| read(&path)), [unknown, before[1].clone()]);
     fs::remove_file(folder.join("full")).unwrap();
+    fs::write(&files[0], &before[0]).unwrap();
     assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
     assert_eq!(files.map(|path| read(&path)), before);
 }
