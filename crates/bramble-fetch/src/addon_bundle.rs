@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use bramble_kube::{Archive, Platform, Reference, Rendered};
 use bramble_spec::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::replace_file;
+use crate::digest::text_digest;
 use crate::error::{Context, Result, bail, failure};
 use crate::fetched::Fetched;
 use crate::image_archive::{open_image_archive, write_image_archive};
 use crate::registry::Registries;
+use crate::small_file::read_text;
 use crate::sources::Sources;
 use crate::watcher::Watcher;
 
@@ -32,6 +34,9 @@ pub struct AddonBundle {
 struct Text {
     /// The file in the bundle.
     file: String,
+    /// Bundles of older programs lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<Sha256Digest>,
     /// The commit, if it is of a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
@@ -64,11 +69,19 @@ impl AddonBundle {
     /// It cannot be read.
     pub fn open(bundle: &Path) -> Result<AddonBundle> {
         let path = bundle.join(FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(AddonBundle::default()),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        if !path.exists() {
+            return Ok(AddonBundle::default());
         }
+        let made: AddonBundle =
+            serde_json::from_str(&read_text(&path)?).with_context(|| format!("{} cannot be read", path.display()))?;
+        let files = made.texts.values().map(|text| &text.file).chain(made.images.iter().map(|image| &image.file));
+        for file in files {
+            let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+            if !inside {
+                bail!("{} names the file `{}`, which is not in the bundle", path.display(), file.escape_debug());
+            }
+        }
+        Ok(made)
     }
 
     /// Tells whether a bundle has something for add-ons.
@@ -82,7 +95,11 @@ impl AddonBundle {
             failure!("the bundle {} has nothing of {source}: make it again (`bramble bundle create`)", bundle.display())
         })?;
         let path = bundle.join(&found.file);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read_text(&path)?;
+        let digest = text_digest(&text)?;
+        if found.sha256.as_ref().is_some_and(|published| *published != digest) {
+            bail!("{} is not what was put into the bundle: copy the bundle again, or make it again", path.display());
+        }
         Ok((text, found.commit.clone()))
     }
 
@@ -125,7 +142,7 @@ impl AddonBundle {
             let file = format!("{FOLDER}/{number}.yaml");
             replace_file(&to.join(&file), text.as_bytes(), 0o644)?;
             bytes += text.len() as u64;
-            made.texts.insert(source, Text { file, commit });
+            made.texts.insert(source, Text { file, sha256: Some(text_digest(&text)?), commit });
         }
         let given = sources.archives()?;
         let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
@@ -164,5 +181,43 @@ impl AddonBundle {
         }
         replace_file(&to.join(FILE), format!("{:#}\n", serde_json::to_value(&made)?).as_bytes(), 0o644)?;
         Ok(Bundled { manifests, images: made.images.len(), bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(file: &str, digest: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("addons")).unwrap();
+        fs::write(dir.path().join("addons/0.yaml"), "kind: Pod\n").unwrap();
+        let text = format!(r#"{{"texts": {{"https://a/b.yaml": {{"file": "{file}"{digest}}}}}, "images": []}}"#);
+        fs::write(dir.path().join(FILE), text).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_manifest_that_was_altered_in_the_bundle_is_refused() {
+        let digest = format!(r#", "sha256": "{}""#, text_digest("kind: Deployment\n").unwrap());
+        let dir = bundle("addons/0.yaml", &digest);
+        let opened = AddonBundle::open(dir.path()).unwrap();
+        let error = opened.text(dir.path(), "https://a/b.yaml").unwrap_err().to_string();
+        assert!(error.contains("is not what was put into the bundle"), "{error}");
+    }
+
+    #[test]
+    fn a_bundle_of_an_older_program_is_read() {
+        let dir = bundle("addons/0.yaml", "");
+        let opened = AddonBundle::open(dir.path()).unwrap();
+        assert_eq!(opened.text(dir.path(), "https://a/b.yaml").unwrap().0, "kind: Pod\n");
+    }
+
+    #[test]
+    fn a_bundle_has_nothing_outside_of_itself() {
+        for file in ["../b.yaml", "/etc/shadow", "addons/../../b.yaml"] {
+            let error = AddonBundle::open(bundle(file, "").path()).unwrap_err().to_string();
+            assert!(error.contains("which is not in the bundle"), "{file}: {error}");
+        }
     }
 }

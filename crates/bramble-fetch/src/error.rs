@@ -21,6 +21,8 @@ enum Reason {
     Absent,
     /// A registry has no image of a name.
     NoImage,
+    /// What a server sends cannot be used, however often it is asked.
+    Refused,
     Other,
 }
 
@@ -32,6 +34,11 @@ impl FetchError {
     /// Says that a server has no file at an address.
     pub(crate) fn absent(url: &str) -> FetchError {
         FetchError { reason: Reason::Absent, ..FetchError::new(format!("there is nothing at {url}")) }
+    }
+
+    /// Says that what a server sends cannot be used.
+    pub(crate) fn refused(message: String) -> FetchError {
+        FetchError { reason: Reason::Refused, ..FetchError::new(message) }
     }
 
     /// Says that a registry has no image of a name.
@@ -46,6 +53,11 @@ impl FetchError {
 
     pub(crate) fn is_absent(&self) -> bool {
         self.reason == Reason::Absent
+    }
+
+    /// Tells whether asking again would not help.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.reason, Reason::Absent | Reason::Refused)
     }
 
     pub(crate) fn is_no_image(&self) -> bool {

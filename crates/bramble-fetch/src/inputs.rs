@@ -1,6 +1,5 @@
 //! What a plan needs besides the cluster file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bramble_kube::{Bundle, CniManifest, Inputs, LocalFile, Programs, distribution};
@@ -10,7 +9,9 @@ use crate::addon_bundle::AddonBundle;
 use crate::digest::file_digest;
 use crate::error::{Context, FetchError, Result, bail};
 use crate::lockfile::LockFile;
-use crate::manifests::{fetch_addons, render_addons};
+use crate::manifests::{fetch_addons, is_manifest, render_addons};
+use crate::signatures::fingerprints;
+use crate::small_file::read_text;
 use crate::sources::Sources;
 use crate::watcher::Watcher;
 
@@ -64,7 +65,10 @@ fn add_programs(inputs: &mut Inputs, sources: &Sources<'_>, lock: &mut LockFile,
             inputs.kubernetes = Some(lock.kubernetes(&repository.url, version, watcher)?);
             inputs.apt_key = Some(match &repository.key {
                 Some(file) => read(&sources.path(file))?,
-                None => lock.fetch("apt-key", &format!("{}Release.key", repository.url), watcher)?,
+                None => {
+                    let url = format!("{}Release.key", repository.url);
+                    lock.fetch("apt-key", &url, |text| is_key_of(&repository.url, text), watcher)?
+                }
             });
             return Ok(());
         }
@@ -96,7 +100,7 @@ fn cni_manifest(
     let network = &sources.cluster.network;
     let written = network.cni_manifest.as_deref().unwrap_or(published.url);
     let text = if written.starts_with("https://") || written.starts_with("http://") {
-        lock.fetch("cni-manifest", written, watcher)?
+        lock.fetch("cni-manifest", written, is_manifest, watcher)?
     } else {
         read(&sources.path(written))?
     };
@@ -106,13 +110,34 @@ fn cni_manifest(
     })
 }
 
+/// Whose apt repositories are known, and the fingerprint of the key that they have been signed with since 2023
+/// (kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction).
+const APT_KEYS: [(&str, &str); 1] = [("https://pkgs.k8s.io/", "DE15B14486CD377B9E876E1A234654DA9A296436")];
+
+/// Checks that a text is a key, and that of the publisher if it is a repository of a known one.
+fn is_key_of(repository: &str, text: &str) -> Result<()> {
+    let found = fingerprints(text)?;
+    match APT_KEYS.iter().find(|(place, _)| repository.starts_with(place)) {
+        Some((place, wanted)) if found.iter().any(|key| key != wanted) => bail!(
+            "{place} is signed with the key {wanted}, and this is the key {}: it is refused; if Kubernetes has changed its \
+             key, give it as a file (`key` beside the `url` of the repository)",
+            found.join(", ")
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    read_text(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::signatures::samples;
+    use crate::test_server::TestServer;
     use crate::watcher::Silent;
 
     /// Gathers the inputs of a cluster of one node, with these lines in its file and these files beside it.
@@ -156,5 +181,75 @@ mod tests {
         let network = "network: { subnet: 10.0.0.0/24 }\nprepare: { uploads: [{ from: motd, path: /etc/motd }] }\n";
         let error = gathered(&format!("{network}{APT}"), &[("key.asc", "a key")]).unwrap_err().chain();
         assert!(error.contains("a file of `prepare.uploads`: cannot read") && error.contains("motd"), "{error}");
+    }
+
+    /// Fetches what a cluster with this in its file needs, and tells the error and what is pinned afterwards.
+    fn refused(lines: &str) -> (String, String) {
+        let text = format!(
+            "cluster: shelf\naccess: {{ user: pi }}\n{lines}\
+             nodes:\n  - {{ name: a, role: control-plane, board: rpi-cm4-4gb, address: 10.0.0.11 }}\n"
+        );
+        let loaded = bramble_spec::load(Path::new("bramble.yaml"), &text);
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            cluster: loaded.clusters.first().unwrap_or_else(|| panic!("{}", loaded.report.render(false))),
+            dir: dir.path(),
+            home: None,
+            cache: dir.path().join("cache"),
+            releases: dir.path().join("releases"),
+            bundle: None,
+        };
+        let error = inputs(&sources, &mut sources.lock_file().unwrap(), &Silent).unwrap_err().chain();
+        (error, fs::read_to_string(dir.path().join("bramble.lock")).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_manifest_of_an_add_on_that_is_broken_is_not_pinned() {
+        let server = TestServer::start();
+        server.serve("/web.yaml", "apiVersion: v1\nkind: [\n");
+        let lines = format!(
+            "network: {{ subnet: 10.0.0.0/24 }}\ndistribution: {{ k3s: {{ version: stable }} }}\naddons: {{ own: {{ web: {{ from: \"{}\" }} }} }}\n",
+            server.url("/web.yaml")
+        );
+        let (_, pinned) = refused(&lines);
+        assert!(!pinned.contains("web.yaml"), "{pinned}");
+    }
+
+    #[test]
+    fn a_web_page_in_the_place_of_an_apt_key_is_not_pinned() {
+        let server = TestServer::start();
+        server.serve("/Release.key", "<html>Log in to the network</html>");
+        let lines = format!(
+            "network: {{ subnet: 10.0.0.0/24 }}\n\
+             distribution: {{ kubeadm: {{ version: 1.36.2, source: {{ apt: {{ url: \"{}/\" }} }} }} }}\n",
+            server.address
+        );
+        let (error, pinned) = refused(&lines);
+        assert!(error.contains("answers with a web page") && !pinned.contains("Release.key"), "{error} {pinned}");
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_not_pinned() {
+        let server = TestServer::start();
+        server.serve("/Release.key", "not found\n");
+        let lines = format!(
+            "network: {{ subnet: 10.0.0.0/24 }}\n\
+             distribution: {{ kubeadm: {{ version: 1.36.2, source: {{ apt: {{ url: \"{}/\" }} }} }} }}\n",
+            server.address
+        );
+        let (error, pinned) = refused(&lines);
+        assert!(error.contains("no OpenPGP key") && !pinned.contains("Release.key"), "{error} {pinned}");
+    }
+
+    #[test]
+    fn kubernetes_own_repository_has_only_the_key_that_is_known() {
+        let key = samples::key("own").armored;
+        let error = is_key_of("https://pkgs.k8s.io/core:/stable:/v1.36/deb/", &key).unwrap_err().to_string();
+        assert!(error.contains("DE15B14486CD377B9E876E1A234654DA9A296436") && error.contains("F27958CE"), "{error}");
+    }
+
+    #[test]
+    fn a_mirror_may_have_a_key_of_its_own() {
+        is_key_of("https://mirror.example/deb/", &samples::key("own").armored).unwrap();
     }
 }

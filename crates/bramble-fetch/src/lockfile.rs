@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bramble_kube::Identity;
-use bramble_spec::{ClusterName, KubeVersion, Sha256Digest, hex};
+use bramble_spec::{ClusterName, KubeVersion, Sha256Digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::atomic_file::replace_file;
-use crate::error::{Context, Result, bail, failure};
-use crate::http::text_within_a_minute;
+use crate::digest::{Sha512Digits, text_digest};
+use crate::error::{Context, FetchError, Result, bail, failure};
+use crate::http::long_text_at;
+use crate::small_file::read_text;
 use crate::snap_store::Revision;
 use crate::watcher::Watcher;
 
@@ -39,7 +40,10 @@ struct Contents {
 pub(crate) struct SnapPin {
     #[serde(flatten)]
     pub(crate) revision: Revision,
-    pub(crate) sha256: String,
+    pub(crate) sha256: Sha256Digest,
+    /// Of the assertions that vouch for it. Lock files of older programs lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) assertions: Option<Sha256Digest>,
 }
 
 /// The image of a system as it was chosen.
@@ -51,19 +55,29 @@ pub(crate) struct ImagePin {
     pub(crate) sha256: Option<Sha256Digest>,
     /// The same, where only this one is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sha512: Option<String>,
+    pub(crate) sha512: Option<Sha512Digits>,
     /// Of what is in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unpacked: Option<Sha256Digest>,
     /// The day on which it was published.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) released: String,
+    /// The fingerprint of the key with which its publisher has signed it, if that was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signed_with: Option<String>,
 }
 
 impl ImagePin {
     /// Names an image of which nothing else is known.
     pub(crate) fn at(url: &str) -> ImagePin {
-        ImagePin { url: url.to_owned(), sha256: None, sha512: None, unpacked: None, released: String::new() }
+        ImagePin {
+            url: url.to_owned(),
+            sha256: None,
+            sha512: None,
+            unpacked: None,
+            released: String::new(),
+            signed_with: None,
+        }
     }
 }
 
@@ -71,7 +85,7 @@ impl ImagePin {
 struct Pin {
     /// What it is used for.
     purpose: String,
-    sha256: String,
+    sha256: Sha256Digest,
 }
 
 /// Keeps what comes from elsewhere as it was when it was first used: versions that were chosen, digests of files.
@@ -89,12 +103,27 @@ impl LockFile {
     /// # Errors
     /// It cannot be read.
     pub fn open(path: &Path, cache: PathBuf) -> Result<LockFile> {
-        let contents = match fs::read_to_string(path) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Contents::default(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+        match path.exists() {
+            true => LockFile::parse(&read_text(path)?, path, cache),
+            false => Ok(LockFile { path: path.to_owned(), cache, contents: Contents::default() }),
+        }
+    }
+
+    /// Reads the text of the lock file that lies at `path`. `cache`: the folder in which texts are kept.
+    ///
+    /// # Errors
+    /// It is not the text of a lock file.
+    pub fn parse(text: &str, path: &Path, cache: PathBuf) -> Result<LockFile> {
+        let contents = serde_json::from_str(text).with_context(|| format!("{} cannot be read", path.display()))?;
         Ok(LockFile { path: path.to_owned(), cache, contents })
+    }
+
+    /// Renders the text of the lock file.
+    ///
+    /// # Errors
+    /// None are known.
+    pub fn render(&self) -> Result<String> {
+        Ok(format!("{:#}\n", serde_json::to_value(&self.contents)?))
     }
 
     /// Gives the version with its patch that is installed from an apt repository: chosen once, then kept.
@@ -113,7 +142,7 @@ impl LockFile {
                 failure!("{} pins `{version}` for {url}, which is no version; remove that line", self.path.display())
             });
         }
-        let version = newest(&text_within_a_minute(&url, watcher)?, "kubeadm", wanted.minor)
+        let version = newest(&long_text_at(&url, watcher)?, "kubeadm", wanted.minor)
             .ok_or_else(|| failure!("{repository} offers no kubeadm {wanted}"))?;
         self.contents.versions.insert(url, version.to_string());
         self.save()?;
@@ -141,7 +170,7 @@ impl LockFile {
     }
 
     fn save(&self) -> Result<()> {
-        replace_file(&self.path, format!("{:#}\n", serde_json::to_value(&self.contents)?).as_bytes(), 0o644)
+        replace_file(&self.path, self.render()?.as_bytes(), 0o644)
     }
 
     /// Gives the release that a channel offers: looked up once, then kept.
@@ -158,9 +187,29 @@ impl LockFile {
         self.kept(|contents| &mut contents.snaps, release, look_up)
     }
 
-    /// Gives the image that a name or a URL stands for: looked up once, then kept.
-    pub(crate) fn image(&mut self, name: &str, look_up: impl FnOnce() -> Result<ImagePin>) -> Result<ImagePin> {
-        self.kept(|contents| &mut contents.images, name, look_up)
+    /// Gives the image that is pinned for a name or a URL.
+    pub(crate) fn pinned_image(&self, name: &str) -> Option<ImagePin> {
+        self.contents.images.get(name).cloned()
+    }
+
+    /// Pins the image that a name or a URL stands for.
+    pub(crate) fn pin_image(&mut self, name: &str, pin: ImagePin) -> Result<()> {
+        self.contents.images.insert(name.to_owned(), pin);
+        self.save()
+    }
+
+    /// Pins other snaps for a release and an architecture than before.
+    pub(crate) fn pin_snaps(&mut self, release: &str, pins: Vec<SnapPin>) -> Result<()> {
+        self.contents.snaps.insert(release.to_owned(), pins);
+        self.save()
+    }
+
+    /// Forgets what was pinned for a URL.
+    pub(crate) fn forget(&mut self, url: &str) -> Result<()> {
+        match self.contents.files.remove(url) {
+            Some(_) => self.save(),
+            None => Ok(()),
+        }
     }
 
     /// Gives what the lock file has under a name, or else what is found now.
@@ -179,36 +228,55 @@ impl LockFile {
         Ok(found)
     }
 
-    /// Gives the text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are refused.
-    pub(crate) fn fetch(&mut self, purpose: &str, url: &str, watcher: &dyn Watcher) -> Result<String> {
-        self.text(purpose, url, || text_within_a_minute(url, watcher))
+    /// Gives the text behind a URL: from the cache if it is there, else fetched. Bytes other than the pinned ones are
+    /// refused, and so is a text that does not pass `check`: that is never pinned.
+    pub(crate) fn fetch(
+        &mut self,
+        purpose: &str,
+        url: &str,
+        check: impl Fn(&str) -> Result<()>,
+        watcher: &dyn Watcher,
+    ) -> Result<String> {
+        self.text(purpose, url, check, || long_text_at(url, watcher))
     }
 
     /// Does the same with the text from where `get` has it: the URL is only its name.
-    pub(crate) fn text(&mut self, purpose: &str, url: &str, get: impl FnOnce() -> Result<String>) -> Result<String> {
+    pub(crate) fn text(
+        &mut self,
+        purpose: &str,
+        url: &str,
+        check: impl Fn(&str) -> Result<()>,
+        get: impl FnOnce() -> Result<String>,
+    ) -> Result<String> {
         let pinned = self.contents.files.get(url).cloned();
+        let unusable = |error: FetchError| error.context(format!("{url} cannot be used ({purpose})"));
         if let Some(pin) = &pinned
-            && let Ok(text) = fs::read_to_string(self.cache.join(&pin.sha256))
-            && digest(&text) == pin.sha256
+            && let Ok(text) = fs::read_to_string(self.cache.join(pin.sha256.as_str()))
+            && text_digest(&text)? == pin.sha256
         {
-            return Ok(text);
+            let pinned = |error| {
+                unusable(error).context(format!("{} pins what is broken: remove its entry", self.path.display()))
+            };
+            return check(&text).map(|()| text).map_err(pinned);
         }
         let text = get()?;
-        let sha256 = digest(&text);
-        if let Some(pin) = pinned {
-            if pin.sha256 != sha256 {
-                bail!(
-                    "{url} has changed: its digest is {sha256}, {} pins {}; remove the pin if the change is wanted",
-                    self.path.display(),
-                    pin.sha256
-                );
-            }
-        } else {
+        let sha256 = text_digest(&text)?;
+        if let Some(pin) = &pinned
+            && pin.sha256 != sha256
+        {
+            bail!(
+                "{url} has changed: its digest is {sha256}, {} pins {}; remove the pin if the change is wanted",
+                self.path.display(),
+                pin.sha256
+            );
+        }
+        check(&text).map_err(unusable)?;
+        if pinned.is_none() {
             self.contents.files.insert(url.to_owned(), Pin { purpose: purpose.to_owned(), sha256: sha256.clone() });
             self.save()?;
         }
         fs::create_dir_all(&self.cache)?;
-        replace_file(&self.cache.join(&sha256), text.as_bytes(), 0o600)?;
+        replace_file(&self.cache.join(sha256.as_str()), text.as_bytes(), 0o600)?;
         Ok(text)
     }
 }
@@ -224,10 +292,6 @@ fn newest(index: &str, package: &str, minor: u32) -> Option<KubeVersion> {
         .filter_map(|paragraph| field(paragraph, "Version:")?.split('-').next()?.parse::<KubeVersion>().ok())
         .filter(|version| version.minor == minor)
         .max_by_key(|version| version.patch)
-}
-
-fn digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -259,7 +323,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (lock, cache) = (dir.path().join("bramble.lock"), dir.path().join("cache"));
         let url = serve(&["one", "two"]);
-        let fetch = || LockFile::open(&lock, cache.clone()).unwrap().fetch("test", &url, &Silent);
+        let fetch = || LockFile::open(&lock, cache.clone()).unwrap().fetch("a test", &url, |_| Ok(()), &Silent);
         assert_eq!(fetch().unwrap(), "one");
         assert_eq!(fetch().unwrap(), "one", "the second time comes from the cache");
         fs::remove_dir_all(&cache).unwrap();

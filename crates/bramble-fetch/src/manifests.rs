@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::addon_bundle::AddonBundle;
 use crate::error::{Context, Result, bail, failure};
 use crate::fetched::Fetched;
+use crate::http::TEXT_LIMIT;
 use crate::lockfile::LockFile;
+use crate::small_file::read_text;
 use crate::sources::Sources;
 use crate::watcher::Watcher;
 
@@ -81,8 +83,8 @@ fn elsewhere(
     };
     let purpose = format!("addon {}", addon.name);
     let text = match bundle {
-        Some((dir, supplies)) => lock.text(&purpose, url, || Ok(supplies.text(dir, url)?.0))?,
-        None => lock.fetch(&purpose, url, watcher)?,
+        Some((dir, supplies)) => lock.text(&purpose, url, is_manifest, || Ok(supplies.text(dir, url)?.0))?,
+        None => lock.fetch(&purpose, url, is_manifest, watcher)?,
     };
     Ok(Some(Fetched { source: url.to_owned(), text, commit: None }))
 }
@@ -106,11 +108,23 @@ pub fn manifest_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Checks that a text is a manifest with at least one object.
+///
+/// # Errors
+/// It is none; the error has the line.
+pub(crate) fn is_manifest(text: &str) -> Result<()> {
+    match bramble_kube::objects(text) {
+        Ok(objects) if objects.is_empty() => bail!("there is no object in it"),
+        Ok(_) => Ok(()),
+        Err(error) => bail!("{error}"),
+    }
+}
+
 /// Joins the manifests of a folder.
 fn joined(path: &Path) -> Result<String> {
     let mut all = String::new();
     for file in manifest_files(path)? {
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = read_text(&file)?;
         // Errors tell of lines: each file is read alone first.
         bramble_kube::objects(&text).map_err(|error| failure!("{}: {error}", file.display()))?;
         all.push_str(&text);
@@ -148,18 +162,39 @@ fn git(
     // A relative path is one beside the cluster file.
     let local = sources.path(url);
     let from = if local.exists() { local.to_string_lossy().into_owned() } else { url.to_owned() };
+    let fetch = |what: &str| {
+        watcher.note(&format!("fetching {url}"));
+        // What follows `--` is no option, whatever it begins with.
+        run(&["fetch", "--quiet", "--depth", "1", "--", &from, what])
+    };
+    let mut read = None;
     let commit = lock.release(&format!("{url}#{revision}"), || {
-        watcher.note(&format!("fetching {url}"));
-        run(&["fetch", "--quiet", "--depth", "1", &from, revision])?;
-        Ok(run(&["rev-parse", "FETCH_HEAD"])?.trim().to_owned())
+        fetch(revision)?;
+        let commit = run(&["rev-parse", "FETCH_HEAD"])?.trim().to_owned();
+        // What cannot be read is not pinned.
+        read = Some(manifests_at(&run, url, &commit, path)?);
+        Ok(commit)
     })?;
-    if run(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_err() {
-        watcher.note(&format!("fetching {url}"));
-        run(&["fetch", "--quiet", "--depth", "1", &from, &commit])?;
+    if !(40..=64).contains(&commit.len()) || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        bail!(
+            "bramble.lock pins `{}` for {url}#{revision}, which is no commit: remove that entry",
+            commit.escape_debug()
+        );
     }
+    if let Some(text) = read {
+        return Ok((text, commit));
+    }
+    if run(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_err() {
+        fetch(&commit)?;
+    }
+    Ok((manifests_at(&run, url, &commit, path)?, commit))
+}
+
+/// Joins the manifests at a place of a commit. `run`: runs git there.
+fn manifests_at(run: &dyn Fn(&[&str]) -> Result<String>, url: &str, commit: &str, path: &str) -> Result<String> {
     let path = path.trim_start_matches("./").trim_end_matches('/');
     let place = if path == "." { "" } else { path };
-    let mut names = vec!["ls-tree", "-r", "--name-only", commit.as_str()];
+    let mut names = vec!["ls-tree", "-r", "--name-only", commit, "--"];
     names.extend(Some(place).filter(|place| !place.is_empty()));
     let mut all = String::new();
     for name in run(&names)?.lines() {
@@ -167,7 +202,12 @@ fn git(
         let wanted = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
         // As in a folder: those that are right there.
         if wanted && !below.contains('/') {
-            let text = run(&["show", &format!("{commit}:{name}")])?;
+            let object = format!("{commit}:{name}");
+            let size: u64 = run(&["cat-file", "-s", &object])?.trim().parse().unwrap_or(u64::MAX);
+            if size.saturating_add(all.len() as u64) > TEXT_LIMIT {
+                bail!("{name} of {url} makes its manifests larger than {} MiB: they are refused", TEXT_LIMIT >> 20);
+            }
+            let text = run(&["show", &object])?;
             bramble_kube::objects(&text).map_err(|error| failure!("{name}: {error}"))?;
             all.push_str(&format!("{text}\n---\n"));
         }
@@ -175,5 +215,5 @@ fn git(
     if all.is_empty() {
         bail!("{url} has no manifest at `{path}` in {commit}");
     }
-    Ok((all, commit))
+    Ok(all)
 }

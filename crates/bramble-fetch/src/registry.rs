@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest;
 use crate::error::{Context, FetchError, Result, bail, failure};
-use crate::http::download;
+use crate::http::{Remote, download, refuse_downgrade};
 use crate::watcher::Watcher;
 
 /// The kinds of manifests that are understood, lists first.
@@ -22,6 +22,8 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.d
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any manifest or configuration has.
 const LIMIT: u64 = 8 * 1024 * 1024;
+/// More layers than any runtime takes (containerd's overlayfs stops at about 500).
+const PARTS: usize = 1000;
 
 /// Reads from registries what anybody may read.
 pub struct Registries {
@@ -59,7 +61,11 @@ fn blob(text: &str) -> String {
 impl Registries {
     /// Makes a client. `mirrors`: where the images of a registry are asked for instead, by the registry's name.
     pub fn new(mirrors: BTreeMap<String, String>) -> Registries {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .save_redirect_history(true)
+            .build();
         Registries { agent: agent.into(), mirrors, tokens: Mutex::default() }
     }
 
@@ -137,12 +143,16 @@ impl Registries {
         let mut pulled = Pulled { descriptor: Value::Null, digests: Vec::new() };
         let mut descriptors = Vec::new();
         for (text, platform) in &chosen {
-            let manifest: Value = serde_json::from_str(text)?;
+            let manifest: Value =
+                serde_json::from_str(text).with_context(|| format!("{image} has a broken manifest"))?;
             let layers = manifest["layers"].as_array().into_iter().flatten();
-            for part in std::iter::once(&manifest["config"]).chain(layers) {
-                let digest = part["digest"].as_str().unwrap_or_default();
-                self.fetch(&base, image, digest, blobs, watcher)?;
-                pulled.digests.push(digest.to_owned());
+            let parts: Vec<&Value> = std::iter::once(&manifest["config"]).chain(layers).collect();
+            if parts.len() > PARTS {
+                bail!("{image} has {} layers: it is refused", parts.len() - 1);
+            }
+            for part in parts {
+                self.fetch(&base, image, part, blobs, watcher)?;
+                pulled.digests.push(part["digest"].as_str().unwrap_or_default().to_owned());
             }
             let kind = manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
             let mut descriptor = json!({ "mediaType": kind, "digest": pulled.keep(text, blobs)?, "size": text.len() });
@@ -162,21 +172,21 @@ impl Registries {
         Ok(pulled)
     }
 
-    /// Fetches a blob, if it is not there.
-    fn fetch(&self, base: &str, image: &Reference, digest: &str, blobs: &Path, watcher: &dyn Watcher) -> Result<()> {
+    /// Fetches a blob, if it is not there. `part`: its descriptor, which says its size.
+    fn fetch(&self, base: &str, image: &Reference, part: &Value, blobs: &Path, watcher: &dyn Watcher) -> Result<()> {
+        let digest = part["digest"].as_str().unwrap_or_default();
+        let most = part["size"].as_u64().ok_or_else(|| failure!("{image} has a part without a size ({digest})"))?;
         let sha256: Sha256Digest = digest
             .strip_prefix("sha256:")
             .and_then(|digest| digest.parse().ok())
             .ok_or_else(|| failure!("{image} has a part with the digest `{digest}`"))?;
         let to = blobs.join(sha256.as_str());
-        if to.exists() {
-            return Ok(());
-        }
         let token = self.tokens.lock().map_err(|_| failure!("a lock is broken"))?;
         let token = token.get(&(base.to_owned(), image.repository.clone())).map(|token| format!("Bearer {token}"));
         let headers: Vec<(&str, &str)> = token.iter().map(|token| ("Authorization", token.as_str())).collect();
         let url = format!("{base}/v2/{}/blobs/{digest}", image.repository);
-        download(&url, &headers, &to, digest::Digest::Sha256(&sha256), PATIENCE, watcher)
+        let remote = Remote { url: &url, headers: &headers, digest: digest::Digest::Sha256(&sha256), most };
+        download(&remote, &to, PATIENCE, watcher)
     }
 
     fn get(&self, image: &Reference, what: &str) -> Result<Value> {
@@ -208,6 +218,7 @@ impl Registries {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
             let mut response = request.call().with_context(|| format!("cannot ask for {image} at {url}"))?;
+            refuse_downgrade(&url, &response)?;
             let challenge = response.headers().get("www-authenticate").and_then(|value| value.to_str().ok());
             match (response.status().as_u16(), challenge) {
                 (200, _) => {
@@ -215,7 +226,7 @@ impl Registries {
                     return text.with_context(|| format!("cannot read {url}"));
                 }
                 (401, Some(challenge)) if token.is_none() => {
-                    let fresh = self.token(challenge, image)?;
+                    let fresh = self.token(base, challenge, image)?;
                     self.tokens.lock().map_err(|_| failure!("a lock is broken"))?.insert(key.clone(), fresh.clone());
                     token = Some(fresh);
                 }
@@ -232,13 +243,16 @@ impl Registries {
     }
 
     /// Gets a token for nobody in particular (distribution.github.io, "Token Authentication Specification").
-    fn token(&self, challenge: &str, image: &Reference) -> Result<String> {
+    fn token(&self, base: &str, challenge: &str, image: &Reference) -> Result<String> {
         let fields = fields(
             challenge
                 .strip_prefix("Bearer ")
                 .ok_or_else(|| failure!("{image}: {} asks for a password", image.registry))?,
         );
         let realm = fields.get("realm").ok_or_else(|| failure!("{image}: its registry names no place for tokens"))?;
+        if base.starts_with("https://") && !realm.to_ascii_lowercase().starts_with("https://") {
+            bail!("{image}: {base} sends to {realm} for a token, which is not encrypted: it is refused");
+        }
         let mut request = self.agent.get(*realm);
         for name in ["service", "scope"] {
             if let Some(value) = fields.get(name) {
@@ -246,6 +260,7 @@ impl Registries {
             }
         }
         let mut response = request.call().with_context(|| format!("cannot get a token at {realm}"))?;
+        refuse_downgrade(realm, &response)?;
         if response.status().as_u16() != 200 {
             bail!("{image} is not for everybody: {realm} answers {}", response.status());
         }

@@ -3,15 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bramble_kube::{LocalFile, Release, Upstream};
+use bramble_kube::{LocalFile, Reference, Release, Upstream};
 use bramble_spec::{Arch, Sha256Digest, WantedRelease};
 
 use crate::atomic_file::replace_file;
-use crate::digest::{Digest, file_digest, sha3_384};
+use crate::digest::{Digest, file_digest};
 use crate::error::{Context, Result, bail, failure};
-use crate::http::{PATIENCE, download, led_to, text_at};
+use crate::http::{PATIENCE, RELEASE_LIMIT, Remote, download, led_to, text_at};
 use crate::lockfile::{LockFile, SnapPin};
-use crate::snap_store::{Revision, SnapStore};
+use crate::small_file::read_text;
+use crate::snap_store::{Revision, SnapStore, vouch_for};
 use crate::watcher::Watcher;
 
 /// Gets the releases of a distribution from where they are.
@@ -80,7 +81,7 @@ impl Releases {
             return Ok(wanted.to_string());
         }
         let channel = Self::channel(wanted);
-        lock.release(&format!("{} {channel}", self.upstream.name), || {
+        let release = lock.release(&format!("{} {channel}", self.upstream.name), || {
             let (place, name) = match &self.origin {
                 Origin::Web { downloads, mirror } => {
                     let url = match mirror {
@@ -94,20 +95,28 @@ impl Releases {
                 }
                 Origin::Folder(dir) => {
                     let path = dir.join("channels").join(&channel);
-                    let text = fs::read_to_string(&path).with_context(|| {
+                    let text = read_text(&path).with_context(|| {
                         format!("the bundle has no release of {} {channel} ({})", self.upstream.name, path.display())
                     })?;
                     (path.display().to_string(), text)
                 }
                 Origin::Store(store) => {
-                    let channel = (self.upstream.channel)(&channel).unwrap_or(channel);
+                    let channel = (self.upstream.channel)(&channel).unwrap_or_else(|| channel.clone());
                     let release = store.channel(self.upstream.name, &channel, arches, watcher)?;
                     (format!("{} {channel}", store.address), release)
                 }
             };
-            let release = name.trim().parse::<WantedRelease>().ok().filter(|release| release.build().is_some());
-            let release = release.ok_or_else(|| failure!("{place} leads to no release, but to `{}`", name.trim()))?;
-            Ok(release.to_string())
+            let shown: String = name.trim().chars().take(80).collect();
+            let release = named_release(&name);
+            release.ok_or_else(|| failure!("{place} leads to no release, but to `{}`", shown.escape_debug()))
+        })?;
+        // It becomes a part of paths, and the lock file may have been edited.
+        named_release(&release).ok_or_else(|| {
+            failure!(
+                "bramble.lock pins `{}` for {} {channel}, which is no release: remove that entry",
+                release.escape_debug(),
+                self.upstream.name
+            )
         })
     }
 
@@ -136,20 +145,17 @@ impl Releases {
         let mut lists: Vec<&str> = arches.iter().map(|arch| (self.upstream.digests)(arch)).collect();
         lists.sort_unstable();
         lists.dedup();
-        for list in lists {
-            for line in self.list(version, list, lock, watcher)?.lines() {
-                // As sha256sum prints them; `*` stands before the names of files that it read as binary.
-                let mut words = line.split_whitespace();
-                let (Some(digest), Some(name)) = (words.next(), words.next()) else { continue };
-                let name = name.trim_start_matches('*');
-                let Ok(sha256) = digest.parse::<Sha256Digest>() else { continue };
-                if name.contains('/') || name.starts_with('.') {
-                    bail!("{list} of {} v{version} names the file `{name}`", self.upstream.name);
-                }
-                release.files.insert(name.to_owned(), LocalFile { path: self.path(version, name), sha256 });
+        for list in &lists {
+            for (name, sha256) in digests(&self.list(version, list, lock, watcher)?)? {
+                let path = self.path(version, &name);
+                release.files.insert(name, LocalFile { path, sha256 });
             }
         }
         if release.files.is_empty() {
+            // It may be there later: what is pinned now are lists that are not there.
+            for list in lists {
+                lock.forget(&self.address(version, list))?;
+            }
             bail!(
                 "{} has no release v{version} for {}",
                 match &self.origin {
@@ -163,8 +169,7 @@ impl Releases {
         let mut lists: Vec<&str> = arches.iter().map(|arch| (self.upstream.images)(arch)).collect();
         lists.dedup();
         for list in lists {
-            let images = self.list(version, list, lock, watcher)?;
-            release.images.extend(images.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()));
+            release.images.extend(image_names(&self.list(version, list, lock, watcher)?)?);
         }
         release.images.sort();
         release.images.dedup();
@@ -186,41 +191,49 @@ impl Releases {
             let name = format!("{snap}_{arch}.{suffix}");
             (self.path(&version, &name), name)
         };
-        let snaps = lock.snaps(&format!("{} v{version} {arch}", self.upstream.name), || {
+        let key = format!("{} v{version} {arch}", self.upstream.name);
+        let mut pins = lock.snaps(&key, || {
             let revisions = store.revisions(self.upstream.name, &version, arch, watcher)?;
             let fetch = |revision: Revision| {
-                let (path, _) = place(&revision.snap, "snap");
-                if !path.exists() || sha3_384(&path)? != revision.sha3_384 {
-                    fs::remove_file(&path).ok();
-                    let published = Digest::Sha3(&revision.sha3_384);
-                    download(&store.download(&revision), &[], &path, published, PATIENCE, watcher)?;
-                }
-                Ok(SnapPin { sha256: file_digest(&path)?.to_string(), revision })
+                let (path, _) = place(revision.snap.as_str(), "snap");
+                let (url, digest) = (store.download(&revision), Digest::Sha3(&revision.sha3_384));
+                download(&Remote { url: &url, headers: &[], digest, most: RELEASE_LIMIT }, &path, PATIENCE, watcher)?;
+                Ok(SnapPin { sha256: file_digest(&path)?, revision, assertions: None })
             };
             revisions.into_iter().map(fetch).collect()
         })?;
-        for pin in snaps {
-            let (path, name) = place(&pin.revision.snap, "snap");
-            let sha256 = pin.sha256.parse().map_err(|_| failure!("the lock file has no digest of {name}"))?;
+        let mut fresh = false;
+        for pin in &mut pins {
+            let (path, name) = place(pin.revision.snap.as_str(), "snap");
             release.urls.insert(name.clone(), store.download(&pin.revision));
-            release.files.insert(name, LocalFile { path, sha256 });
-            let (path, name) = place(&pin.revision.snap, "assert");
-            if !path.exists() {
+            release.files.insert(name, LocalFile { path, sha256: pin.sha256.clone() });
+            let (path, name) = place(pin.revision.snap.as_str(), "assert");
+            let known = path.exists() && pin.assertions.is_some() && Some(file_digest(&path)?) == pin.assertions;
+            if !known {
                 let text = store.assertions(&pin.revision, watcher)?;
+                vouch_for(&text, &pin.revision)?;
                 fs::create_dir_all(path.parent().unwrap_or(&self.cache))?;
                 replace_file(&path, text.as_bytes(), 0o644)?;
+                pin.assertions = Some(file_digest(&path)?);
+                fresh = true;
             }
-            let sha256 = file_digest(&path)?;
-            release.files.insert(name, LocalFile { path, sha256 });
+            release.files.insert(name, LocalFile { sha256: file_digest(&path)?, path });
         }
-        Ok(())
+        match fresh {
+            true => lock.pin_snaps(&key, pins),
+            false => Ok(()),
+        }
     }
 
     /// Gives a small text of a release; empty if there is none. It is pinned under upstream's own address, wherever it comes
     /// from.
     fn list(&self, version: &str, name: &str, lock: &mut LockFile, watcher: &dyn Watcher) -> Result<String> {
-        let named = format!("{}/{}", self.upstream.downloads, below(version, name));
-        let text = lock.text("release", &named, || match &self.origin {
+        let check =
+            |text: &str| match (self.upstream.architectures.iter()).any(|arch| (self.upstream.images)(arch) == name) {
+                true => image_names(text).map(drop),
+                false => digests(text).map(drop),
+            };
+        lock.text("release", &self.address(version, name), check, || match &self.origin {
             Origin::Web { downloads, .. } => {
                 match text_at(&format!("{downloads}/{}", below(version, name)), &[], watcher) {
                     // Not every release is there for every architecture.
@@ -228,12 +241,16 @@ impl Releases {
                     text => text,
                 }
             }
-            Origin::Folder(_) | Origin::Store(_) => match fs::read_to_string(self.path(version, name)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-                text => text.with_context(|| format!("cannot read {}", self.path(version, name).display())),
-            },
-        })?;
-        Ok(text)
+            Origin::Folder(_) | Origin::Store(_) => {
+                let path = self.path(version, name);
+                if path.exists() { read_text(&path) } else { Ok(String::new()) }
+            }
+        })
+    }
+
+    /// Gives the address under which a list is pinned.
+    fn address(&self, version: &str, name: &str) -> String {
+        format!("{}/{}", self.upstream.downloads, below(version, name))
     }
 
     /// Says where a file of a release is here.
@@ -245,31 +262,41 @@ impl Releases {
         dir.join(format!("v{version}")).join(name)
     }
 
-    /// Makes sure that a file is here, if it is one of a release.
+    /// Makes sure that a file is here as it was published, if it is one of a release.
     ///
     /// # Errors
     /// It cannot be fetched, or is not what upstream published.
     pub fn bring(&self, release: &Release, path: &Path, watcher: &dyn Watcher) -> Result<()> {
         let Some((name, file)) = release.files.iter().find(|(_, file)| file.path == path) else { return Ok(()) };
-        if path.exists() {
-            return Ok(());
-        }
-        match &self.origin {
-            Origin::Web { downloads, .. } => {
-                let url = format!("{downloads}/{}", below(&release.version, name));
-                download(&url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, watcher)
+        let url = match (&self.origin, release.urls.get(name)) {
+            (Origin::Web { downloads, .. }, _) => format!("{downloads}/{}", below(&release.version, name)),
+            (Origin::Store(_), Some(url)) => url.clone(),
+            // Assertions are written when the release is read.
+            (Origin::Store(_), None) if path.exists() && file_digest(path)? == file.sha256 => return Ok(()),
+            (Origin::Store(_), None) => bail!("{} has changed or is gone: run this again", path.display()),
+            (Origin::Folder(dir), _) => {
+                if !path.exists() {
+                    bail!(
+                        "the bundle has no {name} of {} v{} ({}): `bramble bundle create` adds it",
+                        self.upstream.name,
+                        release.version,
+                        dir.display()
+                    );
+                }
+                let found = file_digest(path)?;
+                if found != file.sha256 {
+                    bail!(
+                        "{} has the digest {found}, and {} was published for it: it is refused; copy the bundle again, \
+                         or make it again (`bramble bundle create`)",
+                        path.display(),
+                        file.sha256
+                    );
+                }
+                return Ok(());
             }
-            Origin::Store(_) => {
-                let url = release.urls.get(name).ok_or_else(|| failure!("{} is gone", path.display()))?;
-                download(url, &[], path, Digest::Sha256(&file.sha256), PATIENCE, watcher)
-            }
-            Origin::Folder(dir) => bail!(
-                "the bundle has no {name} of {} v{} ({}): `bramble bundle create` adds it",
-                self.upstream.name,
-                release.version,
-                dir.display()
-            ),
-        }
+        };
+        let digest = Digest::Sha256(&file.sha256);
+        download(&Remote { url: &url, headers: &[], digest, most: RELEASE_LIMIT }, path, PATIENCE, watcher)
     }
 
     /// Puts files of a release into a bundle and tells how many bytes they have.
@@ -351,6 +378,43 @@ pub(crate) fn arches(arch: Arch) -> &'static [&'static str] {
 /// Gives a file's place below the address of all releases.
 fn below(version: &str, name: &str) -> String {
     format!("v{version}/{name}").replace('+', "%2B")
+}
+
+/// Gives a release as it is called in paths, if the text names one.
+fn named_release(text: &str) -> Option<String> {
+    let release = text.trim().parse::<WantedRelease>().ok().filter(|release| release.build().is_some())?;
+    Some(release.to_string())
+}
+
+/// Reads a list of digests as sha256sum prints it; one that is not there is empty.
+fn digests(list: &str) -> Result<Vec<(String, Sha256Digest)>> {
+    let mut found = Vec::new();
+    for line in list.lines() {
+        // `*` stands before the names of files that were read as binary.
+        let mut words = line.split_whitespace();
+        let (Some(digest), Some(name)) = (words.next(), words.next()) else { continue };
+        let name = name.trim_start_matches('*');
+        let Ok(sha256) = digest.parse::<Sha256Digest>() else { continue };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+            bail!("it names the file `{}`, which is not in the release's own folder", name.escape_debug());
+        }
+        found.push((name.to_owned(), sha256));
+    }
+    if found.is_empty() && !list.trim().is_empty() {
+        bail!("it is no list of SHA-256 digests");
+    }
+    Ok(found)
+}
+
+/// Reads a list of images; one that is not there is empty.
+fn image_names(list: &str) -> Result<Vec<String>> {
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty());
+    let name = |line: &str| match Reference::parse(line) {
+        Some(_) => Ok(line.to_owned()),
+        None => Err(failure!("`{}` is no name of an image", line.chars().take(80).collect::<String>().escape_debug())),
+    };
+    lines.map(name).collect()
 }
 
 #[cfg(test)]

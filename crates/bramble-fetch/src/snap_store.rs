@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Sha3Digits;
 use crate::error::{Context, Result, bail, failure};
 use crate::http::text_at;
 use crate::watcher::Watcher;
@@ -19,17 +20,51 @@ pub(crate) struct SnapStore {
 /// A revision of a snap for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Revision {
-    pub(crate) snap: String,
-    pub(crate) id: String,
+    pub(crate) snap: SnapName,
+    pub(crate) id: SnapName,
     pub(crate) revision: u64,
-    /// In hexadecimal digits.
-    pub(crate) sha3_384: String,
+    pub(crate) sha3_384: Sha3Digits,
+}
+
+/// The name or the id of a snap (snapcraft.io, "Snap names"): it becomes a part of names of files and addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct SnapName(String);
+
+impl SnapName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for SnapName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for SnapName {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        match (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+            true => Ok(SnapName(text)),
+            false => Err(format!("`{}` is no name of a snap", text.escape_debug())),
+        }
+    }
+}
+
+impl From<SnapName> for String {
+    fn from(name: SnapName) -> String {
+        name.0
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Info {
-    snap_id: String,
+    snap_id: SnapName,
     channel_map: Vec<Entry>,
 }
 
@@ -38,7 +73,7 @@ struct Entry {
     channel: Channel,
     revision: u64,
     version: String,
-    base: Option<String>,
+    base: Option<SnapName>,
     download: Download,
 }
 
@@ -52,7 +87,7 @@ struct Channel {
 #[serde(rename_all = "kebab-case")]
 struct Download {
     #[serde(rename = "sha3-384")]
-    sha3_384: String,
+    sha3_384: Sha3Digits,
 }
 
 impl Entry {
@@ -61,13 +96,8 @@ impl Entry {
         format!("{}+r{}", self.version.trim_start_matches('v'), self.revision)
     }
 
-    fn of(&self, info: &Info, snap: &str) -> Revision {
-        Revision {
-            snap: snap.to_owned(),
-            id: info.snap_id.clone(),
-            revision: self.revision,
-            sha3_384: self.download.sha3_384.clone(),
-        }
+    fn of(&self, info: &Info, snap: SnapName) -> Revision {
+        Revision { snap, id: info.snap_id.clone(), revision: self.revision, sha3_384: self.download.sha3_384.clone() }
     }
 }
 
@@ -125,8 +155,9 @@ impl SnapStore {
         });
         let own = own.ok_or_else(|| failure!("the store has no {snap} {} for {arch}", named.version))?;
         let mut all = Vec::new();
-        for needed in ["snapd"].into_iter().chain(own.base.as_deref()) {
-            let info = self.info(needed, watcher)?;
+        let named = |name: &str| SnapName::try_from(name.to_owned()).map_err(|error| failure!("{error}"));
+        for needed in [named("snapd")?].into_iter().chain(own.base.clone()) {
+            let info = self.info(needed.as_str(), watcher)?;
             let entry = info
                 .channel_map
                 .iter()
@@ -134,7 +165,7 @@ impl SnapStore {
                 .ok_or_else(|| failure!("the store has no stable {needed} for {arch}"))?;
             all.push(entry.of(&info, needed));
         }
-        all.push(own.of(&info, snap));
+        all.push(own.of(&info, named(snap)?));
         Ok(all)
     }
 
@@ -146,14 +177,14 @@ impl SnapStore {
     /// Gathers who vouches for a revision, as `snap download` writes it: each assertion after those that it rests upon. snapd
     /// itself checks the signatures, down to the key that it has in it.
     pub(crate) fn assertions(&self, revision: &Revision, watcher: &dyn Watcher) -> Result<String> {
-        let digest = bytes(&revision.sha3_384)
-            .ok_or_else(|| failure!("the store gives {} the digest `{}`", revision.snap, revision.sha3_384))?;
+        let digest =
+            bytes(revision.sha3_384.as_str()).ok_or_else(|| failure!("the store gives {} no digest", revision.snap))?;
         let own = self.assertion(&format!("snap-revision/{}", URL_SAFE_NO_PAD.encode(digest)), watcher)?;
         let says = |name: &str, wanted: &str| match header(&own, name) {
             Some(value) if value == wanted => Ok(()),
             other => Err(failure!("the store vouches for {} with {name} {other:?} instead of {wanted}", revision.snap)),
         };
-        says("snap-id", &revision.id)?;
+        says("snap-id", revision.id.as_str())?;
         says("snap-revision", &revision.revision.to_string())?;
         let declaration = self.assertion(&format!("snap-declaration/16/{}?max-format=7", revision.id), watcher)?;
         let mut all = Vec::new();
@@ -177,6 +208,20 @@ impl SnapStore {
         let url = format!("{}/v2/assertions/{which}", self.address);
         text_at(&url, &[("Accept", "application/x.ubuntu.assertion")], watcher)
     }
+}
+
+/// Checks that assertions are about a revision, and nothing is missing that snapd wants.
+///
+/// # Errors
+/// They are about something else.
+pub(crate) fn vouch_for(assertions: &str, revision: &Revision) -> Result<()> {
+    let digest = bytes(revision.sha3_384.as_str()).map(|digest| URL_SAFE_NO_PAD.encode(digest)).unwrap_or_default();
+    for said in [format!("snap-sha3-384: {digest}"), format!("snap-id: {}", revision.id)] {
+        if !assertions.lines().any(|line| line == said) {
+            bail!("the store's assertions of {} do not say `{said}`", revision.snap);
+        }
+    }
+    Ok(())
 }
 
 /// Finds a header of an assertion; its headers end with an empty line.

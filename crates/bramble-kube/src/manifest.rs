@@ -11,9 +11,11 @@ use serde_json::Value;
 /// # Errors
 /// The text is not a manifest; the error has its line.
 pub fn objects(text: &str) -> Result<Vec<Value>, String> {
-    // Upstream manifests are longer than what a configuration file may be.
     let mut options = serde_saphyr::Options::default();
-    options.budget = None;
+    // Upstream manifests are longer and deeper than what a configuration file may be: the largest have some 100 000 lines.
+    let mut budget = serde_saphyr::Budget::default();
+    (budget.max_events, budget.max_nodes, budget.max_documents, budget.max_depth) = (4_000_000, 2_000_000, 10_000, 200);
+    options.budget = Some(budget);
     // `n` and `on` are texts: what is true in a manifest says so.
     options.strict_booleans = true;
     let documents: Vec<Value> =
@@ -315,6 +317,40 @@ mod tests {
         for wrong in ["", "Nginx", "a b", "docker.io/", "$(IMAGE)"] {
             assert_eq!(whole(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn aliases_that_multiply_each_other_are_refused() {
+        let mut text =
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: a }\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+                .to_owned();
+        for level in 1..10 {
+            let alias = format!("*a{}", level - 1);
+            text += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+        }
+        assert!(objects(&text).is_err());
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused() {
+        let text = format!(
+            "apiVersion: v1\nkind: A\nmetadata: {{ name: a }}\na: {}{}\n",
+            "[".repeat(50_000),
+            "]".repeat(50_000)
+        );
+        assert!(objects(&text).is_err());
+    }
+
+    #[test]
+    fn a_manifest_as_large_as_the_largest_is_read() {
+        let line = "    a-key-of-some-length: a value as they have it in definitions\n".replace("a-key", "k");
+        let mut text = String::new();
+        for object in 0..400 {
+            text += &format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: a{object} }}\ndata:\n");
+            (0..300).for_each(|number| text += &line.replace("k-of", &format!("k{number}-of")));
+            text += "---\n";
+        }
+        assert_eq!(objects(&text).map(|all| all.len()), Ok(400));
     }
 
     #[test]

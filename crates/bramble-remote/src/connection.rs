@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use russh::Preferred;
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{AlgorithmKind, Preferred};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -159,8 +159,13 @@ impl client::Handler for Client {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
-        let verdict = self.dialer.host_keys.check(&self.host, self.port, key);
+        let known = &self.dialer.host_keys;
+        let verdict = match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } => known.check(&self.host, self.port, key),
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                known.check_certificate(&self.host, self.port, certificate)
+            }
+        };
         let known = matches!(verdict, Verdict::Known);
         if let Ok(mut slot) = self.verdict.lock() {
             *slot = Some(verdict);
@@ -181,13 +186,7 @@ impl Connection {
             None => None,
         };
         let host = target.display();
-        let mut preferred = Preferred::DEFAULT.clone();
-        let known = dialer.host_keys.algorithms(&target.host, target.port);
-        if !known.is_empty() {
-            let same = |a: &Algorithm| known.iter().any(|k| k == a || (k.clone().is_rsa() && a.clone().is_rsa()));
-            let (first, last): (Vec<_>, Vec<_>) = preferred.key.iter().cloned().partition(same);
-            preferred.key = first.into_iter().chain(last).collect();
-        }
+        let preferred = preferences(&dialer.host_keys, target);
         let config = Arc::new(client::Config {
             preferred,
             nodelay: true,
@@ -244,13 +243,7 @@ impl Connection {
             Err(Handshake::Connect(error)) => return Err(error),
             Err(Handshake::Ssh(source)) => {
                 let verdict = verdict.lock().ok().and_then(|mut slot| slot.take());
-                return Err(match verdict {
-                    Some(Verdict::Unknown(key)) => ConnectError::UnknownHostKey(Box::new(key)),
-                    Some(Verdict::Changed { file, line, fingerprint }) => {
-                        ConnectError::ChangedHostKey { host, file, line, fingerprint }
-                    }
-                    _ => ConnectError::Protocol { host, source },
-                });
+                return Err(refusal(host, verdict, source));
             }
         };
         match tokio::time::timeout(LOGIN_TIMEOUT, login(&mut handle, target, credentials)).await {
@@ -260,6 +253,61 @@ impl Connection {
         Ok(Connection { handle, _jump: jump })
     }
 }
+
+/// Says what is asked for in a handshake: types of host keys that are known first, as ssh does, and no SHA-1.
+fn preferences(host_keys: &HostKeys, target: &Target) -> Preferred {
+    let mut preferred = Preferred::DEFAULT.clone();
+    let known = host_keys.algorithms(&target.host, target.port);
+    let is_known = |a: &Algorithm| known.iter().any(|k| k == a || (is_rsa(k) && is_rsa(a)));
+    let all = preferred.key.iter().filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None }).cloned();
+    let (first, last): (Vec<_>, Vec<_>) = all.partition(is_known);
+    let all: Vec<Algorithm> = first.into_iter().chain(last).collect();
+    if host_keys.has_authority(&target.host, target.port) {
+        preferred.host_key_certificates = all.clone().into();
+    }
+    preferred.key = all.into();
+    preferred
+}
+
+fn is_rsa(algorithm: &Algorithm) -> bool {
+    matches!(algorithm, Algorithm::Rsa { .. })
+}
+
+/// Says why a handshake failed. `verdict`: on the host's key, if it showed one.
+fn refusal(host: String, verdict: Option<Verdict>, source: russh::Error) -> ConnectError {
+    match (verdict, source) {
+        (Some(Verdict::Unknown(key)), _) => ConnectError::UnknownHostKey(Box::new(key)),
+        (Some(Verdict::Changed(changed)), _) => {
+            let what = match changed.known == changed.shown {
+                true => "another one".to_owned(),
+                false => format!("one of another type ({}, not {})", changed.known, changed.shown),
+            };
+            let way_out = match &changed.elsewhere {
+                None => {
+                    "if the board was replaced or flashed again, say so with `bramble up --replaced NODE`".to_owned()
+                }
+                Some(name) => format!(
+                    "if the board was replaced or flashed again, take that line out (`ssh-keygen -R '{name}' -f {}`)",
+                    changed.file.display()
+                ),
+            };
+            let (file, line, fingerprint) = (changed.file, changed.line, changed.fingerprint);
+            ConnectError::ChangedHostKey { host, file, line, what, fingerprint, way_out }
+        }
+        (Some(Verdict::Revoked { file, line, fingerprint }), _) => {
+            ConnectError::RevokedHostKey { host, file, line, fingerprint }
+        }
+        (_, russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, theirs, .. })
+            if !theirs.is_empty() && theirs.iter().all(|offered| SHA1_HOST_KEYS.contains(&offered.as_str())) =>
+        {
+            ConnectError::WeakHostKey { host, offered: theirs.join(", ") }
+        }
+        (_, source) => ConnectError::Protocol { host, source },
+    }
+}
+
+/// The types of host keys whose signatures are made with SHA-1 (RFC 4253, section 6.6).
+const SHA1_HOST_KEYS: [&str; 2] = ["ssh-rsa", "ssh-dss"];
 
 enum Handshake {
     Connect(ConnectError),
@@ -282,14 +330,19 @@ async fn login(handle: &mut Handle<Client>, target: &Target, credentials: &Crede
     {
         for identity in agent.request_identities().await.unwrap_or_default() {
             let AgentIdentity::PublicKey { key, comment } = identity else { continue };
-            let hash = hash_for(handle, key.algorithm().is_rsa(), &mut rsa_hash).await.map_err(&protocol)?;
+            let rsa = is_rsa(&key.algorithm());
+            let signs = signature_hash(handle, &key.algorithm(), &mut rsa_hash).await.map_err(&protocol)?;
+            let Signs::With(hash) = signs else {
+                tried.push(format!("{comment} (agent; {ONLY_SHA1})"));
+                continue;
+            };
             // An agent that refuses to sign is like a key that is not accepted: the next one may be.
             if let Ok(AuthResult::Success) =
                 handle.authenticate_publickey_with(&target.user, key, hash, &mut agent).await
             {
                 return Ok(());
             }
-            tried.push(format!("{comment} (agent)"));
+            tried.push(format!("{comment} (agent{})", if rsa { ", with SHA-2" } else { "" }));
         }
     }
     for path in &credentials.keys {
@@ -297,12 +350,17 @@ async fn login(handle: &mut Handle<Client>, target: &Target, credentials: &Crede
             continue;
         }
         let key = load(path)?;
-        let hash = hash_for(handle, key.algorithm().is_rsa(), &mut rsa_hash).await.map_err(&protocol)?;
+        let rsa = is_rsa(&key.algorithm());
+        let signs = signature_hash(handle, &key.algorithm(), &mut rsa_hash).await.map_err(&protocol)?;
+        let Signs::With(hash) = signs else {
+            tried.push(format!("{} ({ONLY_SHA1})", path.display()));
+            continue;
+        };
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
         if let AuthResult::Success = handle.authenticate_publickey(&target.user, key).await.map_err(&protocol)? {
             return Ok(());
         }
-        tried.push(path.display().to_string());
+        tried.push(format!("{}{}", path.display(), if rsa { " with SHA-2" } else { "" }));
     }
     let tried =
         if tried.is_empty() { "there was no key to try".to_owned() } else { format!("tried {}", tried.join(", ")) };
@@ -319,17 +377,35 @@ fn load(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
     })
 }
 
-/// Without a hash an RSA key signs with SHA-1, which sshd has refused since OpenSSH 8.8.
-async fn hash_for(
+/// Why an RSA key was not tried.
+const ONLY_SHA1: &str = "not tried: this sshd takes RSA keys only with SHA-1 signatures, which can be forged; take an Ed25519 key, or \
+                         update sshd";
+
+/// How a key signs for a server.
+enum Signs {
+    /// With this hash; only RSA keys have a choice.
+    With(Option<HashAlg>),
+    /// The server would only take SHA-1.
+    OnlySha1,
+}
+
+/// Finds how a key may sign: an RSA key with SHA-2 alone. `cache`: what the server said of that.
+async fn signature_hash(
     handle: &Handle<Client>,
-    rsa: bool,
-    cache: &mut Option<Option<russh::keys::HashAlg>>,
-) -> Result<Option<russh::keys::HashAlg>, russh::Error> {
-    if !rsa {
-        return Ok(None);
+    key: &Algorithm,
+    cache: &mut Option<Option<Option<HashAlg>>>,
+) -> Result<Signs, russh::Error> {
+    if !is_rsa(key) {
+        return Ok(Signs::With(None));
     }
-    if cache.is_none() {
-        *cache = Some(handle.best_supported_rsa_hash().await?.flatten());
-    }
-    Ok(cache.flatten())
+    let said = match *cache {
+        Some(said) => said,
+        None => *cache.insert(handle.best_supported_rsa_hash().await?),
+    };
+    Ok(match said {
+        Some(Some(hash)) => Signs::With(Some(hash)),
+        Some(None) => Signs::OnlySha1,
+        // It does not say; ssh, too, tries the better one then.
+        None => Signs::With(Some(HashAlg::Sha512)),
+    })
 }

@@ -28,9 +28,8 @@ pub enum ConnectError {
     UnknownHostKey(Box<UnknownKey>),
     /// The host shows another key than the one that is known.
     #[error(
-        "the host key of {host} has changed: {} line {line} holds another one than the board shows now ({fingerprint}); \
-         if the board was replaced or flashed again, say so with `bramble up --replaced NODE`; otherwise this may be a \
-         man-in-the-middle attack", file.display()
+        "the host key of {host} has changed: {} line {line} holds {what} than the board shows now ({fingerprint}); \
+         {way_out}; otherwise this may be a man-in-the-middle attack", file.display()
     )]
     ChangedHostKey {
         /// `address:port`.
@@ -39,8 +38,38 @@ pub enum ConnectError {
         file: PathBuf,
         /// The line in it.
         line: usize,
+        /// What is in that line.
+        what: String,
         /// The key that the host shows.
         fingerprint: String,
+        /// What to do if it is right.
+        way_out: String,
+    },
+    /// The host shows a key that must not be trusted any more.
+    #[error(
+        "the host key of {host} ({fingerprint}) is revoked in {} line {line}: it is refused; make a new one on the board \
+         (`rm /etc/ssh/ssh_host_*; ssh-keygen -A`)", file.display()
+    )]
+    RevokedHostKey {
+        /// `address:port`.
+        host: String,
+        /// The known_hosts file.
+        file: PathBuf,
+        /// The line in it.
+        line: usize,
+        /// The key that the host shows.
+        fingerprint: String,
+    },
+    /// The host can only prove who it is with SHA-1.
+    #[error(
+        "{host} proves its identity only with SHA-1 signatures ({offered}), which can be forged: it is refused; update its \
+         sshd, or make it a better host key (`ssh-keygen -A` on the board, and no `HostKeyAlgorithms` in its sshd_config)"
+    )]
+    WeakHostKey {
+        /// `address:port`.
+        host: String,
+        /// The algorithms that it offers.
+        offered: String,
     },
     /// None of our keys is accepted.
     #[error(

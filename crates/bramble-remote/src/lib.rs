@@ -9,6 +9,7 @@ mod error;
 mod exec;
 mod host_keys;
 mod key_pair;
+mod known_hosts;
 mod spread;
 mod ssh_config;
 
@@ -17,5 +18,7 @@ pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, LineReader, Root, Secret, printable};
 pub use host_keys::{HostKeys, UnknownKey};
 pub use key_pair::new_host_key;
+#[cfg(feature = "testing")]
+pub use spread::relay_events;
 pub use spread::{Parcel, Recipient, Spreader};
 pub use ssh_config::{SshConfig, lookup};

@@ -365,6 +365,17 @@ impl Event {
     }
 }
 
+/// Reads what a relay says, as it would come in pieces of any size, and counts its events.
+#[cfg(feature = "testing")]
+pub fn relay_events(pieces: &[&[u8]]) -> usize {
+    let mut lines = LineReader::default();
+    let mut events = 0;
+    for piece in pieces {
+        lines.feed(piece, &mut |line: &str| events += usize::from(Event::parse(line) != Event::Other));
+    }
+    events
+}
+
 struct Events {
     reader: ChannelReadHalf,
     /// What it wrote to its standard error: words of a perl that died, or of one that only warns.

@@ -27,23 +27,26 @@ pub async fn lookup(host: &str) -> Option<SshConfig> {
         .output()
         .await
         .ok()?;
-    output.status.success().then(|| parse(&String::from_utf8_lossy(&output.stdout)))
+    output.status.success().then(|| SshConfig::parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
-fn parse(text: &str) -> SshConfig {
-    let mut config = SshConfig::default();
-    for line in text.lines() {
-        let Some((key, value)) = line.split_once(' ') else { continue };
-        match key {
-            "hostname" => config.hostname = Some(value.to_owned()),
-            "port" => config.port = value.parse().ok(),
-            "user" => config.user = Some(value.to_owned()),
-            "identityfile" => config.identities.push(PathBuf::from(value)),
-            "proxyjump" if value != "none" => config.jump = value.split(',').map(str::to_owned).collect(),
-            _ => {}
+impl SshConfig {
+    /// Reads what `ssh -G` prints (ssh(1)).
+    pub fn parse(text: &str) -> SshConfig {
+        let mut config = SshConfig::default();
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(' ') else { continue };
+            match key {
+                "hostname" => config.hostname = Some(value.to_owned()),
+                "port" => config.port = value.parse().ok(),
+                "user" => config.user = Some(value.to_owned()),
+                "identityfile" => config.identities.push(PathBuf::from(value)),
+                "proxyjump" if value != "none" => config.jump = value.split(',').map(str::to_owned).collect(),
+                _ => {}
+            }
         }
+        config
     }
-    config
 }
 
 #[cfg(test)]
@@ -52,8 +55,9 @@ mod tests {
 
     #[test]
     fn the_output_of_ssh_is_understood() {
-        let config =
-            parse("host kube1\nuser pi\nhostname 10.0.0.50\nport 2222\nidentityfile ~/.ssh/rack\nproxyjump a@b:22,c\n");
+        let config = SshConfig::parse(
+            "host kube1\nuser pi\nhostname 10.0.0.50\nport 2222\nidentityfile ~/.ssh/rack\nproxyjump a@b:22,c\n",
+        );
         assert_eq!(
             config,
             SshConfig {
@@ -64,6 +68,6 @@ mod tests {
                 jump: vec!["a@b:22".into(), "c".into()],
             }
         );
-        assert!(parse("proxyjump none\n").jump.is_empty());
+        assert!(SshConfig::parse("proxyjump none\n").jump.is_empty());
     }
 }

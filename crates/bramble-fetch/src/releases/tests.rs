@@ -147,10 +147,14 @@ fn release_server(faults: &[(&str, &[Fault])]) -> (String, Arc<Server>, Vec<u8>)
     (address, server, program)
 }
 
+fn download_of(url: &str, to: &Path, digest: &str, patience: Duration, watcher: &dyn Watcher) -> Result<()> {
+    let digest = digest.parse().unwrap();
+    download(&Remote { url, headers: &[], digest: Digest::Sha256(&digest), most: 1_000_000 }, to, patience, watcher)
+}
+
 fn fetch(address: &str, dir: &Path, digest: &str) -> Result<Vec<u8>> {
     let to = dir.join("k3s-arm64");
-    let url = format!("{address}{PROGRAM}");
-    download(&url, &[], &to, Digest::Sha256(&digest.parse().unwrap()), Duration::from_millis(500), &Silent)?;
+    download_of(&format!("{address}{PROGRAM}"), &to, digest, Duration::from_millis(500), &Silent)?;
     Ok(fs::read(to)?)
 }
 
@@ -258,9 +262,8 @@ fn a_watcher_hears_how_far_a_file_is_also_when_it_goes_on() {
     let whole = program.len() as u64;
     let url = format!("{address}{PROGRAM}");
     let to = dir.path().join("k3s-arm64");
-    let digest = sha256(&program).parse().unwrap();
     let transfers = Transfers::default();
-    download(&url, &[], &to, Digest::Sha256(&digest), PATIENCE, &transfers).unwrap();
+    download_of(&url, &to, &sha256(&program), PATIENCE, &transfers).unwrap();
     let heard = transfers.0.into_inner().unwrap();
     assert_eq!(heard.last(), Some(&(whole, Some(whole))));
     assert!(heard.iter().all(|(_, total)| *total == Some(whole)), "{heard:?}");
@@ -284,9 +287,7 @@ fn a_download_that_cannot_be_right_is_refused() {
 
     let url = format!("{address}/v1.34.6%2Bk3s1/k3s-riscv64");
     let to = dir.path().join("k3s-riscv64");
-    let error = download(&url, &[], &to, Digest::Sha256(&sha256(b"").parse().unwrap()), PATIENCE, &Silent)
-        .unwrap_err()
-        .to_string();
+    let error = download_of(&url, &to, &sha256(b""), PATIENCE, &Silent).unwrap_err().to_string();
     assert!(error.contains("there is nothing at"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
@@ -448,4 +449,102 @@ fn a_bundle_has_the_snaps_and_the_images_that_were_added() {
     };
     assert_eq!(digests(&same), digests(&release));
     assert_eq!(fs::read(&same.files["images_arm64.tar"].path).unwrap(), b"images");
+}
+
+#[test]
+fn a_program_in_the_cache_whose_bytes_changed_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, _, program) = release_server(&[]);
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
+    let release = releases.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap();
+    let path = &release.files["k3s-arm64"].path;
+    releases.bring(&release, path, &Silent).unwrap();
+    let mut changed = program.clone();
+    changed[1000] ^= 1;
+    fs::write(path, changed).unwrap();
+    releases.bring(&release, path, &Silent).unwrap();
+    assert_eq!(fs::read(path).unwrap(), program);
+}
+
+#[test]
+fn a_program_in_a_bundle_whose_bytes_changed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, ..) = release_server(&[]);
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
+    let release = releases.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap();
+    let bundle = dir.path().join("bundle");
+    releases.bundle(&release, &["k3s-arm64".to_owned()], &bundle, &Silent).unwrap();
+    releases.describe(&"1.34.6+k3s1".parse().unwrap(), &release, &["arm64"], &bundle, &mut lock, &Silent).unwrap();
+    let offline = Releases::new(k3s(), None, Some(&bundle), &dir.path().join("none"));
+    let release = offline.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap();
+    let path = &release.files["k3s-arm64"].path;
+    fs::write(path, "altered").unwrap();
+    let error = offline.bring(&release, path, &Silent).unwrap_err().to_string();
+    assert!(error.contains("it is refused") && error.contains("bundle create"), "{error}");
+}
+
+#[test]
+fn a_list_that_is_none_is_not_pinned() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::default();
+    server.files.insert("/v1.34.6%2Bk3s1/sha256sum-arm64.txt".into(), b"be right back\n".to_vec());
+    let (address, _) = server.start();
+    let path = dir.path().join("bramble.lock");
+    let mut lock = LockFile::open(&path, dir.path().join("cache")).unwrap();
+    let releases = Releases::new(k3s(), Some(&address), None, &dir.path().join("releases"));
+    let error = releases.release("1.34.6+k3s1", &["arm64"], &mut lock, &Silent).unwrap_err().chain();
+    assert!(error.contains("no list of SHA-256 digests") && !path.exists(), "{error}");
+}
+
+#[test]
+fn a_release_that_is_not_there_yet_is_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (empty, _) = Server::default().start();
+    let (address, ..) = release_server(&[]);
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let cache = dir.path().join("releases");
+    let at = |address: &str, lock: &mut LockFile| {
+        Releases::new(k3s(), Some(address), None, &cache).release("1.34.6+k3s1", &["arm64"], lock, &Silent)
+    };
+    at(&empty, &mut lock).unwrap_err();
+    assert!(at(&address, &mut lock).is_ok());
+}
+
+#[test]
+fn a_list_that_names_files_elsewhere_is_refused() {
+    for name in ["../../.bashrc", "/etc/passwd", ".profile", "a\u{1b}[2J"] {
+        let error = digests(&format!("{}  {name}\n", sha256(b""))).unwrap_err().to_string();
+        assert!(error.contains("not in the release's own folder"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_release_that_was_edited_into_the_lock_file_leads_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bramble.lock");
+    fs::write(&path, r#"{"files": {}, "versions": {"k3s stable": "1.34.6/../../../x"}}"#).unwrap();
+    let mut lock = LockFile::open(&path, dir.path().join("cache")).unwrap();
+    let releases = Releases::new(k3s(), Some("http://127.0.0.1:1"), None, &dir.path().join("releases"));
+    let error = releases.version(&"stable".parse().unwrap(), &["arm64"], &mut lock, &Silent).unwrap_err().to_string();
+    assert!(error.contains("which is no release: remove that entry"), "{error}");
+}
+
+#[test]
+fn a_base_whose_name_leads_elsewhere_is_refused() {
+    let name = |text: &str| serde_json::from_value::<crate::snap_store::SnapName>(json!(text));
+    assert!(name("core22").is_ok() && name("../../core22").is_err());
+}
+
+#[test]
+fn assertions_in_the_cache_whose_bytes_changed_are_fetched_again() {
+    let (releases, _, dir) = store_server();
+    let mut lock = LockFile::open(&dir.path().join("bramble.lock"), dir.path().join("cache")).unwrap();
+    let release = releases.release("1.36.3+r9123", &["arm64"], &mut lock, &Silent).unwrap();
+    let path = &release.files["microk8s_arm64.assert"].path;
+    let whole = fs::read(path).unwrap();
+    fs::write(path, "altered").unwrap();
+    releases.release("1.36.3+r9123", &["arm64"], &mut lock, &Silent).unwrap();
+    assert_eq!(fs::read(path).unwrap(), whole);
 }
