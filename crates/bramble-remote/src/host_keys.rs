@@ -207,11 +207,7 @@ impl HostKeys {
         let path = &known.path;
         let rewrite = || {
             let kept = without(&String::from_utf8_lossy(&fs::read(path)?), &name);
-            let fresh = path.with_extension("new");
-            let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(kept.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, path)?;
+            bramble_files::replace_file(path, kept.as_bytes(), 0o600)?;
             Ok(kept)
         };
         let kept = rewrite().map_err(|source| ConnectError::KnownHosts { path: path.clone(), source })?;
