@@ -31,6 +31,7 @@ pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
 pub use distribution::upstream::{Release, Upstream, minor};
 pub use distribution::{distribution, distributions, lifecycle, upstream, upstreams};
 pub use files::{Archive, LocalFile};
+pub use gateway::{Lease, leases};
 pub use images::{Image, Images};
 pub use inputs::Inputs;
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION};
