@@ -25,6 +25,8 @@ mod snap_store;
 mod sources;
 #[cfg(test)]
 mod test_server;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watcher;
 
 pub use addon_bundle::{AddonBundle, Bundled};

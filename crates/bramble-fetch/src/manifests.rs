@@ -217,3 +217,72 @@ fn manifests_at(run: &dyn Fn(&[&str]) -> Result<String>, url: &str, commit: &str
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watcher::Silent;
+
+    /// A project beside a repository with this manifest.
+    struct Repository(tempfile::TempDir);
+
+    impl Repository {
+        fn new(manifest: &str) -> Repository {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("web/deploy")).unwrap();
+            fs::write(dir.path().join("web/deploy/web.yaml"), manifest).unwrap();
+            let commit = "git init -q && git add . && git -c user.name=a -c user.email=a@b commit -q -m a";
+            let made = Command::new("sh").args(["-c", commit]).current_dir(dir.path().join("web")).status();
+            assert!(made.unwrap().success());
+            Repository(dir)
+        }
+
+        fn lock(&self) -> PathBuf {
+            self.0.path().join("bramble.lock")
+        }
+
+        fn read(&self) -> Result<(String, String)> {
+            let text = "cluster: shelf\naccess: { user: pi }\ndistribution: { k3s: { version: stable } }\n\
+                        network: { subnet: 10.0.0.0/24 }\n\
+                        nodes:\n  - { name: a, role: control-plane, board: rpi-cm4-4gb, address: 10.0.0.11 }\n";
+            let loaded = bramble_spec::load(Path::new("bramble.yaml"), text);
+            let dir = self.0.path();
+            let sources = Sources {
+                cluster: &loaded.clusters[0],
+                dir,
+                home: None,
+                cache: dir.join("cache"),
+                releases: dir.join("releases"),
+                bundle: None,
+            };
+            git(&sources, &mut sources.lock_file()?, "web", "HEAD", "./deploy/", &Silent)
+        }
+    }
+
+    const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: { name: a }\n";
+
+    #[test]
+    fn manifests_of_a_folder_of_a_repository_are_pinned_by_their_commit() {
+        let repository = Repository::new(POD);
+        let (text, commit) = repository.read().unwrap();
+        assert!(text.starts_with(POD) && fs::read_to_string(repository.lock()).unwrap().contains(&commit));
+    }
+
+    #[test]
+    fn a_commit_whose_manifest_is_broken_is_not_pinned() {
+        let repository = Repository::new("kind: [\n");
+        let error = repository.read().unwrap_err().chain();
+        assert!(error.contains("deploy/web.yaml") && !repository.lock().exists(), "{error}");
+    }
+
+    #[test]
+    fn a_lock_file_gives_no_options_to_git() {
+        let repository = Repository::new(POD);
+        let victim = repository.0.path().join("victim");
+        let pin =
+            format!(r#"{{"files": {{}}, "versions": {{"web#HEAD": "--upload-pack=touch {}"}}}}"#, victim.display());
+        fs::write(repository.lock(), pin).unwrap();
+        let error = repository.read().unwrap_err().chain();
+        assert!(error.contains("which is no commit") && !victim.exists(), "{error}");
+    }
+}

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest;
 use crate::error::{Context, FetchError, Result, bail, failure};
-use crate::http::{Remote, download, refuse_downgrade};
+use crate::http::{RELEASE_LIMIT, Remote, download, refuse_downgrade};
 use crate::watcher::Watcher;
 
 /// The kinds of manifests that are understood, lists first.
@@ -172,10 +172,10 @@ impl Registries {
         Ok(pulled)
     }
 
-    /// Fetches a blob, if it is not there. `part`: its descriptor, which says its size.
+    /// Fetches a blob, if it is not there. `part`: its descriptor, which says its size, or should.
     fn fetch(&self, base: &str, image: &Reference, part: &Value, blobs: &Path, watcher: &dyn Watcher) -> Result<()> {
         let digest = part["digest"].as_str().unwrap_or_default();
-        let most = part["size"].as_u64().ok_or_else(|| failure!("{image} has a part without a size ({digest})"))?;
+        let most = part["size"].as_u64().unwrap_or(RELEASE_LIMIT).min(RELEASE_LIMIT);
         let sha256: Sha256Digest = digest
             .strip_prefix("sha256:")
             .and_then(|digest| digest.parse().ok())

@@ -387,7 +387,7 @@ fn named_release(text: &str) -> Option<String> {
 }
 
 /// Reads a list of digests as sha256sum prints it; one that is not there is empty.
-fn digests(list: &str) -> Result<Vec<(String, Sha256Digest)>> {
+pub(crate) fn digests(list: &str) -> Result<Vec<(String, Sha256Digest)>> {
     let mut found = Vec::new();
     for line in list.lines() {
         // `*` stands before the names of files that were read as binary.
@@ -408,7 +408,7 @@ fn digests(list: &str) -> Result<Vec<(String, Sha256Digest)>> {
 }
 
 /// Reads a list of images; one that is not there is empty.
-fn image_names(list: &str) -> Result<Vec<String>> {
+pub(crate) fn image_names(list: &str) -> Result<Vec<String>> {
     let lines = list.lines().map(str::trim).filter(|line| !line.is_empty());
     let name = |line: &str| match Reference::parse(line) {
         Some(_) => Ok(line.to_owned()),

@@ -78,9 +78,11 @@ fn answer(
     };
     stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes())?;
     stream.write_all(&body)?;
-    let chunk = format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16));
-    while endless {
-        stream.write_all(chunk.as_bytes())?;
+    if endless {
+        let chunk = format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16));
+        loop {
+            stream.write_all(chunk.as_bytes())?;
+        }
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
 pub use distribution::upstream::{Release, Upstream, minor};
 pub use distribution::{distribution, distributions, lifecycle, upstream, upstreams};
 pub use files::{Archive, LocalFile};
+pub use gateway::{Lease, leases};
 pub use identity::{Destruction, Identity, OWNER, Owner, adoptable, foreign, owner, owner_step};
 pub use images::{Image, Images};
 pub use inputs::Inputs;

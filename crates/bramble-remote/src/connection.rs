@@ -291,8 +291,8 @@ fn refusal(host: String, verdict: Option<Verdict>, source: russh::Error) -> Conn
                     changed.file.display()
                 ),
             };
-            let (file, line, fingerprint) = (changed.file, changed.line, changed.fingerprint);
-            ConnectError::ChangedHostKey { host, file, line, what, fingerprint, way_out }
+            let (file, line, fingerprint) = (changed.file, changed.line, changed.fingerprint.into());
+            ConnectError::ChangedHostKey { host, file, line, what: what.into(), fingerprint, way_out: way_out.into() }
         }
         (Some(Verdict::Revoked { file, line, fingerprint }), _) => {
             ConnectError::RevokedHostKey { host, file, line, fingerprint }

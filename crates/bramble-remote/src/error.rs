@@ -39,11 +39,11 @@ pub enum ConnectError {
         /// The line in it.
         line: usize,
         /// What is in that line.
-        what: String,
+        what: Box<str>,
         /// The key that the host shows.
-        fingerprint: String,
+        fingerprint: Box<str>,
         /// What to do if it is right.
-        way_out: String,
+        way_out: Box<str>,
     },
     /// The host shows a key that must not be trusted any more.
     #[error(

@@ -3,9 +3,13 @@
 //! It is dnsmasq and nftables under units of our own, so that neither depends on what a package's defaults are, and nothing
 //! at boot on who is first: the firewall stands before any interface is up, and dnsmasq takes interfaces as they come.
 
+mod leases;
+
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Node, Uplink};
 use bramble_state::{Cleanup, File, NetworkManager, Observation, Resource, Step, Unit};
+
+pub use leases::{Lease, leases};
 
 use crate::template::fill;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bramble_kube::{Lease, leases};
 use bramble_remote::{ConnectError, Connection, Credentials, Dialer, HostKeys, Target};
 use bramble_spec::{MacAddr, Node};
 use ipnet::Ipv4Net;
@@ -68,7 +69,7 @@ impl Discover {
         for (address, name) in called.await?? {
             machines.entry(address).or_default().names.insert(name);
         }
-        for (address, mac, name) in leases(self.leases.as_deref())? {
+        for Lease { address, mac, name } in leased(self.leases.as_deref())? {
             // A lease outlives its board.
             if let Some(machine) = machines.get_mut(&address) {
                 machine.mac.get_or_insert(mac);
@@ -230,18 +231,13 @@ fn called(names: &[String]) -> anyhow::Result<Vec<(Ipv4Addr, String)>> {
     Ok(found)
 }
 
-/// What dnsmasq has leased: `EXPIRY MAC ADDRESS NAME ID` in each line, with `*` for no name.
-fn leases(file: Option<&Path>) -> anyhow::Result<Vec<(Ipv4Addr, MacAddr, Option<String>)>> {
+/// What dnsmasq has leased, by its file.
+fn leased(file: Option<&Path>) -> anyhow::Result<Vec<Lease>> {
     let text = match file {
         Some(path) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
         None => LEASES.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default(),
     };
-    let lease = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, mac, address, name, ..] = words[..] else { return None };
-        Some((address.parse().ok()?, mac.parse().ok()?, (name != "*").then(|| name.to_owned())))
-    };
-    Ok(text.lines().filter_map(lease).collect())
+    Ok(leases(&text))
 }
 
 /// The kernel's neighbours (proc_net_arp): address, hardware type, flags, MAC. Those that did not answer have no flags.
@@ -271,10 +267,10 @@ mod tests {
              duid 00:01:00:01\n1795312345 12345 fd00::5 host *\n",
         )
         .unwrap();
-        let found = leases(Some(&file)).unwrap();
+        let found = leased(Some(&file)).unwrap();
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0].1.as_str(), "dc:a6:32:00:00:01");
-        assert_eq!((found[0].2.as_deref(), found[1].2.as_deref()), (Some("kube1"), None));
+        assert_eq!(found[0].mac.as_str(), "dc:a6:32:00:00:01");
+        assert_eq!((found[0].name.as_deref(), found[1].name.as_deref()), (Some("kube1"), None));
         let arp = "IP address       HW type     Flags       HW address            Mask     Device\n\
                    10.0.0.71        0x1         0x2         dc:a6:32:00:00:01     *        br0\n\
                    10.0.0.99        0x1         0x0         00:00:00:00:00:00     *        br0\n";
