@@ -58,4 +58,4 @@ deps:
 # is gone on with (fuzz/target/found). A night's worth: make fuzz SECONDS=1800.
 fuzz: PACKAGES := g++ gcc libc6-dev
 fuzz: deps
-	@CARGO="$(CARGO)" SECONDS="$(SECONDS)" TARGETS="$(TARGETS)" scripts/fuzz.sh
+	@CARGO="$(CARGO)" SECONDS="$(SECONDS)" TARGETS="$(TARGETS)" JOBS="$(JOBS)" TIMEOUT="$(TIMEOUT)" scripts/fuzz.sh

@@ -10,6 +10,8 @@ CARGO=${CARGO:-cargo}
 # shellcheck disable=SC3028
 seconds=${SECONDS:-60}
 JOBS=${JOBS:-$(nproc)}
+# The most seconds for one input, by the clock: more where other work has the processors.
+TIMEOUT=${TIMEOUT:-20}
 TARGETS=${TARGETS:-$(find fuzz_targets -name "*.rs" -exec basename {} .rs \; | sort)}
 built=target/release
 found=target/found
@@ -27,7 +29,7 @@ signature) set -- "$@" ../crates/bramble-fetch/src/signatures/samples ;;
 esac
 target=$1
 shift
-if "$built/$target" "$@" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1500 -verbosity=1 \
+if "$built/$target" "$@" -max_total_time="$seconds" -timeout="$TIMEOUT" -rss_limit_mb=1500 -verbosity=1 \
     -artifact_prefix="$found/crashes/$target-" >"$found/$target.log" 2>&1; then
     sed -n '$s/^Done \([0-9]*\) runs.*/'"$target"': \1 inputs, nothing found/p' "$found/$target.log"
 else
@@ -36,6 +38,6 @@ else
     exit 1
 fi
 END
-export built found seconds
+export built found seconds TIMEOUT
 # shellcheck disable=SC2086
 printf '%s\n' $TARGETS | xargs -P "$JOBS" -I '{}' sh target/one.sh '{}'
