@@ -82,6 +82,7 @@ fn what_a_file_or_a_folder_of_another_cluster_says_destroys_nothing() {
         &format!("it is the member {three} of the cluster: a member cannot be renamed"),
     );
     unharmed("renamed");
+    fs::write(rack.file(), &file).unwrap();
 
     // A file of another name, in another folder, that lists these nodes or some of them.
     let school = folder(&rack, "school", 0);
