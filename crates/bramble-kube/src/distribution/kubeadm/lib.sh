@@ -38,6 +38,9 @@ end_containers() {
     ctr -n k8s.io containers ls -q >/run/bramble/ending
     while read -r c; do best_effort ctr -n k8s.io containers rm "$c"; done </run/bramble/ending
     rm -f /run/bramble/ending
+    # Its CRI side still lists what went behind its back. A kubelet that comes back to the same pods, after a restore, could
+    # never remove those, and so never end a pod.
+    systemctl try-restart containerd
 }
 
 # Kubernetes leaves the node, whatever state it was in. `kubeadm reset` is no help: it asks a cluster that may be gone
