@@ -469,7 +469,7 @@ fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
     let kept = bench.path(&format!(".cache/bramble/images/{packed}"));
     fs::write(&kept, &image[1..]).unwrap();
     let output = bench.run(&["image", "fetch"]);
-    assert!(text(&output).contains("is not what it was any more, and is fetched again"), "{}", text(&output));
+    assert!(text(&output).contains("is not what was published any more, and is fetched again"), "{}", text(&output));
     assert_eq!(fs::read(&kept).unwrap(), image);
 
     with_source(&bench, &format!("name: Small OS, catalogue: \"{catalogue}\""));
