@@ -44,8 +44,8 @@ K=crates/bramble-kube/src D=crates/bramble-kube/src/distribution S=crates/brambl
 STRICT=crates/bramble-shell/src/strict.sh
 ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon/lib.sh"
 {
-    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/ledger.sh" "$S/undo.sh" "$S/resource/disk_identity.sh"
-    strictly turn 'B RUN WHO SEEN' "$STRICT" "$S/turn.sh"
+    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/undo.sh" "$S/resource/disk_identity.sh"
+    strictly turn 'B RUN WHO SEEN' "$STRICT" "$S/lock.sh" "$S/turn.sh"
     undoing "$S/ledger.sh"
     strictly probe '' "$STRICT" "$S/probe.sh"
     for d in k3s k0s microk8s; do
@@ -70,7 +70,7 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon
     strictly blob 'B f h' "$STRICT" "$S/resource/blob.sh"
     strictly disk f "$STRICT" "$S/resource/disk_identity.sh" "$S/resource/disk.sh"
     strictly module '' "$STRICT" "$S/resource/module.sh"
-    strictly swap '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/ledger.sh" "$S/resource/swap.sh"
+    strictly swap '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/resource/swap.sh"
     strictly way-in '' "$STRICT" "$K/gateway/way_in.sh"
     strictly boot-order wanted "$STRICT" "$C/boot_order.sh"
     strictly move-root 'to go is' "$STRICT" "$S/resource/disk_identity.sh" "$C/move_root.sh"

@@ -1,23 +1,14 @@
 # What every script that changes a node begins with: it waits for its turn on the node, and opens the ledger. Takes B, the
-# functions of steps.sh and places.sh, and, if RUN is set, those of turn.sh. Defines: run, entry, keep, remember_file, undo_file, put_file, copy_here, put_edit,
-# undo_edit, own_folder, undo_folder, set_hostname, set_sysctl, apt_do, undo_one, give_back, read_again, drop_packages, hold,
-# remember_unit, restart_later, reboot_later, unit_do, verified, place_blob, digest_is, install_blob, fetch_blob, hold,
-# step_begins, which sets again, and format_disk.
+# functions of steps.sh, places.sh and lock.sh, and, if RUN is set, those of turn.sh. Defines: run, entry, keep, remember_file,
+# undo_file, put_file, copy_here, put_edit, undo_edit, own_folder, undo_folder, set_hostname, set_sysctl, apt_do, undo_one,
+# give_back, read_again, drop_packages, hold, remember_unit, restart_later, reboot_later, unit_do, verified, place_blob,
+# digest_is, install_blob, fetch_blob, hold, step_begins, which sets again, and format_disk.
 #
 # What undoes a change is kept as text in the ledger. It runs to its first failure, with E, its entry, and with the functions
 # of strict.sh, steps.sh, places.sh and this file.
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 umask 022
-(umask 077; mkdir -p /run/bramble)
-exec 9>/run/bramble/lock
-flock -n 9 || {
-    n=0
-    # It says that it waits while it does: a script that is silent is given up.
-    until echo '@waiting' && flock -w 10 9; do
-        [ "$n" -lt 90 ] || { echo '@busy'; exit 75; }
-        n=$((n + 1))
-    done
-}
+lock_node
 [ -z "${RUN-}" ] || take_turn
 [ -d "$B/ledger" ] || { mkdir -p "$B"; chmod 700 "$B"; mkdir -p "$B/ledger" "$B/pending" "$B/done"; }
 

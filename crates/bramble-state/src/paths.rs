@@ -12,3 +12,7 @@ pub const STEPS: &str = include_str!("steps.sh");
 /// Shell functions for scripts that change a node: `take_turn` fails if another run has changed it since it was looked at,
 /// `one_turn` does the same for scripts that do not keep the node's lock.
 pub(crate) const TURN: &str = include_str!("turn.sh");
+/// Shell functions that keep other runs off a node.
+pub(crate) const LOCK: &str = include_str!("lock.sh");
+/// What every script that changes a node begins with, after [`STEPS`].
+pub(crate) const LEDGER: &str = concat!(include_str!("places.sh"), include_str!("lock.sh"), include_str!("ledger.sh"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Problem, Sha256Digest};
 
-use crate::paths::STEPS;
+use crate::paths::{LEDGER, STEPS};
 
 /// What must change on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Plan {
     /// Writes the script that carries the changes out, in one go. It says `@start N`, `@ok N` or `@fail N CODE` for each.
     pub fn script(&self) -> Script {
         let mut script = Commands::new();
-        script.fixed(STEPS).fixed(include_str!("places.sh")).fixed(include_str!("ledger.sh"));
+        script.fixed(STEPS).fixed(LEDGER);
         for (index, change) in self.changes.iter().enumerate() {
             script.function(&format!("c{index}"), &change.script);
             script.call("run", [index.to_string()]);

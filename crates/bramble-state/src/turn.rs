@@ -2,7 +2,7 @@
 
 use bramble_shell::{Commands, Script};
 
-use crate::paths::{HOME, TURN};
+use crate::paths::{HOME, LOCK, TURN};
 
 /// A run's right to change a node that it has looked at. It ends when another run changes the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Turn {
     /// Lets any other script fail if the turn is over when it begins.
     pub fn for_step(&self, script: Script) -> Script {
         let mut commands = self.commands();
-        commands.fixed("one_turn");
+        commands.fixed(LOCK).fixed("one_turn");
         script.preceded_by(&commands)
     }
 

@@ -1,5 +1,5 @@
 # Whose turn it is on a node. Takes B; RUN and WHO, the run that sends this script and who began it; and SEEN, what was written
-# there when RUN looked at the node. Defines: take_turn, one_turn.
+# there when RUN looked at the node. Defines: take_turn; one_turn, for which it takes lock.sh.
 
 # What was planned is only done on a node that nobody else has changed since. Called with the lock of the node.
 take_turn() {
@@ -22,17 +22,4 @@ take_turn() {
 }
 
 # The same for scripts that do not keep the lock.
-one_turn() {
-    (umask 077; mkdir -p /run/bramble)
-    (
-        exec 9>/run/bramble/lock
-        flock -n 9 || {
-            n=0
-            until echo '@waiting' && flock -w 10 9; do
-                [ "$n" -lt 90 ] || { echo '@busy'; exit 75; }
-                n=$((n + 1))
-            done
-        }
-        take_turn
-    )
-}
+one_turn() { (lock_node; take_turn); }

@@ -11,10 +11,6 @@ pub const UNDONE: &str = "undone";
 /// traces. It can be cut off anywhere and run again. It says `@title …`, `@start N`, `@ok N` or `@fail N CODE`.
 pub fn undo_script() -> Script {
     let mut script = Commands::new();
-    script
-        .fixed(crate::paths::STEPS)
-        .fixed(include_str!("places.sh"))
-        .fixed(include_str!("ledger.sh"))
-        .fixed(include_str!("undo.sh"));
+    script.fixed(crate::paths::STEPS).fixed(crate::paths::LEDGER).fixed(include_str!("undo.sh"));
     Script::new("undo what bramble did", &script).silent_for(Duration::from_secs(30 * 60))
 }

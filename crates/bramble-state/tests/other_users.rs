@@ -15,6 +15,7 @@ const LIBRARY: &str = concat!(
     include_str!("../../bramble-shell/src/strict.sh"),
     include_str!("../src/steps.sh"),
     include_str!("../src/places.sh"),
+    include_str!("../src/lock.sh"),
     include_str!("../src/ledger.sh")
 );
 /// The user `nobody`, whom every Debian has.

@@ -55,7 +55,7 @@ old() { # file…
 before
 {
     cat ../../../bramble-shell/src/strict.sh
-    old ends.sh steps.sh places.sh prelude.sh ledger.sh
+    old ends.sh steps.sh places.sh lock.sh prelude.sh ledger.sh
     # What came with which digest is shell text of the changes themselves.
     cat <<'CHANGES'
 digest() { sha256sum <"$1" | cut -d' ' -f1; }

@@ -11,7 +11,12 @@ mod turn;
 use bramble_shell::testing::{Case, Run};
 
 const STEPS: &str = include_str!("../../src/steps.sh");
-const LEDGER: &str = concat!(include_str!("../../src/places.sh"), include_str!("../../src/ledger.sh"));
+const LOCK: &str = include_str!("../../src/lock.sh");
+const LEDGER: &str = concat!(
+    include_str!("../../src/places.sh"),
+    include_str!("../../src/lock.sh"),
+    include_str!("../../src/ledger.sh")
+);
 const UNDO: &str = include_str!("../../src/undo.sh");
 
 fn ends(body: &str) -> Case {

@@ -2,13 +2,13 @@
 
 use bramble_shell::testing::{Case, Run};
 
-use crate::{LEDGER, STEPS};
+use crate::{LEDGER, LOCK, STEPS};
 
 const TURN: &str = include_str!("../../src/turn.sh");
 
 /// A script of the run `aa`, which found `seen` there; on the node there is `there` now.
 fn case(library: &str, body: &str, seen: &str, there: Option<&str>) -> Case {
-    let turn = format!("B=/var/lib/bramble\nRUN=aa\nWHO=me@here\nSEEN='{seen}'\n{TURN}");
+    let turn = format!("B=/var/lib/bramble\nRUN=aa\nWHO=me@here\nSEEN='{seen}'\n{TURN}{LOCK}");
     let case = Case::new(format!("{turn}{library}"), body);
     let case = if body.starts_with("take_turn") { case } else { case.may_fail("flock -n 9", "then it waits") };
     match there {
@@ -66,4 +66,12 @@ fn a_script_that_does_not_keep_the_lock_waits_for_it() {
 fn a_plan_takes_its_turn_before_it_opens_the_ledger() {
     let run = case(&format!("{STEPS}{LEDGER}"), "echo done", "", None).check();
     assert_eq!((run.stdout.as_str(), turn_after(&run).as_deref()), ("done\n", Some("aa.1 me@here\n")));
+}
+
+#[test]
+fn a_node_is_locked_or_waited_for() {
+    let case = || Case::new(LOCK, "lock_node\necho done").may_fail("flock -n 9", "then it waits");
+    assert_eq!(case().check().stdout, "done\n");
+    let late = case().on("flock -n 9", "false").on("flock -w 10 9", "[ -e $R/x ] || { : >$R/x; false; }").run(None);
+    assert_eq!((late.code, late.stdout.as_str()), (0, "@waiting\n@waiting\ndone\n"));
 }
