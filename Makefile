@@ -15,7 +15,7 @@ down:
 test: PACKAGES += python3-minimal qemu-system-x86
 test: deps
 	$(CARGO) test --workspace --no-run
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast
 
 # k3s, k0s and MicroK8s through all of their lives, of which `make test` does a part each.
 test-lives: deps

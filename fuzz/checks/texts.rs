@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bramble_kube::Credentials;
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource, parse_record, plan};
 
@@ -32,6 +35,22 @@ pub(crate) fn leases(bytes: &[u8]) {
     for lease in bramble_kube::leases(&String::from_utf8_lossy(bytes)) {
         assert!(lease.name.is_none_or(|name| !name.contains(char::is_control)));
     }
+}
+
+/// A kubeconfig that a node shows: what is taken is PEM in base64, and the same when it is taken again.
+pub(crate) fn kubeconfig(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(taken) = Credentials::from_kubeconfig(text) else { return };
+    for value in [&taken.authority, &taken.certificate, &taken.key] {
+        let pem = BASE64_STANDARD.decode(value).expect("base64");
+        assert!(pem.starts_with(b"-----BEGIN ") && pem.is_ascii());
+    }
+    let again = format!(
+        "clusters:\n- cluster: {{ certificate-authority-data: {} }}\nusers:\n- user: {{ client-certificate-data: {}, \
+         client-key-data: {} }}\n",
+        taken.authority, taken.certificate, taken.key
+    );
+    assert_eq!(Credentials::from_kubeconfig(&again), Ok(taken));
 }
 
 /// What a node answers, and what it says while it is changed.

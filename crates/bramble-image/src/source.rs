@@ -130,8 +130,8 @@ fn xz<R: BufRead>(packed: R) -> io::Result<XzDecoder<R>> {
     Ok(XzDecoder::new_stream(packed, stream))
 }
 
-/// One stream after the other, as a file may have them, with zeros between and behind them (xz-file-format 1.2.1, 2).
-/// liblzma's decoder with threads stops at the end of the first.
+/// One stream after the other, as a file may have them, with zeros in fours between and behind them (xz-file-format 1.2.1,
+/// 2.2). liblzma's decoder with threads stops at the end of the first.
 struct XzStreams<R: BufRead> {
     /// `None` at the end of the last one.
     decoder: Option<XzDecoder<R>>,
@@ -145,6 +145,7 @@ impl<R: BufRead> Read for XzStreams<R> {
                 return Ok(count);
             }
             let Some(mut packed) = self.decoder.take().map(XzDecoder::into_inner) else { break };
+            let mut padding = 0;
             let more = loop {
                 let bytes = packed.fill_buf()?;
                 let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -152,12 +153,59 @@ impl<R: BufRead> Read for XzStreams<R> {
                 if zeros == 0 {
                     break more;
                 }
+                padding += zeros;
                 packed.consume(zeros);
             };
+            if padding % 4 != 0 {
+                let what =
+                    "the zeros between or behind its xz streams are no multiple of four: it was cut, or joined wrongly";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
             if more {
                 self.decoder = Some(xz(packed)?);
             }
         }
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Cursor, Write};
+
+    use super::*;
+
+    fn packed(text: &str) -> Vec<u8> {
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(text.as_bytes()).unwrap();
+        xz.finish().unwrap()
+    }
+
+    /// What is read of two streams with zeros between and behind them, and what their indexes tell.
+    fn read(between: usize, behind: usize) -> (io::Result<String>, Option<u64>) {
+        let bytes = [packed("abc"), vec![0; between], packed("de"), vec![0; behind]].concat();
+        let told = unpacked_size(&mut Cursor::new(&bytes)).unwrap();
+        let mut text = String::new();
+        (decompress(Cursor::new(bytes)).unwrap().read_to_string(&mut text).map(|_| text), told)
+    }
+
+    #[test]
+    fn streams_with_padding_are_one_image() {
+        for (between, behind) in [(0, 0), (4, 0), (0, 4), (8, 4096)] {
+            let (text, told) = read(between, behind);
+            assert_eq!((text.unwrap().as_str(), told), ("abcde", Some(5)), "{between} {behind}");
+        }
+    }
+
+    /// Found by fuzzing: it was read, and its size was unknown.
+    #[test]
+    fn zeros_that_are_no_padding_are_refused() {
+        for (between, behind) in [(1, 0), (0, 3), (6, 0), (4, 4095)] {
+            let (text, told) = read(between, behind);
+            assert!(text.unwrap_err().to_string().contains("multiple of four"), "{between} {behind}");
+            assert_eq!(told, None, "{between} {behind}");
+        }
     }
 }

@@ -36,6 +36,7 @@ corpora! {
     archive: fetch::archive,
     cluster_file: texts::cluster_file,
     known_hosts: remote::known_hosts,
+    kubeconfig: texts::kubeconfig,
     leases: texts::leases,
     lists: fetch::lists,
     lock_file: fetch::lock_file,

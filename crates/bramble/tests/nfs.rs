@@ -228,8 +228,14 @@ fn an_nfs_folder_is_there_again_whichever_board_boots_first_and_a_disk_with_data
     assert_eq!(pair.on(1, "findmnt -no FSTYPE,SOURCE /mnt/nfs | xargs").as_deref(), Some("nfs4 10.81.0.50:/srv/nfs\n"));
     assert!(pair.on(1, "echo hello >/mnt/nfs/greeting && sync").is_some());
     assert_eq!(pair.on(0, "cat /mnt/nfs/greeting").as_deref(), Some("hello\n"));
-    // Nobody outside of the rack's network may.
-    assert!(pair.on(0, "sudo exportfs -v").unwrap().contains("10.81.0.0/24"));
+    // Nobody but the other node may, and its root is nobody.
+    let exported = pair.on(0, "sudo exportfs -v").unwrap();
+    let exported: Vec<&str> = exported.split_whitespace().collect();
+    let [folder, client] = exported[..] else { panic!("{exported:?}") };
+    assert_eq!(folder, "/srv/nfs");
+    assert!(client.starts_with("10.81.0.51(") && client.contains(",root_squash,"), "{client}");
+    let options = pair.on(1, "findmnt -no OPTIONS /mnt/nfs").unwrap();
+    assert!(options.contains("nosuid") && options.contains("nodev"), "{options}");
 
     for (first, second) in [(1, 0), (0, 1)] {
         pair.cut(0);
