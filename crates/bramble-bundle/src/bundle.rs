@@ -1,14 +1,16 @@
-//! The bundle from Debian: a real Kubernetes for machines that reach nothing but a Debian mirror.
+//! The bundle out of published Go modules: a real Kubernetes for machines that reach no release of it.
 //!
-//! Debian's archive holds the whole source of Kubernetes, though it ships only kubectl from it. The bundle is built
-//! from that source in a Debian container; the images are put together by [`archive::image`] from file trees.
+//! Kubernetes, etcd, CoreDNS and crictl are Go modules. `modules/` has a `go.mod` and a `go.sum` for each, so that every
+//! byte that is compiled is pinned. They are compiled in a Debian container; the images are put together by
+//! [`archive::image`] from file trees.
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bramble_kube::{Bundle, BundleFile, BundleManifest};
-use bramble_lab::{Builder, Event, Events, Lab, PathContext, SUITE, remove_tree, require_root, write};
+use bramble_lab::{Builder, Event, Events, Lab, PathContext, remove_tree, require_root, write};
 use bramble_spec::{Arch, KubeVersion, hex};
 use sha2::{Digest, Sha256};
 
@@ -19,89 +21,193 @@ use crate::standins::STANDINS;
 /// Not a real registry: nobody shall take an image built here for one that a project published.
 const REPOSITORY: &str = "bundle.bramble";
 
-/// The builder of a bundle from Debian's archive.
-#[derive(Debug)]
-pub struct DebianBundle;
-
-/// One of the two bundles that are built together.
+/// A minor version of Kubernetes that can be built, with the etcd that its kubeadm asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PatchVersion {
-    /// The version of the source.
-    Own,
-    /// The source under the next patch version, to try upgrades with.
-    Next,
+pub struct Minor {
+    /// Its name, such as `1.36`.
+    pub name: &'static str,
+    kubernetes: Module,
+    etcd: Module,
 }
 
-/// The programs that stand-ins start: a tar archive in the bundle's folder.
-pub(crate) const STANDIN: &str = "standin.tar";
+/// The files of a Go module that pin all that it is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Module {
+    requirements: &'static str,
+    digests: &'static str,
+}
+
+macro_rules! module {
+    ($name:literal) => {
+        Module {
+            requirements: include_str!(concat!("../modules/", $name, "/go.mod")),
+            digests: include_str!(concat!("../modules/", $name, "/go.sum")),
+        }
+    };
+}
+
+/// The minors that can be built: the one that racks have if nothing else is asked for, and one to upgrade to.
+pub const MINORS: [Minor; 2] = [
+    Minor { name: "1.36", kubernetes: module!("kubernetes-1.36"), etcd: module!("etcd-3.6") },
+    Minor { name: "1.37", kubernetes: module!("kubernetes-1.37"), etcd: module!("etcd-3.7") },
+];
+
+/// CoreDNS and crictl.
+const TOOLS: Module = module!("tools");
+const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
 const BUILDER: &str = include_str!("builder.sh");
-const CRICTL: &str = include_str!("crictl.sh");
+const PAUSE: &str = include_str!("pause.c");
 const BUILDER_PACKAGES: &[&str] = &[
-    "build-essential",
     "busybox-static",
     "ca-certificates",
     "conntrack",
     "containerd",
     "containernetworking-plugins",
-    "dpkg-dev",
-    "etcd-client",
-    "etcd-server",
-    "golang-1.19-go",
-    "golang-github-json-iterator-go-dev",
-    "golang-github-modern-go-reflect2-dev",
+    "gcc",
+    "golang-1.26-go",
     "iptables",
-    "rsync",
+    "libc6-dev",
     "runc",
     "zstd",
 ];
 
-impl DebianBundle {
+/// The programs that stand-ins start: a tar archive in the bundle's folder.
+const STANDIN: &str = "standin.tar";
+
+/// Where the module proxy is, and whatever else Go is told by its users of where modules come from.
+const GO_SETTINGS: [&str; 6] = ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE"];
+
+impl Minor {
+    /// Finds a minor by its name.
+    pub fn named(name: &str) -> Option<Minor> {
+        MINORS.into_iter().find(|minor| minor.name == name)
+    }
+
     /// Gives the bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
-    /// build that was interrupted leaves nothing that a later one would use. Each build makes two: the second one is the
-    /// same source under the next patch version, to try upgrades with.
-    pub fn ensure(lab: &Lab, again: bool, patch: PatchVersion, events: Events) -> Result<Bundle, Error> {
+    /// build that was interrupted leaves nothing but Go's caches, with which the next one goes on.
+    ///
+    /// # Errors
+    ///
+    /// Fails without root, and if a module cannot be had or compiled.
+    pub fn bundle(self, lab: &Lab, again: bool, events: Events) -> Result<Bundle, Error> {
         require_root()?;
-        let parent = lab.cache.join("bundles");
-        fs::create_dir_all(&parent).at("create", &parent)?;
-        let lock_path = parent.join("lock");
-        let lock = fs::File::create(&lock_path).at("create", &lock_path)?;
-        if lock.try_lock().is_err() {
-            events(Event::Step("Waiting for another build of the bundle".into()));
-            lock.lock().at("lock", &lock_path)?;
+        let kitchen = Kitchen::open(lab, self, events)?;
+        let dir = kitchen.parent.join(format!("kubernetes-{}-{}", self.name, kitchen.recipe));
+        if Bundle::is_at(&dir) && !again {
+            return Ok(Bundle::open(&dir)?);
         }
-        let kubelets: Vec<&str> = STANDINS.iter().filter_map(|standin| standin.kubelet).collect();
-        let recipe = format!("{BUILDER}{CRICTL}{}{}", BUILDER_PACKAGES.join(","), kubelets.join(","));
-        let recipe = Sha256::digest(recipe.as_bytes());
-        let name = format!("debian-{}-{}-{}", SUITE, std::env::consts::ARCH, hex(&recipe[..4]));
-        let dir = parent.join(&name);
-        let next = parent.join(format!("{name}-next"));
-        let wanted = match patch {
-            PatchVersion::Own => &dir,
-            PatchVersion::Next => &next,
-        };
-        // The one that is whole last tells that both are.
-        if dir.join(Bundle::MANIFEST).exists() && !again {
-            return Ok(Bundle::open(wanted)?);
-        }
-        let mirror = lab.debian_mirror()?;
         let partial = dir.with_extension("partial");
-        for left in [&partial, &dir, &next] {
+        for left in [&partial, &dir] {
             remove_tree(left)?;
         }
-        let builder = Builder::create(lab, &mirror, BUILDER_PACKAGES, events)?;
-        events(Event::Step("Building Kubernetes from Debian's source package (once, some ten minutes)".into()));
-        write(&builder.root().join("build/builder.sh"), BUILDER, 0o755)?;
-        write(&builder.root().join("build/crictl"), CRICTL, 0o755)?;
-        builder.run("/build/builder.sh", &kubelets, events)?;
-        events(Event::Step("Packing the images".into()));
-        for (out, to) in [("build/next", &next), ("build/out", &dir)] {
-            pack(&builder.root().join(out), &partial)?;
-            fs::rename(&partial, to).at("move into place", to)?;
-        }
-        builder.remove()?;
-        Ok(Bundle::open(wanted)?)
+        kitchen.build(&["bundle"], &format!("Building Kubernetes {} (once, some ten minutes)", self.name), |out| {
+            events(Event::Step("Packing the images".into()));
+            pack(out, &partial)
+        })?;
+        fs::rename(&partial, &dir).at("move into place", &dir)?;
+        Ok(Bundle::open(&dir)?)
     }
+
+    /// Gives the archive of the programs that stand-ins start, made once for each bundle.
+    pub(crate) fn programs(self, lab: &Lab, bundle: &Bundle, events: Events) -> Result<PathBuf, Error> {
+        let archive = bundle.dir.join(STANDIN);
+        let kitchen = Kitchen::open(lab, self, events)?;
+        if archive.exists() {
+            return Ok(archive);
+        }
+        let builds = STANDINS.iter().filter_map(|standin| standin.kubelet);
+        let arguments: Vec<&str> = std::iter::once("standins").chain(builds).collect();
+        kitchen.build(&arguments, "Building what the stand-ins start", |out| {
+            let partial = archive.with_extension("partial");
+            let file = fs::File::create(&partial).at("create", &partial)?;
+            let mut programs = tar::Builder::new(io::BufWriter::new(file));
+            append_tree(&mut programs, out, Path::new("")).at("pack", &partial)?;
+            programs.into_inner().and_then(|mut writer| writer.flush()).at("write", &partial)?;
+            Ok(fs::rename(&partial, &archive).at("move into place", &archive)?)
+        })?;
+        Ok(archive)
+    }
+}
+
+/// Where bundles are built: one build at a time.
+struct Kitchen<'a> {
+    lab: &'a Lab,
+    minor: Minor,
+    events: Events<'a>,
+    /// The folder of all bundles.
+    parent: PathBuf,
+    /// What tells bundles apart that are made in another way.
+    recipe: String,
+    _lock: fs::File,
+}
+
+impl<'a> Kitchen<'a> {
+    fn open(lab: &'a Lab, minor: Minor, events: Events<'a>) -> Result<Self, Error> {
+        let parent = lab.cache.join("bundles");
+        fs::create_dir_all(&parent).at("create", &parent)?;
+        let path = parent.join("lock");
+        let lock = fs::File::create(&path).at("create", &path)?;
+        if lock.try_lock().is_err() {
+            events(Event::Step("Waiting for another build of a bundle".into()));
+            lock.lock().at("lock", &path)?;
+        }
+        let mut recipe = Sha256::new();
+        for module in [minor.kubernetes, minor.etcd, TOOLS] {
+            recipe.update(module.requirements);
+            recipe.update(module.digests);
+        }
+        for text in [BUILDER, PAUSE, COREDNS].iter().chain(BUILDER_PACKAGES) {
+            recipe.update(text);
+        }
+        let recipe = format!("{}-{}", std::env::consts::ARCH, hex(&recipe.finalize()[..4]));
+        Ok(Kitchen { lab, minor, events, parent, recipe, _lock: lock })
+    }
+
+    /// Runs the builder and hands out the folder that it filled.
+    fn build(
+        &self,
+        arguments: &[&str],
+        step: &str,
+        take: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mirror = self.lab.debian_mirror()?;
+        let mut builder = Builder::create(self.lab, &mirror, BUILDER_PACKAGES, self.events)?;
+        (self.events)(Event::Step(step.to_owned()));
+        let build = builder.root().join("build");
+        for (name, module) in [("kubernetes", self.minor.kubernetes), ("etcd", self.minor.etcd), ("tools", TOOLS)] {
+            let folder = build.join("modules").join(name);
+            write(&folder.join("go.mod"), module.requirements, 0o644)?;
+            write(&folder.join("go.sum"), module.digests, 0o644)?;
+        }
+        write(&build.join("modules/tools/coredns/main.go"), COREDNS, 0o644)?;
+        write(&build.join("pause.c"), PAUSE, 0o644)?;
+        write(&build.join("go.env"), go_settings(), 0o600)?;
+        write(&build.join("builder.sh"), BUILDER, 0o755)?;
+        let caches = self.lab.cache.join("go");
+        fs::create_dir_all(&caches).at("create", &caches)?;
+        builder.bind(&caches, "/build/go");
+        builder.run("/build/builder.sh", arguments, self.events)?;
+        take(&build.join("out"))?;
+        Ok(builder.remove()?)
+    }
+}
+
+/// What Go is told on this machine, by the environment or by its own file, of where modules come from: lines for `GOENV`.
+fn go_settings() -> String {
+    let own = Command::new("go").arg("env").args(GO_SETTINGS).output();
+    let own = own.ok().filter(|output| output.status.success()).map(|output| output.stdout).unwrap_or_default();
+    let own = String::from_utf8_lossy(&own).into_owned();
+    let mut own = own.lines().map(str::to_owned);
+    let mut settings = String::new();
+    for name in GO_SETTINGS {
+        let told = own.next().unwrap_or_default();
+        let value = std::env::var(name).unwrap_or(told);
+        if !value.is_empty() && !value.contains('\n') {
+            settings.push_str(&format!("{name}={value}\n"));
+        }
+    }
+    settings
 }
 
 /// An image of the bundle: name, tag, entry point, whether only control planes run it.
@@ -113,15 +219,17 @@ struct ImagePlan {
 }
 
 fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
-    let read = |name: &str| {
-        let path = out.join(name);
-        fs::read_to_string(&path).at("read", &path).map(|text| text.trim().to_owned())
+    let path = out.join("versions");
+    let versions = fs::read_to_string(&path).at("read", &path)?;
+    let version = |name: &str| {
+        let mut lines = versions.lines().filter_map(|line| line.split_once(' '));
+        let found = lines.find(|(key, version)| *key == name && !version.is_empty());
+        found.map(|(_, version)| version).ok_or_else(|| Error::Built(format!("the builder told no version of {name}")))
     };
-    let version = read("kubernetes-version")?;
-    let kubernetes: KubeVersion = version
+    let kubernetes: KubeVersion = version("kubernetes")?
         .parse()
-        .map_err(|_| Error::Built(format!("the builder made `{version}`, which is not a version of Kubernetes")))?;
-    let (etcd_tag, pause_tag) = (read("etcd-version")?, read("pause-version")?);
+        .map_err(|_| Error::Built("the builder made what is not a version of Kubernetes".into()))?;
+    let (etcd_tag, pause_tag, dns_tag) = (version("etcd")?, version("pause")?, version("coredns")?);
     let release = format!("v{kubernetes}");
     let plan = |name, tag: &str, entry: &[&'static str], control_plane_only| ImagePlan {
         name,
@@ -133,9 +241,10 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         plan("kube-apiserver", &release, &[], true),
         plan("kube-controller-manager", &release, &[], true),
         plan("kube-scheduler", &release, &[], true),
-        plan("etcd", &etcd_tag, &[], true),
+        plan("etcd", etcd_tag, &[], true),
         plan("kube-proxy", &release, &[], false),
-        plan("pause", &pause_tag, &["/pause"], false),
+        plan("coredns", dns_tag, &["/coredns"], false),
+        plan("pause", pause_tag, &["/pause"], false),
         plan("busybox", "1", &[], false),
     ];
     let mut files = Vec::new();
@@ -152,16 +261,11 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         write(&dir.join(&path), fs::read(&from).at("read", &from)?, 0o755)?;
         programs.push(describe(dir, name.to_owned(), path, false)?);
     }
-    let standin = dir.join(STANDIN);
-    let file = fs::File::create(&standin).at("create", &standin)?;
-    let mut programs_tar = tar::Builder::new(io::BufWriter::new(file));
-    append_tree(&mut programs_tar, &out.join("standin"), Path::new("")).at("pack", &standin)?;
-    programs_tar.into_inner().and_then(|mut writer| writer.flush()).at("write", &standin)?;
     let manifest = BundleManifest {
         kubernetes,
         arch: if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 },
         image_repository: REPOSITORY.to_owned(),
-        etcd_tag,
+        etcd_tag: etcd_tag.to_owned(),
         pause_image: format!("{REPOSITORY}/pause:{pause_tag}"),
         smoke_image: format!("{REPOSITORY}/busybox:1"),
         programs,
@@ -186,4 +290,32 @@ fn describe(dir: &Path, name: String, path: String, control_plane_only: bool) ->
         size += n as u64;
     }
     Ok(BundleFile { name, path, sha256: digest(hasher)?, size, control_plane_only })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// The builder reads versions out of these files by their first lines that name a module.
+    #[test]
+    fn each_minor_names_what_it_is() {
+        for minor in MINORS {
+            let required = |module: Module, path: &str| {
+                let mut lines = module.requirements.lines().map(|line| line.trim().trim_start_matches("require "));
+                let line = lines.find(|line| line.starts_with(&format!("{path} v"))).unwrap();
+                line.split_whitespace().nth(1).unwrap().trim_start_matches('v').to_owned()
+            };
+            let kubernetes: KubeVersion = required(minor.kubernetes, "k8s.io/kubernetes").parse().unwrap();
+            assert_eq!(format!("1.{}", kubernetes.minor), minor.name);
+            let etcd = required(minor.etcd, "go.etcd.io/etcd/server/v3");
+            assert!(etcd.starts_with("3."), "{etcd}");
+            for path in ["github.com/coredns/coredns", "sigs.k8s.io/cri-tools"] {
+                assert!(required(TOOLS, path).starts_with("1."));
+            }
+            assert_eq!(Minor::named(minor.name), Some(minor));
+        }
+        assert_eq!(Minor::named("1.35"), None);
+    }
 }

@@ -1,5 +1,5 @@
-//! The Kubernetes of a rack: the bundle from Debian's source package, and stand-ins for the distributions whose releases a
-//! Debian mirror does not have.
+//! The Kubernetes of a rack: the bundle out of Go modules, and stand-ins for the distributions whose releases are no
+//! modules.
 
 mod archive;
 mod bundle;
@@ -8,7 +8,7 @@ mod releases;
 mod snaps;
 mod standins;
 
-pub use bundle::{DebianBundle, PatchVersion};
+pub use bundle::{MINORS, Minor};
 pub use error::Error;
 pub use releases::releases;
 pub use standins::{STANDINS, Standin};

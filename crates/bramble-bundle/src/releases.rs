@@ -12,15 +12,19 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::archive::{header, merge};
-use crate::bundle::{DebianBundle, PatchVersion, STANDIN};
+use crate::bundle::Minor;
 use crate::error::Error;
 use crate::snaps;
 use crate::standins::{INNER, STANDINS, Standin};
 
 /// Gives the folder of releases, for `bramble --bundle`: each distribution's only one is `stable`, and has the version of the
-/// bundle from Debian. Made once.
-pub fn releases(lab: &Lab, patch: PatchVersion, events: Events) -> Result<PathBuf, Error> {
-    let bundle = DebianBundle::ensure(lab, false, patch, events)?;
+/// bundle of this minor. Made once.
+///
+/// # Errors
+///
+/// Fails without root, and if a module cannot be had or compiled.
+pub fn releases(lab: &Lab, minor: Minor, events: Events) -> Result<PathBuf, Error> {
+    let bundle = minor.bundle(lab, false, events)?;
     let mut recipe = Sha256::new();
     recipe.update(INNER);
     for standin in &STANDINS {
@@ -43,9 +47,10 @@ pub fn releases(lab: &Lab, patch: PatchVersion, events: Events) -> Result<PathBu
     }
     let partial = dir.with_extension("partial");
     remove_tree(&partial)?;
+    let started = minor.programs(lab, &bundle, events)?;
     for standin in &STANDINS {
         events(Event::Step(format!("Packing a stand-in for {}", standin.name())));
-        pack(standin, &bundle, &partial)?;
+        pack(standin, &bundle, &started, &partial)?;
     }
     fs::rename(&partial, &dir).at("move into place", &dir)?;
     // Those of earlier recipes are of no use any more.
@@ -60,7 +65,7 @@ pub fn releases(lab: &Lab, patch: PatchVersion, events: Events) -> Result<PathBu
     Ok(dir)
 }
 
-fn pack(standin: &Standin, bundle: &Bundle, to: &Path) -> Result<(), Error> {
+fn pack(standin: &Standin, bundle: &Bundle, started: &Path, to: &Path) -> Result<(), Error> {
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let version = format!("{}+{}", bundle.manifest.kubernetes, standin.build);
     let upstream = standin.upstream()?;
@@ -72,9 +77,9 @@ fn pack(standin: &Standin, bundle: &Bundle, to: &Path) -> Result<(), Error> {
         .replace("@PAUSE@", &bundle.manifest.pause_image)
         .replace("@INNER@", INNER);
     let program = if upstream.store {
-        programs(standin, bundle, &[(standin.name(), &script)])?
+        programs(standin, bundle, started, &[(standin.name(), &script)])?
     } else {
-        let programs = programs(standin, bundle, &[])?;
+        let programs = programs(standin, bundle, started, &[])?;
         let digest = hex(&Sha256::digest(&programs)[..16]);
         let mut program = script.replace("@DIGEST@", &digest).into_bytes();
         program.extend(programs);
@@ -109,9 +114,8 @@ fn pack(standin: &Standin, bundle: &Bundle, to: &Path) -> Result<(), Error> {
 }
 
 /// Packs the programs that a stand-in unpacks as a compressed archive, with further scripts.
-fn programs(standin: &Standin, bundle: &Bundle, scripts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
+fn programs(standin: &Standin, bundle: &Bundle, from: &Path, scripts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
     let store = standin.upstream()?.store;
-    let from = &bundle.dir.join(STANDIN);
     let file = fs::File::open(from).at("open", from)?;
     let mut out = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let copy = || -> std::io::Result<()> {

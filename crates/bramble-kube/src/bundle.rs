@@ -97,4 +97,10 @@ impl Bundle {
         }
         Ok(Bundle { dir: dir.to_owned(), manifest })
     }
+
+    /// Gives the tag of its CoreDNS image, if it has one.
+    pub fn dns_tag(&self) -> Option<&str> {
+        let prefix = format!("{}/coredns:", self.manifest.image_repository);
+        self.manifest.images.iter().find_map(|image| image.name.strip_prefix(&prefix))
+    }
 }

@@ -134,7 +134,7 @@ pub trait Lifecycle: Send + Sync {
 
     /// Takes a node to [`Lifecycle::version`], its programs being there already and the node drained. `first`: no
     /// other node runs it yet.
-    fn upgrade(&self, node: &Node, first: bool) -> Step;
+    fn upgrade(&self, node: &Node, seen: &Observation, first: bool) -> Step;
 
     /// Gives the shell functions for scripts that run on a control plane:
     /// `kubectl_admin …`, kubectl as the cluster's administrator;

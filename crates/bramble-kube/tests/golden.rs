@@ -231,7 +231,7 @@ fn microk8s_is_told_how_it_begins() {
     let missing = life.join(&cluster.nodes[2], &seen(""), &facts).unwrap_err().to_string();
     assert!(missing.contains("tokens"), "{missing}");
     all.push_str(life.introduce(&cluster.nodes[3]).as_str());
-    all.push_str(calls(life.upgrade(&cluster.nodes[3], true).apply.as_str()));
+    all.push_str(calls(life.upgrade(&cluster.nodes[3], &seen(""), true).apply.as_str()));
     let mut other = cluster.clone();
     other.network.services = "10.96.0.0/12".parse().unwrap();
     let life = lifecycle(&other, &inputs).unwrap();
@@ -328,7 +328,7 @@ fn k3s_is_told_how_it_begins() {
             all.push_str(calls(life.join(node, &seen(""), &facts).unwrap().apply.as_str()));
         }
         for first in [true, false] {
-            let step = life.upgrade(&cluster.nodes[0], first);
+            let step = life.upgrade(&cluster.nodes[0], &seen(""), first);
             assert_eq!(step.title, "upgrade kube0 to k3s 1.36.3+k3s1 (restart its service)");
         }
     }

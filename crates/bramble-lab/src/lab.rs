@@ -11,6 +11,7 @@ use ipnet::Ipv4Net;
 use crate::cgroup::Group;
 use crate::host::{Error, Event, Events, PathContext, remove_tree, require_root, run, write};
 use crate::rack::{NodePackage, NodeState, RECORD, Rack, RackNode};
+use crate::root::System;
 use crate::{host, network, node, root};
 
 /// The folders of the lab, and what it needs from outside.
@@ -39,6 +40,8 @@ pub struct RackRequest {
     pub sudo_password: bool,
     /// Packages of the nodes besides those of Raspberry Pi OS Lite.
     pub packages: Vec<NodePackage>,
+    /// The systems of its boards: the first of the first one, and so on, from the beginning again.
+    pub systems: Vec<System>,
     /// If the first node stands between the others and this machine.
     pub gateway: bool,
 }
@@ -123,7 +126,10 @@ impl Lab {
             })?;
         }
         let mirror = self.debian_mirror()?;
-        let base = root::ensure(&self.cache, &mirror, events)?;
+        let mut bases = Vec::new();
+        for system in &request.systems {
+            bases.push((*system, root::ensure(&self.cache, &mirror, *system, events)?));
+        }
         let others = self.list()?;
         let routes = run("ip", &["-4", "route"])?;
         let routed = |net: &Ipv4Net| routes.lines().any(|line| line.split(' ').next() == Some(&net.to_string()));
@@ -147,7 +153,10 @@ impl Lab {
             if !subnet.contains(&address) {
                 return Err(Error::Request(format!("{subnet} is too small: nodes start at its address number 50")));
             }
-            Ok(RackNode { name: name.clone(), address, mac })
+            let base = bases.iter().cycle().nth(usize::from(index)).cloned();
+            let (system, base) =
+                base.ok_or_else(|| Error::Request("a rack's boards have at least one system".into()))?;
+            Ok(RackNode { name: name.clone(), address, mac, system, base })
         });
         let host_settings = match others.first() {
             Some(other) => other.host_settings.clone(),
@@ -157,7 +166,6 @@ impl Lab {
             name: request.name.clone(),
             subnet,
             nodes: nodes.collect::<Result<_, _>>()?,
-            base,
             host_settings,
             sudo_password: request.sudo_password,
             packages: request.packages.clone(),

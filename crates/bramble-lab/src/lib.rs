@@ -6,6 +6,7 @@
 
 mod builder;
 mod cgroup;
+mod first_boot;
 mod host;
 mod lab;
 mod network;
@@ -18,4 +19,4 @@ pub use host::{Error, Event, Events, PathContext, remove_tree, require_root, wri
 pub use lab::{Lab, RackRequest};
 pub use node::keep;
 pub use rack::{NodeFile, NodePackage, NodeState, Rack, RackNode};
-pub use root::SUITE;
+pub use root::System;

@@ -1,4 +1,4 @@
-//! The network of a rack: a bridge with NAT and DNS on the host, a network namespace for each node.
+//! The network of a rack: a bridge with NAT, DNS and DHCP on the host, a network namespace for each node.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -107,6 +107,13 @@ fn dns(rack: &Rack, bridge: &str) -> Result<(), Error> {
     for node in &rack.nodes {
         args.push(format!("--host-record={},{}", node.name, node.address));
     }
+    if rack.outside.is_none() {
+        // The shelf's router, which knows its boards.
+        args.extend(["--dhcp-authoritative".to_owned(), "--no-ping".to_owned()]);
+        args.push(format!("--dhcp-range={},static,1h", rack.subnet.network()));
+        args.push(format!("--dhcp-leasefile={}", rack.dir.join("leases").display()));
+        args.extend(rack.nodes.iter().map(|node| format!("--dhcp-host={},{}", node.mac, node.address)));
+    }
     let log = rack.dir.join("dnsmasq.log");
     let log_file = fs::File::create(&log).at("create", &log)?;
     let errors = log_file.try_clone().at("create", &log)?;
@@ -145,29 +152,23 @@ pub(crate) fn plug(rack: &Rack, index: usize, node: &RackNode) -> Result<(), Err
     let (ns, port, bridge) = (namespace(&rack.name, &node.name), port(&rack.name, index), bridge(&rack.name));
     run("ip", &["netns", "add", &ns])?;
     run("ip", &["-n", &ns, "link", "set", "lo", "up"])?;
-    let veth = |port: &str, bridge: &str, name: &str, mac: &[&str]| {
+    let veth = |port: &str, bridge: &str, name: &str, mac: &[&str]| -> Result<(), Error> {
         let head = ["link", "add", port, "type", "veth", "peer", "name", name];
         run("ip", &[&head[..], mac, &["netns", &ns]].concat())?;
         run("ip", &["link", "set", port, "master", bridge, "up"])?;
-        run("ip", &["-n", &ns, "link", "set", name, "up"])
+        run("ip", &["-n", &ns, "link", "set", name, "up"]).map(|_| ())
     };
     let mac = ["address", node.mac.as_str()];
-    let (address, interface) = match rack.outside {
-        None => {
-            veth(&port, &bridge, "eth0", &mac)?;
-            (node.address, "eth0")
-        }
+    match rack.outside {
+        None => veth(&port, &bridge, "eth0", &mac)?,
         Some(_) => {
-            // Behind a gateway boards ask DHCP, and the gateway itself is told its address there by bramble.
+            // Behind a gateway boards ask that for their addresses.
             veth(&port, &inner(&rack.name), "eth0", &mac)?;
-            let Some(reach) = rack.reach(node) else { return Ok(()) };
-            veth(&format!("{bridge}u"), &bridge, "eth1", &[])?;
-            (reach, "eth1")
+            if rack.reach(node).is_some() {
+                veth(&format!("{bridge}u"), &bridge, "eth1", &[])?;
+            }
         }
-    };
-    let near = near(rack);
-    run("ip", &["-n", &ns, "addr", "add", &format!("{address}/{}", near.prefix_len()), "dev", interface])?;
-    run("ip", &["-n", &ns, "route", "add", "default", "via", &first(near).to_string()])?;
+    }
     Ok(())
 }
 

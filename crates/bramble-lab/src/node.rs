@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use bramble_spec::hex;
 
 use crate::cgroup::Group;
+use crate::first_boot;
 use crate::host::{Error, PathContext, run, write};
 use crate::network::{self, enter, enter_detached};
 use crate::rack::{Rack, RackNode};
+use crate::root::System;
 
 /// The arguments that the firmware of a Pi puts before those of cmdline.txt (raspberrypi/linux#6980).
 const FIRMWARE_ARGUMENTS: &str =
@@ -73,7 +75,13 @@ mount --bind /run/rack/boot_id /proc/sys/kernel/random/boot_id
 printf 'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n' >/run/rack/swaps
 mount --bind /run/rack/swaps /proc/swaps
 mount --make-rshared /
-exec /lib/systemd/systemd
+# In a container systemd and cloud-init take init's arguments for the kernel's.
+set -- $(tr ' ' '\n' </proc/cmdline | grep '^ds=')
+# systemd refuses cgroup v1 from version 256 on unless it is told twice.
+if mountpoint -q /sys/fs/cgroup/systemd; then
+    set -- SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 systemd.unified_cgroup_hierarchy=0 "$@"
+fi
+exec /lib/systemd/systemd "$@"
 "#;
 
 /// Makes the node's disk and puts on it what a freshly flashed card of a Raspberry Pi has.
@@ -90,7 +98,7 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
         let path = dir.join(part);
         fs::create_dir_all(&path).at("create", &path)?;
     }
-    let base_lib = rack.base.join("var/lib");
+    let base_lib = node.base.join("var/lib");
     let own_lib = dir.join("var-lib");
     run("cp", &["-a", &base_lib.to_string_lossy(), &own_lib.to_string_lossy()])?;
     for folder in rack.packages.iter().flat_map(|package| &package.folders) {
@@ -128,11 +136,11 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     std::io::Read::read_exact(&mut fs::File::open(random).at("open", random)?, &mut id).at("read", random)?;
     let id = hex(&id);
     put("etc/machine-id", &format!("{id}\n"), 0o444)?;
-    let resolv = root.join("etc/resolv.conf");
-    fs::remove_file(&resolv).ok();
-    let near = rack.outside.filter(|_| rack.reach(node).is_some()).unwrap_or(rack.subnet);
-    write(&resolv, format!("nameserver {}\n", network::first(near)), 0o644)?;
-    put("boot/firmware/cmdline.txt", CMDLINE, 0o755)?;
+    let seed = match node.system {
+        System::Trixie => format!(" ds=nocloud;i=rpi-imager-{}", &id[..8]),
+        System::Bookworm => String::new(),
+    };
+    put("boot/firmware/cmdline.txt", &CMDLINE.replace('\n', &format!("{seed}\n")), 0o755)?;
     put("boot/firmware/config.txt", CONFIG, 0o755)?;
     put("etc/rpi-issue", "Raspberry Pi reference 2025-05-13\n", 0o644)?;
     put("usr/lib/rack/firmware/devicetree/base/model", MODEL, 0o444)?;
@@ -140,23 +148,7 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     // The machine's kernel is nobody's package, but a board has this folder.
     let modules = root.join("usr/lib/modules");
     fs::create_dir_all(&modules).at("create", &modules)?;
-    let chroot = root.to_string_lossy().into_owned();
-    run("chroot", &[&chroot, "useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo,adm", "pi"])?;
-    put("home/pi/.ssh/authorized_keys", &key, 0o600)?;
-    run("chroot", &[&chroot, "chown", "-R", "pi:pi", "/home/pi/.ssh"])?;
-    run("chmod", &["700", &root.join("home/pi/.ssh").to_string_lossy()])?;
-    if rack.sudo_password {
-        let script = format!("echo 'pi:{}' | chpasswd", Rack::PASSWORD);
-        run("chroot", &[&chroot, "sh", "-c", &script])?;
-    } else {
-        put("etc/sudoers.d/010_pi-nopasswd", "pi ALL=(ALL) NOPASSWD: ALL\n", 0o440)?;
-    }
-    if rack.outside.is_some() && rack.reach(node).is_none() {
-        put("etc/systemd/network/10-eth0.network", "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n", 0o644)?;
-        // Where /sys can be written, it waits for udev, which a container does not have.
-        put("etc/systemd/system/systemd-networkd.service.d/rack.conf", "[Service]\nReadOnlyPaths=/sys\n", 0o644)?;
-        run("chroot", &[&chroot, "systemctl", "enable", "systemd-networkd.service"])?;
-    }
+    first_boot::write_to(&root, rack, node, &key, &id[..8])?;
     for package in &rack.packages {
         let mut list = String::new();
         for file in &package.files {
@@ -197,7 +189,7 @@ fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     if !is_mounted(&root)? {
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
-            rack.base.display(),
+            node.base.display(),
             dir.join("upper").display(),
             dir.join("work").display()
         );

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::host::{Error, PathContext, run};
+use crate::root::System;
 
 /// A virtual rack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,8 +22,6 @@ pub struct Rack {
     pub subnet: Ipv4Net,
     /// Its nodes.
     pub nodes: Vec<RackNode>,
-    /// The shared root below the nodes' disks.
-    pub(crate) base: PathBuf,
     /// The host's kernel settings as they were before the first rack.
     #[serde(default)]
     pub(crate) host_settings: BTreeMap<String, u32>,
@@ -45,6 +44,12 @@ pub struct RackNode {
     pub address: Ipv4Addr,
     /// Its Ethernet address.
     pub mac: MacAddr,
+    /// What it runs.
+    #[serde(default)]
+    pub system: System,
+    /// The root below its disk, which boards of the same system share.
+    #[serde(default)]
+    pub(crate) base: PathBuf,
 }
 
 /// A Debian package that stands on the nodes without having come from an archive.

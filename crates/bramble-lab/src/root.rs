@@ -4,14 +4,50 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bramble_spec::hex;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::host::{Error, Event, Events, PathContext, remove_tree, run, stream};
 
-/// The release that Raspberry Pi OS Bookworm is made of.
-pub const SUITE: &str = "bookworm";
+/// A release of Debian, of which Raspberry Pi OS is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum System {
+    /// Debian 13.
+    #[default]
+    Trixie,
+    /// Debian 12.
+    Bookworm,
+}
 
-/// The packages of Raspberry Pi OS Lite that provisioning touches.
+impl System {
+    /// All of them.
+    pub const ALL: [System; 2] = [System::Trixie, System::Bookworm];
+
+    /// Finds one by its name.
+    pub fn named(name: &str) -> Option<System> {
+        System::ALL.into_iter().find(|system| system.name() == name)
+    }
+
+    /// Lists the packages of its boards.
+    fn packages(self) -> impl Iterator<Item = &'static str> {
+        let more: &[&str] = match self {
+            System::Trixie => &["cloud-init", "netplan.io", "network-manager"],
+            System::Bookworm => &[],
+        };
+        PACKAGES.iter().chain(more).copied()
+    }
+
+    /// Gives the name of the release.
+    pub fn name(self) -> &'static str {
+        match self {
+            System::Trixie => "trixie",
+            System::Bookworm => "bookworm",
+        }
+    }
+}
+
+/// The packages of Raspberry Pi OS Lite, of all its releases, that provisioning touches.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "cron",
@@ -47,26 +83,28 @@ pub(crate) fn host_mirror() -> Result<String, Error> {
 }
 
 /// The folder of the shared root; builds it if it is not cached.
-pub(crate) fn ensure(cache: &Path, mirror: &str, events: Events) -> Result<PathBuf, Error> {
-    let digest = Sha256::digest(format!("1 {SUITE} {mirror} {}", PACKAGES.join(",")).as_bytes());
+pub(crate) fn ensure(cache: &Path, mirror: &str, system: System, events: Events) -> Result<PathBuf, Error> {
+    let suite = system.name();
+    let packages: Vec<&str> = system.packages().collect();
+    let digest = Sha256::digest(format!("1 {suite} {mirror} {}", packages.join(",")).as_bytes());
     let name = hex(&digest[..6]);
     let roots = cache.join("roots");
-    let root = roots.join(format!("{SUITE}-{name}"));
+    let root = roots.join(format!("{suite}-{name}"));
     if root.exists() {
         return Ok(root);
     }
-    events(Event::Step(format!("Building the nodes' Debian root ({SUITE}), once")));
-    build(&roots, &root, mirror, PACKAGES, false, events)?;
+    events(Event::Step(format!("Building the nodes' Debian root ({suite}), once")));
+    build(&roots, &root, &packages, &[(mirror, suite)], events)?;
     Ok(root)
 }
 
-/// Makes a Debian root beside its place and moves it there when it is whole.
+/// Makes a Debian root beside its place and moves it there when it is whole. `sources`: mirrors with a suite each, of
+/// which the first is the root's own.
 pub(crate) fn build(
     parent: &Path,
     root: &Path,
-    mirror: &str,
     packages: &[&str],
-    sources: bool,
+    sources: &[(&str, &str)],
     events: Events,
 ) -> Result<(), Error> {
     std::fs::create_dir_all(parent).at("create", parent)?;
@@ -76,10 +114,8 @@ pub(crate) fn build(
     command.args(["--mode=root", "--variant=apt", "--components=main", "--format=directory"]);
     command.arg("--aptopt=Apt::Install-Recommends \"false\"");
     command.arg(format!("--include={}", packages.join(",")));
-    command.arg(SUITE).arg(&partial).arg(format!("deb {mirror} {SUITE} main"));
-    if sources {
-        command.arg(format!("deb-src {mirror} {SUITE} main"));
-    }
+    command.args(sources.first().map(|(_, suite)| suite)).arg(&partial);
+    command.args(sources.iter().map(|(mirror, suite)| format!("deb {mirror} {suite} main")));
     stream(command, events)?;
     std::fs::rename(&partial, root).at("move into place", root)
 }

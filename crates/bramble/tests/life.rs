@@ -156,7 +156,7 @@ fn kubernetes_is_upgraded_under_a_workload() {
         let (version, path) = said.trim().strip_prefix("Kubernetes ").unwrap().split_once(" is in ").unwrap();
         (version.to_owned(), path.to_owned())
     };
-    let (now, next) = (bundle(&[]), bundle(&["--next"]));
+    let (now, next) = (bundle(&[]), bundle(&["--kubernetes", "1.37"]));
     let upgraded = read(&rack.file()).replace(&now.1, &next.1).replace(&now.0, &next.0);
     fs::write(rack.file(), upgraded).unwrap();
     let plan = rack.run(&["plan"]);

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use common::{Rack, WORK, assert_code, differences, read, text, wait_for, without};
 
+/// The versions of the two bundles (`modules/` of bramble-bundle).
+const VERSIONS: [&str; 2] = ["1.36.3", "1.37.2"];
+
 /// What the lives of the distributions differ in.
 struct Life {
     name: &'static str,
@@ -46,7 +49,7 @@ const K3S: Life = Life {
     open_secrets: "stat -c '%a %n' /etc/rancher/k3s/* /etc/rancher/k3s/config.yaml.d/* | grep -v '^[67]00 \\|config.yaml.d$'",
     probe: "--cert /var/lib/rancher/k3s/server/tls/client-admin.crt --key /var/lib/rancher/k3s/server/tls/client-admin.key",
     // Members are called after their node, with eight digits of their own behind it.
-    members: "cd /var/lib/rancher/k3s/server/standin && ETCDCTL_API=3 /var/lib/rancher/k3s/data/current/bin/etcdctl \
+    members: "cd /var/lib/rancher/k3s/server/standin && /var/lib/rancher/k3s/data/current/bin/etcdctl \
               --endpoints=https://127.0.0.1:2379 --cacert=etcd/ca.crt --cert=etcd/healthcheck-client.crt \
               --key=etcd/healthcheck-client.key member list | cut -d, -f3 | sed 's/-[0-9a-f]*$//'",
     data: "var/lib/rancher/k3s/server/db/etcd",
@@ -170,7 +173,7 @@ fn through(life: &Life) {
     }
     if whole || life.name == "k0s" {
         // A backup; then the data of all servers are lost, and one board with them.
-        let manifest = WORK.replace("/master", "/control-plane");
+        let manifest = WORK;
         fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), manifest).unwrap();
         rack.kubectl(1, "apply -f /root/work.yaml");
         wait_for("the workload", || rack.ready_pods(1) == Some(4));
@@ -195,7 +198,7 @@ fn through(life: &Life) {
     }
 
     // Another release, whose channel is looked up anew because its pin is gone.
-    rack.bundle = Some(rack.standins(&["--next"]));
+    rack.bundle = Some(rack.standins(&["--kubernetes", "1.37"]));
     assert_eq!(rack.plan().0, 0, "a release that was chosen stays chosen: {:?}", rack.titles());
     let lock = rack.dir.path().join("bramble.lock");
     let mut pins: serde_json::Value = serde_json::from_str(&read(&lock)).unwrap();
@@ -206,13 +209,14 @@ fn through(life: &Life) {
     let plan = rack.run(&["plan"]);
     assert_code(&plan, 3);
     assert!(
-        text(&plan).contains(&format!("upgrade Kubernetes from 1.20.2+{0} to 1.20.3+{0}", life.build)),
+        text(&plan)
+            .contains(&format!("upgrade Kubernetes from {}+{2} to {}+{2}", VERSIONS[0], VERSIONS[1], life.build)),
         "{}",
         text(&plan)
     );
     rack.go_up();
     let versions = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
-    assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v1.20.3{}", life.kubelet); 4]);
+    assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v{}{}", VERSIONS[1], life.kubelet); 4]);
     rack.assert_well();
     if life.name == "microk8s" {
         own_addons(&rack);

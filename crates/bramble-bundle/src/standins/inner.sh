@@ -37,10 +37,10 @@ inner_config() {
     mkdir -p "$RUN"
     # shellcheck disable=SC2086 # They are words.
     cat >"$RUN/kubeadm.json" <<CONFIG
-{ "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "InitConfiguration",
+{ "apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "InitConfiguration",
   "localAPIEndpoint": { "advertiseAddress": "$IP", "bindPort": $API_PORT }, "nodeRegistration": { "name": "$NODE" } }
 ---
-{ "apiVersion": "kubeadm.k8s.io/v1beta2", "kind": "ClusterConfiguration", "kubernetesVersion": "$VERSION",
+{ "apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "kubernetesVersion": "$VERSION",
   "certificatesDir": "$P", "controlPlaneEndpoint": "127.0.0.1:$API_PORT",
   "apiServer": { "certSANs": [$(printf '"%s",' $SANS)"127.0.0.1", "localhost"] },
   "networking": { "serviceSubnet": "$SERVICE_RANGE", "podSubnet": "$POD_RANGE" } }
@@ -51,9 +51,11 @@ CONFIG
 inner_keys() {
     inner_config
     kubeadm init phase certs all --config "$RUN/kubeadm.json" >/dev/null 2>&1
-    for k in admin kubelet controller-manager scheduler; do
+    for k in super-admin kubelet controller-manager scheduler; do
         kubeadm init phase kubeconfig "$k" --config "$RUN/kubeadm.json" --kubeconfig-dir "$P/conf" >/dev/null 2>&1
     done
+    # kubeadm's own "admin" has rights that only the rest of `kubeadm init` gives it.
+    mv "$P/conf/super-admin.conf" "$P/conf/admin.conf"
     # The controllers' own.
     sed -i "s|server: .*|server: https://127.0.0.1:$API_PORT|" "$P"/conf/*.conf
     admin=$P/conf/admin.conf
@@ -66,7 +68,7 @@ admin() { kubectl --kubeconfig "$P/conf/admin.conf" "$@"; }
 etcd_ctl() { # endpoint …
     e=$1
     shift
-    ETCDCTL_API=3 etcdctl --endpoints="$e" --cacert="$P/etcd/ca.crt" --cert="$P/etcd/healthcheck-client.crt" --key="$P/etcd/healthcheck-client.key" "$@"
+    etcdctl --endpoints="$e" --cacert="$P/etcd/ca.crt" --cert="$P/etcd/healthcheck-client.crt" --key="$P/etcd/healthcheck-client.key" "$@"
 }
 
 # A child of this one that ends with it. When one that is needed ends, the whole ends: systemd starts it again.
@@ -82,11 +84,11 @@ start_etcd() { # name initial-cluster new|existing
         --listen-peer-urls "https://$IP:2380" --initial-advertise-peer-urls "https://$IP:2380" \
         --cert-file "$P/etcd/server.crt" --key-file "$P/etcd/server.key" --trusted-ca-file "$P/etcd/ca.crt" --client-cert-auth \
         --peer-cert-file "$P/etcd/peer.crt" --peer-key-file "$P/etcd/peer.key" --peer-trusted-ca-file "$P/etcd/ca.crt" \
-        --peer-client-cert-auth --log-level warn --logger zap
+        --peer-client-cert-auth --log-level warn
 }
 
 start_control_plane() {
-    child kube-apiserver --advertise-address "$IP" --secure-port "$API_PORT" --insecure-port 0 --anonymous-auth="$ANONYMOUS" \
+    child kube-apiserver --advertise-address "$IP" --secure-port "$API_PORT" --anonymous-auth="$ANONYMOUS" \
         --authorization-mode Node,RBAC --client-ca-file "$P/ca.crt" --enable-admission-plugins NodeRestriction \
         --enable-bootstrap-token-auth --etcd-servers https://127.0.0.1:2379 --etcd-cafile "$P/etcd/ca.crt" \
         --etcd-certfile "$P/apiserver-etcd-client.crt" --etcd-keyfile "$P/apiserver-etcd-client.key" \
@@ -206,12 +208,12 @@ CONFIG
 { "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
   "authentication": { "anonymous": { "enabled": false }, "webhook": { "enabled": true }, "x509": { "clientCAFile": "$AGENT/ca.crt" } },
   "authorization": { "mode": "Webhook" }, "clusterDNS": ["$DNS"], "clusterDomain": "cluster.local", "failSwapOn": false,
-  "rotateCertificates": true, "syncFrequency": "5s", "imageGCHighThresholdPercent": 100,
+  "rotateCertificates": true, "failCgroupV1": false, "containerRuntimeEndpoint": "unix://$RUN/containerd/containerd.sock", "imageGCHighThresholdPercent": 100,
   "evictionHard": { "imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%" } }
 CONFIG
     child kubelet --config "$AGENT/etc/kubelet.json" --kubeconfig "$AGENT/kubelet.conf" \
         ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --root-dir "$KUBELET" --volume-plugin-dir "$PLUGINS" --hostname-override "$NODE" \
-        --node-ip "$IP" --container-runtime remote --container-runtime-endpoint "unix://$RUN/containerd/containerd.sock" \
+        --node-ip "$IP" \
         ${1:+--node-labels "$1"} ${2:+--register-with-taints "$2"}
     n=0
     until [ -s "$AGENT/kubelet.conf" ] && kubectl --kubeconfig "$AGENT/kubelet.conf" get node "$NODE" >/dev/null 2>&1; do

@@ -309,7 +309,7 @@ case "${1:-} ${2:-}" in
     read_config "$d/k0s.yaml"
     a=$(of spec.storage.etcd.peerAddress)
     mkdir -p "$K"
-    ETCDCTL_API=3 etcdctl snapshot restore "$d/etcd-snapshot.db" --data-dir "$DB" --name "$(hostname)" \
+    etcdutl snapshot restore "$d/etcd-snapshot.db" --data-dir "$DB" --name "$(hostname)" \
         --initial-cluster "$(hostname)=https://$a:2380" --initial-advertise-peer-urls "https://$a:2380" >/dev/null 2>&1
     rm -rf "$P"
     mkdir -p "$P/etcd"

@@ -236,15 +236,15 @@ reset() {
     [ -s "$from" ] || fatal "this stand-in for k3s wants a snapshot; there is none at $from"
     [ ! -d "$DB" ] || mv "$DB" "$K/server/db/etcd-old-$(date +%s)"
     name=$NODE-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')
-    ETCDCTL_API=3 etcdctl snapshot restore "$from" --data-dir "$DB" --name "$name" --initial-cluster "$name=https://$IP:2380" \
+    etcdutl snapshot restore "$from" --data-dir "$DB" --name "$name" --initial-cluster "$name=https://$IP:2380" \
         --initial-advertise-peer-urls "https://$IP:2380" >/dev/null 2>&1 || fatal 'the snapshot cannot be read'
     echo "$name" >"$K/server/db/name"
     # The keys of the cluster are in it.
     child etcd --name "$name" --data-dir "$DB" --listen-client-urls http://127.0.0.1:2399 --advertise-client-urls http://127.0.0.1:2399 \
-        --listen-peer-urls http://127.0.0.1:2398 --log-level error --logger zap
+        --listen-peer-urls http://127.0.0.1:2398 --log-level error
     e=http://127.0.0.1:2399
-    until ETCDCTL_API=3 etcdctl --endpoints "$e" endpoint health >/dev/null 2>&1; do sleep 0.2; done
-    keys=$(ETCDCTL_API=3 etcdctl --endpoints "$e" get --print-value-only "$(bootstrap_key "$token")")
+    until etcdctl --endpoints "$e" endpoint health >/dev/null 2>&1; do sleep 0.2; done
+    keys=$(etcdctl --endpoints "$e" get --print-value-only "$(bootstrap_key "$token")")
     end_children
     [ -n "$keys" ] || fatal 'bootstrap data already found and encrypted with different token'
     rm -rf "$P"

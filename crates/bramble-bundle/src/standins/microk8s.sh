@@ -248,7 +248,7 @@ database() { # backup -o name | restore archive
         systemctl stop "$UNIT"
         rm -rf "$DB"
         read_launch
-        ETCDCTL_API=3 etcdctl snapshot restore "$d/$n/db" --data-dir "$DB" --name "$NODE" --initial-cluster "$NODE=https://$IP:2380" \
+        etcdutl snapshot restore "$d/$n/db" --data-dir "$DB" --name "$NODE" --initial-cluster "$NODE=https://$IP:2380" \
             --initial-advertise-peer-urls "https://$IP:2380" >/dev/null 2>&1
         rm -rf "$d"
         ;;

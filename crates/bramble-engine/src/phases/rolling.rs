@@ -146,7 +146,7 @@ async fn turn<N: Network>(
     plane.unwrap_or(session).act(&drain, |_, _| {}).await?;
     let (seen, mut changes) = session.converge(&desired(cluster, &node, inputs), None).await.context(CORDONED)?;
     if let Some(first) = upgrade {
-        let step = life.upgrade(&node, first);
+        let step = life.upgrade(&node, &seen, first);
         let plan = bramble_state::plan(&[Resource::Step(step)], &seen);
         session.apply(&plan, |_, _| {}).await.context(CORDONED)?;
         changes += 1;

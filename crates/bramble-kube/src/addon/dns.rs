@@ -46,7 +46,6 @@ pub(super) fn objects(cluster: &Cluster, image: &str) -> Vec<Value> {
                         "tolerations": [
                             { "key": "CriticalAddonsOnly", "operator": "Exists" },
                             { "key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule" },
-                            { "key": "node-role.kubernetes.io/master", "effect": "NoSchedule" },
                         ],
                         "containers": [{
                             "name": name, "image": image, "imagePullPolicy": "IfNotPresent",

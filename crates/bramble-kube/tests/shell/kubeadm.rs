@@ -87,9 +87,7 @@ fn it_begins_a_cluster_or_joins_one() {
     let failed = init().on("kubeadm init --config*", "echo why; exit 3").refuses("why");
     assert!(failed.stdout.contains("the last lines of kubelet:"));
     assert!(failed.file("var/lib/bramble/done/ca-hash").is_none());
-    check(kubeadm("minor=20\nkubeadm_join").file("/run/bramble/kubeadm.yaml", "x"));
-    assert_eq!(check(kubeadm("patched")).stdout, "");
-    assert_eq!(check(kubeadm("minor=21\npatched")).stdout, "--experimental-patches=/run/bramble/patches\n");
+    check(kubeadm("kubeadm_join").file("/run/bramble/kubeadm.yaml", "x"));
     assert_eq!(kubeadm("printf 'a\\nexit 3\\n' | tell_progress").run(None).code, 3);
 }
 
@@ -105,11 +103,28 @@ fn tokens_are_made_and_taken_back() {
 
 #[test]
 fn it_goes_to_another_version() {
-    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1"));
+    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1 ImagePull"));
     assert!(run.called("kubectl*delete deployment,configmap coredns*"));
-    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1").says("kubectl*get deployment*", "deployment/coredns"));
-    assert!(!run.called("kubectl*delete*"));
-    check(kubeadm("kubeadm_upgrade node 1.36.1"));
+    assert!(run.called("kubeadm upgrade apply v1.36.1 --yes --ignore-preflight-errors=ImagePull"));
+    let dns = kubeadm("kubeadm_upgrade apply 1.36.1 ImagePull").says("kubectl*get deployment*", "deployment/coredns");
+    assert!(!check(dns).called("kubectl*delete*"));
+    let run = check(kubeadm("kubeadm_upgrade node 1.36.1 SystemVerification,ImagePull"));
+    assert!(run.called("kubeadm upgrade node --ignore-preflight-errors=SystemVerification,ImagePull"));
+}
+
+#[test]
+fn the_cluster_hears_the_tags_of_another_bundle() {
+    const OLD: &str = "apiServer: {}\ndns:\n  imageTag: v1.14.2\netcd:\n  local:\n    dataDir: /srv/etcd\n    imageTag: 3.6.8-0\nkind: ClusterConfiguration\n";
+    for (tags, etcd, dns) in [("3.7.3-0 v1.14.7", "3.7.3-0", "v1.14.7"), ("3.7.3-0 ''", "3.7.3-0", "v1.14.2")] {
+        let told = format!("printf '{}'", OLD.replace('\n', "\\n"));
+        let case = kubeadm(&format!("set_image_tags {tags}"))
+            .on("kubectl*get configmap kubeadm-config*", &told)
+            .on("kubectl*create configmap*", "cat \"$R/run/bramble/config/ClusterConfiguration\" >\"$R/seen\"");
+        let run = check(case);
+        let seen = run.file("/seen").unwrap_or_default();
+        assert_eq!(seen, OLD.replace("3.6.8-0", etcd).replace("v1.14.2", dns));
+        assert!(run.called("kubectl*replace -f /run/bramble/config/new.yaml"));
+    }
 }
 
 #[test]

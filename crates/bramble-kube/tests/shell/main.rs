@@ -57,8 +57,7 @@ fn microk8s(body: &str) -> Case {
 }
 
 fn kubeadm(body: &str) -> Case {
-    let text =
-        library("service=kubelet again=no minor=36", &[CLUSTER, include_str!("../../src/distribution/kubeadm/lib.sh")]);
+    let text = library("service=kubelet again=no", &[CLUSTER, include_str!("../../src/distribution/kubeadm/lib.sh")]);
     Case::new(text, body).says("hostname", "n1")
 }
 

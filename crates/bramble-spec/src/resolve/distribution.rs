@@ -22,14 +22,14 @@ const MICROK8S_MIB: u32 = 540;
 /// Where the Kubernetes project publishes Debian packages (kubernetes.io, "Installing kubeadm").
 const KUBERNETES_APT: &str = "https://pkgs.k8s.io/core:/stable:/v{minor}/deb/";
 /// The range of minors whose kubeadm configuration bramble knows.
-const KUBEADM_MINORS: std::ops::RangeInclusive<u32> = 20..=37;
+const KUBEADM_MINORS: std::ops::RangeInclusive<u32> = 28..=37;
 
 /// The minors whose flags of k3s bramble knows.
-const MINORS: std::ops::RangeInclusive<u32> = 20..=36;
-/// The minors whose k0s.yaml bramble knows, and 1.20 for the lab.
-const K0S_MINORS: std::ops::RangeInclusive<u32> = 20..=36;
-/// The minors of MicroK8s that have certificates instead of tokens, and 1.20 for the lab.
-const MICROK8S_MINORS: std::ops::RangeInclusive<u32> = 20..=36;
+const MINORS: std::ops::RangeInclusive<u32> = 28..=37;
+/// The minors whose k0s.yaml bramble knows.
+const K0S_MINORS: std::ops::RangeInclusive<u32> = 28..=37;
+/// The minors of MicroK8s that have certificates instead of tokens.
+const MICROK8S_MINORS: std::ops::RangeInclusive<u32> = 28..=37;
 /// What can be switched off (k3s, pkg/cli/cmds/server.go, `disable`).
 const COMPONENTS: [&str; 6] = ["coredns", "local-storage", "metrics-server", "runtimes", "servicelb", "traefik"];
 /// Settings that follow from the cluster file, each with where they are said there.

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bramble_bundle::{DebianBundle, PatchVersion, STANDINS, Standin};
+use bramble_bundle::{MINORS, Minor, STANDINS, Standin};
 use bramble_kube::Bundle;
-use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest};
+use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest, System};
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use ipnet::Ipv4Net;
@@ -72,25 +72,41 @@ enum LabCommand {
         #[arg(long, default_value = "lab", value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Build a bundle with Kubernetes from Debian's source package
+    /// Build a bundle with a real Kubernetes out of its Go modules
     Bundle {
         /// Build it although there is one
         #[arg(long)]
         again: bool,
-        /// The second one that is built with it: the same source under the next patch version, to try upgrades with
-        #[arg(long)]
-        next: bool,
+        #[command(flatten)]
+        minor: KubernetesMinor,
     },
-    /// Make a bundle with stand-ins for the releases of distributions that Debian does not have, for `bramble --bundle`: their
-    /// interfaces, in front of the Kubernetes from Debian's source package
+    /// Make a bundle with stand-ins for the releases of distributions that are no Go modules, for `bramble --bundle`: their
+    /// interfaces, in front of a real Kubernetes
     Standins {
-        /// Of the next patch version, to try upgrades with
-        #[arg(long)]
-        next: bool,
+        #[command(flatten)]
+        minor: KubernetesMinor,
     },
     /// Keeps a node on (used by `lab up`)
     #[command(hide = true)]
     Keep { rack: PathBuf, node: String },
+}
+
+#[derive(clap::Args)]
+struct KubernetesMinor {
+    /// The minor version
+    #[arg(long, value_parser = minors(), default_value = MINORS[0].name, value_name = "MINOR")]
+    kubernetes: String,
+}
+
+impl KubernetesMinor {
+    fn get(&self) -> anyhow::Result<Minor> {
+        Minor::named(&self.kubernetes).with_context(|| format!("Kubernetes {} cannot be built", self.kubernetes))
+    }
+}
+
+/// The minors that a bundle can have.
+fn minors() -> PossibleValuesParser {
+    PossibleValuesParser::new(MINORS.iter().map(|minor| minor.name))
 }
 
 #[derive(clap::Args)]
@@ -116,6 +132,11 @@ struct LabUp {
     /// Which Kubernetes; others than kubeadm by a stand-in
     #[arg(long, value_parser = distributions(), default_value = OWN, value_name = "NAME")]
     distribution: String,
+    #[command(flatten)]
+    minor: KubernetesMinor,
+    /// The systems of the boards; several are taken in turn
+    #[arg(id = "system", long, value_parser = systems(), value_delimiter = ',', default_value = System::ALL[0].name(), value_name = "NAME,…")]
+    systems: Vec<String>,
     /// A node more, between the others and this machine: the rack has no other way out, and its nodes no addresses of their own
     #[arg(long)]
     gateway: bool,
@@ -124,7 +145,12 @@ struct LabUp {
     sudo_password: bool,
 }
 
-/// The distribution that the bundle from Debian is.
+/// The systems that boards can have.
+fn systems() -> PossibleValuesParser {
+    PossibleValuesParser::new(System::ALL.iter().map(|system| system.name()))
+}
+
+/// The distribution that the bundle is.
 const OWN: &str = "kubeadm";
 
 /// The distributions that a rack can have.
@@ -167,12 +193,12 @@ impl Lab {
                 pin_host_keys(&rack, &dir)?;
                 printer.result(format!("{node} is another board."));
             }
-            LabCommand::Bundle { again, next } => {
-                let bundle = bundle(&racks, again, if next { PatchVersion::Next } else { PatchVersion::Own }, printer)?;
+            LabCommand::Bundle { again, minor } => {
+                let bundle = bundle(&racks, again, minor.get()?, printer)?;
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
             }
-            LabCommand::Standins { next } => {
-                let dir = standins(&racks, if next { PatchVersion::Next } else { PatchVersion::Own }, printer)?;
+            LabCommand::Standins { minor } => {
+                let dir = standins(&racks, minor.get()?, printer)?;
                 printer.result(format!("Stand-ins are in {}", dir.display()));
             }
             LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
@@ -209,7 +235,7 @@ impl<'a> Watch<'a> {
             Event::Line(line) => match &self.line {
                 Some(shown) => shown.say(line.trim()),
                 // Not every line of a compiler, but enough to see that it lives.
-                None if line.starts_with("== ") || line.trim_start().starts_with("cmd/") || self.printer.verbose => {
+                None if line.starts_with("== ") || self.printer.verbose => {
                     self.printer.info(format!("    {}", line.trim()));
                 }
                 None => {}
@@ -232,16 +258,16 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bundle(racks: &Racks, again: bool, patch: PatchVersion, printer: &Printer) -> anyhow::Result<Bundle> {
+fn bundle(racks: &Racks, again: bool, minor: Minor, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
-    let bundle = DebianBundle::ensure(racks, again, patch, &|event| watch.event(event))?;
+    let bundle = minor.bundle(racks, again, &|event| watch.event(event))?;
     watch.end();
     Ok(bundle)
 }
 
-fn standins(racks: &Racks, patch: PatchVersion, printer: &Printer) -> anyhow::Result<PathBuf> {
+fn standins(racks: &Racks, minor: Minor, printer: &Printer) -> anyhow::Result<PathBuf> {
     let watch = Watch::new(printer);
-    let dir = bramble_bundle::releases(racks, patch, &|event| watch.event(event))?;
+    let dir = bramble_bundle::releases(racks, minor, &|event| watch.event(event))?;
     watch.end();
     Ok(dir)
 }
@@ -255,11 +281,11 @@ impl LabUp {
         let (mut distribution, mut standins) = ("  none\n".to_owned(), None);
         let standin = STANDINS.iter().find(|standin| standin.name() == self.distribution);
         if let Some(standin) = standin {
-            standins = Some(self::standins(racks, PatchVersion::Own, printer)?);
+            standins = Some(self::standins(racks, self.minor.get()?, printer)?);
             let settings = standin.settings().iter().map(|line| format!("    {line}\n")).collect::<String>();
             distribution = format!("  {}:\n    version: stable\n{settings}", standin.name());
         } else if !self.bare {
-            let bundle = bundle(racks, false, PatchVersion::Own, printer)?;
+            let bundle = bundle(racks, false, self.minor.get()?, printer)?;
             distribution = format!(
                 "  {OWN}:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
                 bundle.manifest.kubernetes,
@@ -272,6 +298,7 @@ impl LabUp {
             subnet: self.subnet,
             sudo_password: self.sudo_password,
             packages: standin.map(Standin::packages).unwrap_or_default(),
+            systems: self.systems.iter().filter_map(|name| System::named(name)).collect(),
             gateway: self.gateway,
         };
         let watch = Watch::new(printer);

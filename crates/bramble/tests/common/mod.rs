@@ -101,13 +101,13 @@ spec:
   template:
     metadata: { labels: { app: work } }
     spec:
-      tolerations: [{ operator: Exists, key: node-role.kubernetes.io/master }]
+      tolerations: [{ operator: Exists, key: node-role.kubernetes.io/control-plane }]
       terminationGracePeriodSeconds: 0
       automountServiceAccountToken: false
       containers:
         - { name: work, image: "bundle.bramble/busybox:1", command: [sleep, "100000"] }
 ---
-apiVersion: policy/v1beta1
+apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: { name: work }
 spec: { minAvailable: 3, selector: { matchLabels: { app: work } } }

@@ -224,7 +224,7 @@ impl Lifecycle for K3s<'_> {
         one_service::restart(self.on(node))
     }
 
-    fn upgrade(&self, node: &Node, _: bool) -> Step {
+    fn upgrade(&self, node: &Node, _: &Observation, _: bool) -> Step {
         one_service::upgrade(self, node, self.on(node))
     }
 

@@ -4,7 +4,6 @@ use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, 
 use bramble_state::Observation;
 use serde_json::{Value, json};
 
-use crate::bundle::Bundle;
 use crate::distribution::containerd;
 use crate::inputs::Inputs;
 use crate::lifecycle::{JoinFacts, MissingFact};
@@ -38,8 +37,7 @@ impl Kubeadm<'_> {
 
     /// Tells whether programs and images come from a bundle that has no cluster DNS.
     pub(super) fn without_dns(&self) -> bool {
-        let has = |bundle: &Bundle| bundle.manifest.images.iter().any(|image| image.name.contains("coredns"));
-        self.inputs.bundle.as_ref().is_some_and(|bundle| !has(bundle))
+        self.inputs.bundle.as_ref().is_some_and(|bundle| bundle.dns_tag().is_none())
     }
 
     /// Gives the folder of CNI plugins: Debian's lie in /usr/lib/cni; those of the Kubernetes project, of flannel and
@@ -58,18 +56,29 @@ impl Kubeadm<'_> {
             // would be pulled beside it.
             None => {
                 let tag = match self.config.version.minor {
-                    ..=21 => "3.4.1",
-                    22 => "3.5",
-                    23 => "3.6",
-                    24 => "3.7",
-                    25 => "3.8",
-                    26..=29 => "3.9",
+                    ..=29 => "3.9",
                     30..=33 => "3.10",
-                    _ => "3.10.1",
+                    34 => "3.10.1",
+                    _ => "3.10.2",
                 };
                 format!("registry.k8s.io/pause:{tag}")
             }
         }
+    }
+
+    /// Lists the checks of kubeadm that say nothing true of a node, for joins and upgrades alike.
+    pub(super) fn ignored(&self, seen: &Observation) -> Vec<&'static str> {
+        let mut ignored = Vec::new();
+        // Of the machine below a container knows neither its kernel's configuration nor its modules. A bundle is for
+        // boards of any kind, also for those with cgroup v1, which the check refuses from 1.35 on; the kubelet is told.
+        if seen.facts.container || seen.facts.cgroup == 1 {
+            ignored.push("SystemVerification");
+        }
+        if self.without_dns() {
+            // It would pull the one image that is not there and is not needed.
+            ignored.push("ImagePull");
+        }
+        ignored
     }
 
     pub(super) fn registration(&self, node: &Node, seen: &Observation, restored: bool) -> Value {
@@ -79,10 +88,9 @@ impl Kubeadm<'_> {
             let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             kubelet.push(("node-labels", labels.join(",")));
         }
-        let socket = "/run/containerd/containerd.sock";
         let mut value = json!({
             "name": node.name,
-            "criSocket": if config.version.minor < 24 { socket.to_owned() } else { format!("unix://{socket}") },
+            "criSocket": "unix:///run/containerd/containerd.sock",
             "kubeletExtraArgs": arguments(config.version, &kubelet),
         });
         if let Some(taints) = &node.taints {
@@ -91,15 +99,7 @@ impl Kubeadm<'_> {
                 .map(|taint| json!({ "key": taint.key, "value": taint.value, "effect": taint.effect.to_string() }))
                 .collect();
         }
-        let mut ignored = Vec::new();
-        if seen.facts.container {
-            // Of the machine below a container knows neither its kernel's configuration nor its modules.
-            ignored.push("SystemVerification");
-        }
-        if self.without_dns() {
-            // It would pull the one image that is not there and is not needed.
-            ignored.push("ImagePull");
-        }
+        let mut ignored = self.ignored(seen);
         if restored {
             ignored.push("DirAvailable--var-lib-etcd");
         }
@@ -162,6 +162,9 @@ impl Kubeadm<'_> {
         if let Some(bundle) = &self.inputs.bundle {
             whole["imageRepository"] = json!(bundle.manifest.image_repository);
             whole["etcd"] = json!({ "local": { "imageTag": bundle.manifest.etcd_tag, "dataDir": "/var/lib/etcd" } });
+            if let Some(tag) = bundle.dns_tag() {
+                whole["dns"] = json!({ "imageTag": tag });
+            }
         }
         let mut kubelet = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -170,13 +173,9 @@ impl Kubeadm<'_> {
         if seen.facts.cgroup == 1 && config.version.minor >= 31 {
             kubelet["failCgroupV1"] = json!(false);
         }
-        // Up to 1.21 a pod whose startup probe succeeded is called ready only at its next turn, a minute later.
-        if config.version.minor <= 21 {
-            kubelet["syncFrequency"] = json!("5s");
-        }
-        // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on and the kubelet
-        // heeds from 1.23 on; the older ones delete even the pause image when the disk is 85 % full (rke2#1830).
-        let heeds_pins = containerd::version(seen) >= (1, 7) && config.version.minor >= 23;
+        // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on; with older ones
+        // the kubelet deletes even the pause image when the disk is 85 % full (rke2#1830).
+        let heeds_pins = containerd::version(seen) >= (1, 7);
         if seen.facts.container || (self.inputs.bundle.is_some() && !heeds_pins) {
             kubelet["imageGCHighThresholdPercent"] = json!(100);
         }
@@ -209,8 +208,7 @@ pub(super) fn systemd_cgroup(seen: &Observation) -> bool {
 
 pub(super) fn api_version(version: KubeVersion) -> &'static str {
     match version.minor {
-        ..=21 => "kubeadm.k8s.io/v1beta2",
-        22..=30 => "kubeadm.k8s.io/v1beta3",
+        ..=30 => "kubeadm.k8s.io/v1beta3",
         _ => "kubeadm.k8s.io/v1beta4",
     }
 }

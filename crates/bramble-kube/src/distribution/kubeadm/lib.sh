@@ -1,4 +1,4 @@
-# What kubeadm needs. Takes minor, that of its version; service; and the functions of steps.sh and cluster.sh.
+# What kubeadm needs. Takes service; and the functions of steps.sh and cluster.sh.
 # Defines what cluster.sh asks of a distribution, and: etcd_ctl, end_containers, unpack_state, place_state, patched,
 # kubeadm_init, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
 # kill_containers, restart_system, renew_certificates.
@@ -107,16 +107,6 @@ snapshot_state() { # folder
     mv /var/lib/etcd/bramble.db "$1/etcd.db"
 }
 
-# kubeadm 1.20 asks for disk space for etcd. A kubelet that has just started does not know yet how much there is, and
-# refuses that pod for good: so it asks for none.
-patched() {
-    case $minor in 20 | 21) ;; *) return 0 ;; esac
-    mkdir -p /run/bramble/patches
-    echo '{ "spec": { "containers": [{ "name": "etcd", "resources": { "requests": { "ephemeral-storage": null } } }] } }' \
-        >/run/bramble/patches/etcd+strategic.json
-    echo --experimental-patches=/run/bramble/patches
-}
-
 # Passes on what kubeadm says, but for its secrets, and tells when others can join. Ends as kubeadm did, which its last line
 # says.
 tell_progress() {
@@ -155,11 +145,10 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
     echo "@fact ca-hash $k"
     set -- "$1" ${2:+"--skip-phases=$2"}
     [ "$1" != -- ] || shift
-    p=$(patched)
     # shellcheck disable=SC2310 # It only reads and prints.
     {
         e=0
-        kubeadm init --config "$c" "$@" ${p:+"$p"} 2>&1 || e=$?
+        kubeadm init --config "$c" "$@" 2>&1 || e=$?
         echo "exit $e"
     } | tell_progress || unit_failed kubelet
     rm -f "$c"
@@ -168,8 +157,7 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
 
 kubeadm_join() {
     leave_old
-    p=$(patched)
-    timeout 900 kubeadm join --config /run/bramble/kubeadm.yaml ${p:+"$p"} 2>&1 || unit_failed kubelet
+    timeout 900 kubeadm join --config /run/bramble/kubeadm.yaml 2>&1 || unit_failed kubelet
     rm -f /run/bramble/kubeadm.yaml
 }
 
@@ -197,15 +185,30 @@ upload_certificates() {
     rm -f /run/bramble/kubeadm.yaml
 }
 
+# Tells the cluster the tags of the images of etcd and of its DNS, if it has one.
+set_image_tags() { # etcd dns
+    rm -rf /run/bramble/config
+    mkdir -p -m 700 /run/bramble/config
+    kubectl_admin -n kube-system get configmap kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' >/run/bramble/config/old
+    awk -v etcd="$1" -v dns="$2" '
+        /^[a-zA-Z]/ { part = $1 }
+        $1 == "imageTag:" && part == "etcd:" && etcd != "" { sub(/imageTag:.*/, "imageTag: " etcd) }
+        $1 == "imageTag:" && part == "dns:" && dns != "" { sub(/imageTag:.*/, "imageTag: " dns) }
+        { print }' /run/bramble/config/old >/run/bramble/config/ClusterConfiguration
+    kubectl_admin -n kube-system create configmap kubeadm-config --from-file=/run/bramble/config/ClusterConfiguration \
+        --dry-run=client -o yaml >/run/bramble/config/new.yaml
+    kubectl_admin replace -f /run/bramble/config/new.yaml >/dev/null
+    rm -rf /run/bramble/config
+}
+
 # The first control plane takes the cluster along, the others follow it.
-kubeadm_upgrade() { # apply|node version
-    p=$(patched)
+kubeadm_upgrade() { # apply|node version checks-ignored
     if [ "$1" = apply ]; then
         dns=$(kubectl_admin -n kube-system get deployment coredns --ignore-not-found -o name)
-        kubeadm upgrade apply "v$2" --yes ${p:+"$p"} --ignore-preflight-errors=ImagePull,CoreDNSUnsupportedPlugins,CoreDNSMigration 2>&1
+        kubeadm upgrade apply "v$2" --yes "--ignore-preflight-errors=$3" 2>&1
         # It brings a cluster DNS also where there was none, for want of an image.
         [ -n "$dns" ] || kubectl_admin -n kube-system delete deployment,configmap coredns --ignore-not-found >/dev/null
-    else kubeadm upgrade node ${p:+"$p"} --ignore-preflight-errors=ImagePull 2>&1; fi
+    else kubeadm upgrade node "--ignore-preflight-errors=$3" 2>&1; fi
     systemctl daemon-reload
     systemctl restart kubelet || unit_failed kubelet
 }

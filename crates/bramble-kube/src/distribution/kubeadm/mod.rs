@@ -304,8 +304,8 @@ impl Lifecycle for Kubeadm<'_> {
 
     fn settle(&self) -> Option<Commands> {
         // Before etcd had learners (kubeadm takes them from 1.29 on), the second member counts before it runs, and etcd
-        // has no leader for some seconds. Watches of the API that was there may hang for ever after that (seen with
-        // 1.20): services get no endpoints, kube-proxy hears nothing.
+        // has no leader for some seconds. Watches of the API that was there may hang for ever after that: services get
+        // no endpoints, kube-proxy hears nothing.
         let mut script = self.kubectl();
         script.fixed("restart_system kube-apiserver\nsleep 2");
         (self.exact().minor < 29).then_some(script)
@@ -317,10 +317,16 @@ impl Lifecycle for Kubeadm<'_> {
         script
     }
 
-    fn upgrade(&self, node: &Node, first: bool) -> Step {
+    fn upgrade(&self, node: &Node, seen: &Observation, first: bool) -> Step {
         let mut apply = self.kubectl();
         let how = if first { "apply" } else { "node" };
-        apply.call("kubeadm_upgrade", [how, &self.version()]);
+        let mut ignored = self.ignored(seen);
+        ignored.extend(["ImagePull", "CoreDNSUnsupportedPlugins", "CoreDNSMigration"]);
+        if let Some(bundle) = self.inputs.bundle.as_ref().filter(|_| first) {
+            // The cluster keeps the tags that it began with, which the bundle before this one had.
+            apply.call("set_image_tags", [&*bundle.manifest.etcd_tag, bundle.dns_tag().unwrap_or_default()]);
+        }
+        apply.call("kubeadm_upgrade", [how, &self.version(), &ignored.join(",")]);
         Step {
             id: VERSION,
             title: format!("upgrade {} to Kubernetes {} (kubeadm upgrade {how})", node.name, self.version()),
@@ -332,7 +338,7 @@ impl Lifecycle for Kubeadm<'_> {
 
     fn kubectl(&self) -> Commands {
         let mut script = Commands::new();
-        script.set("minor", &self.config.version.minor.to_string()).set("service", "kubelet");
+        script.set("service", "kubelet");
         script.fixed(STEPS).fixed(include_str!("../cluster.sh")).fixed(include_str!("lib.sh"));
         script
     }

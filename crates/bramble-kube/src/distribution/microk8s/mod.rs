@@ -239,7 +239,7 @@ impl Lifecycle for MicroK8s<'_> {
         one_service::restart(self.script())
     }
 
-    fn upgrade(&self, node: &Node, _: bool) -> Step {
+    fn upgrade(&self, node: &Node, _: &Observation, _: bool) -> Step {
         let mut apply = self.script();
         apply.fixed("microk8s_upgrade");
         Step {
