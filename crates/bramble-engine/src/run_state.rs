@@ -305,6 +305,7 @@ impl<N: Network> RunState<N> {
             (Some(health), true) => health.unready.clone(),
             (None, true) => vec!["no API answers".to_owned()],
         };
+        let objects = health.iter().find_map(|health| health.objects.clone());
         let mark = smoke_mark(&cluster);
         let mut planes = fleet.nodes.iter().filter(|survey| survey.session.node.role == Role::ControlPlane);
         self.smoked = planes.any(|survey| survey.seen.done("smoke") == Some(mark.as_str()));
@@ -317,7 +318,7 @@ impl<N: Network> RunState<N> {
         };
         self.nodes = fleet.nodes.into_iter().map(context).collect();
         self.lost = fleet.lost;
-        self.addons = if self.asks_all() { self.compare_addons() } else { AddonPlan::default() };
+        self.addons = if self.asks_all() { self.compare_addons(objects.as_ref()) } else { AddonPlan::default() };
     }
 
     /// Gives the turn of this run on a node of which this was seen.
@@ -326,12 +327,12 @@ impl<N: Network> RunState<N> {
     }
 
     /// What lies between the add-ons that there are and those of the cluster file.
-    fn compare_addons(&self) -> AddonPlan {
+    fn compare_addons(&self, there: Option<&BTreeSet<String>>) -> AddonPlan {
         let planes = self.nodes.iter().filter(|context| context.is_control_plane());
         let mut marks = planes.filter(|context| self.agenda.is_member(context.name())).map(|c| c.seen.done(ADDONS));
         // A backup may be older than what was applied since.
         let mark = marks.find_map(|mark| mark).filter(|_| self.agenda.runs() && !self.restores());
-        AddonPlan::new(mark, &self.inputs.addons)
+        AddonPlan::new(mark, &self.inputs.addons, there)
     }
 
     /// Whether what all nodes take part in can be asked: there is Kubernetes, and all are there.

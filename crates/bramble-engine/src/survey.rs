@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, UNREADY};
+use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, OBJECT, OBJECTS, UNREADY};
 use bramble_remote::{ConnectError, UnknownKey};
 use bramble_spec::{Cluster, Node, Problem, Role, lines, name_ranges};
 use bramble_state::{Observation, Plan, Resource};
@@ -166,6 +166,8 @@ pub struct Health {
     pub answers: bool,
     /// What is not as it should be: nodes that are not Ready, or not there, and pods of the system.
     pub unready: Vec<String>,
+    /// The objects of add-ons that there are, if it was asked for them.
+    pub objects: Option<BTreeSet<String>>,
 }
 
 /// What a node should have.
@@ -190,7 +192,7 @@ async fn look<N: Network>(
     let desired = desired(cluster, &node, inputs);
     let (looked, health) = tokio::join!(session.look(&desired), async {
         match &life {
-            Some(life) => Some(ask_health(cluster, &**life, &session).await),
+            Some(life) => Some(ask_health(cluster, inputs, &**life, &session).await),
             None => None,
         }
     });
@@ -220,12 +222,25 @@ pub(crate) async fn survey<N: Network>(
 }
 
 /// Asks the API of a control plane how the cluster is; one that cannot even be asked does not answer.
-async fn ask_health<N: Network>(cluster: &Cluster, life: &dyn Lifecycle, session: &Session<N>) -> Health {
+/// The first control plane is asked what there is of add-ons, too.
+async fn ask_health<N: Network>(
+    cluster: &Cluster,
+    inputs: &Inputs,
+    life: &dyn Lifecycle,
+    session: &Session<N>,
+) -> Health {
     let mut health = Health::default();
+    let mut objects = BTreeSet::new();
+    let first = cluster.control_planes().next().is_some_and(|node| node.name == session.node.name);
+    let addons = if first { inputs.addons.as_slice() } else { &[] };
     let asked = session
-        .ask(&bramble_kube::health_script(cluster, life), |name, value| match name {
+        .ask(&bramble_kube::health_script(cluster, life, addons), |name, value| match name {
             ANSWERS => health.answers = value == "yes",
             UNREADY => health.unready.push(value.to_owned()),
+            OBJECT => {
+                objects.insert(value.to_owned());
+            }
+            OBJECTS => health.objects = Some(std::mem::take(&mut objects)),
             _ => {}
         })
         .await;

@@ -26,7 +26,7 @@ mod status;
 mod storage;
 mod template;
 
-pub use addon::{ADDONS, AddonPlan, Rendered, apply_script, mark_script, remove_script, render, sources};
+pub use addon::{ADDONS, AddonPlan, Has, Rendered, apply_script, mark_script, remove_script, render, sources};
 pub use backup::{backup_script, objects_script};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use credentials::{Credentials, CredentialsError};
@@ -48,7 +48,9 @@ pub use membership::{
 };
 pub use preflight::{check, check_together};
 pub use prepare::prepare;
-pub use readiness::{TOKENS, UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script};
+pub use readiness::{
+    OBJECT, OBJECTS, TOKENS, UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script,
+};
 pub use rolling::{drain_node_script, uncordon_script, updated_script};
 pub use smoke::{smoke_mark, smoke_script};
 pub use status::{

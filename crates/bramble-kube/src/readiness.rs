@@ -1,10 +1,12 @@
 //! What must be true before the next stage, asked on a control plane.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 use bramble_spec::Cluster;
 
+use crate::addon::Rendered;
 use crate::lifecycle::Lifecycle;
 
 /// The silence of scripts that wait for something on the cluster, by themselves for three minutes at most.
@@ -27,12 +29,21 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
 /// The fact of [`health_script`] that names something that is not as it should be.
 pub const UNREADY: &str = "unready";
 
+/// The fact of [`health_script`] that names an object of an add-on, as [`Rendered::keys`](crate::Rendered::keys) do.
+pub const OBJECT: &str = "object";
+/// The fact of [`health_script`] that says that there are no other ones.
+pub const OBJECTS: &str = "objects";
+
 /// Gives the script that tells whether a control plane's API answers now, as the fact [`ANSWERS`](crate::ANSWERS), and
-/// what is not as it should be, as facts [`UNREADY`]. It waits for nothing, and succeeds where there is no cluster yet.
-pub fn health_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
+/// what is not as it should be, as facts [`UNREADY`], and what there is of add-ons, if any are given, as facts [`OBJECT`]
+/// and [`OBJECTS`]. It waits for nothing, and succeeds where there is no cluster yet.
+pub fn health_script(cluster: &Cluster, life: &dyn Lifecycle, addons: &[Rendered]) -> Script {
+    let kinds: BTreeSet<String> = addons.iter().flat_map(Rendered::kinds).collect();
+    let kinds = kinds.into_iter().collect::<Vec<_>>().join(",");
     let mut script = life.kubectl();
     script.fixed(include_str!("health.sh"));
-    script.call("tell_health", cluster.members().map(|node| node.name.as_str()));
+    let nodes = cluster.members().map(|node| node.name.as_str());
+    script.call("tell_health", std::iter::once(kinds.as_str()).chain(nodes));
     Script::new("ask the API how the cluster is", &script).silent_for(Duration::from_secs(60))
 }
 

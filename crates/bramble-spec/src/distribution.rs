@@ -229,7 +229,8 @@ impl Distribution {
         }
     }
 
-    /// Tells if control planes get a taint that keeps workloads away, unless the cluster file gives others.
+    /// Tells if control planes get a taint that keeps workloads away, unless the cluster file gives others, or there is
+    /// no other node.
     pub fn taints_control_planes(&self) -> bool {
         matches!(self, Distribution::Kubeadm(_) | Distribution::K0s(_))
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 use bramble_fetch::{file_digest, replace_file};
-use bramble_kube::{Lifecycle, Rendered, lifecycle};
+use bramble_kube::{Has, Lifecycle, Rendered, lifecycle};
 use bramble_shell::Commands;
 use bramble_state::{BLOBS, Change, Plan, Upload};
 
@@ -46,8 +46,8 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
             stuck.push((name, error));
         }
     }
-    for (addon, there) in &plan.apply {
-        bring(run, plane, &*life, addon, *there).await.with_context(|| format!("the add-on {}", addon.name))?;
+    for (addon, has) in &plan.apply {
+        bring(run, plane, &*life, addon, *has).await.with_context(|| format!("the add-on {}", addon.name))?;
     }
     let left = stuck.iter().map(|(name, _)| format!(" {name}=0"));
     remember(run, &format!("{}{}", plan.mark, left.collect::<String>())).await?;
@@ -71,7 +71,7 @@ async fn bring<N: Network>(
     plane: &Session<N>,
     life: &dyn Lifecycle,
     addon: &Rendered,
-    there: bool,
+    has: Has,
 ) -> anyhow::Result<()> {
     let title = format!("apply the add-on {}", addon.name);
     let from = run.private.join("cache").join(format!("addon-{}-{}", run.cluster.name, addon.name));
@@ -84,7 +84,7 @@ async fn bring<N: Network>(
         // There may be secrets among them.
         None => vec![Upload { name: addon.name.clone(), from: from.clone(), sha256, secret: true }],
     };
-    let script = bramble_kube::apply_script(life, &run.addons, addon, there, &lines);
+    let script = bramble_kube::apply_script(life, &run.addons, addon, has, &lines);
     let result = change(plane, title, script, uploads).await;
     fs::remove_file(&from).with_context(|| format!("cannot remove {}", from.display()))?;
     result

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use bramble_fetch::{KnownImages, Registries, check_images};
-use bramble_kube::Rendered;
+use bramble_kube::{Has, Rendered};
 use bramble_spec::{Addon, Problem, Role};
 
 use crate::error::{Result, bail};
@@ -70,7 +70,8 @@ fn refuse_crowded<N: Network>(run: &RunState<N>) -> Result<()> {
     let free: Vec<(&str, u64)> = members
         .filter_map(|context| Some((context.name().as_str(), context.seen.facts.disk_free? / 1024 / 1024)))
         .collect();
-    let comes = |addon: &&Addon| run.addons.apply.iter().any(|(wanted, there)| !there && wanted.name == addon.name);
+    let comes =
+        |addon: &&Addon| run.addons.apply.iter().any(|(wanted, has)| *has == Has::Nothing && wanted.name == addon.name);
     let mut found = Vec::new();
     for addon in run.cluster.addons.iter().filter(comes) {
         let needs = addon.needs();

@@ -24,7 +24,7 @@ use bramble_state::{Cleanup, Resource};
 
 use crate::lifecycle::Lifecycle;
 
-pub use plan::AddonPlan;
+pub use plan::{AddonPlan, Has};
 pub use rendered::Rendered;
 pub use scripts::{ADDONS, apply_script, mark_script, remove_script};
 

@@ -8,8 +8,8 @@ use crate::addon::rendered::{Rendered, key};
 /// The difference between the add-ons that a cluster has and those of the cluster file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddonPlan {
-    /// Those that come or change; whether it is there already.
-    pub apply: Vec<(Rendered, bool)>,
+    /// Those that come, change or are mended, and how the cluster has each.
+    pub apply: Vec<(Rendered, Has)>,
     /// Those that go, by name.
     pub remove: Vec<String>,
     /// The text of the mark when all is done.
@@ -20,24 +20,41 @@ pub struct AddonPlan {
     kept: BTreeMap<String, Vec<String>>,
 }
 
+/// How a cluster has an add-on that is to be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Has {
+    /// Not at all.
+    Nothing,
+    /// In another form.
+    Another,
+    /// Without this many of its objects, which somebody else removed.
+    Without(usize),
+}
+
 impl AddonPlan {
-    /// Compares the mark of a control plane with what is wanted.
-    pub fn new(mark: Option<&str>, wanted: &[Rendered]) -> AddonPlan {
+    /// Compares the mark of a control plane with what is wanted. `there`: the objects of add-ons that the API has, by their
+    /// keys, if it was asked.
+    pub fn new(mark: Option<&str>, wanted: &[Rendered], there: Option<&BTreeSet<String>>) -> AddonPlan {
         let has: BTreeMap<&str, &str> =
             mark.unwrap_or_default().split_whitespace().filter_map(|entry| entry.split_once('=')).collect();
         let names: BTreeSet<&str> = wanted.iter().map(|addon| addon.name.as_str()).collect();
-        let changed = |addon: &&Rendered| has.get(addon.name.as_str()) != Some(&addon.digest.as_str());
+        let how = |addon: &Rendered| match has.get(addon.name.as_str()) {
+            None => Some(Has::Nothing),
+            Some(digest) if *digest != addon.digest => Some(Has::Another),
+            Some(_) => {
+                let gone = there.map_or(0, |there| addon.keys().filter(|key| !there.contains(key)).count());
+                (gone > 0).then_some(Has::Without(gone))
+            }
+        };
+        let apply: Vec<(Rendered, Has)> =
+            wanted.iter().filter_map(|addon| Some((addon.clone(), how(addon)?))).collect();
         let mut before: BTreeMap<&str, &str> = has.clone();
-        before.extend(wanted.iter().filter(changed).map(|addon| (addon.name.as_str(), "0")));
+        before.extend(apply.iter().map(|(addon, _)| (addon.name.as_str(), "0")));
         AddonPlan {
             before: before.iter().map(|(name, digest)| format!("{name}={digest}")).collect::<Vec<_>>().join(" "),
             kept: wanted.iter().map(|addon| (addon.name.clone(), addon.objects.iter().map(key).collect())).collect(),
-            apply: wanted
-                .iter()
-                .filter(changed)
-                .map(|addon| (addon.clone(), has.contains_key(addon.name.as_str())))
-                .collect(),
             remove: has.keys().filter(|name| !names.contains(*name)).map(|name| (*name).to_owned()).collect(),
+            apply,
             mark: wanted.iter().map(|addon| format!("{}={}", addon.name, addon.digest)).collect::<Vec<_>>().join(" "),
         }
     }
@@ -56,11 +73,14 @@ impl AddonPlan {
     /// Says in words what will be done.
     pub fn steps(&self) -> Vec<String> {
         let mut steps: Vec<String> = self.remove.iter().map(|name| format!("remove the add-on {name}")).collect();
-        for (addon, there) in &self.apply {
-            let verb = if *there { "change" } else { "add" };
-            let what = match &addon.microk8s {
-                Some(name) => microk8s::words(name),
-                None => format!("{} objects", addon.objects.len()),
+        for (addon, has) in &self.apply {
+            let all = addon.objects.len();
+            let (verb, what) = match (&addon.microk8s, has) {
+                (_, Has::Without(gone)) => ("mend", format!("{gone} of its {all} objects are gone")),
+                (Some(name), Has::Nothing) => ("add", microk8s::words(name)),
+                (Some(name), Has::Another) => ("change", microk8s::words(name)),
+                (None, Has::Nothing) => ("add", format!("{all} objects")),
+                (None, Has::Another) => ("change", format!("{all} objects")),
             };
             steps.push(format!("{verb} the add-on {} ({what})", addon.name));
         }
@@ -79,14 +99,32 @@ mod tests {
     #[test]
     fn a_mark_tells_what_comes_changes_and_goes() {
         let wanted = [rendered("a", "1"), rendered("b", "2"), rendered("c", "3")];
-        let plan = AddonPlan::new(Some("a=1 b=0 old=9"), &wanted);
+        let plan = AddonPlan::new(Some("a=1 b=0 old=9"), &wanted, None);
         assert_eq!(
-            plan.apply.iter().map(|(addon, there)| (addon.name.as_str(), *there)).collect::<Vec<_>>(),
-            [("b", true), ("c", false)]
+            plan.apply.iter().map(|(addon, has)| (addon.name.as_str(), *has)).collect::<Vec<_>>(),
+            [("b", Has::Another), ("c", Has::Nothing)]
         );
         assert_eq!(plan.remove, ["old"]);
-        assert!(AddonPlan::new(Some(&plan.mark), &wanted).is_empty());
+        assert!(AddonPlan::new(Some(&plan.mark), &wanted, None).is_empty());
         // What was begun and is not wanted any more goes, too.
-        assert_eq!(AddonPlan::new(Some(&plan.before), &wanted[..1]).remove, ["b", "c", "old"]);
+        assert_eq!(AddonPlan::new(Some(&plan.before), &wanted[..1], None).remove, ["b", "c", "old"]);
+    }
+
+    #[test]
+    fn objects_that_somebody_removed_come_back() {
+        let objects = crate::manifest::objects(
+            "{ apiVersion: v1, kind: Namespace, metadata: { name: n } }\n---\n{ apiVersion: apps/v1, kind: Deployment, metadata: { name: d, namespace: n } }\n---\n\
+             { apiVersion: batch/v1, kind: Job, metadata: { name: j, namespace: n }, spec: { ttlSecondsAfterFinished: 9 } }\n",
+        );
+        let wanted = [Rendered::new("x", objects.unwrap(), None)];
+        assert_eq!(wanted[0].kinds().collect::<Vec<_>>(), ["Namespace.v1.", "Deployment.v1.apps", "Job.v1.batch"]);
+        let mark = format!("x={}", wanted[0].digest);
+        let steps = |there: &[&str]| {
+            let there = there.iter().map(|key| (*key).to_owned()).collect();
+            AddonPlan::new(Some(&mark), &wanted, Some(&there)).steps()
+        };
+        assert_eq!(steps(&["/Namespace/default/n", "apps/Deployment/n/d"]), [] as [&str; 0]);
+        assert_eq!(steps(&["/Namespace/default/n"]), ["mend the add-on x (1 of its 3 objects are gone)"]);
+        assert_eq!(steps(&[]), ["mend the add-on x (2 of its 3 objects are gone)"]);
     }
 }

@@ -41,6 +41,22 @@ impl Rendered {
         Rendered { name: name.to_owned(), objects, microk8s, digest }
     }
 
+    /// Names each of its objects that stays, whatever version of its API it is written in.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        // A Job may say that it goes by itself when it is done.
+        let stays = |object: &&Value| !object["spec"]["ttlSecondsAfterFinished"].is_number();
+        self.objects.iter().filter(stays).map(key)
+    }
+
+    /// Lists the kinds of its objects, as kubectl takes them: `Deployment.v1.apps`, `ConfigMap.v1.`.
+    pub fn kinds(&self) -> impl Iterator<Item = String> {
+        self.objects.iter().map(|object| {
+            let version = object["apiVersion"].as_str().unwrap_or_default();
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            format!("{}.{version}.{group}", object["kind"].as_str().unwrap_or_default())
+        })
+    }
+
     /// Writes its objects in the form that [`apply_script`] reads: a line for each, with its stage, what it is whatever
     /// its version, what names it, and all of it.
     pub fn lines(&self) -> String {

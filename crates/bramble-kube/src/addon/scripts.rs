@@ -3,7 +3,7 @@
 use bramble_shell::{Commands, Script};
 
 use crate::addon::microk8s;
-use crate::addon::plan::AddonPlan;
+use crate::addon::plan::{AddonPlan, Has};
 use crate::addon::rendered::Rendered;
 use crate::lifecycle::Lifecycle;
 
@@ -17,11 +17,11 @@ fn script(life: &dyn Lifecycle) -> Commands {
 }
 
 /// Gives the commands that make the cluster have an add-on, for a control plane, whose [`Rendered::lines`] are in the
-/// file `lines` there; `there`: whether it has it already, in another form.
-pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, there: bool, lines: &str) -> Commands {
+/// file `lines` there; `has`: how it has it until now.
+pub fn apply_script(life: &dyn Lifecycle, plan: &AddonPlan, addon: &Rendered, has: Has, lines: &str) -> Commands {
     let mut script = script(life);
     match &addon.microk8s {
-        Some(name) => script.call("addon_enable", [name.as_str(), if there { "again" } else { "" }]),
+        Some(name) => script.call("addon_enable", [name.as_str(), if has == Has::Nothing { "" } else { "again" }]),
         None => script.call("addon_apply", [addon.name.as_str(), lines, &plan.kept_by_others(&addon.name)]),
     };
     script

@@ -92,6 +92,17 @@ fn it_begins_a_cluster_or_joins_one() {
 }
 
 #[test]
+fn plugins_are_linked_beside_those_that_are_there() {
+    let run = check(
+        kubeadm("link_plugins /usr/lib/cni /opt/cni/bin; cat /opt/cni/bin/bridge /opt/cni/bin/flannel")
+            .file("/usr/lib/cni/bridge", "debian's bridge\n")
+            .file("/usr/lib/cni/flannel", "debian's flannel\n")
+            .file("/opt/cni/bin/flannel", "flannel's own\n"),
+    );
+    assert_eq!(run.stdout, "debian's bridge\nflannel's own\n");
+}
+
+#[test]
 fn tokens_are_made_and_taken_back() {
     let run = check(kubeadm("tell_token").says("kubeadm token create*", "abcdef.0123456789abcdef"));
     assert_eq!(run.stdout, "@fact token abcdef.0123456789abcdef\n");

@@ -158,6 +158,14 @@ impl Resolver<'_> {
                 uplink,
             });
         }
+        let mut members = nodes.iter_mut().filter(|node| node.role != Role::Gateway);
+        if let (Some(only), None) = (members.next(), members.next())
+            && only.role == Role::ControlPlane
+            && distribution.is_some_and(Distribution::taints_control_planes)
+        {
+            // It is meant to run what it is given.
+            only.taints.get_or_insert_default();
+        }
         if let Some(network) = network {
             self.behind_gateway(&nodes, network, section.span, &places.gateways);
         }

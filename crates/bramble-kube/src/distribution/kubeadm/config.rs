@@ -1,12 +1,12 @@
 //! What kubeadm is told: the documents of its configuration.
 
 use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node};
-use bramble_state::Observation;
+use bramble_state::{Observation, Step};
 use serde_json::{Value, json};
 
 use crate::distribution::containerd;
 use crate::inputs::Inputs;
-use crate::lifecycle::{JoinFacts, MissingFact};
+use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact};
 
 /// kubeadm's part of a cluster's life.
 pub(super) struct Kubeadm<'a> {
@@ -21,6 +21,9 @@ pub(super) const TOKEN: &str = "token";
 /// hexadecimal.
 pub(super) const CERTIFICATE_KEY: &str = "certificate-key";
 pub(super) const API_PORT: u16 = 6443;
+/// Where CNI plugins lie: those of the Kubernetes project, of flannel and of Calico, and those of Debian's package.
+const PLUGINS: &str = "/opt/cni/bin";
+const DEBIAN_PLUGINS: &str = "/usr/lib/cni";
 
 impl Kubeadm<'_> {
     /// Gives the version with its patch, as far as it is known.
@@ -40,13 +43,25 @@ impl Kubeadm<'_> {
         self.inputs.bundle.as_ref().is_some_and(|bundle| bundle.dns_tag().is_none())
     }
 
-    /// Gives the folder of CNI plugins: Debian's lie in /usr/lib/cni; those of the Kubernetes project, of flannel and
-    /// of Calico in /opt/cni/bin.
+    /// Tells whether programs and images come from a bundle, the cluster file's or the one of `--bundle`.
+    pub(super) fn bundled(&self) -> bool {
+        self.inputs.bundle.is_some() || matches!(self.config.source, KubeadmSource::Bundle(_))
+    }
+
+    /// Gives the folder in which containerd looks for CNI plugins.
     pub(super) fn cni_bin(&self) -> &'static str {
-        match (&self.config.source, self.cluster.network.cni) {
-            (KubeadmSource::Bundle(_), Cni::Routed) => "/usr/lib/cni",
-            _ => "/opt/cni/bin",
+        if self.bundled() && self.cluster.network.cni == Cni::Routed { DEBIAN_PLUGINS } else { PLUGINS }
+    }
+
+    /// Shows Debian's plugins where flannel and Calico put theirs, which call them.
+    pub(super) fn plugin_links(&self) -> Option<Step> {
+        if !self.bundled() || self.cluster.network.cni == Cni::Routed {
+            return None;
         }
+        let mut apply = self.kubectl();
+        apply.call("link_plugins", [DEBIAN_PLUGINS, PLUGINS]);
+        let title = format!("link the CNI plugins of Debian into {PLUGINS}");
+        Some(Step { id: "cni-plugins", title, version: "1".into(), apply, undo: None })
     }
 
     pub(super) fn pause_image(&self) -> String {

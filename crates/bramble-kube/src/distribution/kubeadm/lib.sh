@@ -155,6 +155,12 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
     step_ends ca-hash "$k"
 }
 
+# Shows the plugins of a folder in another one, too; what lies there stays.
+link_plugins() { # from to
+    mkdir -p "$2"
+    for f in "$1"/*; do [ -e "$2/${f##*/}" ] || ln -sfn "$f" "$2/"; done
+}
+
 kubeadm_join() {
     leave_old
     timeout 900 kubeadm join --config /run/bramble/kubeadm.yaml 2>&1 || unit_failed kubelet

@@ -123,7 +123,8 @@ impl Lifecycle for Kubeadm<'_> {
             packages.install.extend(keepalived::PACKAGES.map(str::to_owned));
         }
         match &self.config.source {
-            KubeadmSource::Bundle(_) => packages.install.push("containernetworking-plugins".into()),
+            _ if self.bundled() => packages.install.push("containernetworking-plugins".into()),
+            KubeadmSource::Bundle(_) => {}
             KubeadmSource::Apt(repository) => {
                 const KEY: &str = "/etc/apt/keyrings/kubernetes-apt-keyring.asc";
                 if let Some(key) = &self.inputs.apt_key {
@@ -187,6 +188,7 @@ impl Lifecycle for Kubeadm<'_> {
             all.push(Resource::other(Images(archives)));
         }
         all.extend(self.kubelet_unit(seen));
+        all.extend(self.plugin_links().map(Resource::Step));
         if self.cluster.network.cni == Cni::Routed {
             all.extend(routed::resources(self.cluster, node));
         }
@@ -258,7 +260,9 @@ impl Lifecycle for Kubeadm<'_> {
                 .call("private_file", ["/run/bramble/cni.yaml", manifest])
                 .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
         }
-        let title = format!("make the cluster {} (kubeadm init)", self.cluster.name);
+        let free = node.taints.as_ref().is_some_and(Vec::is_empty);
+        let more = if free { ", without a taint: workloads run there" } else { "" };
+        let title = format!("make the cluster {} (kubeadm init){more}", self.cluster.name);
         Ok(member(self, node, None, title, apply, self.undo()))
     }
 
@@ -392,7 +396,7 @@ impl Kubeadm<'_> {
         // Before it is a member there is nothing that it could run with.
         let member = seen.done(MEMBER).is_some();
         let unit = Resource::Unit(Unit { running: member, ..Unit::new("kubelet", Vec::new()) });
-        if matches!(self.config.source, KubeadmSource::Apt(_)) {
+        if !self.bundled() {
             return vec![unit];
         }
         // As kubeadm expects it: kubernetes/release, cmd/krel/templates/latest/kubeadm/10-kubeadm.conf.
