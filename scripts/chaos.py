@@ -304,7 +304,12 @@ class Chaos:
         words = [line for line in log.read().splitlines() if line.strip()]
         why = " ".join(line for line in words if line.startswith("error") or line.startswith("  "))[-120:]
         self.adopted = other if done.returncode == 0 and knows else None
-        return f"a second controller {'with' if knows else 'without'} the lock file: exit {done.returncode} {why}", lambda: None
+        what = f"a second controller {'with' if knows else 'without'} the lock file: exit {done.returncode} {why}"
+        if done.returncode == 0 and "down" in running.process.args:
+            # The boards were free by then: a cluster of the other one's is there by right, and that one takes it down.
+            down = [str(self.program), "-f", str(other / "bramble.yaml"), "down", "--yes"]
+            return f"{what}, and its cluster taken down by it", lambda: (running.process.wait(LIMIT), call(*down))
+        return what, lambda: None
 
     FAULTS = ("kill", "terminate", "cut", "carrier", "hang", "fill_board", "fill_folder", "second", "clock")
 

@@ -42,7 +42,6 @@ const SCRUB: &str = "for f in /boot/firmware/user-data /boot/user-data; do \
 fn user_data(identity: &Identity) -> String {
     let mut data = json!({
         "hostname": identity.name,
-        "preserve_hostname": false,
         // The one user: the default one of the system, with its groups, under this name.
         "user": {
             "name": identity.user, "lock_passwd": true, "ssh_authorized_keys": identity.keys,

@@ -1,17 +1,27 @@
 //! The hostname, running and for the next boot: `set_hostname` sets the running one.
+//!
+//! cloud-init sets the name of its user-data at each boot, unless it is told to leave it.
 
 use bramble_shell::Commands;
 
 use crate::digest::entry_hash;
 use crate::kind::Kind;
+use crate::observation::FileKind;
 use crate::plan::{Change, Detail};
 use crate::planner::Planner;
 use crate::probe::Probe;
-use crate::resource::file::File;
+use crate::resource::file::{File, STATS};
 
 pub(crate) struct Hostname<'a>(pub(crate) &'a str);
 
+/// The folder of cloud-init's settings, on boards that have it.
+const CLOUD: &str = "/etc/cloud/cloud.cfg.d";
+
 impl Hostname<'_> {
+    fn kept() -> File {
+        File::new("/etc/cloud/cloud.cfg.d/99-bramble.cfg", "# Written by bramble.\npreserve_hostname: true\n")
+    }
+
     fn file(&self) -> File {
         File::new("/etc/hostname", format!("{}\n", self.0))
     }
@@ -20,10 +30,15 @@ impl Hostname<'_> {
 impl Kind for Hostname<'_> {
     fn ask(&self, probe: &mut Probe) {
         self.file().ask(probe);
+        probe.ask_about(&STATS, [CLOUD]);
+        Hostname::kept().ask(probe);
     }
 
     fn plan(&self, planner: &mut Planner<'_>) {
         self.file().plan(planner);
+        if planner.seen().files.get(CLOUD).is_some_and(|seen| seen.kind == FileKind::Folder) {
+            Hostname::kept().plan(planner);
+        }
         let running = &planner.seen().facts.hostname;
         if running != self.0 {
             let mut script = Commands::new();
