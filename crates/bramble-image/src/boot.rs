@@ -5,8 +5,12 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use fatfs::{FileSystem, FsOptions};
 
 use crate::error::{Context, ImageError};
+use crate::fat;
 use crate::overlay::{Change, Overlay};
 use crate::partitions::Partition;
+
+/// The most bytes of a file that is edited: cmdline.txt and config.txt have some hundred.
+const MOST_TEXT: u64 = 1 << 20;
 
 /// The files of a boot partition, while it is being edited.
 pub struct BootFiles<'a, R: Read + Seek> {
@@ -20,6 +24,8 @@ pub fn edit_boot<R: Read + Seek, T>(
     edit: impl FnOnce(&BootFiles<'_, R>) -> Result<T, ImageError>,
 ) -> Result<(T, Vec<Change>), ImageError> {
     let mut overlay = Overlay::new(disk, partition);
+    fat::check(&mut overlay)?;
+    overlay.rewind().during("read its boot partition")?;
     let result = {
         let files = FileSystem::new(&mut overlay, FsOptions::new()).during("read its boot partition")?;
         let boot = BootFiles { files };
@@ -43,9 +49,12 @@ impl<R: Read + Seek> BootFiles<'_, R> {
 
     /// The text of a file; `None` if there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<String>, ImageError> {
-        let Ok(mut file) = self.files.root_dir().open_file(path) else { return Ok(None) };
+        let Ok(file) = self.files.root_dir().open_file(path) else { return Ok(None) };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).during("read a file of its boot partition")?;
+        file.take(MOST_TEXT + 1).read_to_end(&mut bytes).during("read a file of its boot partition")?;
+        if bytes.len() as u64 > MOST_TEXT {
+            return Err(ImageError::NotText(path.to_owned()));
+        }
         String::from_utf8(bytes).map(Some).map_err(|_| ImageError::NotText(path.to_owned()))
     }
 

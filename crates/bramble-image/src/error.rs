@@ -19,6 +19,9 @@ pub enum ImageError {
     /// The partition table says what cannot be.
     #[error("its partition table is damaged: {0}")]
     BadTable(&'static str),
+    /// The file system of the boot partition says what cannot be.
+    #[error("the file system of its boot partition is damaged: {0}")]
+    BadBoot(&'static str),
     /// No partition can be a boot partition.
     #[error("none of its partitions has a FAT file system, which a Raspberry Pi boots from")]
     NoBoot,

@@ -10,6 +10,7 @@ mod customise;
 mod dietpi;
 mod disks;
 mod error;
+mod fat;
 mod first_boot;
 mod firstrun;
 mod hold;

@@ -1,8 +1,11 @@
 # Nodes that stop their pods, one turn after the other. Takes the functions of the distribution; defines: drain_node,
 # uncordon, node_says, node_lease, node_returns.
 
-# Evictions honour disruption budgets; a node that the user cordoned stays cordoned later.
+# Evictions honour disruption budgets; a node that the user cordoned stays cordoned later. One that an earlier attempt has
+# taken out of the cluster has no pods.
 drain_node() { # node seconds
+    u=$(kubectl_admin get node "$1" --ignore-not-found -o name)
+    [ -n "$u" ] || return 0
     u=$(kubectl_admin get node "$1" -o 'jsonpath={.spec.unschedulable}')
     if [ "$u" != true ]; then
         kubectl_admin annotate node "$1" bramble/cordoned=yes --overwrite >/dev/null

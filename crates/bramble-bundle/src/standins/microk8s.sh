@@ -305,7 +305,8 @@ add-node)
     ;;
 join) join "$@" ;;
 join-py)
-    read -r connection
+    # Its line may have no end, as for Python.
+    read -r connection || [ -n "$connection" ]
     join "$connection" "$@"
     ;;
 remove-node)

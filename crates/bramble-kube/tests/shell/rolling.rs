@@ -4,11 +4,15 @@ use super::*;
 
 #[test]
 fn nodes_are_drained_and_uncordoned() {
-    let run = check(k3s("drain_node n1 60"));
+    let drained = || k3s("drain_node n1 60").says("k3s kubectl*get node n1 --ignore-not-found*", "node/n1");
+    let run = check(drained());
     assert!(run.called("k3s kubectl*cordon n1"));
-    let kept = check(k3s("drain_node n1 60").says("k3s kubectl*unschedulable*", "true"));
+    let kept = check(drained().says("k3s kubectl*unschedulable*", "true"));
     assert!(!kept.called("k3s kubectl*annotate*"));
-    let stuck = k3s("drain_node n1 60")
+    // An earlier attempt has taken it out of the cluster.
+    let gone = check(k3s("drain_node n1 60"));
+    assert!(!gone.called("k3s kubectl*cordon*") && !gone.called("k3s kubectl*drain*"));
+    let stuck = drained()
         .says("k3s kubectl*annotations*", "yes")
         .on("k3s kubectl* drain*", "echo 'error: a budget forbids it'; false");
     let run = stuck.refuses("a budget forbids it");
