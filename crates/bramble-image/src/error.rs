@@ -39,9 +39,14 @@ pub enum ImageError {
     /// Somebody said that it is enough.
     #[error("it was stopped")]
     Stopped,
-    /// A zip file.
-    #[error("it is a zip file: unpack it, and name the image that is in it")]
-    Zip,
+    /// It is packed in a way that is not unpacked here.
+    #[error("it is {what}: unpack it (`{program}`), and name the image that is in it")]
+    OtherPacking {
+        /// How.
+        what: &'static str,
+        /// The program that unpacks it.
+        program: &'static str,
+    },
     /// The image is for other machines.
     #[error("it is for {image}, and the board is {board}")]
     OtherArchitecture {

@@ -150,10 +150,10 @@ fn what_is_wrong_with_the_boot_partition_is_known_before_the_rest_is_written() {
     image[446 + 8..446 + 12].copy_from_slice(&2048_u32.to_le_bytes());
     image[446 + 12..446 + 16].copy_from_slice(&4096_u32.to_le_bytes());
     let dir = tempfile::tempdir().unwrap();
-    let customise = |_: &mut bramble_image::Written<'_>| Err(ImageError::Zip);
+    let customise = |_: &mut bramble_image::Written<'_>| Err(ImageError::NoTable);
     let target = Target { disk: disk(dir.path(), "a", 64 << 20), customise: Box::new(customise) };
     let results = write(Cursor::new(image), vec![target], &GO_ON, &|_, _| {});
-    assert!(matches!(results[0], Err(WriteError::Image(ImageError::Zip))), "{results:?}");
+    assert!(matches!(results[0], Err(WriteError::Image(ImageError::NoTable))), "{results:?}");
     let written = fs::read(dir.path().join("a")).unwrap();
     assert!(written[32 << 20..].iter().all(|byte| *byte == 0xa5), "it went on");
 }
