@@ -68,7 +68,7 @@ impl Layout {
         let entry = |at: usize| match self.bits {
             12 => {
                 let both = u32::from(bytes[at * 3 / 2]) | u32::from(*bytes.get(at * 3 / 2 + 1).unwrap_or(&0)) << 8;
-                if at % 2 == 0 { both & 0xfff } else { both >> 4 }
+                if at.is_multiple_of(2) { both & 0xfff } else { both >> 4 }
             }
             16 => u32::from(u16::from_le_bytes([bytes[at * 2], bytes[at * 2 + 1]])),
             _ => u32::from_le_bytes([bytes[at * 4], bytes[at * 4 + 1], bytes[at * 4 + 2], bytes[at * 4 + 3]]) & last,
@@ -219,7 +219,7 @@ mod tests {
             let at = layout.table as usize + first * usize::from(layout.bits) / 8;
             let (low, high) = (disk[at] & 0x0f, disk[at + 1] & 0xf0);
             match layout.bits {
-                12 if first % 2 == 0 => (other[at], other[at + 1]) = (1, high),
+                12 if first.is_multiple_of(2) => (other[at], other[at + 1]) = (1, high),
                 12 => (other[at], other[at + 1]) = (low | 0x10, 0),
                 16 => other[at..at + 2].copy_from_slice(&1_u16.to_le_bytes()),
                 _ => other[at..at + 4].copy_from_slice(&1_u32.to_le_bytes()),

@@ -117,7 +117,7 @@ fn own_addons(rack: &Rack) {
     assert_eq!(rack.plan().0, 0);
     assert!(rack.kubectl(1, "get storageclass").contains("microk8s-hostpath"));
     fs::write(rack.file(), file).unwrap();
-    rack.go_up();
+    rack.go_up_without(&["microk8s-hostpath-storage"]);
     assert!(!rack.kubectl(1, "get storageclass").contains("microk8s-hostpath"));
 }
 
