@@ -296,8 +296,9 @@ class Chaos:
                 (other / name).parent.mkdir(exist_ok=True, mode=0o700)
                 shutil.copy(self.folder / name, other / name)
         log = open(self.work / "other.log", "w+")
+        there = [str(self.program), "-f", str(other / "bramble.yaml")]
         done = subprocess.run(
-            [str(self.program), "-f", str(other / "bramble.yaml"), "up", "--yes"], stdin=subprocess.DEVNULL, stdout=log,
+            [*there, "up", "--yes"], stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, timeout=LIMIT, env={**os.environ, "NO_COLOR": "1"},
         )
         log.seek(0)
@@ -307,8 +308,8 @@ class Chaos:
         what = f"a second controller {'with' if knows else 'without'} the lock file: exit {done.returncode} {why}"
         if done.returncode == 0 and "down" in running.process.args:
             # The boards were free by then: a cluster of the other one's is there by right, and that one takes it down.
-            down = [str(self.program), "-f", str(other / "bramble.yaml"), "down", "--yes"]
-            return f"{what}, and its cluster taken down by it", lambda: (running.process.wait(LIMIT), call(*down))
+            down = lambda: (running.process.wait(LIMIT), call(*there, "down", "--yes"))
+            return f"{what}, and its cluster taken down by it", down
         return what, lambda: None
 
     FAULTS = ("kill", "terminate", "cut", "carrier", "hang", "fill_board", "fill_folder", "second", "clock")

@@ -92,6 +92,8 @@ fn a_crowd_is_looked_after_and_the_dead_do_not_hold_it_up() {
     fs::write(dir.join("bramble.yaml"), big).unwrap();
     fs::write(dir.join("members"), members).unwrap();
     fs::write(dir.join(".bramble/known_hosts"), known).unwrap();
+    // The crowd belongs to the cluster of the node that speaks for it.
+    fs::copy(rack.file().with_file_name("bramble.lock"), dir.join("bramble.lock")).unwrap();
 
     // The mute would be waited for; those that answer are as they should be.
     let dead: Vec<usize> = DEAD.chain(MUTE).collect();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::error::{Context, ImageError};
+use crate::little_endian::{u16_at, u32_at};
 
 /// The most clusters that are looked at: a boot partition has some hundred thousand.
 const MOST_CLUSTERS: u32 = 1 << 24;
@@ -30,8 +31,8 @@ struct Layout {
 impl Layout {
     /// Nothing for numbers that no file system has, which the library refuses itself.
     fn of(boot: &[u8; 512]) -> Option<Layout> {
-        let word = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
-        let long = |at: usize| u32::from_le_bytes([boot[at], boot[at + 1], boot[at + 2], boot[at + 3]]);
+        let word = |at: usize| u64::from(u16_at(boot, at));
+        let long = |at: usize| u32_at(boot, at);
         let either = |small: u64, large: u32| if small == 0 { u64::from(large) } else { small };
         let (sector, per_cluster) = (word(11), u64::from(boot[13]));
         if sector == 0 || per_cluster == 0 {
@@ -66,12 +67,10 @@ impl Layout {
         read(disk, self.table, length, &mut bytes)?;
         let last = u32::MAX >> (32 - u32::from(self.bits.min(28)));
         let entry = |at: usize| match self.bits {
-            12 => {
-                let both = u32::from(bytes[at * 3 / 2]) | u32::from(*bytes.get(at * 3 / 2 + 1).unwrap_or(&0)) << 8;
-                if at.is_multiple_of(2) { both & 0xfff } else { both >> 4 }
-            }
-            16 => u32::from(u16::from_le_bytes([bytes[at * 2], bytes[at * 2 + 1]])),
-            _ => u32::from_le_bytes([bytes[at * 4], bytes[at * 4 + 1], bytes[at * 4 + 2], bytes[at * 4 + 3]]) & last,
+            12 if at.is_multiple_of(2) => u32::from(u16_at(&bytes, at * 3 / 2)) & last,
+            12 => u32::from(u16_at(&bytes, at * 3 / 2)) >> 4,
+            16 => u32::from(u16_at(&bytes, at * 2)),
+            _ => u32_at(&bytes, at * 4) & last,
         };
         // The first two are no clusters.
         let mut next = vec![None; 2];
@@ -152,8 +151,8 @@ fn entries(layout: &Layout, directory: &[u8]) -> Result<Option<u32>, ImageError>
         if entry[0] == 0xe5 || entry[11] & VOLUME != 0 {
             continue;
         }
-        let high = if layout.bits == 32 { u32::from(u16::from_le_bytes([entry[20], entry[21]])) << 16 } else { 0 };
-        let first = high | u32::from(u16::from_le_bytes([entry[26], entry[27]]));
+        let high = if layout.bits == 32 { u32::from(u16_at(entry, 20)) << 16 } else { 0 };
+        let first = high | u32::from(u16_at(entry, 26));
         if first != 0 && !layout.has(first) {
             return Err(ImageError::BadBoot("a file begins outside of it"));
         }
@@ -214,7 +213,7 @@ mod tests {
             }
 
             let file = entry(&disk, b"CONFIG  TXT");
-            let first = usize::from(u16::from_le_bytes([disk[file + 26], disk[file + 27]]));
+            let first = usize::from(u16_at(&disk, file + 26));
             let mut other = disk.clone();
             let at = layout.table as usize + first * usize::from(layout.bits) / 8;
             let (low, high) = (disk[at] & 0x0f, disk[at + 1] & 0xf0);

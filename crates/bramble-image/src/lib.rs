@@ -15,6 +15,7 @@ mod first_boot;
 mod firstrun;
 mod hold;
 mod identity;
+mod little_endian;
 mod machine;
 mod overlay;
 mod partitions;

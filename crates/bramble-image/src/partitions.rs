@@ -3,6 +3,7 @@
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use crate::error::{Context, ImageError};
+use crate::little_endian::{u32_at, u64_at};
 
 const SECTOR: u64 = 512;
 /// Types of MBR partitions that have FAT: 12, 16, 32, with and without LBA, and the EFI system partition.
@@ -51,9 +52,7 @@ fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError
             return gpt(disk, end);
         }
         if FAT.contains(&kind) {
-            let number =
-                |at: usize| u64::from(u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]));
-            return inside(number(8), number(12), end);
+            return inside(u64::from(u32_at(entry, 8)), u64::from(u32_at(entry, 12)), end);
         }
     }
     Err(ImageError::NoBoot)
@@ -62,9 +61,9 @@ fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError
 fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError> {
     let header = sector(disk, end, 1)?.filter(|header| header[..8] == *b"EFI PART");
     let header = header.ok_or(ImageError::BadTable("there is no GPT behind its protective MBR"))?;
-    let table = long(&header, 72);
-    let count = u32::from_le_bytes([header[80], header[81], header[82], header[83]]);
-    let size = u64::from(u32::from_le_bytes([header[84], header[85], header[86], header[87]]));
+    let table = u64_at(&header, 72);
+    let count = u32_at(&header, 80);
+    let size = u64::from(u32_at(&header, 84));
     if count > MOST_ENTRIES || !(128..=4096).contains(&size) || !size.is_multiple_of(128) {
         return Err(ImageError::BadTable("its GPT has entries of an impossible number or size"));
     }
@@ -77,7 +76,7 @@ fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError>
         disk.read_exact(&mut entry).during("read the partition table")?;
         if FAT_GUIDS.iter().any(|kind| entry[..16] == *kind) {
             // The last sector is a part of the partition.
-            let (first, last) = (long(&entry, 32), long(&entry, 40));
+            let (first, last) = (u64_at(&entry, 32), u64_at(&entry, 40));
             let sectors = last.checked_sub(first).and_then(|more| more.checked_add(1));
             return inside(first, sectors.ok_or(ImageError::BadTable("a partition ends before it begins"))?, end);
         }
@@ -106,10 +105,4 @@ fn sector(disk: &mut (impl Read + Seek), end: u64, number: u64) -> Result<Option
     disk.seek(SeekFrom::Start(number * SECTOR)).during("read the partition table")?;
     disk.read_exact(&mut bytes).during("read the partition table")?;
     Ok(Some(bytes))
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    let mut eight = [0; 8];
-    eight.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(eight)
 }

@@ -7,6 +7,7 @@ use liblzma::bufread::XzDecoder;
 use liblzma::stream::MtStreamBuilder;
 
 use crate::error::{Context, ImageError};
+use crate::little_endian::u32_at;
 
 /// How an image is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +128,7 @@ fn xz_size(packed: &mut (impl Read + Seek), mut end: u64) -> io::Result<Option<u
             end -= 4;
             continue;
         }
-        let index = (u64::from(u32::from_le_bytes([footer[4], footer[5], footer[6], footer[7]])) + 1) * 4;
+        let index = (u64::from(u32_at(&footer, 4)) + 1) * 4;
         if footer[10..] != *b"YZ" || index > MOST_INDEX.min(at) {
             return Ok(None);
         }

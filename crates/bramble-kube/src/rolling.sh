@@ -4,10 +4,9 @@
 # Evictions honour disruption budgets; a node that the user cordoned stays cordoned later. One that an earlier attempt has
 # taken out of the cluster has no pods.
 drain_node() { # node seconds
-    u=$(kubectl_admin get node "$1" --ignore-not-found -o name)
+    u=$(kubectl_admin get node "$1" --ignore-not-found -o 'jsonpath={.metadata.name} {.spec.unschedulable}')
     [ -n "$u" ] || return 0
-    u=$(kubectl_admin get node "$1" -o 'jsonpath={.spec.unschedulable}')
-    if [ "$u" != true ]; then
+    if [ "${u#* }" != true ]; then
         kubectl_admin annotate node "$1" bramble/cordoned=yes --overwrite >/dev/null
         kubectl_admin cordon "$1" >/dev/null
     fi

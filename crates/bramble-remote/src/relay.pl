@@ -15,7 +15,7 @@ use Fcntl;
 use Errno qw(EAGAIN EINTR EINPROGRESS);
 
 my ($digest, $size, $folder, $address, $abandoned) = @ARGV;
-my ($chunk_size, $silence) = (256 * 1024, 6);
+my ($chunk_size, $silence) = (256 * 1024, 20);
 $abandoned ||= 60;
 my ($whole, $part) = ("$folder/$digest", "$folder/.part.$digest");
 $| = 1;
@@ -241,7 +241,8 @@ sub hash_on {
 while (1) {
     my ($r, $w) = ('', '');
     vec($r, fileno STDIN, 1) = 1;
-    vec($r, fileno $door, 1) = 1 if $port;
+    # Who comes before the token is known waits at the door.
+    vec($r, fileno $door, 1) = 1 if $port && length $token;
     vec($r, fileno $placed, 1) = 1 if $placing;
     if ($source && defined $tried) { vec($w, fileno $source, 1) = 1; }
     elsif ($source) { vec($r, fileno $source, 1) = 1; }
@@ -253,11 +254,12 @@ while (1) {
         vec($w, $number, 1) = 1 if $wants || time > $guest->{told};
     }
     select $r, $w, undef, 1;
+    # Silence counts once all that came is read: a disk that stalls keeps this program from reading, not others from speaking.
+    if (vec $r, fileno STDIN, 1) { from_bramble(); }
     # An sshd whose client vanished may never learn of it.
-    exit 1 if time - $spoken_to > $abandoned;
-    if ($source && time - $heard > $silence) { source_lost("it has been silent for $silence s"); }
-    from_bramble() if vec $r, fileno STDIN, 1;
+    elsif (time - $spoken_to > $abandoned) { exit 1; }
     if ($source && (vec($r, fileno $source, 1) || vec($w, fileno $source, 1))) { from_source(); }
+    elsif ($source && time - $heard > $silence) { source_lost("it has been silent for $silence s"); }
     if ($port && vec $r, fileno $door, 1) {
         if (accept(my $socket, $door) && keys %guests < 64) {
             $guests{fileno $socket} = { socket => quick($socket), asked => '', out => '', sent => 0, told => time };
@@ -265,9 +267,9 @@ while (1) {
     }
     for my $number (keys %guests) {
         my $guest = $guests{$number};
+        if (vec($r, $number, 1) || vec($w, $number, 1)) { serve($guest); }
         # Who belongs here shows the token at once.
-        if (!defined $guest->{at} && time - $guest->{told} > 1) { drop_guest($guest->{socket}); next; }
-        serve($guest) if vec($r, $number, 1) || vec($w, $number, 1);
+        elsif (!defined $guest->{at} && time - $guest->{told} > 5) { drop_guest($guest->{socket}); }
     }
     hash_on() if !$done && vec $w, fileno $hash_in, 1;
     if ($placing && vec $r, fileno $placed, 1) {

@@ -31,7 +31,7 @@ const RELAYED_FROM: u64 = 4 * 1024 * 1024;
 /// hundreds would make the last one wait for each of them in turn.
 const CHAIN: usize = 32;
 /// How long a relay that nobody needs stays, for a node that comes a little later.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(3);
 /// How often a relay that passes a file on is told that somebody is still here; it waits a minute for that.
 const PING: Duration = Duration::from_secs(10);
 

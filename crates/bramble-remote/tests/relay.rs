@@ -117,6 +117,39 @@ fn a_relay_whose_controller_says_nothing_any_more_ends() {
 }
 
 #[test]
+fn a_relay_that_was_held_up_hears_what_was_said_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = Relay::start(folder.path(), 2);
+    relay.until("at 0 ");
+    let signal = |name: &str, id: u32| Command::new("kill").args([name, &id.to_string()]).status().unwrap().success();
+    let id = relay.child.id();
+    assert!(signal("-STOP", id));
+    std::thread::sleep(Duration::from_secs(4));
+    relay.tell(format!("token t\ndata {}\n", BYTES.len()).as_bytes());
+    relay.tell(BYTES);
+    assert!(signal("-CONT", id));
+    relay.until("good");
+}
+
+#[test]
+fn a_guest_that_comes_before_the_token_waits_at_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = Relay::start(folder.path(), 60);
+    let port: u16 = relay.until("at 0 ").rsplit(' ').next().unwrap().parse().unwrap();
+    let mut guest = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    guest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    guest.write_all(b"secret 0\n").unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    relay.tell(format!("token secret\ndata {}\n", BYTES.len()).as_bytes());
+    relay.tell(BYTES);
+    relay.until("good");
+    // Empty frames may come before: they say that the relay is still there.
+    let mut got = Vec::new();
+    guest.read_to_end(&mut got).unwrap();
+    assert!(got.ends_with(BYTES), "{got:?}");
+}
+
+#[test]
 fn a_guest_without_a_token_is_shown_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut relay = Relay::start(folder.path(), 60);

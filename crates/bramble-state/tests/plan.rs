@@ -59,6 +59,30 @@ fn the_memory_cgroup_of_a_pi_is_a_token_and_a_reboot() {
     assert_eq!(to, "root=PARTUUID=1-02 rootwait quiet cgroup_enable=memory\n");
 }
 
+/// The Raspberry Pi Imager's user-data has `hostname:` and `manage_etc_hosts: true`.
+#[test]
+fn cloud_init_is_told_to_keep_the_name_and_gets_the_hosts_where_it_is() {
+    let resources = [Resource::Hostname("kube1".into()), Resource::Hosts("10.0.0.1 kube1\n".into())];
+    let plain = "text /etc/hosts\n=127.0.0.1 localhost\n.\n";
+    assert_eq!(titles(&resources, plain), ["write /etc/hostname", "change /etc/hosts"]);
+    let more = format!(
+        "{plain}stat 755 root:root 4096 1 directory|/etc/cloud/cloud.cfg.d\n\
+         text /etc/cloud/templates/hosts.debian.tmpl\n=## template:jinja\n=127.0.1.1 {{{{hostname}}}}\n.\n"
+    );
+    let found = plan(&resources, &seen(&more, &resources)).changes;
+    assert_eq!(
+        found.iter().map(|change| change.title.as_str()).collect::<Vec<_>>(),
+        [
+            "write /etc/hostname",
+            "write /etc/cloud/cloud.cfg.d/99-bramble.cfg",
+            "change /etc/hosts",
+            "change /etc/cloud/templates/hosts.debian.tmpl"
+        ]
+    );
+    let Detail::Text { to, .. } = &found[3].details[0] else { panic!("{found:?}") };
+    assert_eq!(to, "## template:jinja\n127.0.1.1 {{hostname}}\n# BEGIN bramble\n10.0.0.1 kube1\n# END bramble\n");
+}
+
 #[test]
 fn a_board_without_cmdline_is_told_what_to_do() {
     let resources = [Resource::KernelArgs(vec!["quiet".into()])];

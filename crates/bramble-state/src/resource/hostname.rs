@@ -19,7 +19,7 @@ const CLOUD: &str = "/etc/cloud/cloud.cfg.d";
 
 impl Hostname<'_> {
     fn kept() -> File {
-        File::new("/etc/cloud/cloud.cfg.d/99-bramble.cfg", "# Written by bramble.\npreserve_hostname: true\n")
+        File::new(format!("{CLOUD}/99-bramble.cfg"), "# Written by bramble.\npreserve_hostname: true\n")
     }
 
     fn file(&self) -> File {
