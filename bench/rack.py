@@ -76,7 +76,7 @@ class Rack:
         self.down()
         shutil.rmtree(self.dir, ignore_errors=True)
         self.lab(
-            "up", "--name", self.name, "--bare", "--control-planes", "0", "--workers", self.count,
+            "up", "--name", self.name, "--bare", "--passwordless-sudo", "--control-planes", "0", "--workers", self.count,
             "--subnet", f"{self.subnet}.0/24", "--dir", self.dir,
         )  # fmt: skip
         return self

@@ -6,8 +6,11 @@ set -eu
 cd "$(dirname "$0")/.."
 runs=${1:-3} bramble=$PWD/target/release/bramble work=$(mktemp -d) rack=meas net=10.78.30
 trap '"$bramble" lab down $rack >/dev/null 2>&1; rm -rf "$work"' EXIT
-"$bramble" -q lab up --name $rack --subnet $net.0/24 --dir "$work" >/dev/null
+"$bramble" -q lab up --passwordless-sudo --name $rack --subnet $net.0/24 --dir "$work" >/dev/null
 key=$(sed -n 's/.*keys: \[\(.*\)\]/\1/p' "$work/bramble.yaml")
+bundle=$(sed -n 's/.*bundle: \(.*\) }.*/\1/p' "$work/bramble.yaml")
+field() { sed -n "s/^  \"$1\": \"\(.*\)\",$/\1/p" "$bundle/manifest.json"; }
+version=$(field kubernetes) etcd=$(field etcd_tag)
 on() { # address, script on standard input
     ssh -i "$key" -o BatchMode=yes -o UserKnownHostsFile="$work/.bramble/known_hosts" "pi@$1" sudo sh -s
 }
@@ -16,22 +19,23 @@ floor() {
     token=abcdef.0123456789abcdef
     hash=$(on $net.50 <<X
 cat >/run/init.yaml <<Y
-apiVersion: kubeadm.k8s.io/v1beta2
+apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
 bootstrapTokens: [{ token: $token, ttl: 1h0m0s }]
 localAPIEndpoint: { advertiseAddress: $net.50 }
 nodeRegistration: { criSocket: /run/containerd/containerd.sock }
 ---
-apiVersion: kubeadm.k8s.io/v1beta2
+apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
-kubernetesVersion: v1.20.2
+kubernetesVersion: v$version
 imageRepository: bundle.bramble
-etcd: { local: { imageTag: 3.4.23, dataDir: /var/lib/etcd } }
+etcd: { local: { imageTag: $etcd, dataDir: /var/lib/etcd } }
 networking: { podSubnet: 10.244.0.0/16 }
 ---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: $driver
+failCgroupV1: false
 ---
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -66,7 +70,7 @@ for _ in $(seq "$runs"); do
         "$bramble" -q -f "$work/bramble.yaml" down --yes >/dev/null
         # The floor leaves Kubernetes behind; a fresh rack is the surest way to equal starts.
         "$bramble" -q lab down $rack >/dev/null
-        "$bramble" -q lab up --name $rack --subnet $net.0/24 --dir "$work" >/dev/null 2>&1
+        "$bramble" -q lab up --passwordless-sudo --name $rack --subnet $net.0/24 --dir "$work" >/dev/null 2>&1
     done
 done
 median() { sort -n "$1" | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }

@@ -107,7 +107,7 @@ class Chaos:
         self.work.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(exist_ok=True)
         call("mount", "-t", "tmpfs", "-o", f"size={FOLDER_DISK}m,mode=755", "chaos", self.folder)
-        self.lab("up", "--name", NAME, "--dir", self.folder, "--control-planes", "1", "--workers", "2", "--subnet", "10.78.30.0/24")
+        self.lab("up", "--name", NAME, "--dir", self.folder, "--passwordless-sudo", "--control-planes", "1", "--workers", "2", "--subnet", "10.78.30.0/24")
         releases = [self.lab("bundle", *more).stdout.strip() for more in ((), ("--kubernetes", "1.37"))]
         self.releases = [re.match(r"Kubernetes (\S+) is in (\S+)", text).groups() for text in releases]
         self.text = self.file.read_text()

@@ -11,7 +11,7 @@ $cargo build --release --locked
 built=$(date +%s)
 bramble=$PWD/target/release/bramble
 
-say 'Kubernetes for the rack (from Debian; some ten minutes the first time, then cached)'
+say 'Kubernetes for the rack (built out of its Go modules: some ten minutes the first time, then cached)'
 $sudo "$bramble" lab bundle
 bundled=$(date +%s)
 
@@ -19,11 +19,15 @@ say 'A rack of three boards'
 $sudo "$bramble" lab up --dir lab
 raised=$(date +%s)
 
+# sudo on the boards asks for a password, as that of Raspberry Pi OS does.
+echo raspberry | $sudo tee lab/password >/dev/null
+on_rack() { $sudo env BRAMBLE_SUDO_PASSWORD_FILE=lab/password "$bramble" -f lab/bramble.yaml "$@"; }
+
 say 'bramble up'
-$sudo "$bramble" -f lab/bramble.yaml up --yes
+on_rack up --yes
 ready=$(date +%s)
 
-$sudo "$bramble" -f lab/bramble.yaml kubeconfig --into lab/kubeconfig >/dev/null
+on_rack kubeconfig --into lab/kubeconfig >/dev/null
 bundle=$($sudo sed -n 's/.*bundle: \(.*\) }.*/\1/p' lab/bramble.yaml)
 say 'kubectl get nodes, pods'
 $sudo "$bundle/bin/kubectl" --kubeconfig lab/kubeconfig get nodes -o wide
@@ -33,11 +37,12 @@ cat <<NEXT
 
 Done in $((ready - began)) s: cargo build $((built - began)) s, bundle $((bundled - built)) s, rack $((raised - bundled)) s, up $((ready - raised)) s.
 
-Try next${sudo:+ (with $sudo)}:
+Try next${sudo:+ (with $sudo)}; sudo on the boards asks for a password, raspberry, or export BRAMBLE_SUDO_PASSWORD_FILE=lab/password:
   target/release/bramble -f lab/bramble.yaml status      how nodes and cluster are
   target/release/bramble -f lab/bramble.yaml plan        what differs from the file (nothing, now)
   target/release/bramble -f lab/bramble.yaml run uptime  a command on all boards
   target/release/bramble lab cut lab-2                   cut a board's power; start gives it back
+  target/release/bramble lab save; … lab restore         keep the disks of all boards; have them back after what you dared
   $bundle/bin/kubectl --kubeconfig lab/kubeconfig get nodes
   make down                                              undo all of it
 On real boards: target/release/bramble init

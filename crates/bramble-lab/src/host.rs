@@ -91,8 +91,9 @@ fn package(program: &str) -> &'static str {
         "mmdebstrap" => "mmdebstrap",
         "ssh-keygen" => "openssh-client",
         "mount" | "umount" => "mount",
+        "mkfs.ext4" => "e2fsprogs",
         "nsenter" => "util-linux",
-        "sysctl" => "procps",
+        "sysctl" | "kill" => "procps",
         _ => "coreutils",
     }
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 
 use crate::cgroup::Group;
+use crate::disk::Disk;
 use crate::host::{Error, Event, Events, PathContext, remove_tree, require_root, run, write};
 use crate::rack::{NodePackage, NodeState, RECORD, Rack, RackNode};
 use crate::root::System;
-use crate::{host, network, node, root};
+use crate::{host, network, node, root, trouble};
 
 /// The folders of the lab, and what it needs from outside.
 #[derive(Debug, Clone)]
@@ -188,7 +189,7 @@ impl Lab {
         Group::rack(&rack.name).kill()?;
         for (index, node) in rack.nodes.iter().enumerate() {
             network::unplug(&rack.name, index, &node.name)?;
-            node::unmount(&rack, node)?;
+            Disk::of(&rack, node).unmount()?;
         }
         network::down(&rack.name)?;
         Group::rack(&rack.name).remove()?;
@@ -222,10 +223,111 @@ impl Lab {
     pub fn replace(&self, rack: &Rack, node: &str) -> Result<(), Error> {
         self.cut(rack, node)?;
         let node = rack.node(node)?;
-        node::unmount(rack, node)?;
+        Disk::of(rack, node).unmount()?;
         remove_tree(&rack.node_dir(&node.name))?;
         node::dress(rack, node)?;
         self.start(rack, &node.name)
+    }
+
+    /// Pulls the cable out of a board or puts it in, as its switch's port sees it: the board loses its carrier.
+    pub fn link(&self, rack: &Rack, node: &str, plugged: bool) -> Result<(), Error> {
+        require_root()?;
+        let node = rack.node(node)?;
+        let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
+        trouble::link(&network::port(&rack.name, index), if plugged { "up" } else { "down" })
+    }
+
+    /// Sets the clock that programs of a board see which use its C library and start from now on: `+1h`, `-3d`, or `real`.
+    /// Programs of Go, such as Kubernetes', go on seeing this machine's.
+    pub fn clock(&self, rack: &Rack, node: &str, offset: &str) -> Result<(), Error> {
+        require_root()?;
+        trouble::clock(rack, rack.node(node)?, offset)
+    }
+
+    /// Lets a board hang: its sshd answers and nothing else does, until its power is cut.
+    pub fn hang(&self, rack: &Rack, node: &str) -> Result<(), Error> {
+        require_root()?;
+        trouble::hang(rack, rack.node(node)?)
+    }
+
+    /// Fills a board's disk but for so many bytes, or gives back what that took.
+    pub fn fill(&self, rack: &Rack, node: &str, leave: Option<u64>) -> Result<(), Error> {
+        require_root()?;
+        let disk = Disk::of(rack, rack.node(node)?);
+        disk.mount()?;
+        match leave {
+            Some(leave) => disk.fill(leave),
+            None => disk.free(),
+        }
+    }
+
+    /// Turns all boards off, each as its system does it, copies their disks, and turns on those that were.
+    pub fn save(&self, rack: &Rack, events: Events) -> Result<(), Error> {
+        require_root()?;
+        let on = self.on(rack)?;
+        events(Event::Step(format!("Turning {} boards off", on.len())));
+        for node in &on {
+            trouble::power_off(rack, node)?;
+        }
+        self.wait_until_off(rack, &on)?;
+        events(Event::Step("Copying the disks".into()));
+        // An earlier save is whole until this one is.
+        let saved = rack.saved_dir();
+        let fresh = saved.with_extension("new");
+        remove_tree(&fresh)?;
+        for node in &rack.nodes {
+            Disk::of(rack, node).save(&fresh)?;
+        }
+        remove_tree(&saved)?;
+        fs::rename(&fresh, &saved).at("move into place", &saved)?;
+        self.start_all(rack, &on, events)
+    }
+
+    /// Gives all boards the disks that were saved, and turns them on.
+    pub fn restore(&self, rack: &Rack, events: Events) -> Result<(), Error> {
+        require_root()?;
+        if !rack.saved_dir().exists() {
+            return Err(Error::Request(format!(
+                "nothing was saved of rack `{name}`: `bramble lab save {name}` does it",
+                name = rack.name
+            )));
+        }
+        events(Event::Step("Putting the saved disks in".into()));
+        for node in &rack.nodes {
+            self.cut(rack, &node.name)?;
+            Disk::of(rack, node).restore(&rack.saved_dir())?;
+        }
+        self.start_all(rack, &rack.nodes.iter().collect::<Vec<_>>(), events)
+    }
+
+    fn on<'a>(&self, rack: &'a Rack) -> Result<Vec<&'a RackNode>, Error> {
+        let mut on = Vec::new();
+        for node in &rack.nodes {
+            if rack.node_state(node)? == NodeState::On {
+                on.push(node);
+            }
+        }
+        Ok(on)
+    }
+
+    /// One that does not turn itself off in time loses its power.
+    fn wait_until_off(&self, rack: &Rack, nodes: &[&RackNode]) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        for node in nodes {
+            while rack.node_state(node)? == NodeState::On && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self.cut(rack, &node.name)?;
+        }
+        Ok(())
+    }
+
+    fn start_all(&self, rack: &Rack, nodes: &[&RackNode], events: Events) -> Result<(), Error> {
+        events(Event::Step(format!("Turning {} boards on", nodes.len())));
+        for node in nodes {
+            node::start(&self.keeper, rack, node)?;
+        }
+        nodes.iter().try_for_each(|node| wait_for_ssh(rack, node))
     }
 
     /// Turns a node on.

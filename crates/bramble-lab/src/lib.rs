@@ -6,6 +6,7 @@
 
 mod builder;
 mod cgroup;
+mod disk;
 mod first_boot;
 mod host;
 mod lab;
@@ -13,6 +14,7 @@ mod network;
 mod node;
 mod rack;
 mod root;
+mod trouble;
 
 pub use builder::Builder;
 pub use host::{Error, Event, Events, PathContext, remove_tree, require_root, write};

@@ -30,7 +30,7 @@ pub(crate) fn namespace(rack: &str, node: &str) -> String {
     format!("bramble-{rack}-{node}")
 }
 
-fn port(rack: &str, index: usize) -> String {
+pub(crate) fn port(rack: &str, index: usize) -> String {
     format!("bl{}p{index}", tag(rack))
 }
 

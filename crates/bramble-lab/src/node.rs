@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use bramble_spec::hex;
 
 use crate::cgroup::Group;
+use crate::disk::Disk;
 use crate::first_boot;
 use crate::host::{Error, PathContext, run, write};
 use crate::network::{self, enter, enter_detached};
@@ -87,25 +88,15 @@ exec /lib/systemd/systemd "$@"
 /// Makes the node's disk and puts on it what a freshly flashed card of a Raspberry Pi has.
 pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let dir = rack.node_dir(&node.name);
+    let disk = Disk::of(rack, node);
     let dressed = dir.join("dressed");
     if dressed.exists() {
-        return mount(rack, node);
+        return disk.mount();
     }
     // A half-made disk is made again: nothing has run on it.
-    unmount(rack, node)?;
+    disk.unmount()?;
     crate::host::remove_tree(&dir)?;
-    for part in ["upper", "work", "root"] {
-        let path = dir.join(part);
-        fs::create_dir_all(&path).at("create", &path)?;
-    }
-    let base_lib = node.base.join("var/lib");
-    let own_lib = dir.join("var-lib");
-    run("cp", &["-a", &base_lib.to_string_lossy(), &own_lib.to_string_lossy()])?;
-    for folder in rack.packages.iter().flat_map(|package| &package.folders) {
-        let own = dir.join(beside(folder));
-        fs::create_dir_all(&own).at("create", &own)?;
-    }
-    mount(rack, node)?;
+    disk.make()?;
     let key = rack.ensure_key()?;
     let host_key = dir.join("host_key");
     run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "root@raspberrypi", "-f", &host_key.to_string_lossy()])?;
@@ -164,57 +155,6 @@ pub(crate) fn dress(rack: &Rack, node: &RackNode) -> Result<(), Error> {
     write(&dressed, "", 0o600)
 }
 
-fn is_mounted(path: &Path) -> Result<bool, Error> {
-    let mounts = Path::new("/proc/self/mounts");
-    let text = fs::read_to_string(mounts).at("read", mounts)?;
-    let path = path.to_string_lossy();
-    Ok(text.lines().any(|line| line.split(' ').nth(1) == Some(&path)))
-}
-
-/// Names the folder beside a node's disk for one of its own: `var-lib` for `var/lib`.
-fn beside(folder: &str) -> String {
-    folder.replace('/', "-")
-}
-
-/// Lists the folders of a node that lie beside its disk.
-fn beside_disk(rack: &Rack) -> impl Iterator<Item = &str> {
-    std::iter::once("var/lib").chain(rack.packages.iter().flat_map(|package| &package.folders).map(String::as_str))
-}
-
-/// The node's disk is an overlay on the shared root; `/var/lib` and folders of packages lie beside it, since container
-/// runtimes keep overlays of their own there, which cannot lie on an overlay.
-fn mount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
-    let dir = rack.node_dir(&node.name);
-    let root = dir.join("root");
-    if !is_mounted(&root)? {
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            node.base.display(),
-            dir.join("upper").display(),
-            dir.join("work").display()
-        );
-        run("mount", &["-t", "overlay", "-o", &options, &format!("bramble-{}", rack.name), &root.to_string_lossy()])?;
-    }
-    for folder in beside_disk(rack) {
-        let (own, place) = (dir.join(beside(folder)), root.join(folder));
-        if own.exists() && !is_mounted(&place)? {
-            fs::create_dir_all(&place).at("create", &place)?;
-            run("mount", &["--bind", &own.to_string_lossy(), &place.to_string_lossy()])?;
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn unmount(rack: &Rack, node: &RackNode) -> Result<(), Error> {
-    let root = rack.node_dir(&node.name).join("root");
-    for path in beside_disk(rack).map(|folder| root.join(folder)).chain([root.clone()]) {
-        if is_mounted(&path)? {
-            run("umount", &["-l", &path.to_string_lossy()])?;
-        }
-    }
-    Ok(())
-}
-
 /// Starts the process that keeps a node on.
 pub(crate) fn start(keeper: &[PathBuf], rack: &Rack, node: &RackNode) -> Result<(), Error> {
     let dir = rack.node_dir(&node.name);
@@ -243,9 +183,10 @@ pub fn keep(rack_dir: &Path, node: &str) -> Result<(), Error> {
     let rack = Rack::open(rack_dir)?;
     let node = rack.node(node)?;
     let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
-    let root = rack.node_dir(&node.name).join("root");
+    let disk = Disk::of(&rack, node);
+    let root = disk.root();
     loop {
-        mount(&rack, node)?;
+        disk.mount()?;
         network::plug(&rack, index, node)?;
         // The firmware reads the first line of cmdline.txt, and no other (k3s-io/k3s#3283).
         let path = root.join("boot/firmware/cmdline.txt");

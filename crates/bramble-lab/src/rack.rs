@@ -146,6 +146,11 @@ impl Rack {
         Err(Error::Request(format!("node `{}` is off; `bramble lab start` turns it on", node.name)))
     }
 
+    /// Where the disks lie that were saved.
+    pub(crate) fn saved_dir(&self) -> PathBuf {
+        self.dir.join("saved")
+    }
+
     pub(crate) fn node_dir(&self, node: &str) -> PathBuf {
         self.dir.join("nodes").join(node)
     }

@@ -56,6 +56,8 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "iputils-ping",
     "kmod",
+    // No board's: `lab clock` sets a clock with it.
+    "libfaketime",
     "libpam-systemd",
     "locales",
     "netbase",

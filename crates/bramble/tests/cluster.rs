@@ -51,7 +51,7 @@ fn assert_healthy(rack: &Rack) {
 fn a_cluster_comes_up_survives_crashes_and_power_cuts_and_goes_again() {
     let rack = Rack::up("t-kube", &["--subnet", "10.78.9.0/24"]);
     let worker = rack.node(2);
-    assert_code(&rack.run(&["run", "sudo true"]), 0);
+    assert_code(&rack.run(&["run", "--sudo", "true"]), 0);
     let before: Vec<_> = (1..=3).map(|n| rack.listing(&rack.node(n))).collect();
 
     // bramble dies while the control plane starts, and again while a worker joins.

@@ -35,7 +35,7 @@ fn a_highly_available_cluster_through_its_whole_life() {
     let file = read(&rack.file()).replace("cni: routed }", &format!("cni: routed, api: {API} }}"));
     fs::write(rack.file(), &file).unwrap();
     // sudo leaves a file of its own in the home folder.
-    assert_code(&rack.run(&["run", "sudo true"]), 0);
+    assert_code(&rack.run(&["run", "--sudo", "true"]), 0);
     let before = rack.listing(&rack.node(5));
     let said = rack.go_up();
     assert!(said.contains("Smoke test passed: 25 paths between pods"), "{said}");

@@ -42,7 +42,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
     let steps = include_str!("../../../bench/w23/prepare.yaml").replace("@URL@", &url).replace("@SHA256@", &digest);
     rack.append(&steps);
     // sudo leaves its own mark in the home folder when it is first used.
-    assert_code(&rack.run(&["run", "sudo true"]), 0);
+    assert_code(&rack.run(&["run", "--sudo", "true"]), 0);
     let before = rack.listing(&node);
 
     let (code, plan) = rack.plan();
@@ -100,10 +100,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
 
 #[test]
 fn a_sudo_password_is_asked_for_tested_and_seen_nowhere() {
-    let rack = Rack::up(
-        "t-sudo",
-        &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.2.0/24", "--sudo-password"],
-    );
+    let rack = Rack::up("t-sudo", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.2.0/24"]);
     let node = rack.node(1);
     let secret = rack.dir.path().join("password");
     let with = |password: &str, args: &[&str]| {

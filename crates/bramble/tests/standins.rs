@@ -154,7 +154,7 @@ fn through(life: &Life) {
     let file = read(&rack.file()).replace(&format!("subnet: {subnet}"), &format!("subnet: {subnet}, api: {api}"));
     fs::write(rack.file(), &file).unwrap();
     // sudo leaves a file of its own in the home folder.
-    assert_code(&rack.run(&["run", "sudo true"]), 0);
+    assert_code(&rack.run(&["run", "--sudo", "true"]), 0);
     let before = rack.listing(&rack.node(4));
     let said = rack.go_up();
     assert!(said.contains("Smoke test passed: 16 paths between pods"), "{said}");

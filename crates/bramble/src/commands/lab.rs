@@ -64,6 +64,53 @@ enum LabCommand {
         /// The node, as `node` or `rack/node`
         node: String,
     },
+    /// Pull the cable out of a node, or put it in: it loses or gets its carrier
+    Link {
+        /// What becomes of its carrier
+        #[arg(value_parser = ["down", "up"])]
+        carrier: String,
+        /// The node, as `node` or `rack/node`
+        node: String,
+    },
+    /// Set a node's clock, for its programs that start from now on and use its C library (not those of Go, as Kubernetes)
+    Clock {
+        /// The node, as `node` or `rack/node`
+        node: String,
+        /// By how much, such as `+1h` or `-3d`; `real` for this machine's time
+        #[arg(allow_hyphen_values = true)]
+        offset: String,
+    },
+    /// Let a node hang: its sshd answers and nothing else does, until its power is cut
+    Hang {
+        /// The node, as `node` or `rack/node`
+        node: String,
+    },
+    /// Fill a node's disk
+    Fill {
+        /// The node, as `node` or `rack/node`
+        node: String,
+        /// How many MiB stay free
+        #[arg(long, default_value_t = 0, value_name = "MIB")]
+        leave: u64,
+        /// Give back what an earlier `fill` took
+        #[arg(long, conflicts_with = "leave")]
+        undo: bool,
+    },
+    /// Turn a rack's nodes off, keep a copy of their disks, and turn them on again
+    Save {
+        /// The rack
+        #[arg(default_value = "lab")]
+        rack: String,
+    },
+    /// Give all nodes of a rack the disks that were saved, and turn them on
+    Restore {
+        /// The rack
+        #[arg(default_value = "lab")]
+        rack: String,
+        /// The folder of the cluster file, whose pinned host keys become those of the saved disks
+        #[arg(long, default_value = "lab", value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Put a new board in the place of one: an empty disk, other host keys
     Replace {
         /// The node, as `node` or `rack/node`
@@ -140,9 +187,9 @@ struct LabUp {
     /// A node more, between the others and this machine: the rack has no other way out, and its nodes no addresses of their own
     #[arg(long)]
     gateway: bool,
-    /// Nodes whose sudo asks for the password `raspberry`
+    /// Nodes whose sudo asks for no password, as Raspberry Pi OS had it until April 2026; else it is `raspberry`
     #[arg(long)]
-    sudo_password: bool,
+    passwordless_sudo: bool,
 }
 
 /// The systems that boards can have.
@@ -186,6 +233,40 @@ impl Lab {
                 let (rack, node) = find(&racks, &node)?;
                 racks.start(&rack, &node)?;
                 printer.result(format!("{node} is on."));
+            }
+            LabCommand::Link { carrier, node } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.link(&rack, &node, carrier == "up")?;
+                printer.result(format!("The cable of {node} is {}.", if carrier == "up" { "in" } else { "out" }));
+            }
+            LabCommand::Clock { node, offset } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.clock(&rack, &node, &offset)?;
+                printer.result(format!("The clock of {node} is set."));
+            }
+            LabCommand::Hang { node } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.hang(&rack, &node)?;
+                printer.result(format!("{node} hangs. `bramble lab cut` and `start` end it."));
+            }
+            LabCommand::Fill { node, leave, undo } => {
+                let (rack, node) = find(&racks, &node)?;
+                racks.fill(&rack, &node, (!undo).then_some(leave << 20))?;
+                printer.result(format!("The disk of {node} {}.", if undo { "has room again" } else { "is full" }));
+            }
+            LabCommand::Save { rack } => {
+                let watch = Watch::new(printer);
+                racks.save(&racks.open(&rack)?, &|event| watch.event(event))?;
+                watch.end();
+                printer.result(format!("Rack {rack} is saved."));
+            }
+            LabCommand::Restore { rack, dir } => {
+                let watch = Watch::new(printer);
+                let rack = racks.open(&rack)?;
+                racks.restore(&rack, &|event| watch.event(event))?;
+                watch.end();
+                pin_host_keys(&rack, &dir)?;
+                printer.result(format!("Rack {} is as it was saved.", rack.name));
             }
             LabCommand::Replace { node, dir } => {
                 let (rack, node) = find(&racks, &node)?;
@@ -296,7 +377,7 @@ impl LabUp {
             name: self.name.clone(),
             nodes,
             subnet: self.subnet,
-            sudo_password: self.sudo_password,
+            sudo_password: !self.passwordless_sudo,
             packages: standin.map(Standin::packages).unwrap_or_default(),
             systems: self.systems.iter().filter_map(|name| System::named(name)).collect(),
             gateway: self.gateway,
@@ -312,8 +393,11 @@ impl LabUp {
             let planes = if self.bare { 0 } else { planes };
             let cni = standin.map_or(Some("routed"), Standin::cni);
             let cni = cni.map_or_else(String::new, |cni| format!(", cni: {cni}"));
-            let text = cluster_file(&rack, planes, &distribution, &cni, self.sudo_password);
+            let text = cluster_file(&rack, planes, &distribution, &cni, !self.passwordless_sudo);
             bramble_fetch::replace_file(&file, text.as_bytes(), 0o644)?;
+        }
+        if !self.passwordless_sudo {
+            printer.info(format!("sudo on the nodes asks for a password: {}", Rack::PASSWORD));
         }
         printer.result(format!(
             "Rack {} has {} nodes on {}. Next: bramble{} -f {} up",

@@ -121,6 +121,8 @@ impl Rack {
         assert_eq!(root.stdout, b"0\n", "the tests on a rack need root: make test asks for it");
         let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
         let rack = Rack { name: name.to_owned(), dir: tempfile::tempdir().unwrap(), bundle: None, state, _turn: turn };
+        fs::create_dir_all(&rack.state).unwrap();
+        fs::write(rack.state.join("password"), "raspberry\n").unwrap();
         // What an interrupted test left.
         rack.lab(&["down", name]);
         let dir = rack.dir.path().display().to_string();
@@ -147,7 +149,7 @@ impl Rack {
     /// A command of bramble on the rack's cluster file.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bramble();
-        command.arg("-f").arg(self.file());
+        command.arg("-f").arg(self.file()).env("BRAMBLE_SUDO_PASSWORD_FILE", self.state.join("password"));
         if let Some(bundle) = &self.bundle {
             command.arg("--bundle").arg(bundle);
         }
