@@ -1,5 +1,6 @@
 //! `bramble`: from a pile of boards to a running Kubernetes cluster.
 
+mod arguments;
 mod cluster_file;
 mod commands;
 mod confirmed;
@@ -9,12 +10,12 @@ mod sudo_user;
 mod ui;
 mod user_file;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit};
 
+pub(crate) use crate::arguments::Common;
 use crate::interrupt::{Interrupted, block_on};
 use crate::ui::printer::{Format, Printer, Style};
 
@@ -26,24 +27,6 @@ use crate::ui::printer::{Format, Printer, Style};
     max_term_width = 110
 )]
 struct Arguments {
-    #[command(flatten)]
-    common: Common,
-    #[command(subcommand)]
-    command: Command,
-}
-
-/// Options of every command.
-#[derive(clap::Args, Debug, Clone)]
-pub(crate) struct Common {
-    /// The cluster file
-    #[arg(short, long, global = true, default_value = "bramble.yaml", value_name = "FILE")]
-    file: PathBuf,
-    /// The cluster, if the file holds several
-    #[arg(short, long, global = true, value_name = "NAME")]
-    cluster: Option<String>,
-    /// Take programs and images from this bundle, and nothing from the network
-    #[arg(long, global = true, value_name = "FOLDER")]
-    bundle: Option<PathBuf>,
     /// Output format
     #[arg(short, long, global = true, value_enum, default_value = "text")]
     output: Format,
@@ -53,6 +36,8 @@ pub(crate) struct Common {
     /// Show each script that runs and what the nodes print
     #[arg(short, long, global = true)]
     verbose: bool,
+    #[command(subcommand)]
+    command: Command,
 }
 
 #[derive(Subcommand)]
@@ -121,11 +106,10 @@ const MOVE_ROOT: Option<&str> =
     Some("the copy is not finished, and the board boots from the disk that it had; run the same command again");
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let (arguments, common) = arguments::parse();
     raise_file_limit();
-    let common = &arguments.common;
-    let file = common.file.clone();
-    let printer = Printer::new(common.output, common.quiet, common.verbose);
+    let common = &common;
+    let printer = Printer::new(arguments.output, arguments.quiet, arguments.verbose);
     let result = match arguments.command {
         Command::Init(command) => command.run(common, &printer),
         Command::Plan(command) => block_on(&printer, None, command.run(common, &printer)),
@@ -143,7 +127,7 @@ fn main() -> ExitCode {
         Command::MoveRoot(command) => block_on(&printer, MOVE_ROOT, command.run(common, &printer)),
         Command::Image(command) => command.run(common, &printer),
         Command::Down(command) => block_on(&printer, DOWN, command.run(common, &printer)),
-        Command::Lab(command) => command.run(common, &printer),
+        Command::Lab(command) => command.run(&printer),
         Command::Design(command) => command.run(common, &printer),
         Command::Boards => commands::parts::boards(&printer),
         Command::Parts(command) => command.run(common, &printer),
@@ -152,7 +136,7 @@ fn main() -> ExitCode {
             Ok(Done::Good)
         }
     };
-    sudo_user::hand_back(&file);
+    sudo_user::hand_back(&common.file);
     match result {
         Ok(Done::Good) => ExitCode::SUCCESS,
         Ok(Done::Code(code)) => ExitCode::from(code),

@@ -15,9 +15,9 @@ use clap::builder::PossibleValuesParser;
 use ipnet::Ipv4Net;
 use serde_json::json;
 
+use crate::Done;
 use crate::ui::live::LiveLine;
 use crate::ui::printer::{Format, Printer, Style};
-use crate::{Common, Done};
 
 #[derive(clap::Args)]
 pub(crate) struct Lab {
@@ -206,7 +206,7 @@ fn distributions() -> PossibleValuesParser {
 }
 
 impl Lab {
-    pub(crate) fn run(self, _: &Common, printer: &Printer) -> anyhow::Result<Done> {
+    pub(crate) fn run(self, printer: &Printer) -> anyhow::Result<Done> {
         let own = std::env::current_exe().context("cannot find the program itself")?;
         // Mounts are known by whole paths.
         let (state, cache) = (std::path::absolute(self.state)?, std::path::absolute(self.cache)?);

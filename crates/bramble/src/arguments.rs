@@ -1,0 +1,153 @@
+//! The options that say which cluster a command is about: before the command or after it, where they mean something.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
+
+use crate::Arguments;
+
+/// Which cluster a command is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) file: PathBuf,
+    pub(crate) cluster: Option<String>,
+    pub(crate) bundle: Option<PathBuf>,
+}
+
+#[derive(Args, Debug, Default)]
+struct Which {
+    /// The cluster file (`bramble.yaml` if it is not said)
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The cluster, if the file holds several
+    #[arg(short, long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// Take programs and images from this bundle, and nothing from the network
+    #[arg(long, value_name = "FOLDER")]
+    bundle: Option<PathBuf>,
+}
+
+/// What each command makes of them; a command that is not here makes nothing of any.
+const MEANING: [(&str, &[&str]); 18] = [
+    ("init", &["file"]),
+    ("parts", &["file", "cluster"]),
+    ("design", &["file", "cluster"]),
+    ("plan", &["file", "cluster", "bundle"]),
+    ("up", &["file", "cluster", "bundle"]),
+    ("status", &["file", "cluster", "bundle"]),
+    ("addons", &["file", "cluster", "bundle"]),
+    ("run", &["file", "cluster"]),
+    ("kubeconfig", &["file", "cluster"]),
+    ("backup", &["file", "cluster", "bundle"]),
+    ("restore", &["file", "cluster", "bundle"]),
+    ("bundle", &["file", "cluster"]),
+    ("flash", &["file", "cluster"]),
+    ("discover", &["file", "cluster"]),
+    ("boot-order", &["file", "cluster"]),
+    ("move-root", &["file", "cluster"]),
+    ("image", &["file", "cluster", "bundle"]),
+    ("down", &["file", "cluster", "bundle"]),
+];
+
+/// Parses the arguments of this process; ends it with what is wrong with them, or with the help that they ask for.
+pub(crate) fn parse() -> (Arguments, Common) {
+    let mut all = command();
+    let matches = all.get_matches_mut();
+    parsed(&matches).unwrap_or_else(|error| error.format(&mut all).exit())
+}
+
+fn command() -> clap::Command {
+    let mut all = Which::augment_args(Arguments::command());
+    for (name, meant) in MEANING {
+        all = all.mut_subcommand(name, |command| with(command, meant));
+    }
+    all
+}
+
+/// Adds the options with these names to a command and to all below it.
+fn with(command: clap::Command, meant: &'static [&'static str]) -> clap::Command {
+    let options = Which::augment_args(clap::Command::new(""));
+    let options = options.get_arguments().filter(|option| meant.contains(&option.get_id().as_str())).cloned();
+    command.args(options.collect::<Vec<_>>()).mut_subcommands(|below| with(below, meant))
+}
+
+fn parsed(matches: &ArgMatches) -> Result<(Arguments, Common), clap::Error> {
+    let arguments = Arguments::from_arg_matches(matches)?;
+    let mut which = Which::from_arg_matches(matches)?;
+    if let Some((name, below)) = matches.subcommand() {
+        let meant = MEANING.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, meant)| meant);
+        let said =
+            [("file", which.file.is_some()), ("cluster", which.cluster.is_some()), ("bundle", which.bundle.is_some())];
+        if let Some((option, _)) = said.iter().find(|(option, said)| *said && !meant.contains(option)) {
+            let text = format!("--{option} means nothing to `bramble {name}`");
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+        }
+        which.take(Some(below));
+    }
+    let file = which.file.unwrap_or_else(|| "bramble.yaml".into());
+    Ok((arguments, Common { file, cluster: which.cluster, bundle: which.bundle }))
+}
+
+impl Which {
+    /// What stands after a command counts more than what stands before it.
+    fn take(&mut self, mut level: Option<&ArgMatches>) {
+        fn said<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, option: &str) -> Option<T> {
+            matches.try_get_one(option).ok().flatten().cloned()
+        }
+        while let Some(matches) = level {
+            self.file = said(matches, "file").or(self.file.take());
+            self.cluster = said(matches, "cluster").or(self.cluster.take());
+            self.bundle = said(matches, "bundle").or(self.bundle.take());
+            level = matches.subcommand().map(|(_, below)| below);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Common, clap::Error> {
+        let matches = command().try_get_matches_from(line.split(' '))?;
+        parsed(&matches).map(|(_, common)| common)
+    }
+
+    #[test]
+    fn a_cluster_is_named_before_a_command_or_after_it() {
+        command().debug_assert();
+        assert_eq!(parse("bramble plan").unwrap().file, PathBuf::from("bramble.yaml"));
+        for line in [
+            "bramble -f a.yaml -c one plan",
+            "bramble plan -f a.yaml -c one",
+            "bramble -f b.yaml plan -f a.yaml -c one",
+        ] {
+            let common = parse(line).unwrap();
+            assert_eq!((common.file, common.cluster), ("a.yaml".into(), Some("one".into())), "{line}");
+        }
+        for line in ["bramble --bundle b up", "bramble up --bundle b", "bramble image check --bundle b x"] {
+            assert_eq!(parse(line).unwrap().bundle, Some("b".into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_and_not_listed() {
+        for line in [
+            "bramble --bundle b lab up",
+            "bramble lab up --bundle b",
+            "bramble -f a boards",
+            "bramble --bundle b run true",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let mut all = command();
+        let up = all.find_subcommand_mut("lab").unwrap().find_subcommand_mut("up").unwrap();
+        assert!(!up.render_long_help().to_string().contains("--bundle"));
+        let all = command();
+        for (name, _) in MEANING {
+            assert!(all.find_subcommand(name).is_some(), "{name}");
+        }
+    }
+}
