@@ -132,6 +132,11 @@ impl Dialer {
 
 /// How long a machine may take to answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the sshd of a machine that is there may be gone: at a board's first boot cloud-init starts it anew, and again
+/// when packages were installed.
+const SSHD_STARTS: Duration = Duration::from_secs(15);
+/// How long until it is asked again.
+const PAUSE: Duration = Duration::from_millis(300);
 /// Handshake and log-in, on a slow board under load.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -175,8 +180,23 @@ impl client::Handler for Client {
 }
 
 impl Connection {
-    /// Connects and logs in. A host whose key is not known to the dialer is refused with its fingerprint.
+    /// Connects and logs in. A host whose key is not known to the dialer is refused with its fingerprint. One that is there
+    /// and has no sshd is asked again for 15 s.
     pub async fn open(
+        target: &Target,
+        credentials: &Credentials,
+        dialer: &Arc<Dialer>,
+    ) -> Result<Connection, ConnectError> {
+        let began = Instant::now();
+        loop {
+            match Connection::open_once(target, credentials, dialer).await {
+                Err(error) if error.may_pass() && began.elapsed() < SSHD_STARTS => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn open_once(
         target: &Target,
         credentials: &Credentials,
         dialer: &Arc<Dialer>,

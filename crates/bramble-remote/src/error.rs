@@ -109,6 +109,24 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Tells whether this is what an sshd that stops or starts looks like.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            ConnectError::Refused { .. } => true,
+            ConnectError::Protocol { source, .. } => match source {
+                russh::Error::HUP | russh::Error::Disconnect => true,
+                russh::Error::IO(error) => matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe
+                ),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 /// Why a command could not be carried out (a command that ran and failed is no error here).
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {

@@ -8,7 +8,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Rack, assert_code, differences, read, text};
+use common::{Rack, assert_code, read, text};
 use serde_json::Value;
 
 fn status(rack: &Rack) -> Value {
@@ -124,7 +124,7 @@ fn a_cluster_comes_up_survives_crashes_and_power_cuts_and_goes_again() {
     let down = rack.run(&["down", "--yes"]);
     assert_code(&down, 0);
     for (n, before) in (1..=3).zip(&before) {
-        assert_eq!(differences(before, &rack.listing(&rack.node(n))), [] as [String; 0], "node {n}");
+        rack.assert_undone(&rack.node(n), before);
     }
     // And up works again, also when a board dies under it.
     up_until(&rack, "import the image");

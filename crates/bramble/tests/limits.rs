@@ -25,7 +25,9 @@ fn a_board_that_hangs_or_talks_too_much_is_given_up_by_name_and_runs_leave_a_tra
             rack.file().display(),
             rack.node(1)
         );
-        let output = Command::new("sh").args(["-c", &line, "sh", flood]).output().unwrap();
+        let mut command = Command::new("sh");
+        command.env("BRAMBLE_SUDO_PASSWORD_FILE", rack.password_file());
+        let output = command.args(["-c", &line, "sh", flood]).output().unwrap();
         assert!(!output.status.success());
         assert!(text(&output).contains("has printed more than 16 MiB"), "{}", text(&output));
     }

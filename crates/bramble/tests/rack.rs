@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use common::{Rack, assert_code, differences, read, text, traces};
+use common::{Rack, assert_code, read, text, traces};
 use sha2::{Digest, Sha256};
 
 const FETCHED: &str = "the file that every node fetches\n";
@@ -95,7 +95,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
     assert_code(&rack.run(&["up", "--yes"]), 0);
 
     assert_code(&rack.run(&["down", "--yes"]), 0);
-    assert_eq!(differences(&before, &rack.listing(&node)), [] as [String; 0]);
+    rack.assert_undone(&node, &before);
 }
 
 #[test]

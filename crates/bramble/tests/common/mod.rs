@@ -122,7 +122,7 @@ impl Rack {
         let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
         let rack = Rack { name: name.to_owned(), dir: tempfile::tempdir().unwrap(), bundle: None, state, _turn: turn };
         fs::create_dir_all(&rack.state).unwrap();
-        fs::write(rack.state.join("password"), "raspberry\n").unwrap();
+        fs::write(rack.password_file(), "raspberry\n").unwrap();
         // What an interrupted test left.
         rack.lab(&["down", name]);
         let dir = rack.dir.path().display().to_string();
@@ -142,6 +142,11 @@ impl Rack {
         &self.state
     }
 
+    /// The file with what sudo on the boards asks for.
+    pub fn password_file(&self) -> PathBuf {
+        self.state.join("password")
+    }
+
     pub fn file(&self) -> PathBuf {
         self.dir.path().join("bramble.yaml")
     }
@@ -149,7 +154,7 @@ impl Rack {
     /// A command of bramble on the rack's cluster file.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bramble();
-        command.arg("-f").arg(self.file()).env("BRAMBLE_SUDO_PASSWORD_FILE", self.state.join("password"));
+        command.arg("-f").arg(self.file()).env("BRAMBLE_SUDO_PASSWORD_FILE", self.password_file());
         if let Some(bundle) = &self.bundle {
             command.arg("--bundle").arg(bundle);
         }
@@ -255,8 +260,12 @@ impl Rack {
 
     /// Every file of a node with type, mode, owner and digest, its packages and its units, without logs and caches.
     pub fn listing(&self, node: &str) -> BTreeMap<String, String> {
-        // lists and status-old are apt's and dpkg's caches; the rack's own firmware is no part of a board's disk.
-        let skip = "proc sys run dev tmp var/log var/cache var/tmp var/lib/apt/lists usr/lib/rack";
+        // The first boot ends some seconds after its sshd began: until then packages come.
+        self.shell(node, "! command -v cloud-init || cloud-init status --wait");
+        // lists and status-old are apt's and dpkg's caches; the rack's own firmware is no part of a board's disk; the others
+        // note each boot.
+        let skip = "proc sys run dev tmp var/log var/cache var/tmp var/lib/apt/lists usr/lib/rack var/lib/cloud var/lib/NetworkManager \
+                    var/lib/dhcp";
         let script = format!(
             r#"cd '{}' && set -- && for s in {skip}; do set -- "$@" -path "./$s" -prune -o; done
             find . "$@" ! -name status-old -printf '%p\t%y %m %u %g %l\n'
@@ -275,6 +284,18 @@ impl Rack {
             ),
         );
         all.lines().filter_map(|line| line.split_once('\t')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+}
+
+impl Rack {
+    /// Whether a board is the one that it was, after its next boot: cloud-init writes hosts files then.
+    pub fn assert_undone(&self, node: &str, before: &BTreeMap<String, String>) {
+        for what in ["cut", "start"] {
+            let output = self.lab(&[what, &format!("{}/{node}", self.name)]);
+            assert!(output.status.success(), "{}", text(&output));
+        }
+        let left = differences(before, &self.listing(node));
+        assert!(left.is_empty(), "{} differences on {node}, such as {:#?}", left.len(), &left[..left.len().min(30)]);
     }
 }
 
