@@ -1,10 +1,10 @@
 //! One SSH connection for each node, for the whole run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use russh::client::{self, AuthResult, Handle};
@@ -13,7 +13,7 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{AlgorithmKind, Preferred};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::ConnectError;
 use crate::host_keys::{HostKeys, Verdict};
@@ -135,6 +135,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the sshd of a machine that is there may be gone: at a board's first boot cloud-init starts it anew, and again
 /// when packages were installed.
 const SSHD_STARTS: Duration = Duration::from_secs(15);
+/// How many relays may stay on a node for others. Each holds a session, and an sshd gives ten to a connection (sshd_config(5),
+/// `MaxSessions`).
+const STAYING: usize = 4;
 /// How long until it is asked again.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Handshake and log-in, on a slow board under load.
@@ -143,6 +146,8 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection to a node.
 pub struct Connection {
     pub(crate) handle: Handle<Client>,
+    /// The relays that stay for nodes that come later, the oldest first.
+    staying: Mutex<VecDeque<oneshot::Sender<()>>>,
     /// The connection that this one travels in.
     _jump: Option<Arc<Connection>>,
 }
@@ -194,6 +199,18 @@ impl Connection {
                 result => return result,
             }
         }
+    }
+
+    /// Notes one more relay that stays, and dismisses the oldest if there are too many. The result ends when this one shall.
+    pub(crate) fn stay(&self) -> oneshot::Receiver<()> {
+        let (stays, dismissed) = oneshot::channel();
+        let mut staying = self.staying.lock().unwrap_or_else(PoisonError::into_inner);
+        staying.retain(|other| !other.is_closed());
+        staying.push_back(stays);
+        if staying.len() > STAYING {
+            staying.pop_front();
+        }
+        dismissed
     }
 
     async fn open_once(
@@ -270,7 +287,7 @@ impl Connection {
             Ok(result) => result?,
             Err(_) => return Err(unreachable("sshd does not finish the log-in")),
         }
-        Ok(Connection { handle, _jump: jump })
+        Ok(Connection { handle, staying: Mutex::default(), _jump: jump })
     }
 }
 

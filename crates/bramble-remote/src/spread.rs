@@ -274,6 +274,7 @@ impl Spread {
         drop(loading);
         result?;
         on_progress(size, size);
+        let dismissed = to.connection.stay();
         tokio::spawn(async move {
             let mut loading = self.loading.subscribe();
             let unneeded = async {
@@ -291,6 +292,7 @@ impl Spread {
             let mut stream = writer.make_writer();
             tokio::select! {
                 () = unneeded => {}
+                _ = dismissed => {}
                 () = async { while events.next().await.is_some() {} } => {}
                 () = async { loop {
                     stay.tick().await;

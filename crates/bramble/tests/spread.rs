@@ -80,6 +80,7 @@ fn a_file_leaves_here_once_and_reaches_all_boards() {
     let keys = |n: usize| rack.shell(&rack.node(n), "cat /home/pi/.ssh/* /root/.ssh/* 2>/dev/null");
     let before: Vec<String> = (1..=4).map(keys).collect();
     renew(&rack);
+    (1..=4).for_each(|n| rack.first_boot(&rack.node(n)));
     let start = sent(&rack);
     assert_code(&rack.run(&["up", "--yes"]), 0);
     assert_all_have_it(&rack, 1..=4);
@@ -95,7 +96,7 @@ fn a_file_leaves_here_once_and_reaches_all_boards() {
     assert_code(&rack.run(&["up", "--yes"]), 0);
     assert_all_have_it(&rack, 1..=4);
     assert!(sent(&rack) - start > SIZE * 4);
-    fs::write(rack.file(), open).unwrap();
+    fs::write(rack.file(), &open).unwrap();
 
     // A board without perl, one that others cannot reach, and one with a wrong beginning of the file.
     renew(&rack);
@@ -110,6 +111,16 @@ fn a_file_leaves_here_once_and_reaches_all_boards() {
     rack.shell(&rack.node(1), "mv /usr/bin/perl.away /usr/bin/perl");
     assert!(nft("delete table inet t").success());
 
+    // More files than an sshd lets sessions be at once: relays that stay for others make room.
+    let mut many = open;
+    for n in 1..=16 {
+        fs::write(rack.dir.path().join(format!("many{n}")), vec![n; 5_000_000]).unwrap();
+        many.push_str(&format!("    - {{ from: ./many{n}, path: /var/lib/many{n} }}\n"));
+    }
+    fs::write(rack.file(), many).unwrap();
+    assert_code(&rack.run(&["up", "--yes"]), 0);
+    assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
+
     let after: Vec<String> = (1..=4).map(keys).collect();
     assert_eq!(before, after, "no key was left anywhere");
     assert_eq!(relays(&rack), "", "nothing was left running");
@@ -121,6 +132,7 @@ fn a_board_that_drops_out_goes_on_where_it_was_and_the_others_do_not_need_it() {
     assert_code(&rack.run(&["up", "--yes"]), 0);
     rack.append("prepare:\n  uploads:\n    - { from: ./big, path: /var/lib/big }\n");
     renew(&rack);
+    (1..=4).for_each(|n| rack.first_boot(&rack.node(n)));
     narrow(&rack, "40mbit");
     let mut up = rack.command(&["up", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait("a third of the transfer", || got(&rack, 2) > SIZE / 3);

@@ -258,10 +258,14 @@ impl Rack {
         self.state.join("racks").join(&self.name).join("nodes").join(node).join("root")
     }
 
+    /// Waits for the end of a node's first boot, some seconds after its sshd began: until then packages come.
+    pub fn first_boot(&self, node: &str) {
+        self.shell(node, "! command -v cloud-init || cloud-init status --wait");
+    }
+
     /// Every file of a node with type, mode, owner and digest, its packages and its units, without logs and caches.
     pub fn listing(&self, node: &str) -> BTreeMap<String, String> {
-        // The first boot ends some seconds after its sshd began: until then packages come.
-        self.shell(node, "! command -v cloud-init || cloud-init status --wait");
+        self.first_boot(node);
         // lists and status-old are apt's and dpkg's caches; the rack's own firmware is no part of a board's disk; the others
         // note each boot.
         let skip = "proc sys run dev tmp var/log var/cache var/tmp var/lib/apt/lists usr/lib/rack var/lib/cloud var/lib/NetworkManager \
