@@ -91,7 +91,7 @@ impl<N: Network> Session<N> {
         let exit = self
             .run(&script, |line| {
                 if line == "waiting" {
-                    self.say(Event::Waiting("an earlier run on this node to finish".into()));
+                    self.say(waiting_for(""));
                 }
                 // Clocks are compared at the moment of the answer: a node may have been met late.
                 if let Some(time) = line.strip_prefix("fact time ") {
@@ -145,7 +145,7 @@ impl<N: Network> Session<N> {
         let mut stale = None;
         let exit = self
             .run(&self.in_turn(plan.script()), |line| match parse_record(line) {
-                Record::Waiting => self.say(Event::Waiting("an earlier run on this node to finish".into())),
+                Record::Waiting(what) => self.say(waiting_for(what)),
                 Record::Busy => busy = true,
                 Record::Stale(run) => stale = Some(over(run)),
                 Record::Start(index) => {
@@ -307,7 +307,7 @@ impl<N: Network> Session<N> {
         let mut stale = None;
         let exit = self
             .run(script, |line| match parse_record(line) {
-                Record::Waiting => self.say(Event::Waiting("an earlier run on this node to finish".into())),
+                Record::Waiting(what) => self.say(waiting_for(what)),
                 Record::Stale(run) => stale = Some(over(run)),
                 Record::Fact(name, value) => on_fact(name, value),
                 Record::Tried(text) => self.say(Event::Line(printable(text))),
@@ -358,7 +358,7 @@ impl<N: Network> Session<N> {
         let mut stale = None;
         let exit = self
             .run(&self.in_turn(bramble_state::undo_script()), |line| match parse_record(line) {
-                Record::Waiting => self.say(Event::Waiting("an earlier run on this node to finish".into())),
+                Record::Waiting(what) => self.say(waiting_for(what)),
                 Record::Busy => busy = true,
                 Record::Stale(run) => stale = Some(over(run)),
                 Record::Title(text) => {
@@ -431,4 +431,9 @@ fn last_lines(text: &str) -> String {
 fn failure(title: &str, code: u32, tail: &Tail) -> anyhow::Error {
     let lines: String = tail.0.iter().map(|line| format!("\n    {line}")).collect();
     anyhow!("`{title}` failed with exit code {code}{lines}")
+}
+
+/// What a node waits for: by its own words, or for another bramble's turn to end.
+fn waiting_for(what: &str) -> Event {
+    Event::Waiting(if what.is_empty() { "an earlier run on this node to finish".into() } else { what.to_owned() })
 }

@@ -14,8 +14,12 @@ tell_objects() { # kinds, with their versions and groups, and commas between the
         fi
         # A kind that nobody knows any more has no objects either.
         x=$(sed -n 's/.*have a resource type "\([^"]*\)".*/\1/p' /run/bramble/objects.said)
-        r=$(echo "$k" | tr , '\n' | awk -F. -v x="$x" '$1 != x' | paste -sd, -)
-        [ -n "$x" ] && [ "$r" != "$k" ] || { cat /run/bramble/objects.said >&2; return 1; }
+        r=$(echo "$k" | tr , '\n' | awk -F. -v x="$x" '$1 != x' | tr '\n' ,)
+        r=${r%,}
+        if [ -z "$x" ] || [ "$r" = "$k" ]; then
+            cat /run/bramble/objects.said >&2
+            return 1
+        fi
         k=$r
     done
     rm -f /run/bramble/objects /run/bramble/objects.said

@@ -212,6 +212,30 @@ UNDO
     printf '%s\n' "$3" >"$4"
 }
 
+# Runs a command of apt or dpkg, again while another program holds a lock of theirs (the first boot's packages, apt-daily, a
+# person): the option for that is for one lock of four. A configuration file that is there stays.
+patient() { # command…
+    _until=$(($(date +%s) + 900))
+    while :; do
+        _code=0
+        LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@" 2>"$B/patient" || _code=$?
+        cat "$B/patient" >&2
+        if [ "$_code" = 0 ]; then break; fi
+        _lock=$(grep -m 1 'get lock\|Unable to lock\|the dpkg frontend lock\|locked by' "$B/patient" || [ "$?" = 1 ])
+        _now=$(date +%s)
+        if [ -z "$_lock" ] || [ "$_now" -gt "$_until" ]; then break; fi
+        printf '@waiting another program that installs packages: %s\n' "$_lock"
+        sleep 3
+    done
+    rm -f "$B/patient"
+    return "$_code"
+}
+
+# apt, which asks nobody: of a configuration file that is there already, the one that is there stays.
+apt_get() { # arguments…
+    patient apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+
 # Remembers which packages an apt command is about to add or remove, so that undoing touches no others.
 apt_do() { # hash arguments…
     h=$1
@@ -228,25 +252,27 @@ ours=$(sort -u "$E/ours" | while read -r p; do
     if ! grep -qxF "$p" "$E/before" && dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -qv '^unknown\|^purge ok not-installed'; then echo "$p"; fi
 done)
 if [ -n "$ours" ]; then
-    apt-mark unhold $ours >/dev/null
+    patient apt-mark unhold $ours >/dev/null
     # Debian's scripts start and stop units; what they leave to systemd is forgotten below.
-    apt-get -q -y purge $ours
+    apt_get purge $ours
 fi
 gone=$(sort -u "$E/gone" | while read -r p; do if ! dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^.i'; then echo "$p"; fi; done)
-[ -z "$gone" ] || apt-get -q -y --no-install-recommends install $gone
+[ -z "$gone" ] || apt_get --no-install-recommends install $gone
 # Packages that were there before keep the mark they had.
 dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' >"$E/all"
 awk '/^.i/ { print $2 }' "$E/all" | sort >"$E/now"
 awk '$1 == "Package:" { p = $2 } $1 == "Auto-Installed:" && $2 == 1 { print p }' "$E/extended" | sort -u >"$E/auto"
 sort "$E/before" | comm -23 - "$E/auto" >"$E/manual.sorted"
 apt-mark showmanual >"$E/manual"
-sort "$E/manual" | comm -23 - "$E/manual.sorted" | xargs -r apt-mark auto >/dev/null
-comm -12 "$E/now" "$E/manual.sorted" | xargs -r apt-mark manual >/dev/null
+l=$(sort "$E/manual" | comm -23 - "$E/manual.sorted")
+[ -z "$l" ] || patient apt-mark auto $l >/dev/null
+l=$(comm -12 "$E/now" "$E/manual.sorted")
+[ -z "$l" ] || patient apt-mark manual $l >/dev/null
 UNDO
         keep "$h"
     fi
     # A run that was cut off may have left dpkg half way.
-    dpkg --configure -a
+    patient dpkg --configure -a --force-confdef --force-confold
     for e in "$B"/ledger/[0-9]*."$h"; do
         rm -f "$B/removable"
         apt-get -s -o Debug::NoLocking=1 "$@" >"$B/simulated"
@@ -255,8 +281,7 @@ UNDO
         rm -f "$B/simulated"
         sync "$e/ours" "$e/gone"
     done
-    # Another program may hold its lock for a while.
-    apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+    apt_get "$@"
     # What apt would have said of packages that nothing needs any more, the next look need not work out again.
     if [ -e "$B/removable" ]; then rm -f "$B/removable" "$B/nothing-to-remove"; else : >"$B/nothing-to-remove"; fi
 }
@@ -304,7 +329,7 @@ drop_packages() { # hash packages…
         l=$(sort -u "$e/ours" | comm -12 - "$B/drop" | grep -vxFf "$e/before" || [ "$?" = 1 ])
         rm -f "$B/drop" "$B/simulated"
         # shellcheck disable=SC2086
-        [ -z "$l" ] || apt-get -q -y -o DPkg::Lock::Timeout=300 purge $l
+        [ -z "$l" ] || apt_get purge $l
     done
 }
 
@@ -316,7 +341,8 @@ hold() { # hash packages…
         cat >"$E/undo" <<'UNDO'
 apt-mark showhold >"$E/held"
 sort "$E/held" >"$E/now"
-sort "$E/before" | comm -23 "$E/now" - | xargs -r apt-mark unhold >/dev/null
+l=$(sort "$E/before" | comm -23 "$E/now" -)
+[ -z "$l" ] || patient apt-mark unhold $l >/dev/null
 UNDO
         keep "$1"
     fi
@@ -324,7 +350,10 @@ UNDO
     s=$B/nothing-to-remove
     if [ ! -e "$s" ] || [ /var/lib/dpkg/status -nt "$s" ]; then s=/dev/null; fi
     # As apt-mark hold does it, without reading all of apt's lists before.
-    printf '%s hold\n' "$@" | dpkg --set-selections
+    printf '%s hold\n' "$@" >"$B/selections"
+    # shellcheck disable=SC2016 # It is for the shell below.
+    patient sh -c 'dpkg --set-selections <"$1"' sh "$B/selections"
+    rm -f "$B/selections"
     : >"$s"
 }
 

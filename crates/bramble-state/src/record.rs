@@ -3,8 +3,8 @@
 /// A line of an apply or undo script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record<'a> {
-    /// Another bramble works on the node; this one waits.
-    Waiting,
+    /// It waits for this, or if nothing is said for another bramble that works on the node.
+    Waiting(&'a str),
     /// It waited too long.
     Busy,
     /// Another run, which is named, has changed the node since this one looked at it.
@@ -30,7 +30,7 @@ pub fn parse_record(line: &str) -> Record<'_> {
     let parse = || {
         let mut words = line.strip_prefix('@')?.splitn(3, ' ');
         let record = match (words.next()?, words.next(), words.next()) {
-            ("waiting", None, None) => Record::Waiting,
+            ("waiting", _, _) => Record::Waiting(line["@waiting".len()..].trim_start()),
             ("busy", None, None) => Record::Busy,
             ("stale", _, _) => Record::Stale(line["@stale".len()..].trim_start()),
             ("start", Some(n), None) => Record::Start(n.parse().ok()?),

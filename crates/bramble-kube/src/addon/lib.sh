@@ -63,10 +63,11 @@ addon_apply() { # name lines kept
     { cat "$D/new"; without "$D/old" "$D/new"; } >"$D/all"
     keep_books "$1" "$D/all"
     # Nothing can be made in a namespace that somebody is removing.
-    for s in $(awk -F'\t' '{ split($2, k, "/") } k[1] == "" && k[2] == "Namespace" { print k[4] }' "$D/new"); do
-        p=$(kubectl_admin get namespace "$s" --ignore-not-found -o 'jsonpath={.status.phase}')
-        [ "$p" != Terminating ] || kubectl_admin wait --for=delete "namespace/$s" --timeout=180s >/dev/null
-    done
+    awk -F'\t' '{ split($2, k, "/") } k[1] == "" && k[2] == "Namespace" { print k[4] }' "$D/new" >"$D/namespaces"
+    while read -r s; do
+        p=$(kubectl_admin get namespace "$s" --ignore-not-found -o 'jsonpath={.status.phase}' </dev/null)
+        [ "$p" != Terminating ] || kubectl_admin wait --for=delete "namespace/$s" --timeout=180s >/dev/null </dev/null
+    done <"$D/namespaces"
     for s in 1 2 3; do
         awk -F'\t' -v s="$s" '$1 == s { print $4 }' "$2" >"$D/objects"
         [ -s "$D/objects" ] || continue

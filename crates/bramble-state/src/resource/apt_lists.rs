@@ -38,7 +38,7 @@ impl Kind for AptLists<'_> {
             return;
         }
         let mut script = Commands::new();
-        script.fixed("apt-get -q -o DPkg::Lock::Timeout=300 update").call("step_ends", ["apt-lists", "fresh"]);
+        script.call("patient", ["apt-get", "-q", "update"]).call("step_ends", ["apt-lists", "fresh"]);
         let from = age.map(|age| format!("{} h old", age / 3600));
         let details = vec![Detail::Value { from, to: "fresh".into() }];
         planner.push(Change::new("fetch the package lists", details, script));

@@ -201,7 +201,7 @@ fn packages_come_and_go() {
     let change = "apt_do h install new";
     let asked = "one that is not there has no state";
     let run = undone(change, apt, |case| case.may_fail("dpkg-query -W -f=${Status} new", asked));
-    assert!(run.called("apt-get -q -y purge new") && run.called("apt-mark auto old"));
+    assert!(run.called("apt-get -q -y*purge new") && run.called("apt-mark auto old"));
     // Unless it is written down that they are ours, none is installed.
     let unknown = apt(plan(change).on("apt-get -s*", "false")).run(None);
     assert!(unknown.code != 0 && !unknown.called("apt-get -q*install*"));
@@ -215,6 +215,36 @@ fn packages_come_and_go() {
     assert!(none.code == 0 && !none.called("apt-get*-y*"));
     let hold = |case: Case| apt(case).file("/var/lib/dpkg/status", "");
     undone("hold h new", hold, |case| case);
+}
+
+/// As apt and dpkg of Debian 13 say it.
+#[test]
+fn locks_of_apt_and_dpkg_are_waited_for_and_nothing_else_is() {
+    for said in [
+        "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 392 (apt-get)",
+        "E: Unable to lock directory /var/cache/apt/archives/",
+        "dpkg: error: dpkg frontend lock was locked by /usr/bin/apt-get process with pid 392",
+    ] {
+        let held = format!("[ -e /tmp/tried ] || {{ : >/tmp/tried; echo '{said}' >&2; exit 100; }}");
+        let run = plan("mkdir -p /tmp\npatient dpkg --configure -a").on("dpkg --configure*", &held).run(None);
+        assert_eq!(
+            (run.code, run.calls.iter().filter(|call| call.starts_with("dpkg")).count()),
+            (0, 2),
+            "{}",
+            run.stdout
+        );
+        assert!(run.stdout.contains("@waiting another program that installs packages: "));
+    }
+    let broken =
+        plan("apt_get install new").on("apt-get*", "echo 'E: Unable to locate package new' >&2; exit 100").run(None);
+    assert!(broken.code == 100 && !broken.stdout.contains("@waiting"), "{}", broken.stdout);
+    // A configuration file that is there stays, and nobody is asked.
+    assert!(check(plan("apt_get install new")).called("apt-get -q -y*force-confdef*force-confold install new"));
+    let late = plan("patient apt-get update")
+        .on("apt-get*", "echo 'E: Could not get lock /var/lib/apt/lists/lock' >&2; exit 100")
+        .on("date*", "cat /tmp/now 2>/dev/null || echo 0; mkdir -p /tmp; echo 1000 >/tmp/now")
+        .run(None);
+    assert!(late.code == 100 && !late.stdout.contains("@waiting"), "{}", late.stdout);
 }
 
 #[test]

@@ -194,7 +194,8 @@ upload_certificates() {
 # Tells the cluster the tags of the images of etcd and of its DNS, if it has one.
 set_image_tags() { # etcd dns
     rm -rf /run/bramble/config
-    mkdir -p -m 700 /run/bramble/config
+    mkdir -p /run/bramble/config
+    chmod 700 /run/bramble/config
     kubectl_admin -n kube-system get configmap kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' >/run/bramble/config/old
     awk -v etcd="$1" -v dns="$2" '
         /^[a-zA-Z]/ { part = $1 }
