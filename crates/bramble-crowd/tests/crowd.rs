@@ -63,6 +63,7 @@ fn among(rack: &Rack, dead: &[usize], args: &str) -> Output {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_crowd_is_looked_after_and_the_dead_do_not_hold_it_up() {
     let rack = Rack::up("t-crowd", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.6.0/24"]);
     assert_code(&rack.run(&["up", "--yes"]), 0);

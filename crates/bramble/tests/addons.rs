@@ -92,6 +92,7 @@ fn shop(dir: &Path, web: &str, second: bool) {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     let mut rack = Rack::up("t-add", &["--gateway", "--workers", "1"]);
     rack.bundle = None;

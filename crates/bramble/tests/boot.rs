@@ -393,15 +393,21 @@ fn with_firstrun(number: u8, machine: &'static Machine) {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_board_with_cloud_init_is_met_at_its_first_boot_under_the_key_that_was_written() {
     with_cloud_init(1, &AMD64);
 }
 
-/// Debian carries the script as far as systemd, the user, the key, NetworkManager and the zone go. Raspberry Pi OS' own
-/// userconf and the stage before it, which gives the disk another id, are not in it.
-#[test]
-fn a_board_with_firstrun_is_met_after_its_script_under_the_key_that_was_written() {
-    with_firstrun(2, &AMD64);
+mod lives {
+    use super::*;
+
+    /// Debian carries the script as far as systemd, the user, the key, NetworkManager and the zone go. Raspberry Pi OS' own
+    /// userconf and the stage before it, which gives the disk another id, are not in it.
+    #[test]
+    #[ignore = "needs root, and minutes: `make test-lives`"]
+    fn a_board_with_firstrun_is_met_after_its_script_under_the_key_that_was_written() {
+        with_firstrun(2, &AMD64);
+    }
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn sys(device: &str) -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn two_disks_at_once_each_know_who_they_are() {
     let bench = Bench::new(&[96 * MIB, 100 * MIB]);
     let unasked = bench.flash(&[]);
@@ -142,6 +143,7 @@ fn two_disks_at_once_each_know_who_they_are() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_that_is_too_small_does_not_keep_the_other_from_its_image_and_does_not_boot() {
     let bench = Bench::new(&[32 * MIB, 96 * MIB]);
     let output = bench.flash(&["--yes"]);
@@ -161,6 +163,7 @@ fn a_disk_that_is_too_small_does_not_keep_the_other_from_its_image_and_does_not_
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn an_image_for_other_boards_is_refused_before_a_disk_is_touched() {
     let bench = Bench::new(&[96 * MIB]);
     let files = [("EFI/BOOT/BOOTX64.EFI", ""), ("user-data", "")];
@@ -174,6 +177,7 @@ fn an_image_for_other_boards_is_refused_before_a_disk_is_touched() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn an_image_that_breaks_off_is_nobodys_disk() {
     let bench = Bench::new(&[96 * MIB, 96 * MIB]);
     let packed = bench.dir.path().join("image.xz");
@@ -189,6 +193,7 @@ fn an_image_that_breaks_off_is_nobodys_disk() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn killed_at_ten_moments_it_leaves_no_disk_that_half_boots() {
     let bench = Bench::new(&[96 * MIB]);
     let started = Instant::now();
@@ -216,6 +221,7 @@ fn killed_at_ten_moments_it_leaves_no_disk_that_half_boots() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn interrupted_it_ends_in_order_and_says_what_became_of_the_disk() {
     let bench = Bench::new(&[96 * MIB]);
     let mut child = bench.command(&["--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -232,6 +238,7 @@ fn interrupted_it_ends_in_order_and_says_what_became_of_the_disk() {
 /// A card that is pulled out: from one moment on, the kernel answers every write with an error. Here the file behind the disk
 /// loses its second half.
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_that_goes_away_in_the_middle_is_an_error_and_the_other_one_is_whole() {
     let bench = Bench::new(&[96 * MIB, 96 * MIB]);
     let child = bench.command(&["--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -279,6 +286,7 @@ impl Prompt {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_that_is_what_it_was_at_the_question_is_written() {
     let bench = Bench::new(&[96 * MIB]);
     let (code, said) = Prompt::new(&bench).yes();
@@ -287,6 +295,7 @@ fn a_disk_that_is_what_it_was_at_the_question_is_written() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_loop_device_that_shows_another_file_since_the_question_is_not_written() {
     let bench = Bench::new(&[96 * MIB]);
     let prompt = Prompt::new(&bench);
@@ -302,6 +311,7 @@ fn a_loop_device_that_shows_another_file_since_the_question_is_not_written() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_file_with_the_name_of_a_disk_is_refused_and_the_disk_is_not_written() {
     let mut bench = Bench::new(&[96 * MIB]);
     let disk = bench.loops.remove(0);
@@ -317,6 +327,7 @@ fn a_file_with_the_name_of_a_disk_is_refused_and_the_disk_is_not_written() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_that_another_run_writes_is_refused() {
     let bench = Bench::new(&[96 * MIB]);
     let mut first = bench.command(&["--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -331,6 +342,7 @@ fn a_disk_that_another_run_writes_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_that_is_named_by_two_paths_is_named_twice() {
     let bench = Bench::new(&[96 * MIB]);
     tool("mkswap", &["--quiet", &bench.loops[0]]);
@@ -344,6 +356,7 @@ fn a_disk_that_is_named_by_two_paths_is_named_twice() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_with_sectors_of_4096_bytes_is_refused() {
     let bench = Bench::new(&[96 * MIB]);
     tool("losetup", &["--detach", &bench.loops[0]]);
@@ -355,6 +368,7 @@ fn a_disk_with_sectors_of_4096_bytes_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_disk_in_use_is_refused_before_anything_is_written() {
     let bench = Bench::new(&[96 * MIB, 96 * MIB]);
     tool("mkfs.ext4", &["-q", &bench.loops[1]]);
@@ -372,6 +386,7 @@ fn a_disk_in_use_is_refused_before_anything_is_written() {
 
 /// A card reader as the kernel shows it: the files of /sys are made here, the device behind it is a loop device.
 #[test]
+#[ignore = "needs root: `make test`"]
 fn one_card_after_the_other_is_waited_for_in_a_reader_with_made_up_files_of_sys() {
     let bench = Bench::new(&[96 * MIB, 96 * MIB]);
     let devices: Vec<String> =
@@ -425,6 +440,7 @@ fn one_card_after_the_other_is_waited_for_in_a_reader_with_made_up_files_of_sys(
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn this_machines_own_disk_is_refused_however_often_it_is_named() {
     let bench = Bench::new(&[]);
     let mounts = read("/proc/self/mountinfo".as_ref());

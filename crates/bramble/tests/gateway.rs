@@ -29,6 +29,7 @@ fn value(file: &str, key: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_rack_behind_a_gateway_keeps_its_addresses_and_reaches_out_only_through_it() {
     let rack = Rack::up("t-gate", &["--gateway", "--bare", "--workers", "1"]);
     let gate = "t-gate-gate";

@@ -200,6 +200,7 @@ fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
 /// A board of the rack is no Raspberry Pi with that system, whose firmware would run the script through systemd before
 /// everything else: here a shell runs it, and the board boots after that.
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_board_of_the_rack_after_the_script_is_met_under_the_key_that_was_made_for_it() {
     let rack = Rack::up("t-first", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.20.0/24"]);
     let node = rack.node(1);

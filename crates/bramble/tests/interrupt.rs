@@ -34,6 +34,7 @@ fn ended(rack: &Rack, args: &[&str], mark: &str, signal: &str) -> (String, Optio
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_command_that_is_ended_says_what_goes_on_and_how_to_go_on() {
     let rack = bare("t-intr", "10.78.26.0/24");
     for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
@@ -97,6 +98,7 @@ fn is_full(output: &Output) -> bool {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_full_disk_loses_neither_pins_nor_host_keys_and_a_loose_folder_is_tightened() {
     let rack = bare("t-full", "10.78.27.0/24");
     let folder = rack.dir.path().to_owned();

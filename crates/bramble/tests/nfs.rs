@@ -206,50 +206,58 @@ impl Drop for Pair {
     }
 }
 
-#[test]
-fn an_nfs_folder_is_there_again_whichever_board_boots_first_and_a_disk_with_data_is_not_formatted() {
-    let mut pair = Pair::new();
-    // Somebody's data.
-    tool("mkfs.ext4", &["-q", "-L", "photos", &pair.name("store")]);
-    pair.switch_on(0);
-    pair.switch_on(1);
-    pair.wait("both machines", || pair.on(0, "true").is_some() && pair.on(1, "true").is_some());
-    let refused = pair.bramble(&["up", "--yes"]);
-    assert_code(&refused, 1);
-    let said = text(&refused);
-    assert!(said.contains("/dev/vdb holds ext4 photos") && said.contains("nothing was changed"), "{said}");
-    let other = pair.bramble(&["up", "--yes", "--format", "user:/dev/vdb"]);
-    assert_code(&other, 1);
-    let output = pair.bramble(&["up", "--yes", "--format", "files:/dev/vdb"]);
-    assert_code(&output, 0);
-    let again = pair.bramble(&["plan"]);
-    assert_code(&again, 0);
-    assert!(pair.on(0, "findmnt -no SOURCE,LABEL /srv/nfs").unwrap().contains("/dev/vdb bramble-nfs"));
-    assert_eq!(pair.on(1, "findmnt -no FSTYPE,SOURCE /mnt/nfs | xargs").as_deref(), Some("nfs4 10.81.0.50:/srv/nfs\n"));
-    assert!(pair.on(1, "echo hello >/mnt/nfs/greeting && sync").is_some());
-    assert_eq!(pair.on(0, "cat /mnt/nfs/greeting").as_deref(), Some("hello\n"));
-    // Nobody but the other node may, and its root is nobody.
-    let exported = pair.on(0, "sudo exportfs -v").unwrap();
-    let exported: Vec<&str> = exported.split_whitespace().collect();
-    let [folder, client] = exported[..] else { panic!("{exported:?}") };
-    assert_eq!(folder, "/srv/nfs");
-    assert!(client.starts_with("10.81.0.51(") && client.contains(",root_squash,"), "{client}");
-    let options = pair.on(1, "findmnt -no OPTIONS /mnt/nfs").unwrap();
-    assert!(options.contains("nosuid") && options.contains("nodev"), "{options}");
+mod lives {
+    use super::*;
 
-    for (first, second) in [(1, 0), (0, 1)] {
-        pair.cut(0);
-        pair.cut(1);
-        pair.switch_on(first);
-        pair.wait("the first machine", || pair.on(first, "true").is_some());
-        if first == 1 {
-            // Without the server there is no folder, and nothing can be written in its place.
-            assert!(pair.on(1, "findmnt /mnt/nfs").is_none());
-            assert!(pair.on(1, "sudo touch /mnt/nfs/lost").is_none());
+    #[test]
+    #[ignore = "needs root, and minutes: `make test-lives`"]
+    fn an_nfs_folder_is_there_again_whichever_board_boots_first_and_a_disk_with_data_is_not_formatted() {
+        let mut pair = Pair::new();
+        // Somebody's data.
+        tool("mkfs.ext4", &["-q", "-L", "photos", &pair.name("store")]);
+        pair.switch_on(0);
+        pair.switch_on(1);
+        pair.wait("both machines", || pair.on(0, "true").is_some() && pair.on(1, "true").is_some());
+        let refused = pair.bramble(&["up", "--yes"]);
+        assert_code(&refused, 1);
+        let said = text(&refused);
+        assert!(said.contains("/dev/vdb holds ext4 photos") && said.contains("nothing was changed"), "{said}");
+        let other = pair.bramble(&["up", "--yes", "--format", "user:/dev/vdb"]);
+        assert_code(&other, 1);
+        let output = pair.bramble(&["up", "--yes", "--format", "files:/dev/vdb"]);
+        assert_code(&output, 0);
+        let again = pair.bramble(&["plan"]);
+        assert_code(&again, 0);
+        assert!(pair.on(0, "findmnt -no SOURCE,LABEL /srv/nfs").unwrap().contains("/dev/vdb bramble-nfs"));
+        assert_eq!(
+            pair.on(1, "findmnt -no FSTYPE,SOURCE /mnt/nfs | xargs").as_deref(),
+            Some("nfs4 10.81.0.50:/srv/nfs\n")
+        );
+        assert!(pair.on(1, "echo hello >/mnt/nfs/greeting && sync").is_some());
+        assert_eq!(pair.on(0, "cat /mnt/nfs/greeting").as_deref(), Some("hello\n"));
+        // Nobody but the other node may, and its root is nobody.
+        let exported = pair.on(0, "sudo exportfs -v").unwrap();
+        let exported: Vec<&str> = exported.split_whitespace().collect();
+        let [folder, client] = exported[..] else { panic!("{exported:?}") };
+        assert_eq!(folder, "/srv/nfs");
+        assert!(client.starts_with("10.81.0.51(") && client.contains(",root_squash,"), "{client}");
+        let options = pair.on(1, "findmnt -no OPTIONS /mnt/nfs").unwrap();
+        assert!(options.contains("nosuid") && options.contains("nodev"), "{options}");
+
+        for (first, second) in [(1, 0), (0, 1)] {
+            pair.cut(0);
+            pair.cut(1);
+            pair.switch_on(first);
+            pair.wait("the first machine", || pair.on(first, "true").is_some());
+            if first == 1 {
+                // Without the server there is no folder, and nothing can be written in its place.
+                assert!(pair.on(1, "findmnt /mnt/nfs").is_none());
+                assert!(pair.on(1, "sudo touch /mnt/nfs/lost").is_none());
+            }
+            pair.switch_on(second);
+            pair.wait("the folder", || pair.on(1, "timeout 5 cat /mnt/nfs/greeting").as_deref() == Some("hello\n"));
         }
-        pair.switch_on(second);
-        pair.wait("the folder", || pair.on(1, "timeout 5 cat /mnt/nfs/greeting").as_deref() == Some("hello\n"));
+        let again = pair.bramble(&["plan"]);
+        assert_code(&again, 0);
     }
-    let again = pair.bramble(&["plan"]);
-    assert_code(&again, 0);
 }

@@ -34,6 +34,7 @@ fn serve(address: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
     let rack = Rack::up("t-w23", &["--bare", "--control-planes", "0", "--workers", "2", "--subnet", "10.78.1.0/24"]);
     let node = rack.node(1);
@@ -99,6 +100,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_sudo_password_is_asked_for_tested_and_seen_nowhere() {
     let rack = Rack::up("t-sudo", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.2.0/24"]);
     let node = rack.node(1);
@@ -125,6 +127,7 @@ fn a_sudo_password_is_asked_for_tested_and_seen_nowhere() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn every_trouble_of_a_first_contact_is_named() {
     let rack = Rack::up("t-ssh", &["--bare", "--control-planes", "0", "--workers", "2", "--subnet", "10.78.3.0/24"]);
     let file = read(&rack.file());
@@ -175,6 +178,7 @@ fn every_trouble_of_a_first_contact_is_named() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_jump_host_leads_to_a_board() {
     let rack = Rack::up("t-jump", &["--bare", "--control-planes", "0", "--workers", "2", "--subnet", "10.78.4.0/24"]);
     // The second board is reached only through the first.
@@ -186,6 +190,7 @@ fn a_jump_host_leads_to_a_board() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn two_racks_side_by_side_and_nothing_is_left_of_them() {
     let rack = Rack::up("t-left", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.5.0/24"]);
     let dir = rack.dir.path().join("second");

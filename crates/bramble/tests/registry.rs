@@ -33,6 +33,7 @@ fn check(dir: &Path, what: &[&str]) -> (i32, Value) {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn images_are_judged_by_what_their_manifests_say_before_anything_is_applied() {
     let registry = Registry::start("127.0.0.1");
     let (arm64, amd64, armv7) = (
@@ -124,6 +125,7 @@ fn images_are_judged_by_what_their_manifests_say_before_anything_is_applied() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn a_bundle_has_the_images_and_manifests_of_addons_for_all_processors_of_the_nodes() {
     let registry = Registry::start("127.0.0.1");
     let (arm64, amd64) =

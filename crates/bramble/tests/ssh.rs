@@ -62,6 +62,7 @@ impl Board {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn host_keys_are_judged_as_ssh_does() {
     let board = Board::up("t-keys", "10.78.41.0/24");
     let (name, ed25519) = board.key("ed25519");
@@ -100,6 +101,7 @@ fn host_keys_are_judged_as_ssh_does() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn an_authority_vouches_for_a_board() {
     let board = Board::up("t-cert", "10.78.42.0/24");
     let (name, _) = board.key("ed25519");
@@ -120,6 +122,7 @@ fn an_authority_vouches_for_a_board() {
 }
 
 #[test]
+#[ignore = "needs root: `make test`"]
 fn rsa_keys_sign_with_sha_2_alone() {
     let board = Board::up("t-rsa", "10.78.43.0/24");
     let key = board.0.dir.path().join("id_rsa");

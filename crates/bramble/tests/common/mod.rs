@@ -10,13 +10,32 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// Racks are raised one at a time: these machines are small.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static RAISED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+/// A rack's turn, until it is dropped.
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        let (raised, ended) = &RAISED;
+        let free = raised.lock().unwrap();
+        *ended.wait_while(free, |raised| *raised).unwrap() = true;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RAISED.0.lock().unwrap() = false;
+        RAISED.1.notify_one();
+    }
+}
 
 /// A rack of its own, gone when the test ends.
 pub struct Rack {
@@ -25,7 +44,7 @@ pub struct Rack {
     /// The bundle that commands are told to use.
     pub bundle: Option<String>,
     state: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// A program of this workspace: tests of other crates find it beside their own folder.
@@ -116,7 +135,7 @@ spec: { minAvailable: 3, selector: { matchLabels: { app: work } } }
 impl Rack {
     /// Raises a rack; `more` are further arguments of `bramble lab up`.
     pub fn up(name: &str, more: &[&str]) -> Rack {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let turn = Turn::take();
         let root = Command::new("id").arg("-u").output().unwrap();
         assert_eq!(root.stdout, b"0\n", "the tests on a rack need root: make test asks for it");
         let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
@@ -134,7 +153,33 @@ impl Rack {
     }
 
     pub fn lab(&self, args: &[&str]) -> Output {
-        bramble().arg("lab").arg("--state").arg(&self.state).args(args).output().unwrap()
+        self.lab_command(args).output().unwrap()
+    }
+
+    pub fn lab_command(&self, args: &[&str]) -> Command {
+        let mut command = bramble();
+        command.arg("lab").arg("--state").arg(&self.state).args(args);
+        command
+    }
+
+    fn lab_node(&self, what: &str, n: usize, more: &[&str]) {
+        let output = self.lab(&[&[what, &format!("{}/{}", self.name, self.node(n))], more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    /// Cuts the power of node `n`.
+    pub fn cut(&self, n: usize) {
+        self.lab_node("cut", n, &[]);
+    }
+
+    /// Gives it back.
+    pub fn start(&self, n: usize) {
+        self.lab_node("start", n, &[]);
+    }
+
+    /// Puts a new board in the place of node `n`, and its host keys into the folder.
+    pub fn replace(&self, n: usize) {
+        self.lab_node("replace", n, &["--dir", self.dir.path().to_str().unwrap()]);
     }
 
     /// The folder of all racks of the tests.
@@ -303,8 +348,34 @@ impl Rack {
     }
 }
 
+impl Rack {
+    /// Keeps what tells why a test failed: what the boards logged, their consoles, the logs of bramble.
+    pub fn keep(&self) {
+        let to = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("failed").join(&self.name);
+        fs::remove_dir_all(&to).ok();
+        fs::create_dir_all(&to).ok();
+        let nodes = self.state.join("racks").join(&self.name).join("nodes");
+        for node in fs::read_dir(&nodes).into_iter().flatten().flatten() {
+            let name = node.file_name().to_string_lossy().into_owned();
+            fs::copy(node.path().join("console.log"), to.join(format!("{name}.console"))).ok();
+            let log =
+                self.shell(&name, "timeout 20 journalctl --no-pager -o short-precise; dmesg 2>/dev/null | tail -n 50");
+            fs::write(to.join(format!("{name}.journal")), log).ok();
+        }
+        let logs = self.dir.path().join(".bramble/log");
+        for log in fs::read_dir(&logs).into_iter().flatten().flatten() {
+            fs::copy(log.path(), to.join(log.file_name())).ok();
+        }
+        fs::copy(self.file(), to.join("bramble.yaml")).ok();
+        eprintln!("what the boards and bramble logged is in {}", to.display());
+    }
+}
+
 impl Drop for Rack {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep();
+        }
         self.lab(&["down", &self.name]);
     }
 }

@@ -1,14 +1,13 @@
 //! Two clusters on one rack and in one file: upstream Kubernetes, and k3s with a stand-in in its place.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::process::Output;
 
-use common::{Rack, assert_code, read, text, wait_for};
+use crate::common::{Rack, assert_code, read, text, wait_for};
 use serde_json::Value;
+
+use crate::Row;
+use crate::shelf::Shelf;
 
 struct Two {
     rack: Rack,
@@ -43,8 +42,12 @@ impl Two {
     }
 }
 
-#[test]
-fn two_clusters_on_one_rack_leave_each_other_alone_k3s_by_a_stand_in() {
+pub(crate) const ROWS: &[Row] = &[Row {
+    name: "lives::two_clusters_on_one_rack_leave_each_other_alone_k3s_by_a_stand_in",
+    test: leave_each_other_alone,
+}];
+
+fn leave_each_other_alone(_: &Shelf) {
     let rack = Rack::up("t-two", &["--control-planes", "1", "--workers", "3", "--subnet", "10.78.13.0/24"]);
     let standins = rack.standins(&[]);
     let file = read(&rack.file());

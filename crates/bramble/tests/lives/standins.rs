@@ -2,15 +2,13 @@
 //! stand-in has the flags, the files and the behaviour that the source of the real one shows (docs/distributions/), refuses
 //! everything else, and runs a real Kubernetes behind them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
-use common::{Rack, WORK, assert_code, read, text, wait_for, without};
+use crate::Row;
+use crate::common::{Rack, WORK, assert_code, read, text, wait_for, without};
+use crate::shelf::{Saved, Shelf};
 
 /// The versions of the two bundles (`modules/` of bramble-bundle).
 const VERSIONS: [&str; 2] = ["1.36.3", "1.37.2"];
@@ -18,6 +16,8 @@ const VERSIONS: [&str; 2] = ["1.36.3", "1.37.2"];
 /// What the lives of the distributions differ in.
 struct Life {
     name: &'static str,
+    /// The name of its rack.
+    rack: &'static str,
     /// The third number of the rack's network.
     network: u8,
     /// The port of its API.
@@ -41,6 +41,7 @@ struct Life {
 
 const K3S: Life = Life {
     name: "k3s",
+    rack: "t-k3s",
     network: 12,
     port: 6443,
     build: "k3s1",
@@ -58,6 +59,7 @@ const K3S: Life = Life {
 
 const K0S: Life = Life {
     name: "k0s",
+    rack: "t-k0s",
     network: 14,
     port: 6443,
     build: "k0s.0",
@@ -72,6 +74,7 @@ const K0S: Life = Life {
 
 const MICROK8S: Life = Life {
     name: "microk8s",
+    rack: "t-microk8s",
     network: 18,
     port: 16443,
     build: "r1",
@@ -86,23 +89,47 @@ const MICROK8S: Life = Life {
     places: "/var/snap/microk8s /snap/microk8s /snap/core22 /etc/microk8s.yaml /var/lib/kubelet /var/lib/bramble",
 };
 
+/// A row for each of them.
+macro_rules! row {
+    ($name:literal, $life:ident, $test:ident) => {
+        Row { name: $name, test: |shelf| $test(&$life, shelf) }
+    };
+}
+
+pub(crate) const ROWS: &[Row] = &[
+    row!("standins::k3s_comes_up_and_goes", K3S, comes_up_and_goes),
+    row!("lives::k3s_by_a_stand_in::the_api_moves", K3S, the_api_moves),
+    row!("lives::k3s_by_a_stand_in::boards_leave_and_are_replaced", K3S, boards_leave_and_are_replaced),
+    row!("lives::k3s_by_a_stand_in::a_wreck_comes_back_from_a_backup", K3S, a_wreck_comes_back),
+    row!("lives::k3s_by_a_stand_in::it_goes_to_another_release", K3S, goes_to_another_release),
+    row!("standins::k0s_comes_up_and_goes", K0S, comes_up_and_goes),
+    row!("lives::k0s_by_a_stand_in::the_api_moves", K0S, the_api_moves),
+    row!("lives::k0s_by_a_stand_in::boards_leave_and_are_replaced", K0S, boards_leave_and_are_replaced),
+    row!("lives::k0s_by_a_stand_in::a_wreck_comes_back_from_a_backup", K0S, a_wreck_comes_back),
+    row!("lives::k0s_by_a_stand_in::it_goes_to_another_release", K0S, goes_to_another_release),
+    row!("standins::microk8s_comes_up_and_goes", MICROK8S, comes_up_and_goes),
+    row!("lives::microk8s_by_a_stand_in::the_api_moves", MICROK8S, the_api_moves),
+    row!("lives::microk8s_by_a_stand_in::boards_leave_and_are_replaced", MICROK8S, boards_leave_and_are_replaced),
+    row!("lives::microk8s_by_a_stand_in::a_wreck_comes_back_from_a_backup", MICROK8S, a_wreck_comes_back),
+    row!("lives::microk8s_by_a_stand_in::it_goes_to_another_release", MICROK8S, goes_to_another_release),
+    Row {
+        name: "lives::microk8s_by_a_stand_in::its_own_addons_come_and_go",
+        test: |shelf| on_three_servers(&MICROK8S, shelf, |saved| own_addons(&saved.rack)),
+    },
+];
+
+impl Life {
+    fn subnet(&self) -> String {
+        format!("10.78.{}.0/24", self.network)
+    }
+
+    fn api(&self) -> String {
+        format!("10.78.{}.9", self.network)
+    }
+}
+
 fn members(rack: &Rack, life: &Life, n: usize) -> BTreeSet<String> {
     rack.shell(&rack.node(n), life.members).lines().map(|line| line.trim().to_owned()).collect()
-}
-
-#[test]
-fn k3s_through_its_life_with_a_stand_in_in_its_place() {
-    through(&K3S);
-}
-
-#[test]
-fn k0s_through_its_life_with_a_stand_in_in_its_place() {
-    through(&K0S);
-}
-
-#[test]
-fn microk8s_through_its_life_with_a_stand_in_in_its_place() {
-    through(&MICROK8S);
 }
 
 /// Add-ons of MicroK8s' own come and go by name.
@@ -145,60 +172,88 @@ fn to_another_release(rack: &mut Rack, life: &Life) {
     rack.assert_well();
 }
 
-fn through(life: &Life) {
-    let name = format!("t-{}", life.name);
-    let (subnet, api) = (format!("10.78.{}.0/24", life.network), format!("10.78.{}.9", life.network));
+/// Three servers, whose API has an address that moves, and an agent.
+fn on_three_servers(life: &'static Life, shelf: &Shelf, test: impl FnOnce(&mut Saved)) {
+    shelf.with(
+        life.rack,
+        |name| make(life, name),
+        |saved| {
+            saved.rack.bundle = Some(saved.rack.standins(&[]));
+            test(saved);
+        },
+    );
+}
+
+fn make(life: &Life, name: &str) -> (Rack, BTreeMap<String, String>) {
+    let (subnet, api) = (life.subnet(), life.api());
     let mut rack =
-        Rack::up(&name, &["--distribution", life.name, "--control-planes", "3", "--workers", "1", "--subnet", &subnet]);
+        Rack::up(name, &["--distribution", life.name, "--control-planes", "3", "--workers", "1", "--subnet", &subnet]);
     rack.bundle = Some(rack.standins(&[]));
     let file = read(&rack.file()).replace(&format!("subnet: {subnet}"), &format!("subnet: {subnet}, api: {api}"));
     fs::write(rack.file(), &file).unwrap();
-    // sudo leaves a file of its own in the home folder.
-    assert_code(&rack.run(&["run", "--sudo", "true"]), 0);
     let before = rack.listing(&rack.node(4));
     let said = rack.go_up();
     assert!(said.contains("Smoke test passed: 16 paths between pods"), "{said}");
-    rack.assert_well();
-    let names = |numbers: &[usize]| numbers.iter().map(|n| rack.node(*n)).collect::<BTreeSet<_>>();
-    assert_eq!(members(&rack, life, 2), names(&[1, 2, 3]));
-    for n in [1, 4] {
-        assert_eq!(rack.shell(&rack.node(n), life.open_secrets), "", "others can read files of node {n}");
-        rack.assert_units(&rack.node(n), life.units);
-    }
+    (rack, before)
+}
 
-    // The server that holds the API's address loses its power: another one takes the address over.
-    let holder = (1..=3).find(|n| rack.shell(&rack.node(*n), "ip -4 addr show").contains(&format!("{api}/"))).unwrap();
-    assert!(rack.lab(&["cut", &format!("{name}/{}", rack.node(holder))]).status.success());
-    let ask = format!("curl -sk --max-time 2 {} https://{api}:{}/version", life.probe, life.port);
-    let took = wait_for("the API, elsewhere", || !rack.shell(&rack.node(holder % 3 + 1), &ask).is_empty());
-    assert!(took > Duration::ZERO);
-    assert!(rack.lab(&["start", &format!("{name}/{}", rack.node(holder))]).status.success());
-    rack.assert_well();
+fn names(rack: &Rack, numbers: &[usize]) -> BTreeSet<String> {
+    numbers.iter().map(|n| rack.node(*n)).collect()
+}
 
-    let dir = rack.dir.path().to_str().unwrap();
-    // An hour and a half is all that the tests have: each distribution goes through a part here.
-    let whole = std::env::var_os("BRAMBLE_WHOLE_LIVES").is_some();
-    if whole || life.name == "k3s" {
-        // A worker is taken out of the file: it leaves, and is the board that it was. Then it comes back as a new board, and a
-        // server is replaced while it is a member.
+fn comes_up_and_goes(life: &'static Life, shelf: &Shelf) {
+    on_three_servers(life, shelf, |Saved { rack, .. }| {
+        assert_eq!(members(rack, life, 2), names(rack, &[1, 2, 3]));
+        for n in [1, 4] {
+            assert_eq!(rack.shell(&rack.node(n), life.open_secrets), "", "others can read files of node {n}");
+            rack.assert_units(&rack.node(n), life.units);
+        }
+        assert_code(&rack.run(&["down", "--yes"]), 0);
+        let left = format!("ls -d {} 2>/dev/null", life.places);
+        assert_eq!(rack.shell(&rack.node(1), &left), "");
+    });
+}
+
+/// The server that holds the API's address loses its power: another one takes the address over.
+fn the_api_moves(life: &'static Life, shelf: &Shelf) {
+    on_three_servers(life, shelf, |Saved { rack, .. }| {
+        let api = life.api();
+        let holds = |n: &usize| rack.shell(&rack.node(*n), "ip -4 addr show").contains(&format!("{api}/"));
+        let holder = (1..=3).find(holds).unwrap();
+        rack.cut(holder);
+        let ask = format!("curl -sk --max-time 2 {} https://{api}:{}/version", life.probe, life.port);
+        let took = wait_for("the API, elsewhere", || !rack.shell(&rack.node(holder % 3 + 1), &ask).is_empty());
+        assert!(took > Duration::ZERO);
+        rack.start(holder);
+        rack.assert_well();
+    });
+}
+
+/// A worker is taken out of the file: it leaves, and is the board that it was. Then it comes back as a new board, and a server
+/// is replaced while it is a member.
+fn boards_leave_and_are_replaced(life: &'static Life, shelf: &Shelf) {
+    on_three_servers(life, shelf, |Saved { rack, before, .. }| {
+        let file = read(&rack.file());
         fs::write(rack.file(), without(&file, &rack.node(4))).unwrap();
         rack.go_up_without(&[&rack.node(4)]);
         assert!(!rack.kubectl(1, "get nodes").contains(&rack.node(4)));
-        rack.assert_undone(&rack.node(4), &before);
+        rack.assert_undone(&rack.node(4), before);
         fs::write(rack.file(), &file).unwrap();
         let old = rack.uid(1, &format!("node {}", rack.node(2)));
         for n in [4, 2] {
-            assert!(rack.lab(&["replace", &format!("{name}/{}", rack.node(n)), "--dir", dir]).status.success());
+            rack.replace(n);
         }
         rack.go_up();
         rack.assert_well();
-        assert_eq!(members(&rack, life, 2), names(&[1, 2, 3]));
+        assert_eq!(members(rack, life, 2), names(rack, &[1, 2, 3]));
         assert_ne!(rack.uid(1, &format!("node {}", rack.node(2))), old);
-    }
-    if whole || life.name == "k0s" {
-        // A backup; then the data of all servers are lost, and one board with them.
-        let manifest = WORK;
-        fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), manifest).unwrap();
+    });
+}
+
+/// The data of all servers are lost, and one board with them.
+fn a_wreck_comes_back(life: &'static Life, shelf: &Shelf) {
+    on_three_servers(life, shelf, |Saved { rack, .. }| {
+        fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), WORK).unwrap();
         rack.kubectl(1, "apply -f /root/work.yaml");
         wait_for("the workload", || rack.ready_pods(1) == Some(4));
         let work = rack.uid(1, "deployment work");
@@ -206,28 +261,22 @@ fn through(life: &Life) {
         assert_code(&rack.run(&["backup", "--to", backup.to_str().unwrap()]), 0);
         rack.kubectl(1, "delete deployment work");
         for n in 1..=3 {
-            assert!(rack.lab(&["cut", &format!("{name}/{}", rack.node(n))]).status.success());
+            rack.cut(n);
             fs::remove_dir_all(rack.disk(&rack.node(n)).join(life.data)).unwrap();
         }
-        assert!(rack.lab(&["replace", &format!("{name}/{}", rack.node(1)), "--dir", dir]).status.success());
+        rack.replace(1);
         for n in 2..=3 {
-            assert!(rack.lab(&["start", &format!("{name}/{}", rack.node(n))]).status.success());
+            rack.start(n);
         }
         let restored = rack.run(&["restore", backup.to_str().unwrap(), "--yes"]);
         assert_code(&restored, 0);
         assert!(text(&restored).contains("objects of the backup are there, with their UIDs"), "{}", text(&restored));
         assert_eq!(rack.uid(1, "deployment work"), work);
-        assert_eq!(members(&rack, life, 1), names(&[1, 2, 3]));
+        assert_eq!(members(rack, life, 1), names(rack, &[1, 2, 3]));
         rack.assert_well();
-    }
+    });
+}
 
-    if whole || life.name == "microk8s" {
-        to_another_release(&mut rack, life);
-    }
-    if life.name == "microk8s" {
-        own_addons(&rack);
-    }
-    assert_code(&rack.run(&["down", "--yes"]), 0);
-    let left = format!("ls -d {} 2>/dev/null", life.places);
-    assert_eq!(rack.shell(&rack.node(1), &left), "");
+fn goes_to_another_release(life: &'static Life, shelf: &Shelf) {
+    on_three_servers(life, shelf, |Saved { rack, .. }| to_another_release(rack, life));
 }
