@@ -52,7 +52,8 @@ pub const MINORS: [Minor; 2] = [
     Minor { name: "1.37", kubernetes: module!("kubernetes-1.37"), etcd: module!("etcd-3.7") },
 ];
 
-/// CoreDNS and crictl.
+/// CoreDNS and crictl. CoreDNS is the one that kubeadm of the older minor installs (`CoreDNSVersion` in its constants.go): it
+/// upgrades no other but those that it knows.
 const TOOLS: Module = module!("tools");
 const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
