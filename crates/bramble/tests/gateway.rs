@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Rack, assert_code, differences, read, text, traces, wait_for};
+use common::{Rack, assert_code, read, text, traces, wait_for};
 
 fn connects(address: &str) -> bool {
     let address: SocketAddr = address.parse().unwrap();
@@ -105,7 +105,7 @@ fn a_rack_behind_a_gateway_keeps_its_addresses_and_reaches_out_only_through_it()
 
     let output = rack.run(&["down", "--yes"]);
     assert_code(&output, 0);
-    let mut left = differences(&before, &rack.listing(gate));
+    let mut left = rack.left_on(gate, &before);
     // Debian keeps the user of a daemon that was purged.
     left.retain(|line| !line.contains("/etc/passwd") && !line.contains("/etc/shadow"));
     assert_eq!(left, Vec::<String>::new());

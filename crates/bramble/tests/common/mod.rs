@@ -337,13 +337,18 @@ impl Rack {
 }
 
 impl Rack {
-    /// Whether a board is the one that it was, after its next boot: cloud-init writes hosts files then.
-    pub fn assert_undone(&self, node: &str, before: &BTreeMap<String, String>) {
+    /// What a board has that it had not, after its next boot: cloud-init writes hosts files then.
+    pub fn left_on(&self, node: &str, before: &BTreeMap<String, String>) -> Vec<String> {
         for what in ["cut", "start"] {
             let output = self.lab(&[what, &format!("{}/{node}", self.name)]);
             assert!(output.status.success(), "{}", text(&output));
         }
-        let left = differences(before, &self.listing(node));
+        differences(before, &self.listing(node))
+    }
+
+    /// Whether a board is the one that it was.
+    pub fn assert_undone(&self, node: &str, before: &BTreeMap<String, String>) {
+        let left = self.left_on(node, before);
         assert!(left.is_empty(), "{} differences on {node}, such as {:#?}", left.len(), &left[..left.len().min(30)]);
     }
 }
@@ -381,7 +386,7 @@ impl Drop for Rack {
 }
 
 /// The entries that differ, for the message of a failed test.
-pub fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
     let mut found = Vec::new();
     for key in before.keys().chain(after.keys()) {
         if before.get(key) != after.get(key) {
