@@ -76,7 +76,8 @@ class Rack:
         self.down()
         shutil.rmtree(self.dir, ignore_errors=True)
         self.lab(
-            "up", "--name", self.name, "--bare", "--passwordless-sudo", "--control-planes", "0", "--workers", self.count,
+            # Without cloud-init there is no first boot whose end had to be waited for.
+            "up", "--name", self.name, "--bare", "--system", "bookworm", "--passwordless-sudo", "--control-planes", "0", "--workers", self.count,
             "--subnet", f"{self.subnet}.0/24", "--dir", self.dir,
         )  # fmt: skip
         return self

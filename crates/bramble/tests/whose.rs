@@ -52,7 +52,10 @@ fn refused(output: &Output, why: &str) {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn what_a_file_or_a_folder_of_another_cluster_says_destroys_nothing() {
-    let rack = Rack::up("t-whose", &["--control-planes", "1", "--workers", "2", "--subnet", "10.78.24.0/24"]);
+    let rack = Rack::up(
+        "t-whose",
+        &["--passwordless-sudo", "--control-planes", "1", "--workers", "2", "--subnet", "10.78.24.0/24"],
+    );
     rack.go_up();
     let [one, two, three] = [1, 2, 3].map(|n| rack.node(n));
     let uid = rack.uid(1, "namespace kube-system");
@@ -150,7 +153,10 @@ mod lives {
     fn two_people_at_the_same_boards_make_one_cluster_and_reset_none() {
         let starts: u64 = std::env::var("BRAMBLE_STARTS").map_or(2, |text| text.parse().unwrap());
         let mut random: u64 = std::env::var("BRAMBLE_SEED").map_or(1, |text| text.parse().unwrap());
-        let rack = Rack::up("t-people", &["--control-planes", "1", "--workers", "1", "--subnet", "10.78.25.0/24"]);
+        let rack = Rack::up(
+            "t-people",
+            &["--passwordless-sudo", "--control-planes", "1", "--workers", "1", "--subnet", "10.78.25.0/24"],
+        );
         for start in 0..starts {
             let people = [folder(&rack, &format!("root-{start}"), 0), folder(&rack, &format!("user-{start}"), NOBODY)];
             let distance = Duration::from_millis(next(&mut random) % 45_000);
