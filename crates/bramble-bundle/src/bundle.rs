@@ -98,7 +98,7 @@ impl Minor {
         if Bundle::is_at(&dir) && !again {
             return Ok(Bundle::open(&dir)?);
         }
-        let partial = dir.with_extension("partial");
+        let partial = PathBuf::from(format!("{}.partial", dir.display()));
         for left in [&partial, &dir] {
             remove_tree(left)?;
         }

@@ -45,7 +45,7 @@ pub fn releases(lab: &Lab, minor: Minor, events: Events) -> Result<PathBuf, Erro
     if dir.exists() {
         return Ok(dir);
     }
-    let partial = dir.with_extension("partial");
+    let partial = PathBuf::from(format!("{}.partial", dir.display()));
     remove_tree(&partial)?;
     let started = minor.programs(lab, &bundle, events)?;
     for standin in &STANDINS {

@@ -45,6 +45,11 @@ impl Group {
         Group { name: Path::new(TOP).join(rack) }
     }
 
+    /// Tells whether some rack of this machine is up.
+    pub(crate) fn any() -> bool {
+        hierarchies().is_ok_and(|all| all.iter().any(|top| top.join(TOP).exists()))
+    }
+
     /// The group of the process that keeps a node on; it lies beside the node, never above it, as cgroup v2 wants
     /// processes in leaves only.
     pub(crate) fn keeper(rack: &str, node: &str) -> Group {

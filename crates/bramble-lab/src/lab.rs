@@ -193,7 +193,8 @@ impl Lab {
         }
         network::down(&rack.name)?;
         Group::rack(&rack.name).remove()?;
-        if self.list()?.len() == 1 {
+        // Racks of another folder need them as well.
+        if self.list()?.len() == 1 && !Group::any() {
             host::restore_settings(&rack.host_settings)?;
         }
         // The record goes last: until then the rack can be taken down again.

@@ -11,7 +11,7 @@ const CLOCK: &str = include_str!("trouble/clock.sh");
 
 /// Lets all processes of a board stop but those of sshd, which go on until somebody logs in.
 pub(crate) fn hang(rack: &Rack, node: &RackNode) -> Result<(), Error> {
-    inside(rack, node, HANG, &[])?;
+    inside(rack, node, "hang", HANG, &[])?;
     for pid in Group::node(&rack.name, &node.name).processes()? {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         // systemd-nspawn is no part of the board.
@@ -31,15 +31,20 @@ pub(crate) fn clock(rack: &Rack, node: &RackNode, offset: &str) -> Result<(), Er
     if offset != "real" && amount.is_none_or(|amount| amount.parse::<u32>().is_err()) {
         return Err(Error::Request(format!("`{offset}` is no offset of a clock: say +1h, -3d, +90m or real")));
     }
-    inside(rack, node, CLOCK, &[offset])
+    inside(rack, node, "set its clock", CLOCK, &[offset])
 }
 
-/// Runs a script as root on a board.
-fn inside(rack: &Rack, node: &RackNode, script: &str, arguments: &[&str]) -> Result<(), Error> {
+/// Runs a script as root on a board. `what` it does there.
+fn inside(rack: &Rack, node: &RackNode, what: &str, script: &str, arguments: &[&str]) -> Result<(), Error> {
     let pid = rack.init_pid(&node.name)?.to_string();
     let enter =
         ["--target", &pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/", "sh", "-c", script, "sh"];
-    run("nsenter", &[&enter[..], arguments].concat()).map(|_| ())
+    match run("nsenter", &[&enter[..], arguments].concat()) {
+        Err(Error::Failed { output, .. }) => {
+            Err(Error::Request(format!("{} could not be told to {what}: {output}", node.name)))
+        }
+        other => other.map(|_| ()),
+    }
 }
 
 /// Asks a board to turn itself off (systemd(1), signals).

@@ -1,4 +1,4 @@
-//! The whole of it: a real Kubernetes (from Debian's source) on a virtual rack of one control plane and two workers.
+//! The whole of it: a real Kubernetes (out of its Go modules) on a virtual rack of one control plane and two workers.
 
 #![allow(clippy::unwrap_used)]
 

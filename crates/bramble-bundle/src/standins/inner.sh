@@ -118,6 +118,12 @@ grant() {
 apiVersion: v1
 kind: List
 items:
+  # As kubeadm has it, whose certificate the API shows to kubelets.
+  - apiVersion: rbac.authorization.k8s.io/v1
+    kind: ClusterRoleBinding
+    metadata: { name: "kubeadm:cluster-admins" }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "kubeadm:cluster-admins" }]
   - apiVersion: rbac.authorization.k8s.io/v1
     kind: ClusterRoleBinding
     metadata: { name: standin-bootstrap }
