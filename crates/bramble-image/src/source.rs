@@ -294,7 +294,7 @@ mod tests {
             }
             Packing::Zstd => {
                 let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-                zstd.include_checksum(text.len() % 2 == 0).unwrap();
+                zstd.include_checksum(text.len().is_multiple_of(2)).unwrap();
                 zstd.set_pledged_src_size(Some(text.len() as u64)).unwrap();
                 zstd.write_all(text.as_bytes()).unwrap();
                 zstd.finish().unwrap()

@@ -144,7 +144,7 @@ impl<'a> Disk<'a> {
     pub(crate) fn fill(&self, leave: u64) -> Result<(), Error> {
         self.free()?;
         let path = self.inner().join(FILLER);
-        let room = rustix::fs::statvfs(&self.inner()).map_err(std::io::Error::from).at("look at", &self.inner())?;
+        let room = rustix::fs::statvfs(self.inner()).map_err(std::io::Error::from).at("look at", &self.inner())?;
         let take = (room.f_bavail * room.f_frsize).saturating_sub(leave);
         let file = fs::File::create(&path).at("create", &path)?;
         let mode = rustix::fs::FallocateFlags::empty();

@@ -118,12 +118,12 @@ grant() {
 apiVersion: v1
 kind: List
 items:
-  # As kubeadm has it, whose certificate the API shows to kubelets.
+  # With the certificate of kubeadm that the API shows to kubelets (tlsbootstrap.go, from 1.36 on).
   - apiVersion: rbac.authorization.k8s.io/v1
     kind: ClusterRoleBinding
-    metadata: { name: "kubeadm:cluster-admins" }
-    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin }
-    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "kubeadm:cluster-admins" }]
+    metadata: { name: standin-kubelets }
+    roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:kubelet-api-admin" }
+    subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: User, name: kube-apiserver-kubelet-client }]
   - apiVersion: rbac.authorization.k8s.io/v1
     kind: ClusterRoleBinding
     metadata: { name: standin-bootstrap }

@@ -1,6 +1,6 @@
 //! What the tests on a virtual rack share. They need root: a rack is made of namespaces, cgroups and mounts.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr, clippy::unwrap_used)]
 
 pub mod disk;
 

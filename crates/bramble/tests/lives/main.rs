@@ -2,7 +2,7 @@
 //!
 //! Some are for `make test`, all are for `make test-lives`: the others are called `lives::…`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
 mod common;
