@@ -65,21 +65,7 @@ fn among(rack: &Rack, dead: &[usize], args: &str) -> Output {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_crowd_is_looked_after_and_the_dead_do_not_hold_it_up() {
-    let rack = Rack::up(
-        "t-crowd",
-        &[
-            "--bare",
-            "--passwordless-sudo",
-            "--system",
-            "bookworm",
-            "--control-planes",
-            "0",
-            "--workers",
-            "1",
-            "--subnet",
-            "10.78.6.0/24",
-        ],
-    );
+    let rack = Rack::bare("t-crowd", 1, "10.78.6.0/24", &["--passwordless-sudo", "--system", "bookworm"]);
     assert_code(&rack.run(&["up", "--yes"]), 0);
     let dir = rack.dir.path().join("crowd");
     fs::create_dir_all(dir.join(".bramble")).unwrap();

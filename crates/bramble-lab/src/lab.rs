@@ -216,8 +216,7 @@ impl Lab {
         Group::keeper(&rack.name, &node.name).kill()?;
         Group::node(&rack.name, &node.name).kill()?;
         // Its Ethernet port goes dark, too: nothing there refuses connections any more.
-        let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
-        network::unplug(&rack.name, index, &node.name)
+        network::unplug(&rack.name, rack.index(node), &node.name)
     }
 
     /// Puts a new board in the place of one: an empty disk, other host keys, the same cable.
@@ -234,8 +233,7 @@ impl Lab {
     pub fn link(&self, rack: &Rack, node: &str, plugged: bool) -> Result<(), Error> {
         require_root()?;
         let node = rack.node(node)?;
-        let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
-        trouble::link(&network::port(&rack.name, index), if plugged { "up" } else { "down" })
+        trouble::link(&network::port(&rack.name, rack.index(node)), if plugged { "up" } else { "down" })
     }
 
     /// Sets the clock that programs of a board see which use its C library and start from now on: `+1h`, `-3d`, or `real`.

@@ -182,7 +182,7 @@ const REBOOT: i32 = 133;
 pub fn keep(rack_dir: &Path, node: &str) -> Result<(), Error> {
     let rack = Rack::open(rack_dir)?;
     let node = rack.node(node)?;
-    let index = rack.nodes.iter().position(|other| other.name == node.name).unwrap_or(0);
+    let index = rack.index(node);
     let disk = Disk::of(&rack, node);
     let root = disk.root();
     loop {

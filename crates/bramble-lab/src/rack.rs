@@ -109,6 +109,11 @@ impl Rack {
         })
     }
 
+    /// Gives the number of a node, by which its links are named.
+    pub(crate) fn index(&self, node: &RackNode) -> usize {
+        self.nodes.iter().position(|other| other.name == node.name).unwrap_or(0)
+    }
+
     /// The private key that may log in as `pi` on every node.
     pub fn key(&self) -> PathBuf {
         self.dir.join("id_ed25519")

@@ -37,7 +37,7 @@ chmod +x /usr/local/bin/rpi-eeprom-*"#;
 #[test]
 #[ignore = "needs root: `make test`"]
 fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
-    let rack = Rack::up("t-find", &["--bare", "--control-planes", "0", "--workers", "3", "--subnet", "10.78.21.0/24"]);
+    let rack = Rack::bare("t-find", 3, "10.78.21.0/24", &[]);
     let names = [rack.node(1), rack.node(2), rack.node(3)];
     let machines = found(&rack, &[], 0);
     assert_eq!(machines.len(), 3, "{machines:?}");

@@ -202,21 +202,7 @@ fn an_older_raspberry_pi_os_gets_a_script_that_is_run_once() {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_board_of_the_rack_after_the_script_is_met_under_the_key_that_was_made_for_it() {
-    let rack = Rack::up(
-        "t-first",
-        &[
-            "--bare",
-            "--passwordless-sudo",
-            "--system",
-            "bookworm",
-            "--control-planes",
-            "0",
-            "--workers",
-            "1",
-            "--subnet",
-            "10.78.20.0/24",
-        ],
-    );
+    let rack = Rack::bare("t-first", 1, "10.78.20.0/24", &["--passwordless-sudo", "--system", "bookworm"]);
     let node = rack.node(1);
     let file = read(&rack.file()).replace("user: pi", "user: ada");
     let file = file

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Rack, assert_code, read, text, wait_for};
 
 fn bare(name: &str, subnet: &str) -> Rack {
-    let rack = Rack::up(name, &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", subnet]);
+    let rack = Rack::bare(name, 1, subnet, &[]);
     rack.append("prepare:\n  packages: [tree]\n  timezone: Europe/Berlin\n");
     rack
 }

@@ -14,7 +14,7 @@ use common::{Rack, assert_code, program, read, text};
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_board_that_hangs_or_talks_too_much_is_given_up_by_name_and_runs_leave_a_trace() {
-    let rack = Rack::up("t-lim", &["--bare", "--control-planes", "0", "--workers", "3", "--subnet", "10.78.31.0/24"]);
+    let rack = Rack::bare("t-lim", 3, "10.78.31.0/24", &[]);
     rack.append("prepare: { sysctls: { vm.swappiness: 10 } }\n");
 
     // A gigabyte without a newline, with little memory.

@@ -36,7 +36,7 @@ fn serve(address: &str) -> String {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
-    let rack = Rack::up("t-w23", &["--bare", "--control-planes", "0", "--workers", "2", "--subnet", "10.78.1.0/24"]);
+    let rack = Rack::bare("t-w23", 2, "10.78.1.0/24", &[]);
     let node = rack.node(1);
     let url = serve("10.78.1.1");
     let digest: String = Sha256::digest(FETCHED).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -102,7 +102,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_sudo_password_is_asked_for_tested_and_seen_nowhere() {
-    let rack = Rack::up("t-sudo", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.2.0/24"]);
+    let rack = Rack::bare("t-sudo", 1, "10.78.2.0/24", &[]);
     let node = rack.node(1);
     let secret = rack.dir.path().join("password");
     let with = |password: &str, args: &[&str]| {
@@ -129,7 +129,7 @@ fn a_sudo_password_is_asked_for_tested_and_seen_nowhere() {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn every_trouble_of_a_first_contact_is_named() {
-    let rack = Rack::up("t-ssh", &["--bare", "--control-planes", "0", "--workers", "2", "--subnet", "10.78.3.0/24"]);
+    let rack = Rack::bare("t-ssh", 2, "10.78.3.0/24", &[]);
     let file = read(&rack.file());
     let known = rack.dir.path().join(".bramble/known_hosts");
     let keys = read(&known);
@@ -180,7 +180,7 @@ fn every_trouble_of_a_first_contact_is_named() {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_jump_host_leads_to_a_board() {
-    let rack = Rack::up("t-jump", &["--bare", "--control-planes", "0", "--workers", "2", "--subnet", "10.78.4.0/24"]);
+    let rack = Rack::bare("t-jump", 2, "10.78.4.0/24", &[]);
     // The second board is reached only through the first.
     let file = read(&rack.file()).replace("  user: pi\n", "  user: pi\n  jump: pi@10.78.4.50\n");
     fs::write(rack.file(), file).unwrap();
@@ -192,7 +192,7 @@ fn a_jump_host_leads_to_a_board() {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn two_racks_side_by_side_and_nothing_is_left_of_them() {
-    let rack = Rack::up("t-left", &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", "10.78.5.0/24"]);
+    let rack = Rack::bare("t-left", 1, "10.78.5.0/24", &[]);
     let dir = rack.dir.path().join("second");
     let up = [
         "up",

@@ -76,7 +76,7 @@ fn relays(rack: &Rack) -> String {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_file_leaves_here_once_and_reaches_all_boards() {
-    let rack = Rack::up("t-spread", &["--bare", "--control-planes", "0", "--workers", "4", "--subnet", "10.78.7.0/24"]);
+    let rack = Rack::bare("t-spread", 4, "10.78.7.0/24", &[]);
     rack.append("prepare:\n  uploads:\n    - { from: ./big, path: /var/lib/big }\n");
     let keys = |n: usize| rack.shell(&rack.node(n), "cat /home/pi/.ssh/* /root/.ssh/* 2>/dev/null");
     let before: Vec<String> = (1..=4).map(keys).collect();
@@ -130,7 +130,7 @@ fn a_file_leaves_here_once_and_reaches_all_boards() {
 #[test]
 #[ignore = "needs root: `make test`"]
 fn a_board_that_drops_out_goes_on_where_it_was_and_the_others_do_not_need_it() {
-    let rack = Rack::up("t-drop", &["--bare", "--control-planes", "0", "--workers", "4", "--subnet", "10.78.8.0/24"]);
+    let rack = Rack::bare("t-drop", 4, "10.78.8.0/24", &[]);
     assert_code(&rack.run(&["up", "--yes"]), 0);
     rack.append("prepare:\n  uploads:\n    - { from: ./big, path: /var/lib/big }\n");
     renew(&rack);

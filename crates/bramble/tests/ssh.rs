@@ -14,7 +14,7 @@ struct Board(Rack);
 
 impl Board {
     fn up(name: &str, subnet: &str) -> Board {
-        let board = Board(Rack::up(name, &["--bare", "--control-planes", "0", "--workers", "1", "--subnet", subnet]));
+        let board = Board(Rack::bare(name, 1, subnet, &[]));
         board.shell("ssh-keygen -q -t rsa -b 2048 -N '' -f /etc/ssh/ssh_host_rsa_key");
         board
     }

@@ -4,7 +4,7 @@
 
 pub mod disk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -152,6 +152,13 @@ impl Rack {
         rack
     }
 
+    /// Raises so many boards without Kubernetes.
+    pub fn bare(name: &str, boards: usize, subnet: &str, more: &[&str]) -> Rack {
+        let boards = boards.to_string();
+        let own = ["--bare", "--control-planes", "0", "--workers", &boards, "--subnet", subnet];
+        Rack::up(name, &[&own, more].concat())
+    }
+
     pub fn lab(&self, args: &[&str]) -> Output {
         self.lab_command(args).output().unwrap()
     }
@@ -162,24 +169,24 @@ impl Rack {
         command
     }
 
-    fn lab_node(&self, what: &str, n: usize, more: &[&str]) {
-        let output = self.lab(&[&[what, &format!("{}/{}", self.name, self.node(n))], more].concat());
+    fn lab_node(&self, what: &str, node: &str, more: &[&str]) {
+        let output = self.lab(&[&[what, &format!("{}/{node}", self.name)], more].concat());
         assert!(output.status.success(), "{}", text(&output));
     }
 
     /// Cuts the power of node `n`.
     pub fn cut(&self, n: usize) {
-        self.lab_node("cut", n, &[]);
+        self.lab_node("cut", &self.node(n), &[]);
     }
 
     /// Gives it back.
     pub fn start(&self, n: usize) {
-        self.lab_node("start", n, &[]);
+        self.lab_node("start", &self.node(n), &[]);
     }
 
     /// Puts a new board in the place of node `n`, and its host keys into the folder.
     pub fn replace(&self, n: usize) {
-        self.lab_node("replace", n, &["--dir", self.dir.path().to_str().unwrap()]);
+        self.lab_node("replace", &self.node(n), &["--dir", self.dir.path().to_str().unwrap()]);
     }
 
     /// The folder of all racks of the tests.
@@ -275,6 +282,17 @@ impl Rack {
         format!("{}-{n}", self.name)
     }
 
+    pub fn names(&self, numbers: &[usize]) -> BTreeSet<String> {
+        numbers.iter().map(|n| self.node(*n)).collect()
+    }
+
+    /// Applies manifests on the first node.
+    pub fn apply(&self, manifests: &str) {
+        fs::write(self.disk(&self.node(1)).join("root/work.yaml"), manifests).unwrap();
+        let said = self.kubectl(1, "apply -f /root/work.yaml");
+        assert!(said.contains("created") || said.contains("configured"), "{said}");
+    }
+
     pub fn append(&self, text: &str) {
         let old = fs::read_to_string(self.file()).unwrap();
         fs::write(self.file(), format!("{old}{text}")).unwrap();
@@ -340,8 +358,7 @@ impl Rack {
     /// What a board has that it had not, after its next boot: cloud-init writes hosts files then.
     pub fn left_on(&self, node: &str, before: &BTreeMap<String, String>) -> Vec<String> {
         for what in ["cut", "start"] {
-            let output = self.lab(&[what, &format!("{}/{node}", self.name)]);
-            assert!(output.status.success(), "{}", text(&output));
+            self.lab_node(what, node, &[]);
         }
         differences(before, &self.listing(node))
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::Row;
 use crate::common::{Rack, WORK, assert_code, read, text, wait_for, without};
 use crate::shelf::{Saved, Shelf};
+use crate::wreck;
 
 const API: &str = "10.78.10.9";
 
@@ -37,12 +38,8 @@ fn make(name: &'static str) -> (Rack, BTreeMap<String, String>) {
     let before = rack.listing(&rack.node(5));
     let said = rack.go_up();
     assert!(said.contains("Smoke test passed: 25 paths between pods"), "{said}");
-    assert_eq!(etcd_members(&rack, 2), names(&rack, &[1, 2, 3]));
+    assert_eq!(etcd_members(&rack, 2), rack.names(&[1, 2, 3]));
     (rack, before)
-}
-
-fn names(rack: &Rack, numbers: &[usize]) -> BTreeSet<String> {
-    numbers.iter().map(|n| rack.node(*n)).collect()
 }
 
 /// Whether the API answers at the address that moves.
@@ -120,7 +117,7 @@ fn boards_are_replaced(shelf: &Shelf) {
         assert!(text(&plan).contains("in the place of the board that had this name"), "{}", text(&plan));
         rack.go_up();
         rack.assert_well();
-        assert_eq!(etcd_members(rack, 2), names(rack, &[1, 2, 3]));
+        assert_eq!(etcd_members(rack, 2), rack.names(&[1, 2, 3]));
         for (n, old) in [4, 2].into_iter().zip(&old) {
             assert_ne!(rack.uid(1, &format!("node {}", rack.node(n))), *old, "node {n} has its old record");
         }
@@ -142,40 +139,14 @@ fn a_certificate_is_renewed(shelf: &Shelf) {
     });
 }
 
-/// The data of all control planes are lost, and one board with them.
 fn a_wreck_comes_back(shelf: &Shelf) {
     on_three_planes(shelf, |Saved { rack, .. }| {
-        apply(rack, WORK);
-        wait_for("the workload", || rack.ready_pods(1) == Some(4));
-        let work = rack.uid(1, "deployment work");
-        let backup = rack.dir.path().join("backup");
-        assert_code(&rack.run(&["backup", "--to", backup.to_str().unwrap()]), 0);
-        let left = rack.shell(&rack.node(1), "ls -d /var/lib/bramble/backup /var/lib/etcd/bramble.db 2>/dev/null");
-        assert_eq!(left, "", "the state was left on the node");
-        rack.kubectl(1, "delete deployment work");
-        for n in 1..=3 {
-            rack.cut(n);
-            fs::remove_dir_all(rack.disk(&rack.node(n)).join("var/lib/etcd/member")).unwrap();
-        }
-        rack.replace(1);
-        for n in 2..=3 {
-            rack.start(n);
-        }
-        let restored = rack.run(&["restore", backup.to_str().unwrap(), "--yes"]);
-        assert_code(&restored, 0);
-        assert!(text(&restored).contains("objects of the backup are there, with their UIDs"), "{}", text(&restored));
-        assert_eq!(rack.uid(1, "deployment work"), work);
-        assert_eq!(etcd_members(rack, 1), names(rack, &[1, 2, 3]));
-        rack.assert_well();
+        wreck::comes_back(rack, "var/lib/etcd/member", etcd_members, |rack| {
+            let left = rack.shell(&rack.node(1), "ls -d /var/lib/bramble/backup /var/lib/etcd/bramble.db 2>/dev/null");
+            assert_eq!(left, "", "the state was left on the node");
+        });
         assert_code(&rack.run(&["down", "--yes"]), 0);
     });
-}
-
-/// Applies manifests on the first control plane.
-fn apply(rack: &Rack, manifests: &str) {
-    fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), manifests).unwrap();
-    let said = rack.kubectl(1, "apply -f /root/work.yaml");
-    assert!(said.contains("created") || said.contains("configured"), "{said}");
 }
 
 /// Two pods that answer HTTP behind a Service. As upstream advises, one that ends answers until nobody is sent there any more.
@@ -235,7 +206,7 @@ fn next(rack: &Rack) -> (String, String, String) {
 fn an_upgrade_costs_nothing(shelf: &Shelf) {
     on_three_planes(shelf, |Saved { rack, .. }| {
         let (now, next, upgraded) = next(rack);
-        apply(rack, SERVICE);
+        rack.apply(SERVICE);
         let ready = |rack: &Rack| rack.kubectl(1, "get deployment web -o jsonpath={.status.readyReplicas}");
         wait_for("the service", || ready(rack) == "2");
         // Whom the user cordoned stays cordoned.
@@ -276,8 +247,7 @@ fn an_upgrade_costs_nothing(shelf: &Shelf) {
 fn a_budget_stops_an_upgrade(shelf: &Shelf) {
     on_three_planes(shelf, |Saved { rack, .. }| {
         let (_, _, upgraded) = next(rack);
-        apply(
-            rack,
+        rack.apply(
             &WORK
                 .replace("minAvailable: 3", "minAvailable: 4")
                 .replace("name: work }\nspec: { min", "name: never }\nspec: { min"),

@@ -10,6 +10,7 @@ mod kubeadm;
 mod shelf;
 mod standins;
 mod two;
+mod wreck;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -7,8 +7,9 @@ use std::fs;
 use std::time::Duration;
 
 use crate::Row;
-use crate::common::{Rack, WORK, assert_code, read, text, wait_for, without};
+use crate::common::{Rack, assert_code, read, text, wait_for, without};
 use crate::shelf::{Saved, Shelf};
+use crate::wreck;
 
 /// The versions of the two bundles (`modules/` of bramble-bundle).
 const VERSIONS: [&str; 2] = ["1.36.3", "1.37.2"];
@@ -197,13 +198,9 @@ fn make(life: &Life, name: &str) -> (Rack, BTreeMap<String, String>) {
     (rack, before)
 }
 
-fn names(rack: &Rack, numbers: &[usize]) -> BTreeSet<String> {
-    numbers.iter().map(|n| rack.node(*n)).collect()
-}
-
 fn comes_up_and_goes(life: &'static Life, shelf: &Shelf) {
     on_three_servers(life, shelf, |Saved { rack, .. }| {
-        assert_eq!(members(rack, life, 2), names(rack, &[1, 2, 3]));
+        assert_eq!(members(rack, life, 2), rack.names(&[1, 2, 3]));
         for n in [1, 4] {
             assert_eq!(rack.shell(&rack.node(n), life.open_secrets), "", "others can read files of node {n}");
             rack.assert_units(&rack.node(n), life.units);
@@ -245,35 +242,14 @@ fn boards_leave_and_are_replaced(life: &'static Life, shelf: &Shelf) {
         }
         rack.go_up();
         rack.assert_well();
-        assert_eq!(members(rack, life, 2), names(rack, &[1, 2, 3]));
+        assert_eq!(members(rack, life, 2), rack.names(&[1, 2, 3]));
         assert_ne!(rack.uid(1, &format!("node {}", rack.node(2))), old);
     });
 }
 
-/// The data of all servers are lost, and one board with them.
 fn a_wreck_comes_back(life: &'static Life, shelf: &Shelf) {
     on_three_servers(life, shelf, |Saved { rack, .. }| {
-        fs::write(rack.disk(&rack.node(1)).join("root/work.yaml"), WORK).unwrap();
-        rack.kubectl(1, "apply -f /root/work.yaml");
-        wait_for("the workload", || rack.ready_pods(1) == Some(4));
-        let work = rack.uid(1, "deployment work");
-        let backup = rack.dir.path().join("backup");
-        assert_code(&rack.run(&["backup", "--to", backup.to_str().unwrap()]), 0);
-        rack.kubectl(1, "delete deployment work");
-        for n in 1..=3 {
-            rack.cut(n);
-            fs::remove_dir_all(rack.disk(&rack.node(n)).join(life.data)).unwrap();
-        }
-        rack.replace(1);
-        for n in 2..=3 {
-            rack.start(n);
-        }
-        let restored = rack.run(&["restore", backup.to_str().unwrap(), "--yes"]);
-        assert_code(&restored, 0);
-        assert!(text(&restored).contains("objects of the backup are there, with their UIDs"), "{}", text(&restored));
-        assert_eq!(rack.uid(1, "deployment work"), work);
-        assert_eq!(members(rack, life, 1), names(rack, &[1, 2, 3]));
-        rack.assert_well();
+        wreck::comes_back(rack, life.data, |rack, n| members(rack, life, n), |_| {});
     });
 }
 
