@@ -44,10 +44,18 @@ struct Machine {
     key: Option<String>,
 }
 
+impl Machine {
+    fn is_raspberry_pi(&self) -> bool {
+        self.mac.as_ref().is_some_and(|mac| RASPBERRY_PI.iter().any(|maker| mac.as_str().starts_with(maker)))
+    }
+}
+
 /// A network larger than this is not asked address by address.
 const MOST: u8 = 20;
 /// How long a machine may take to answer.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a board's sshd may take until it serves: the first boot's cloud-init makes its host keys and starts it anew.
+const STARTING: Duration = Duration::from_secs(10);
 /// Where dnsmasq keeps its leases (dnsmasq(8); OpenWrt).
 const LEASES: [&str; 3] = ["/var/lib/misc/dnsmasq.leases", "/var/lib/dnsmasq/dnsmasq.leases", "/tmp/dhcp.leases"];
 /// The first half of the MAC addresses of Raspberry Pi (IEEE, MA-L).
@@ -80,6 +88,19 @@ impl Discover {
         for (address, mac) in neighbours(&fs::read_to_string("/proc/net/arp").unwrap_or_default()) {
             if let Some(machine) = machines.get_mut(&address) {
                 machine.mac = Some(mac);
+            }
+        }
+        let ours = |address: &Ipv4Addr, machine: &Machine| {
+            machine.key.is_none()
+                && (machine.is_raspberry_pi() || project.cluster.nodes.iter().any(|node| node.address == *address))
+        };
+        let keyless: Vec<Ipv4Addr> =
+            machines.iter().filter(|(address, machine)| ours(address, machine)).map(|(address, _)| *address).collect();
+        if !keyless.is_empty() {
+            let named: Vec<String> = keyless.iter().map(ToString::to_string).collect();
+            printer.info(format!("no SSH server answers yet at {}: asking again for 10 s", named.join(", ")));
+            for (address, key) in keys_of(keyless, project.cluster.access.port).await {
+                machines.entry(address).or_default().key = Some(key);
             }
         }
         self.show(&project, &machines, printer)
@@ -125,10 +146,7 @@ impl Discover {
             rows.push((Some(node), address, found, remark));
         }
         for (address, machine) in machines {
-            let pi = machine
-                .mac
-                .as_ref()
-                .is_some_and(|mac| RASPBERRY_PI.iter().any(|maker| mac.as_str().starts_with(maker)));
+            let pi = machine.is_raspberry_pi();
             if !taken.contains(address) && (pi || self.all) {
                 let remark = if pi { "a Raspberry Pi that is no node" } else { "no node" };
                 rows.push((None, Some(*address), vec![], remark.to_owned()));
@@ -176,8 +194,7 @@ impl Discover {
 
 /// Who answers at these addresses, with the key of its sshd. One that refuses is there as well.
 async fn answering(addresses: BTreeSet<Ipv4Addr>, port: u16) -> BTreeMap<Ipv4Addr, Machine> {
-    // Nobody is trusted, so each shows its key, and nothing more is said.
-    let dialer = Arc::new(Dialer::new(HostKeys::default()));
+    let dialer = nobody_trusted();
     let mut calls = JoinSet::new();
     for address in addresses {
         let dialer = dialer.clone();
@@ -189,19 +206,46 @@ async fn answering(addresses: BTreeSet<Ipv4Addr>, port: u16) -> BTreeMap<Ipv4Add
                 }
                 _ => return None,
             }
-            let target = Target { host: address.to_string(), port, user: "nobody".into(), jump: None };
-            let key = match Connection::open(&target, &Credentials::default(), &dialer).await {
-                Err(ConnectError::UnknownHostKey(met)) => Some(met.key),
-                _ => None,
-            };
-            Some((address, Machine { key, ..Machine::default() }))
+            Some((address, Machine { key: host_key(address, port, &dialer).await, ..Machine::default() }))
         });
     }
-    let mut found = BTreeMap::new();
-    while let Some(call) = calls.join_next().await {
-        found.extend(call.ok().flatten());
+    let found = calls.join_all().await;
+    found.into_iter().flatten().collect()
+}
+
+/// The host keys of these, which showed none when they were first asked, as far as their sshd starts within [`STARTING`].
+async fn keys_of(addresses: Vec<Ipv4Addr>, port: u16) -> Vec<(Ipv4Addr, String)> {
+    let dialer = nobody_trusted();
+    let mut calls = JoinSet::new();
+    for address in addresses {
+        let dialer = dialer.clone();
+        calls.spawn(async move {
+            let asked = async {
+                loop {
+                    if let Some(key) = host_key(address, port, &dialer).await {
+                        return (address, key);
+                    }
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            tokio::time::timeout(STARTING, asked).await.ok()
+        });
     }
-    found
+    let found = calls.join_all().await;
+    found.into_iter().flatten().collect()
+}
+
+/// With nobody trusted, each machine shows its key, and nothing more is said.
+fn nobody_trusted() -> Arc<Dialer> {
+    Arc::new(Dialer::new(HostKeys::default()))
+}
+
+async fn host_key(address: Ipv4Addr, port: u16, dialer: &Arc<Dialer>) -> Option<String> {
+    let target = Target { host: address.to_string(), port, user: "nobody".into(), jump: None };
+    match Connection::open(&target, &Credentials::default(), dialer).await {
+        Err(ConnectError::UnknownHostKey(met)) => Some(met.key),
+        _ => None,
+    }
 }
 
 /// The addresses of these names in mDNS (RFC 6762), which Raspberry Pi OS answers to.
