@@ -95,10 +95,13 @@ L=crates/bramble-bundle/src/standins I=crates/bramble-image/src
         sed "1,/^@INNER@\$/s/.*//" "$L/$d.sh" >"$T/$d-2.sh"
         together "$d" '' SC1007,SC2015,SC2034,SC2317 "$T/$d-1.sh" "$L/inner.sh" "$T/$d-2.sh"
     done
+    G=crates/bramble-bundle/src
+    together builder '' SC1091,SC2317 "$G/library.sh" "$G/builder.sh"
+    together addons '' SC1091,SC2016,SC2317 "$G/library.sh" "$G/addons.sh"
 } >"$T/all"
 sort -u "$T/all"
 git ls-files 'crates/*.sh' 'scripts/*.sh' 'bench/*.sh' |
-    grep -v "^$K/[a-z0-9_]*\.sh\$\|^$K/\(addon\|distribution\|storage\|gateway\)/[a-z0-9_/]*\.sh\$\|^$S/\|^$C/\|^$STRICT\$\|^$I/\|^$L/\(k3s\|k0s\|microk8s\|inner\)" >"$T/programs"
+    grep -v "^$K/[a-z0-9_]*\.sh\$\|^$K/\(addon\|distribution\|storage\|gateway\)/[a-z0-9_/]*\.sh\$\|^$S/\|^$C/\|^$STRICT\$\|^$I/\|^$L/\(k3s\|k0s\|microk8s\|inner\)\|^crates/bramble-bundle/src/[a-z]*\.sh\$" >"$T/programs"
 # It is a program of its own, in a folder of libraries.
 echo "$K/addon/monitoring/metrics.sh" >>"$T/programs"
 xargs shellcheck -s dash -f gcc <"$T/programs" || bad=1

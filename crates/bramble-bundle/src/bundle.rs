@@ -7,15 +7,15 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bramble_kube::{Bundle, BundleFile, BundleManifest};
-use bramble_lab::{Builder, Event, Events, Lab, PathContext, remove_tree, require_root, write};
-use bramble_spec::{Arch, KubeVersion, hex};
+use bramble_lab::{Event, Events, Lab, PathContext, remove_tree, require_root, write};
+use bramble_spec::{Arch, KubeVersion};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{self, append_tree, digest};
 use crate::error::Error;
+use crate::kitchen::{Ingredient, Kitchen, Module, module};
 use crate::standins::STANDINS;
 
 /// Not a real registry: nobody shall take an image built here for one that a project published.
@@ -28,22 +28,6 @@ pub struct Minor {
     pub name: &'static str,
     kubernetes: Module,
     etcd: Module,
-}
-
-/// The files of a Go module that pin all that it is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Module {
-    requirements: &'static str,
-    digests: &'static str,
-}
-
-macro_rules! module {
-    ($name:literal) => {
-        Module {
-            requirements: include_str!(concat!("../modules/", $name, "/go.mod")),
-            digests: include_str!(concat!("../modules/", $name, "/go.sum")),
-        }
-    };
 }
 
 /// The minors that can be built: the one that racks have if nothing else is asked for, and one to upgrade to.
@@ -59,30 +43,23 @@ const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
 const BUILDER: &str = include_str!("builder.sh");
 const PAUSE: &str = include_str!("pause.c");
-const BUILDER_PACKAGES: &[&str] = &[
-    "busybox-static",
-    "ca-certificates",
-    "conntrack",
-    "containerd",
-    "containernetworking-plugins",
-    "gcc",
-    "golang-1.26-go",
-    "iptables",
-    "libc6-dev",
-    "runc",
-    "zstd",
-];
-
 /// The programs that stand-ins start: a tar archive in the bundle's folder.
 const STANDIN: &str = "standin.tar";
-
-/// Where the module proxy is, and whatever else Go is told by its users of where modules come from.
-const GO_SETTINGS: [&str; 6] = ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE"];
 
 impl Minor {
     /// Finds a minor by its name.
     pub fn named(name: &str) -> Option<Minor> {
         MINORS.into_iter().find(|minor| minor.name == name)
+    }
+
+    /// Lists what its builder is given.
+    fn ingredients(self) -> Vec<Ingredient> {
+        let modules = [("kubernetes", self.kubernetes), ("etcd", self.etcd), ("tools", TOOLS)];
+        let mut all: Vec<Ingredient> =
+            modules.into_iter().flat_map(|(name, module)| module.ingredients(name)).collect();
+        all.push(("modules/tools/coredns/main.go".to_owned(), COREDNS));
+        all.push(("pause.c".to_owned(), PAUSE));
+        all
     }
 
     /// Gives the bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
@@ -93,7 +70,7 @@ impl Minor {
     /// Fails without root, and if a module cannot be had or compiled.
     pub fn bundle(self, lab: &Lab, again: bool, events: Events) -> Result<Bundle, Error> {
         require_root()?;
-        let kitchen = Kitchen::open(lab, self, events)?;
+        let kitchen = Kitchen::open(lab, BUILDER, self.ingredients(), events)?;
         let dir = kitchen.parent.join(format!("kubernetes-{}-{}", self.name, kitchen.recipe));
         if Bundle::is_at(&dir) && !again {
             return Ok(Bundle::open(&dir)?);
@@ -113,7 +90,7 @@ impl Minor {
     /// Gives the archive of the programs that stand-ins start, made once for each bundle.
     pub(crate) fn programs(self, lab: &Lab, bundle: &Bundle, events: Events) -> Result<PathBuf, Error> {
         let archive = bundle.dir.join(STANDIN);
-        let kitchen = Kitchen::open(lab, self, events)?;
+        let kitchen = Kitchen::open(lab, BUILDER, self.ingredients(), events)?;
         if archive.exists() {
             return Ok(archive);
         }
@@ -129,86 +106,6 @@ impl Minor {
         })?;
         Ok(archive)
     }
-}
-
-/// Where bundles are built: one build at a time.
-struct Kitchen<'a> {
-    lab: &'a Lab,
-    minor: Minor,
-    events: Events<'a>,
-    /// The folder of all bundles.
-    parent: PathBuf,
-    /// What tells bundles apart that are made in another way.
-    recipe: String,
-    _lock: fs::File,
-}
-
-impl<'a> Kitchen<'a> {
-    fn open(lab: &'a Lab, minor: Minor, events: Events<'a>) -> Result<Self, Error> {
-        let parent = lab.cache.join("bundles");
-        fs::create_dir_all(&parent).at("create", &parent)?;
-        let path = parent.join("lock");
-        let lock = fs::File::create(&path).at("create", &path)?;
-        if lock.try_lock().is_err() {
-            events(Event::Step("Waiting for another build of a bundle".into()));
-            lock.lock().at("lock", &path)?;
-        }
-        let mut recipe = Sha256::new();
-        for module in [minor.kubernetes, minor.etcd, TOOLS] {
-            recipe.update(module.requirements);
-            recipe.update(module.digests);
-        }
-        for text in [BUILDER, PAUSE, COREDNS].iter().chain(BUILDER_PACKAGES) {
-            recipe.update(text);
-        }
-        let recipe = format!("{}-{}", std::env::consts::ARCH, hex(&recipe.finalize()[..4]));
-        Ok(Kitchen { lab, minor, events, parent, recipe, _lock: lock })
-    }
-
-    /// Runs the builder and hands out the folder that it filled.
-    fn build(
-        &self,
-        arguments: &[&str],
-        step: &str,
-        take: impl FnOnce(&Path) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mirror = self.lab.debian_mirror()?;
-        let mut builder = Builder::create(self.lab, &mirror, BUILDER_PACKAGES, self.events)?;
-        (self.events)(Event::Step(step.to_owned()));
-        let build = builder.root().join("build");
-        for (name, module) in [("kubernetes", self.minor.kubernetes), ("etcd", self.minor.etcd), ("tools", TOOLS)] {
-            let folder = build.join("modules").join(name);
-            write(&folder.join("go.mod"), module.requirements, 0o644)?;
-            write(&folder.join("go.sum"), module.digests, 0o644)?;
-        }
-        write(&build.join("modules/tools/coredns/main.go"), COREDNS, 0o644)?;
-        write(&build.join("pause.c"), PAUSE, 0o644)?;
-        write(&build.join("go.env"), go_settings(), 0o600)?;
-        write(&build.join("builder.sh"), BUILDER, 0o755)?;
-        let caches = self.lab.cache.join("go");
-        fs::create_dir_all(&caches).at("create", &caches)?;
-        builder.bind(&caches, "/build/go");
-        builder.run("/build/builder.sh", arguments, self.events)?;
-        take(&build.join("out"))?;
-        Ok(builder.remove()?)
-    }
-}
-
-/// What Go is told on this machine, by the environment or by its own file, of where modules come from: lines for `GOENV`.
-fn go_settings() -> String {
-    let own = Command::new("go").arg("env").args(GO_SETTINGS).output();
-    let own = own.ok().filter(|output| output.status.success()).map(|output| output.stdout).unwrap_or_default();
-    let own = String::from_utf8_lossy(&own).into_owned();
-    let mut own = own.lines().map(str::to_owned);
-    let mut settings = String::new();
-    for name in GO_SETTINGS {
-        let told = own.next().unwrap_or_default();
-        let value = std::env::var(name).unwrap_or(told);
-        if !value.is_empty() && !value.contains('\n') {
-            settings.push_str(&format!("{name}={value}\n"));
-        }
-    }
-    settings
 }
 
 /// An image of the bundle: name, tag, entry point, whether only control planes run it.

@@ -6,6 +6,9 @@ pub enum Error {
     /// An error of the machine that builds.
     #[error(transparent)]
     Lab(#[from] bramble_lab::Error),
+    /// The list of a bundle's files cannot be made.
+    #[error(transparent)]
+    Fetch(#[from] bramble_fetch::FetchError),
     /// A bundle that cannot be used.
     #[error(transparent)]
     Bundle(#[from] bramble_kube::BundleError),

@@ -119,6 +119,37 @@ impl AddonBundle {
         self.images.iter().map(archive).collect()
     }
 
+    /// Makes a bundle of what lies in its folder already. `texts`: manifests, by where their projects publish them; `archives`:
+    /// of images. All are paths in the folder.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or the list of them not be written.
+    pub fn of_files(to: &Path, texts: &[(&str, String)], archives: &[String]) -> Result<()> {
+        let mut made = AddonBundle::default();
+        for (source, file) in texts {
+            let sha256 = Some(text_digest(&read_text(&to.join(file))?)?);
+            made.texts.insert((*source).to_owned(), Text { file: file.clone(), sha256, commit: None });
+        }
+        for file in archives {
+            made.add(file, open_image_archive(&to.join(file))?);
+        }
+        made.write(to)
+    }
+
+    fn add(&mut self, file: &str, archive: Archive) {
+        let Archive { images, sha256, .. } = archive;
+        self.images.extend(images.into_iter().map(|(name, platforms)| Image {
+            name,
+            file: file.to_owned(),
+            sha256: sha256.clone(),
+            platforms: platforms.into_iter().map(|platform| (platform.architecture, platform.variant)).collect(),
+        }));
+    }
+
+    fn write(&self, to: &Path) -> Result<()> {
+        replace_file(&to.join(FILE), format!("{:#}\n", serde_json::to_value(self)?).as_bytes(), 0o644)
+    }
+
     /// Puts what the add-ons of a cluster need into a bundle. `texts`: their manifests from elsewhere.
     ///
     /// # Errors
@@ -169,17 +200,15 @@ impl AddonBundle {
             write_image_archive(&to.join(&file), &name, &pulled, &blobs)?;
             let archive = open_image_archive(&to.join(&file))?;
             bytes += fs::metadata(&archive.path)?.len();
-            for (name, platforms) in archive.images {
+            for (name, platforms) in &archive.images {
                 let fits = |arch: &String| platforms.iter().any(|platform| platform.runs_on(arch));
                 if let Some(arch) = arches.iter().find(|arch| !fits(arch)) {
                     bail!("{name} has nothing for {arch}: `bramble image check {name}` shows what it has");
                 }
-                let platforms =
-                    platforms.into_iter().map(|platform| (platform.architecture, platform.variant)).collect();
-                made.images.push(Image { name, file: file.clone(), sha256: archive.sha256.clone(), platforms });
             }
+            made.add(&file, archive);
         }
-        replace_file(&to.join(FILE), format!("{:#}\n", serde_json::to_value(&made)?).as_bytes(), 0o644)?;
+        made.write(to)?;
         Ok(Bundled { manifests, images: made.images.len(), bytes })
     }
 }

@@ -1,8 +1,9 @@
 //! What a plan needs besides the cluster file.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use bramble_kube::{Bundle, CniManifest, Inputs, LocalFile, Programs, distribution};
+use bramble_kube::{Bundle, CniManifest, Inputs, LocalFile, Programs, Reference, distribution};
 use bramble_spec::KubeVersion;
 
 use crate::addon_bundle::AddonBundle;
@@ -28,9 +29,6 @@ pub fn inputs(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher)
         inputs.uploads.insert(sent.from.clone(), LocalFile { path, sha256 });
     }
     inputs.archives = sources.archives()?;
-    if let Some(bundle) = sources.bundle {
-        inputs.archives.extend(AddonBundle::open(bundle)?.archives(bundle));
-    }
     if !cluster.addons.is_empty() {
         inputs.addons = render_addons(sources, &fetch_addons(sources, lock, watcher)?)?;
     }
@@ -48,7 +46,23 @@ pub fn inputs(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher)
     if let Some(published) = published.iter().find(|published| published.cni == cluster.network.cni) {
         inputs.cni_manifest = Some(cni_manifest(published, sources, lock, watcher)?);
     }
+    if let Some(bundle) = sources.bundle {
+        let used = images_used(&inputs)?;
+        let mut archives = AddonBundle::open(bundle)?.archives(bundle);
+        archives.retain(|archive| archive.images.iter().any(|(name, _)| used.contains(name)));
+        inputs.archives.extend(archives);
+    }
     Ok(inputs)
+}
+
+/// The images that the add-ons and the manifest of the CNI run, by their whole names: a bundle may have others.
+fn images_used(inputs: &Inputs) -> Result<BTreeSet<String>> {
+    let mut objects: Vec<_> = inputs.addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
+    if let Some(text) = &inputs.cni_manifest {
+        objects.extend(bramble_kube::objects(text).map_err(FetchError::new)?);
+    }
+    let runs = bramble_kube::images(&objects);
+    Ok(runs.iter().filter_map(|run| Reference::parse(&run.image)).map(|image| image.to_string()).collect())
 }
 
 /// Adds where programs come from that are no release of the distribution's own: a bundle, or an apt repository with its key.
@@ -99,10 +113,14 @@ fn cni_manifest(
 ) -> Result<String> {
     let network = &sources.cluster.network;
     let written = network.cni_manifest.as_deref().unwrap_or(published.url);
-    let text = if written.starts_with("https://") || written.starts_with("http://") {
-        lock.fetch("cni-manifest", written, is_manifest, watcher)?
-    } else {
-        read(&sources.path(written))?
+    let elsewhere = written.starts_with("https://") || written.starts_with("http://");
+    let text = match sources.bundle.filter(|bundle| AddonBundle::is_at(bundle)) {
+        Some(bundle) if elsewhere => {
+            let supplies = AddonBundle::open(bundle)?;
+            lock.text("cni-manifest", written, is_manifest, || Ok(supplies.text(bundle, written)?.0))?
+        }
+        _ if elsewhere => lock.fetch("cni-manifest", written, is_manifest, watcher)?,
+        _ => read(&sources.path(written))?,
     };
     Ok(match published.pods {
         Some(pods) => text.replace(pods, &network.pods.to_string()),

@@ -14,6 +14,9 @@ drain_node() { # node seconds
     {
         echo "the pods of $1 cannot be moved within $2 s:"
         awk '/^error/ { sub(/^error: /, ""); sub(/ \(will retry after [0-9a-z]*\)/, ""); if (!/^unable to drain/ && !seen[$0]++) print }' /run/bramble/drain
+        # Which budget it is, kubectl leaves out of what the API answers.
+        kubectl_admin get poddisruptionbudgets -A -o 'jsonpath={range .items[?(@.status.disruptionsAllowed==0)]}the disruption budget {.metadata.name} of the namespace {.metadata.namespace} allows no pod to go: it wants {.status.desiredHealthy} that are healthy, and has {.status.currentHealthy}{"\n"}{end}' 2>&1 ||
+            echo "the API does not say which disruption budgets there are"
     } >&2
     uncordon "$1"
     return 1

@@ -15,6 +15,7 @@ mod k3s_flags;
 mod name_ranges;
 mod names;
 mod problem;
+pub mod published;
 mod quantity;
 mod report;
 mod resolve;

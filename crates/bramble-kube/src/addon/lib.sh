@@ -1,6 +1,6 @@
 # Add-ons: shared by the scripts that bring and remove them. Takes kubectl_admin, and the folder /run/bramble. Defines:
 # addon_apply, addon_remove, addon_enable, addon_disable, and what they are made of: manage, books, keep_books,
-# delete_listed, wait_ready, addon_begin, without, longhorn_has, their_addon_is.
+# delete_listed, unready, pods_say, wait_ready, addon_begin, without, longhorn_has, without_volumes, their_addon_is.
 
 manage() { kubectl_admin apply --server-side --force-conflicts --field-manager=bramble "$@"; } # question
 
@@ -27,18 +27,66 @@ delete_listed() { # file
     done
 }
 
-# Waits for the workloads of an add-on; says of those that do not come what their pods say.
-wait_ready() { # name
+# The workloads of an add-on that are not as its objects want them, a line each, in the file waits. A node that is not Ready
+# keeps no DaemonSet waiting, and one whose pods are replaced only when somebody deletes them (OnDelete) may keep its old ones.
+unready() { # name
+    kubectl_admin get nodes -o 'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >"$D/nodes"
     kubectl_admin get deployments,daemonsets,statefulsets -A -l "bramble/addon=$1" \
-        -o 'jsonpath={range .items[*]}{.metadata.namespace} {.kind}/{.metadata.name}{"\n"}{end}' >"$D/work"
-    while read -r space what; do
-        kubectl_admin -n "$space" rollout status "$what" --timeout=300s >"$D/said" 2>&1 </dev/null || {
-            echo "$what does not get ready within 300 s:"
-            kubectl_admin -n "$space" get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {range .status.containerStatuses[*]}{.state.waiting.reason} {.state.waiting.message}{end}{"\n"}{end}' </dev/null |
-                grep -v ' Running *$\| Succeeded *$' | head -n 10
+        -o 'jsonpath={range .items[*]}{.kind}|{.metadata.namespace}|{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|{.spec.updateStrategy.type}|{.spec.replicas}|{.status.replicas}|{.status.updatedReplicas}|{.status.readyReplicas}|{.spec.updateStrategy.rollingUpdate.partition}|{.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberReady}{"\n"}{end}' >"$D/work"
+    away=$(awk 'NF && $1 != "True" { n++ } END { print n + 0 }' "$D/nodes")
+    awk -F'|' -v away="$away" 'NF > 3 {
+        if ($1 == "DaemonSet") { wanted = $12; fresh = $13; ready = $14 + away; old = 0; shown = $14 }
+        else { wanted = $7; fresh = $9 + $11; ready = $10; old = $1 == "Deployment" && $8 > $9; shown = $10 }
+        if ($6 == "OnDelete") fresh = wanted
+        if ($1 == "DaemonSet") fresh += away
+        seen = $5 != "" && $4 <= $5
+        if (!seen || fresh + 0 < wanted + 0 || ready + 0 < wanted + 0 || old)
+            printf("%s/%s in %s: %d of %d ready%s\n", $1, $3, $2, shown, wanted, (seen && shown + 0 >= wanted + 0) ? ", not all of them new" : "")
+    }' "$D/work" >"$D/waits"
+}
+
+# What the pods in the namespaces of those workloads wait for, a line each, in the file why.
+pods_say() {
+    sed 's/.* in \([^ ]*\): .*/\1/' "$D/waits" | sort -u >"$D/spaces"
+    : >"$D/pods"
+    while read -r space; do
+        kubectl_admin -n "$space" get pods -o 'jsonpath={range .items[*]}{.metadata.name}|{.status.phase}|{.status.conditions[?(@.type=="PodScheduled")].message}|{range .status.initContainerStatuses[*]}{.state.waiting.reason} {.state.waiting.message} {end}|{range .status.containerStatuses[*]}{.state.waiting.reason} {.state.waiting.message} {end}{"\n"}{end}' \
+            </dev/null >>"$D/pods"
+    done <"$D/spaces"
+    # An image that does not come is told twice in other words: the first says why.
+    awk -F'|' 'NF > 4 && $2 != "Succeeded" {
+        w = $3
+        if (w == "" && $4 ~ /[^ ]/ && $4 !~ /^ *PodInitializing *$/) w = $4
+        if (w == "") w = $5
+        gsub(/ +/, " ", w); sub(/^ /, "", w); sub(/ $/, "", w)
+        if (w != "" || $2 != "Running") print $1 ": " (w == "" ? $2 : w)
+    }' "$D/pods" | cut -c 1-300 | head -n 10 >"$D/why"
+}
+
+# Waits for the workloads of an add-on, and says what for. An image that cannot be had is waited for less long.
+wait_ready() { # name
+    begun=$(date +%s) stuck=
+    while :; do
+        unready "$1"
+        [ -s "$D/waits" ] || break
+        pods_say
+        now=$(date +%s)
+        # Whoever waits here ends when nobody listens any more.
+        first=$(head -n 1 "$D/waits")
+        why=$(head -n 1 "$D/why")
+        printf '@waiting %s%s\n' "$first" "${why:+; $why}"
+        if [ -s "$D/why" ] && ! grep -qv ': \(ErrImagePull\|ImagePullBackOff\|InvalidImageName\|ErrImageNeverPull\)' "$D/why"; then
+            stuck=${stuck:-$now}
+        else
+            stuck=
+        fi
+        if [ "$((now - begun))" -ge 300 ] || { [ -n "$stuck" ] && [ "$((now - stuck))" -ge 90 ]; }; then
+            echo "it does not get ready within $((now - begun)) s:"
+            cat "$D/waits" "$D/why"
             return 1
-        }
-    done <"$D/work"
+        fi
+        sleep 2
+    done
 }
 
 addon_begin() { # what other add-ons have
@@ -83,7 +131,10 @@ addon_apply() { # name lines kept
                 kubectl_admin delete --ignore-not-found --timeout=60s -f "$D/old-jobs" >/dev/null
                 continue
             fi
-            if [ "$s" != 3 ] || [ "$n" -ge 60 ]; then tail -n 12 "$D/said"; return 1; fi
+            # So may those of another add-on whose definitions these are instances of.
+            w=$(grep -c 'failed calling webhook' "$D/said" || [ "$?" = 1 ])
+            if { [ "$w" = 0 ] && [ "$s" != 3 ]; } || [ "$n" -ge 60 ]; then tail -n 12 "$D/said"; return 1; fi
+            [ "$w" = 0 ] || printf '@waiting %s\n' "a webhook that does not answer yet"
             sleep 2; n=$((n + 1))
         done
         if [ "$s" = 1 ] && grep -q '"kind":"CustomResourceDefinition"' "$D/objects"; then
@@ -104,6 +155,28 @@ longhorn_has() { # kind
     echo "$d" | awk 'NF { n++ } END { print n + 0 }'
 }
 
+# Whoever takes a provisioner away while there are volumes of its storage classes leaves their data behind for ever. Volumes
+# whose claims are gone are given the time to go.
+without_volumes() { # lines
+    awk -F'\t' '{ split($2, k, "/") } k[1] == "storage.k8s.io" && k[2] == "StorageClass" { print k[4] }' "$1" >"$D/classes"
+    [ -s "$D/classes" ] || return 0
+    n=0
+    while :; do
+        kubectl_admin get persistentvolumes -o 'jsonpath={range .items[*]}{.spec.storageClassName}|{.status.phase}|{.spec.claimRef.namespace}/{.spec.claimRef.name}|{.metadata.name}{"\n"}{end}' >"$D/volumes"
+        awk -F'|' -v f="$D/classes" 'BEGIN { while ((getline l <f) > 0) c[l] = 1 } $1 in c' "$D/volumes" >"$D/held"
+        [ -s "$D/held" ] || return 0
+        if [ "$n" -ge 30 ] || grep -q '|Bound|' "$D/held"; then
+            echo "it provides volumes that are in use, each by a claim:"
+            awk -F'|' '{ print $3 " (" $4 ", class " $1 ")" }' "$D/held" | head -n 10
+            # shellcheck disable=SC2016 # They are quotes.
+            echo 'delete these claims with all that is in them (`kubectl delete pvc`), or move them to another class; then run `bramble up` again'
+            return 1
+        fi
+        printf '@waiting %s\n' "volumes whose claims are gone"
+        sleep 2; n=$((n + 1))
+    done
+}
+
 addon_remove() { # name kept
     if [ "$1" = longhorn ]; then
         v=$(longhorn_has volumes)
@@ -119,6 +192,7 @@ addon_remove() { # name kept
     addon_begin "$2"
     books "$1" >"$D/books"
     without "$D/books" "$D/kept" >"$D/old"
+    without_volumes "$D/old"
     delete_listed "$D/old"
     kubectl_admin -n kube-system delete configmap "bramble-addon-$1" --ignore-not-found >/dev/null
     rm -rf "$D"

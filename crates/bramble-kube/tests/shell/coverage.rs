@@ -10,7 +10,6 @@ fn every_function_that_a_node_runs_has_its_test() {
         ("books", addon),
         ("keep_books", addon),
         ("delete_listed", addon),
-        ("wait_ready", addon),
         ("addon_begin", addon),
         ("without", addon),
         ("longhorn_has", "addon_remove asks it"),

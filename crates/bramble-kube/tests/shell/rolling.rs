@@ -15,8 +15,13 @@ fn nodes_are_drained_and_uncordoned() {
     assert!(!gone.called("k3s kubectl*cordon*") && !gone.called("k3s kubectl*drain*"));
     let stuck = drained()
         .says("k3s kubectl*annotations*", "yes")
-        .on("k3s kubectl* drain*", "echo 'error: a budget forbids it'; false");
+        .on("k3s kubectl* drain*", "echo 'error: a budget forbids it'; false")
+        .says(
+            "k3s kubectl*get poddisruptionbudgets*",
+            "the disruption budget never of the namespace shop allows no pod to go",
+        );
     let run = stuck.refuses("a budget forbids it");
+    assert!(run.stderr.contains("the disruption budget never"), "{}", run.stderr);
     assert!(run.called("k3s kubectl*uncordon n1"));
     check(k3s("uncordon n1").says("k3s kubectl*annotations*", "yes"));
     check(k3s("uncordon n1"));

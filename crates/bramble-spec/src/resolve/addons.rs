@@ -9,20 +9,7 @@ use crate::de::Spanned;
 use crate::distribution::{Distribution, Kubeadm, KubeadmSource};
 use crate::document::*;
 use crate::problem::{Problem, Span};
-
-/// The releases that bramble names, each with the manifest that its project publishes.
-const METALLB: &str = "https://raw.githubusercontent.com/metallb/metallb/v0.15.2/config/manifests/metallb-native.yaml";
-const INGRESS_NGINX: &str = "https://raw.githubusercontent.com/kubernetes/ingress-nginx/controller-v1.13.3/deploy/static/provider/baremetal/deploy.yaml";
-const CERT_MANAGER: &str = "https://github.com/cert-manager/cert-manager/releases/download/v1.19.1/cert-manager.yaml";
-const LOCAL_PATH: &str =
-    "https://raw.githubusercontent.com/rancher/local-path-provisioner/v0.0.32/deploy/local-path-storage.yaml";
-const LONGHORN: &str = "https://raw.githubusercontent.com/longhorn/longhorn/v1.10.0/deploy/longhorn.yaml";
-const METRICS_SERVER: &str =
-    "https://github.com/kubernetes-sigs/metrics-server/releases/download/v0.8.0/components.yaml";
-const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.12.4";
-const TRAEFIK_IMAGE: &str = "docker.io/library/traefik:v3.5";
-const PROMETHEUS_IMAGE: &str = "quay.io/prometheus/prometheus:v3.5.0";
-const GRAFANA_IMAGE: &str = "docker.io/grafana/grafana:12.2.0";
+use crate::published::*;
 
 impl Resolver<'_> {
     pub(super) fn addons(

@@ -10,7 +10,7 @@ use crate::names::NodeName;
 use crate::problem::Problem;
 
 /// It can hand out folders of a shared one (rancher/local-path-provisioner, README).
-const PROVISIONER: &str = "docker.io/rancher/local-path-provisioner:v0.0.32";
+const PROVISIONER: &str = "docker.io/rancher/local-path-provisioner:v0.0.36";
 
 impl Resolver<'_> {
     /// The storage, and the add-ons that make volumes of it.

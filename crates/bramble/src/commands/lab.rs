@@ -133,6 +133,13 @@ enum LabCommand {
         #[command(flatten)]
         minor: KubernetesMinor,
     },
+    /// Make a bundle with add-ons that are Go modules (MetalLB, Traefik, cert-manager, metrics-server, local-path, flannel), for
+    /// `bramble --bundle`
+    Addons {
+        /// Build them even if they are there
+        #[arg(long)]
+        again: bool,
+    },
     /// Keeps a node on (used by `lab up`)
     #[command(hide = true)]
     Keep { rack: PathBuf, node: String },
@@ -281,6 +288,12 @@ impl Lab {
             LabCommand::Standins { minor } => {
                 let dir = standins(&racks, minor.get()?, printer)?;
                 printer.result(format!("Stand-ins are in {}", dir.display()));
+            }
+            LabCommand::Addons { again } => {
+                let watch = Watch::new(printer);
+                let dir = bramble_bundle::addons(&racks, again, &|event| watch.event(event))?;
+                watch.end();
+                printer.result(format!("Add-ons are in {}", dir.display()));
             }
             LabCommand::Keep { rack, node } => bramble_lab::keep(&rack, &node)?,
         }

@@ -218,6 +218,9 @@ fn an_upgrade_costs_nothing(shelf: &Shelf) {
         assert!(text(&plan).contains(&step), "{}", text(&plan));
 
         let stays = rack.node(5);
+        // Boards that were off set up the Service's address only when they have asked the API.
+        let answers = || rack.shell(&stays, "curl -s --max-time 2 http://10.96.0.200/ || :").contains("good");
+        wait_for("the service's address", answers);
         rack.shell(&stays, "touch /root/probing");
         let probe = rack.lab_command(&["shell", &format!("{}/{stays}", rack.name), "sh", "-c", PROBE]);
         let mut probe: Command = probe;

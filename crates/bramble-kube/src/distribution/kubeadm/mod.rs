@@ -4,7 +4,7 @@ mod config;
 mod routed;
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex};
+use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex, published};
 use bramble_state::{Blob, BlobSource, Certificates, File, Observation, Resource, STEPS, Step, Unit};
 use serde_json::json;
 
@@ -40,15 +40,11 @@ impl DistributionFacts for Facts {
         &[
             CniManifest {
                 cni: Cni::Flannel,
-                url: "https://github.com/flannel-io/flannel/releases/latest/download/kube-flannel.yml",
+                url: published::FLANNEL,
                 // Its one constant that a cluster file can contradict.
                 pods: Some("10.244.0.0/16"),
             },
-            CniManifest {
-                cni: Cni::Calico,
-                url: "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml",
-                pods: None,
-            },
+            CniManifest { cni: Cni::Calico, url: published::CALICO, pods: None },
         ]
     }
 
