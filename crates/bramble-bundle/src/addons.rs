@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bramble_fetch::AddonBundle;
 use bramble_lab::{Events, Lab, PathContext, remove_tree, require_root, write};
-use bramble_spec::published::{CERT_MANAGER, FLANNEL, METALLB, METRICS_SERVER, TRAEFIK_IMAGE};
+use bramble_spec::published::{CERT_MANAGER, FLANNEL, METALLB, METRICS_SERVER, TRAEFIK_DEFINITIONS, TRAEFIK_IMAGE};
 
 use crate::archive;
 use crate::error::Error;
@@ -41,8 +41,9 @@ const LOCAL_PATH: &str =
     "https://raw.githubusercontent.com/rancher/local-path-provisioner/v0.0.30/deploy/local-path-storage.yaml";
 
 /// Where each manifest is published, and what the builder calls it.
-const MANIFESTS: [(&str, &str); 5] = [
+const MANIFESTS: [(&str, &str); 6] = [
     (METALLB, "metallb"),
+    (TRAEFIK_DEFINITIONS, "traefik"),
     (CERT_MANAGER, "cert-manager"),
     (METRICS_SERVER, "metrics-server"),
     (LOCAL_PATH, "local-path"),
@@ -64,7 +65,7 @@ const IMAGES: [(&str, &str, &[&str]); 11] = [
     ("ghcr.io/flannel-io/flannel-cni-plugin:v1.9.1-flannel3", "flannel-cni-plugin", &["/flannel"]),
 ];
 
-/// Gives the folder of the add-ons, for `bramble --bundle`: the cached one, or a new one (some twenty minutes on two cores).
+/// Gives the folder of the add-ons, for `bramble --bundle`: the cached one, or a new one (some ten minutes on two cores).
 ///
 /// # Errors
 ///
@@ -82,7 +83,7 @@ pub fn addons(lab: &Lab, again: bool, events: Events) -> Result<PathBuf, Error> 
     for left in [&partial, &dir] {
         remove_tree(left)?;
     }
-    kitchen.build(&[], "Building the add-ons (once, some twenty minutes)", |out| pack(out, &partial))?;
+    kitchen.build(&[], "Building the add-ons (once, some ten minutes)", |out| pack(out, &partial))?;
     fs::rename(&partial, &dir).at("move into place", &dir)?;
     Ok(dir)
 }
@@ -131,6 +132,7 @@ mod tests {
             (all.requirements, "github.com/rancher/local-path-provisioner", LOCAL_PATH),
             (CUT, "github.com/flannel-io/flannel", FLANNEL),
             (traefik.requirements, "github.com/traefik/traefik/v3", TRAEFIK_IMAGE),
+            (traefik.requirements, "github.com/traefik/traefik/v3", TRAEFIK_DEFINITIONS),
         ] {
             let version = required(requirements, path).unwrap();
             assert!(named.contains(&version), "{path} {version}: {named}");

@@ -96,6 +96,8 @@ lay_out() {
     cp "$from/deploy/local-path-storage.yaml" "$out/manifests/local-path.yaml"
     from=$(unpacked cut github.com/flannel-io/flannel)
     cp "$from/Documentation/kube-flannel.yml" "$out/manifests/flannel.yaml"
+    from=$(unpacked traefik github.com/traefik/traefik/v3)
+    cp "$from/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml" "$out/manifests/traefik.yaml"
     from=$(unpacked addons sigs.k8s.io/metrics-server)
     "$render" kustomize "$from/manifests/overlays/release" >"$out/manifests/metrics-server.yaml"
     version=$(version_of cut github.com/cert-manager/cert-manager)

@@ -318,7 +318,7 @@ impl<N: Network> RunState<N> {
         };
         self.nodes = fleet.nodes.into_iter().map(context).collect();
         self.lost = fleet.lost;
-        self.addons = if self.asks_all() { self.compare_addons(objects.as_ref()) } else { AddonPlan::default() };
+        self.addons = if self.asks_planes() { self.compare_addons(objects.as_ref()) } else { AddonPlan::default() };
     }
 
     /// Gives the turn of this run on a node of which this was seen.
@@ -338,6 +338,11 @@ impl<N: Network> RunState<N> {
     /// Whether what all nodes take part in can be asked: there is Kubernetes, and all are there.
     pub(crate) fn asks_all(&self) -> bool {
         self.has_kubernetes() && self.lost.is_empty()
+    }
+
+    /// Whether what the cluster as a whole has can be asked and changed: there is Kubernetes, and all control planes are there.
+    pub(crate) fn asks_planes(&self) -> bool {
+        self.has_kubernetes() && self.lost.iter().all(|(node, _)| node.role != Role::ControlPlane)
     }
 
     /// Whether this run is about Kubernetes.

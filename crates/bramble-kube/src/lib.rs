@@ -26,7 +26,9 @@ mod status;
 mod storage;
 mod template;
 
-pub use addon::{ADDONS, AddonPlan, Has, Rendered, apply_script, mark_script, remove_script, render, sources};
+pub use addon::{
+    ADDONS, AddonPlan, Has, Rendered, apply_script, left_behind, mark_script, remove_script, render, sources,
+};
 pub use backup::{backup_script, objects_script};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use credentials::{Credentials, CredentialsError};

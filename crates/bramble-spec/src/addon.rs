@@ -24,7 +24,12 @@ pub enum AddonKind {
     /// MetalLB: addresses for services, announced by the nodes.
     Metallb(String),
     /// Traefik on every node, at ports 80 and 443.
-    Traefik(String),
+    Traefik {
+        /// The image.
+        image: String,
+        /// The definitions of its own objects.
+        manifest: String,
+    },
     /// The ingress of the Kubernetes project, which is retired.
     IngressNginx(String),
     /// cert-manager, with a certificate authority of the cluster's own if that is wanted.
@@ -149,7 +154,7 @@ impl Addon {
             AddonKind::Metallb(_) => Needs { each: 50, one: 50, ..Needs::default() },
             // kubeadm's own manifest of it: `memory: 70Mi`.
             AddonKind::Dns(_) => Needs { one: 70, ..Needs::default() },
-            AddonKind::Traefik(_) => Needs { each: 64, ..Needs::default() },
+            AddonKind::Traefik { .. } => Needs { each: 64, ..Needs::default() },
             // kubernetes/ingress-nginx, deploy/static: `memory: 90Mi`.
             AddonKind::IngressNginx(_) => Needs { one: 90, ..Needs::default() },
             AddonKind::CertManager { .. } => Needs { one: 150, ..Needs::default() },

@@ -24,6 +24,8 @@ pub const CALICO: &str = "https://raw.githubusercontent.com/projectcalico/calico
 pub const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.14.2";
 /// Traefik.
 pub const TRAEFIK_IMAGE: &str = "docker.io/library/traefik:v3.7.13";
+/// The definitions of Traefik's own objects.
+pub const TRAEFIK_DEFINITIONS: &str = "https://raw.githubusercontent.com/traefik/traefik/v3.7.13/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml";
 /// Prometheus.
 pub const PROMETHEUS_IMAGE: &str = "quay.io/prometheus/prometheus:v3.5.0";
 /// Grafana.

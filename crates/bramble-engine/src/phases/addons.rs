@@ -30,7 +30,7 @@ fn plan<N: Network>(run: &RunState<N>, plans: &mut Plans) {
 
 /// Brings what comes, removes what goes, and lets every control plane remember it.
 async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
-    let Some(life) = lifecycle(&run.cluster, &run.inputs).filter(|_| run.asks_all()) else { return Ok(()) };
+    let Some(life) = lifecycle(&run.cluster, &run.inputs).filter(|_| run.asks_planes()) else { return Ok(()) };
     let plan = &run.addons;
     if plan.is_empty() {
         return Ok(());
@@ -43,17 +43,24 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
     for name in &plan.remove {
         let title = format!("remove the add-on {name}");
         if let Err(error) = change(plane, title, bramble_kube::remove_script(&*life, plan, name), Vec::new()).await {
-            stuck.push((name, error));
+            stuck.push((name.as_str(), error));
         }
     }
+    // Nor one that does not come.
+    let mut failed = Vec::new();
     for (addon, has) in &plan.apply {
-        bring(run, plane, &*life, addon, *has).await.with_context(|| format!("the add-on {}", addon.name))?;
+        if let Err(error) = bring(run, plane, &*life, addon, *has).await {
+            failed.push((addon.name.as_str(), error));
+        }
     }
-    let left = stuck.iter().map(|(name, _)| format!(" {name}=0"));
-    remember(run, &format!("{}{}", plan.mark, left.collect::<String>())).await?;
-    if !stuck.is_empty() {
-        let lines = stuck.iter().map(|(name, why)| format!("the add-on {name} is still there: {why:#}"));
-        bail!("{}", lines.collect::<Vec<_>>().join("\n"));
+    let (missing, left): (Vec<&str>, Vec<&str>) =
+        (failed.iter().map(|(name, _)| *name).collect(), stuck.iter().map(|(name, _)| *name).collect());
+    remember(run, &plan.mark_without(&missing, &left)).await?;
+    let stuck = stuck.iter().map(|(name, why)| format!("the add-on {name} is still there: {why:#}"));
+    let lines: Vec<String> =
+        stuck.chain(failed.iter().map(|(name, why)| format!("the add-on {name}: {why:#}"))).collect();
+    if !lines.is_empty() {
+        bail!("{}", lines.join("\n"));
     }
     run.changes += run.addons.steps().len();
     Ok(())

@@ -39,6 +39,9 @@ async fn apply<N: Network>(run: &mut RunState<N>, gateway: bool) -> Result<()> {
     while let Some(done) = tasks.join_next().await {
         all.push(done?);
     }
+    if !gateway {
+        run.notes.extend(bramble_kube::left_behind(&run.cluster));
+    }
     all.sort_by_key(|(at, ..)| *at);
     for (_, context, result) in all {
         match result {

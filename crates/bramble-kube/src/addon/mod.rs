@@ -17,6 +17,7 @@ mod plan;
 pub(crate) mod rendered;
 mod scripts;
 mod shared;
+mod storage_class;
 mod traefik;
 
 use bramble_spec::{ADDON_PACKAGES, Addon, AddonKind, Cluster, Node, OwnSource};
@@ -36,6 +37,7 @@ pub fn sources(addon: &Addon) -> Option<&str> {
         | AddonKind::LocalPath(manifest)
         | AddonKind::Longhorn(manifest)
         | AddonKind::MetricsServer(manifest)
+        | AddonKind::Traefik { manifest, .. }
         | AddonKind::CertManager { manifest, .. } => Some(manifest),
         AddonKind::Own(OwnSource::From(from)) => Some(from),
         _ => None,
@@ -50,21 +52,43 @@ pub fn render(cluster: &Cluster, addon: &Addon, text: &str) -> Result<Rendered, 
     let mut objects = crate::manifest::objects(text)?;
     let mut enabled = None;
     match &addon.kind {
-        AddonKind::Metallb(_) => objects.extend(metallb::objects(cluster)),
+        AddonKind::Metallb(_) => {
+            metallb::announce_anywhere(cluster, &mut objects);
+            objects.extend(metallb::objects(cluster));
+        }
         AddonKind::Dns(image) => objects.extend(dns::objects(cluster, image)),
-        AddonKind::Traefik(image) => objects.extend(traefik::objects(cluster, image)),
+        AddonKind::Traefik { image, .. } => objects.extend(traefik::objects(cluster, image)),
+        AddonKind::LocalPath(_) => storage_class::make_default(cluster, addon, &mut objects),
         AddonKind::CertManager { ca: true, .. } => objects.extend(cert_manager::objects(cluster)),
         AddonKind::MetricsServer(_) => metrics_server::trust_kubelets(&mut objects),
         AddonKind::IngressNginx(_) => ingress_nginx::on_every_node(&mut objects),
-        AddonKind::Shared(shared) => objects.extend(shared::objects(shared)),
+        AddonKind::Shared(shared) => {
+            objects.extend(shared::objects(shared));
+            storage_class::make_default(cluster, addon, &mut objects);
+        }
         AddonKind::Monitoring(config) => objects.extend(monitoring::objects(cluster, config)),
         AddonKind::Limits(limits) => objects.extend(limits::objects(limits)),
         AddonKind::MicroK8s { name, argument } => {
             enabled = Some(microk8s::enabled(name, argument.as_deref()));
         }
-        AddonKind::CertManager { .. } | AddonKind::LocalPath(_) | AddonKind::Longhorn(_) | AddonKind::Own(_) => {}
+        AddonKind::CertManager { .. } | AddonKind::Longhorn(_) | AddonKind::Own(_) => {}
     }
     Ok(Rendered::new(&addon.name, objects, enabled))
+}
+
+/// Says what stays on nodes that nobody removes with the cluster: the data of volumes.
+pub fn left_behind(cluster: &Cluster) -> Vec<String> {
+    // The folders are those of the projects' own manifests.
+    let folder = |addon: &Addon| match &addon.kind {
+        AddonKind::LocalPath(_) => Some("/opt/local-path-provisioner"),
+        AddonKind::Longhorn(_) => Some("/var/lib/longhorn"),
+        _ => None,
+    };
+    let say = |addon: &Addon| {
+        let folder = folder(addon)?;
+        Some(format!("the volumes of {} stay on the nodes, in {folder}: remove it where nobody needs them", addon.name))
+    };
+    cluster.addons.iter().filter_map(say).collect()
 }
 
 /// Gives what a node has for the add-ons of its cluster; `life` if it is a member of one.

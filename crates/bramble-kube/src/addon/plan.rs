@@ -31,6 +31,19 @@ pub enum Has {
     Without(usize),
 }
 
+/// When an add-on may go, as others may need it: first those that nobody knows, which are the user's own.
+fn leaves(name: &str) -> u8 {
+    match name {
+        "monitoring" => 1,
+        "traefik" | "ingress-nginx" | "metallb" | "metrics-server" | "limits" => 2,
+        "cert-manager" => 3,
+        "local-path" | "longhorn" => 4,
+        storage if storage.starts_with("storage-") => 4,
+        "dns" => 5,
+        _ => 0,
+    }
+}
+
 impl AddonPlan {
     /// Compares the mark of a control plane with what is wanted. `there`: the objects of add-ons that the API has, by their
     /// keys, if it was asked.
@@ -48,15 +61,27 @@ impl AddonPlan {
         };
         let apply: Vec<(Rendered, Has)> =
             wanted.iter().filter_map(|addon| Some((addon.clone(), how(addon)?))).collect();
+        // Who provides volumes goes after all who may have some, and who defines objects after those who have them.
+        let mut gone: Vec<&str> = has.keys().copied().filter(|name| !names.contains(name)).collect();
+        gone.sort_by_key(|name| leaves(name));
         let mut before: BTreeMap<&str, &str> = has.clone();
         before.extend(apply.iter().map(|(addon, _)| (addon.name.as_str(), "0")));
         AddonPlan {
             before: before.iter().map(|(name, digest)| format!("{name}={digest}")).collect::<Vec<_>>().join(" "),
             kept: wanted.iter().map(|addon| (addon.name.clone(), addon.objects.iter().map(key).collect())).collect(),
-            remove: has.keys().filter(|name| !names.contains(*name)).map(|name| (*name).to_owned()).collect(),
+            remove: gone.into_iter().map(str::to_owned).collect(),
             apply,
             mark: wanted.iter().map(|addon| format!("{}={}", addon.name, addon.digest)).collect::<Vec<_>>().join(" "),
         }
+    }
+
+    /// Gives the text of the mark if these could not be brought, and those not be removed.
+    pub fn mark_without(&self, failed: &[&str], stuck: &[&str]) -> String {
+        let entries = self.mark.split_whitespace().map(|entry| match entry.split_once('=') {
+            Some((name, _)) if failed.contains(&name) => format!("{name}=0"),
+            _ => entry.to_owned(),
+        });
+        entries.chain(stuck.iter().map(|name| format!("{name}=0"))).collect::<Vec<_>>().join(" ")
     }
 
     /// Lists what others than this add-on have, a line each.
@@ -106,6 +131,13 @@ mod tests {
         );
         assert_eq!(plan.remove, ["old"]);
         assert!(AddonPlan::new(Some(&plan.mark), &wanted, None).is_empty());
+        assert_eq!(plan.mark_without(&["b"], &["old"]), "a=1 b=0 c=3 old=0");
+        let all = AddonPlan::new(
+            Some("cert-manager=1 dns=1 local-path=1 metallb=1 monitoring=1 shop=1 storage-nfs=1"),
+            &[],
+            None,
+        );
+        assert_eq!(all.remove, ["shop", "monitoring", "metallb", "cert-manager", "local-path", "storage-nfs", "dns"]);
         // What was begun and is not wanted any more goes, too.
         assert_eq!(AddonPlan::new(Some(&plan.before), &wanted[..1], None).remove, ["b", "c", "old"]);
     }

@@ -16,7 +16,7 @@ pub(crate) struct AddonsSection {
     /// MetalLB: services of type LoadBalancer get addresses of `network.pool`.
     pub(crate) metallb: Option<Spanned<UpstreamSection>>,
     /// Traefik on every node, at ports 80 and 443.
-    pub(crate) traefik: Option<Spanned<ImageOfSection>>,
+    pub(crate) traefik: Option<Spanned<TraefikSection>>,
     /// The ingress of the Kubernetes project. It is retired: no mend comes any more.
     #[serde(rename = "ingress-nginx")]
     pub(crate) ingress_nginx: Option<Spanned<UpstreamSection>>,
@@ -64,6 +64,17 @@ pub(crate) struct UpstreamSection {
 pub(crate) struct ImageOfSection {
     /// The image, instead of the one that bramble names.
     pub(crate) image: Option<Spanned<String>>,
+}
+
+/// Traefik.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TraefikSection {
+    /// The image, instead of the one that bramble names.
+    pub(crate) image: Option<Spanned<String>>,
+    /// The definitions of its own objects (IngressRoute, Middleware and others), a URL or a file, instead of those of the
+    /// release that bramble names.
+    pub(crate) manifest: Option<Spanned<String>>,
 }
 
 /// cert-manager.

@@ -73,13 +73,14 @@ impl Resolver<'_> {
         if let Some(Spanned { value, span }) = section.traefik {
             brings(self, "traefik", "Traefik", span);
             let image = self.image_name(value.image, TRAEFIK_IMAGE);
-            add(&mut all, "traefik", AddonKind::Traefik(image));
+            let manifest = value.manifest.map_or_else(|| TRAEFIK_DEFINITIONS.to_owned(), |manifest| manifest.value);
+            add(&mut all, "traefik", AddonKind::Traefik { image, manifest });
         }
         if let Some(Spanned { value, span }) = section.ingress_nginx {
             brings(self, "traefik", "Traefik, which has the same ports", span);
             self.found.push(
                 Problem::warning("ingress-nginx is retired since March 2026: holes in it stay open", span)
-                    .next("use `traefik`, which understands its Ingress objects and most of its annotations"),
+                    .next("use `traefik`, which serves Ingress objects of the class nginx and understands most of their annotations"),
             );
             add(&mut all, "ingress-nginx", AddonKind::IngressNginx(mirror(value, INGRESS_NGINX)));
         }

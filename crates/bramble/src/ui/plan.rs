@@ -33,7 +33,13 @@ fn node_plan(printer: &Printer, plan: &NodePlan) -> String {
         text.push_str(&format!("  {} reboot: {reason}\n", printer.style(Style::Note, "~")));
     }
     for step in &plan.steps {
-        text.push_str(&format!("  {} {step}\n", printer.style(Style::Note, "+")));
+        // A step is a sentence that begins with what is done.
+        let sign = match step.split(' ').next() {
+            Some("add" | "join" | "make" | "mount") => "+",
+            Some("remove" | "leave") => "-",
+            _ => "~",
+        };
+        text.push_str(&format!("  {} {step}\n", printer.style(Style::Note, sign)));
     }
     text
 }
