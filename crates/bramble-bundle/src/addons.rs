@@ -99,7 +99,9 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     for (name, tree, entry) in IMAGES {
         let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let file = format!("addons/{plain}.tar");
-        archive::image(&out.join("images").join(tree), name, entry, &dir.join(&file))?;
+        // Its manifest says that it is not root, and leaves it to the image who it is.
+        let user = if tree == "cert-manager" { "1000" } else { "0" };
+        archive::image(&out.join("images").join(tree), name, entry, user, &dir.join(&file))?;
         archives.push(file);
     }
     Ok(AddonBundle::of_files(dir, &texts, &archives)?)

@@ -35,8 +35,8 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// Makes a Docker archive of one layer (the format of `docker save`: manifest.json, config, layer.tar; specified in
-/// moby's image/spec). Equal trees give equal bytes: owners, times and order are fixed.
-pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], to: &Path) -> Result<(), Error> {
+/// moby's image/spec), whose programs run as this user. Equal trees give equal bytes: owners, times and order are fixed.
+pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], user: &str, to: &Path) -> Result<(), Error> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).at("create", parent)?;
     }
@@ -53,6 +53,7 @@ pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], to: &Path) -> Resul
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Entrypoint": entry,
+            "User": user,
             "WorkingDir": "/",
         },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },

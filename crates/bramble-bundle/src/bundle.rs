@@ -149,7 +149,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     for image in &images {
         let full = format!("{REPOSITORY}/{}:{}", image.name, image.tag);
         let path = format!("images/{}.tar", image.name);
-        archive::image(&out.join("images").join(image.name), &full, &image.entry, &dir.join(&path))?;
+        archive::image(&out.join("images").join(image.name), &full, &image.entry, "0", &dir.join(&path))?;
         files.push(describe(dir, full, path, image.control_plane_only)?);
     }
     let mut programs = Vec::new();

@@ -27,7 +27,7 @@ mod storage;
 mod template;
 
 pub use addon::{
-    ADDONS, AddonPlan, Has, Rendered, apply_script, left_behind, mark_script, remove_script, render, sources,
+    ADDONS, AddonPlan, Has, Rendered, apply_script, ca_script, left_behind, mark_script, remove_script, render, sources,
 };
 pub use backup::{backup_script, objects_script};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail};
-use bramble_engine::{Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary};
+use bramble_engine::{
+    Fleet, Goal, Interface, Planned, Project, Run, RunLog, Session, Setup, SshNetwork, Summary, refuse_foreign, speaker,
+};
 use bramble_fetch::LockFile;
-use bramble_kube::{Identity, Inputs};
-use bramble_spec::{Distribution, Node, group, lines, name_ranges};
+use bramble_kube::{Identity, Inputs, Lifecycle};
+use bramble_shell::Script;
+use bramble_spec::{Distribution, Node, NodeName, group, lines, name_ranges};
 use serde_json::json;
 
 use crate::confirmed::Confirmed;
@@ -275,6 +278,30 @@ where
     let fleet = Fleet::visit(&network, nodes, &interface, work).await;
     progress.end();
     Ok(fleet?)
+}
+
+/// Runs a script on a control plane that answers, of the cluster that the cluster file means, and gives what it printed, with
+/// the name of the node.
+pub(crate) async fn ask_plane(
+    project: &Project,
+    printer: &Printer,
+    life: &dyn Lifecycle,
+    script: &Script,
+) -> anyhow::Result<(String, NodeName)> {
+    let planes: Vec<Node> = project.cluster.control_planes().cloned().collect();
+    let look = async |session: Session<SshNetwork>| {
+        let seen = session.observe(&[]).await?;
+        Ok((session, seen))
+    };
+    let fleet = visit(project, &planes, printer, look).await?;
+    if fleet.nodes.is_empty() {
+        fleet.complete()?;
+        bail!("{} has no control plane", project.cluster.name);
+    }
+    let looked: Vec<_> = fleet.nodes.iter().map(|(session, seen)| (&session.node, seen)).collect();
+    refuse_foreign(&project.cluster, project.identity()?.as_ref(), &looked)?;
+    let plane = speaker(life, fleet.nodes.iter().map(|(session, _)| session)).await?;
+    Ok((plane.ask(script, |_, _| {}).await?, plane.node.name.clone()))
 }
 
 #[cfg(test)]

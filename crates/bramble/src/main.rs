@@ -115,7 +115,7 @@ fn main() -> ExitCode {
         Command::Plan(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Up(command) => block_on(&printer, UP, command.run(common, &printer)),
         Command::Status(command) => block_on(&printer, None, command.run(common, &printer)),
-        Command::Addons(command) => command.run(common, &printer),
+        Command::Addons(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Run(command) => block_on(&printer, RUN, command.run(common, &printer)),
         Command::Kubeconfig(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Backup(command) => block_on(&printer, BACKUP, command.run(common, &printer)),

@@ -37,6 +37,7 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/controller/cainjector"
 	"github.com/cert-manager/cert-manager/pkg/healthz"
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
+	"github.com/cert-manager/cert-manager/pkg/util"
 )
 
 func main() {
@@ -111,10 +112,6 @@ func runController(ctx context.Context, flags *pflag.FlagSet, args []string) err
 	if err != nil {
 		return err
 	}
-	health := healthz.NewServer(20 * time.Second)
-	failed := make(chan error, 1)
-	go func() { failed <- health.Start(ctx, listener) }()
-
 	name, err := os.Hostname()
 	if err != nil {
 		return err
@@ -124,16 +121,22 @@ func runController(ctx context.Context, flags *pflag.FlagSet, args []string) err
 	if err != nil {
 		return err
 	}
-	lead := func(ctx context.Context) { failed <- control(ctx, factory, own) }
-	go leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
+	// Whatever fails ends the rest, and the lease is given back before the end.
+	ctx, end := context.WithCancelCause(ctx)
+	health := healthz.NewServer(20 * time.Second)
+	go func() { end(health.Start(ctx, listener)) }()
+	leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
 		Lock: lock, LeaseDuration: 60 * time.Second, RenewDeadline: 40 * time.Second, RetryPeriod: 15 * time.Second,
 		ReleaseOnCancel: true, WatchDog: health.LeaderHealthzAdaptor,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: lead,
-			OnStoppedLeading: func() { failed <- ctx.Err() },
+			OnStartedLeading: func(ctx context.Context) { end(control(ctx, factory, own)) },
+			OnStoppedLeading: func() {},
 		},
 	})
-	return <-failed
+	if err := context.Cause(ctx); err != nil && err != context.Canceled {
+		return err
+	}
+	return nil
 }
 
 // control runs all controllers that are enabled by default.
@@ -207,7 +210,8 @@ func runInjector(ctx context.Context, flags *pflag.FlagSet, args []string) error
 	if err != nil {
 		return err
 	}
-	manager, err := ctrl.NewManager(config, ctrl.Options{
+	// Its name there is that of the owner of the fields that it sets.
+	manager, err := ctrl.NewManager(util.RestConfigWithUserAgent(config, "cainjector"), ctrl.Options{
 		Scheme: scheme, LeaderElection: true, LeaderElectionReleaseOnCancel: true, LeaderElectionNamespace: *namespace,
 		LeaderElectionID: "cert-manager-cainjector-leader-election",
 	})

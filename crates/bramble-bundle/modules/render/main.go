@@ -4,13 +4,16 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/releaseutil"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
@@ -78,8 +81,16 @@ func chart(folder, name, version string, set []string) error {
 	}
 	slices.Sort(names)
 	for _, file := range names {
-		if text := files[file]; strings.HasSuffix(file, ".yaml") && !strings.Contains(text, "helm.sh/hook") {
-			fmt.Printf("---\n%s\n", text)
+		if !strings.HasSuffix(file, ".yaml") {
+			continue
+		}
+		split := releaseutil.SplitManifests(files[file])
+		objects := slices.Collect(maps.Keys(split))
+		sort.Sort(releaseutil.BySplitManifestsOrder(objects))
+		for _, object := range objects {
+			if text := split[object]; !strings.Contains(text, "helm.sh/hook") {
+				fmt.Printf("---\n%s\n", text)
+			}
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ use crate::lifecycle::Lifecycle;
 
 pub use plan::{AddonPlan, Has};
 pub use rendered::Rendered;
-pub use scripts::{ADDONS, apply_script, mark_script, remove_script};
+pub use scripts::{ADDONS, apply_script, ca_script, mark_script, remove_script};
 
 /// Names the files that an add-on is made of: URLs, or files and folders as written. A git repository is not among them.
 pub fn sources(addon: &Addon) -> Option<&str> {

@@ -37,6 +37,14 @@ pub fn remove_script(life: &dyn Lifecycle, plan: &AddonPlan, name: &str) -> Comm
     script
 }
 
+/// Gives the script that prints the certificate of the cluster's own authority in base64, or nothing if there is none yet.
+pub fn ca_script(life: &dyn Lifecycle) -> Script {
+    let mut script = life.kubectl();
+    script
+        .fixed("kubectl_admin -n cert-manager get secret bramble-ca --ignore-not-found -o 'jsonpath={.data.ca\\.crt}'");
+    Script::new("print the certificate of the cluster's authority", &script)
+}
+
 /// Gives the script that writes down which add-ons there are, for each control plane.
 pub fn mark_script(mark: &str) -> Script {
     let mut script = Commands::new();

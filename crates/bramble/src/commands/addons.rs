@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use base64::Engine as _;
 use bramble_fetch::{fetch_addons, render_addons};
+use bramble_kube::{Inputs, lifecycle};
+use bramble_spec::AddonKind;
 use serde_json::json;
 
+use crate::drive::ask_plane;
 use crate::ui::printer::{Format, Printer};
 use crate::{Common, Done, cluster_file};
 use bramble_engine::Project;
@@ -27,13 +31,17 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Print the certificate of the cluster's own authority (the ClusterIssuer `bramble-ca` of cert-manager), which browsers and
+    /// curl can be told to trust
+    Ca,
 }
 
 impl Addons {
-    pub(crate) fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
+    pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
         match self.action {
             Action::List => list(&project, printer),
+            Action::Ca => ca(&project, printer).await,
             Action::Show { name } => {
                 let sources = project.sources()?;
                 let fetched = fetch_addons(&sources, &mut sources.lock_file()?, printer)?;
@@ -47,6 +55,27 @@ impl Addons {
             }
         }
     }
+}
+
+async fn ca(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
+    let inputs = Inputs::default();
+    let life = lifecycle(&project.cluster, &inputs).filter(|_| {
+        project.cluster.addons.iter().any(|addon| matches!(addon.kind, AddonKind::CertManager { ca: true, .. }))
+    });
+    let Some(life) = life else {
+        bail!("{} has no authority of its own; `addons: {{ cert-manager: {{}} }}` makes one", project.cluster.name)
+    };
+    let (encoded, plane) = ask_plane(project, printer, &*life, &bramble_kube::ca_script(&*life)).await?;
+    let certificate = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).unwrap_or_default();
+    let text = String::from_utf8(certificate).unwrap_or_default();
+    if !text.starts_with("-----BEGIN CERTIFICATE-----") {
+        bail!(
+            "the API, asked on {plane}, has no certificate of the authority yet: see `kubectl -n cert-manager describe certificate \
+             bramble-ca`, or run `bramble up`"
+        );
+    }
+    printer.result(text.trim_end());
+    Ok(Done::Good)
 }
 
 fn list(project: &Project, printer: &Printer) -> anyhow::Result<Done> {

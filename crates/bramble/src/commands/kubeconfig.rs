@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, bail};
 use bramble_kube::{Credentials, Inputs, lifecycle};
 use bramble_shell::{Commands, Script};
-use bramble_spec::{Cluster, Node, Uplink};
+use bramble_spec::{Cluster, Uplink};
 use serde_json::{Value, json};
 
-use crate::drive::visit;
+use crate::drive::ask_plane;
 use crate::ui::printer::Printer;
 use crate::user_file::UserFile;
 use crate::{Common, Done, cluster_file};
-use bramble_engine::{Project, Session, SshNetwork, refuse_foreign, speaker};
+use bramble_engine::Project;
 
 #[derive(clap::Args)]
 pub(crate) struct Kubeconfig {
@@ -32,29 +32,15 @@ impl Kubeconfig {
         let Some(life) = lifecycle(&project.cluster, &inputs) else {
             bail!("{} has no Kubernetes", project.cluster.name)
         };
-        let planes: Vec<Node> = project.cluster.control_planes().cloned().collect();
-        let look = async |session: Session<SshNetwork>| {
-            let seen = session.observe(&[]).await?;
-            Ok((session, seen))
-        };
-        let fleet = visit(&project, &planes, printer, look).await?;
-        if fleet.nodes.is_empty() {
-            fleet.complete()?;
-            bail!("{} has no control plane", project.cluster.name);
-        }
-        let looked: Vec<_> = fleet.nodes.iter().map(|(session, seen)| (&session.node, seen)).collect();
-        refuse_foreign(&project.cluster, project.identity()?.as_ref(), &looked)?;
-        let plane = speaker(&*life, fleet.nodes.iter().map(|(session, _)| session)).await?;
         let mut cat = Commands::new();
         cat.call("cat --", [life.admin_config()]);
-        let admin = plane
-            .ask(&Script::new("print the kubeconfig", &cat), |_, _| {})
+        let (admin, plane) = ask_plane(&project, printer, &*life, &Script::new("print the kubeconfig", &cat))
             .await
-            .context("the control plane has no kubeconfig yet; run `bramble up`")?;
+            .context("no control plane gives a kubeconfig; if there is no cluster yet, run `bramble up`")?;
         let name = project.cluster.name.as_str();
         let (server, known_as) = way(&project.cluster, life.api_port());
         let credentials = Credentials::from_kubeconfig(&admin)
-            .with_context(|| format!("the kubeconfig on {} cannot be used; run `bramble up`", plane.node.name))?;
+            .with_context(|| format!("the kubeconfig on {} cannot be used; run `bramble up`", plane))?;
         let mut own = own_entries(&credentials, name, &server);
         match known_as {
             Some(known_as) => own["clusters"][0]["cluster"]["tls-server-name"] = json!(known_as),

@@ -27,8 +27,8 @@ struct Inner {
 
 /// What of it is on the screen.
 enum Shown {
-    /// Nothing: events are printed as lines.
-    Nothing,
+    /// Nothing: events are printed as lines. What each node was last said to wait for is not said again.
+    Nothing(Mutex<BTreeMap<String, String>>),
     /// A line for each node.
     Each(BTreeMap<String, LiveLine>),
     /// Numbers, and the nodes that take longest.
@@ -131,7 +131,7 @@ impl Progress {
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
         let rows = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(24, |size| usize::from(size.ws_row));
         let shown = match () {
-            () if !printer.live => Shown::Nothing,
+            () if !printer.live => Shown::Nothing(Mutex::default()),
             () if names.len() + 2 <= rows => {
                 let line = |name: &&str| ((*name).to_owned(), printer.lines.spinner(&format!("{name:width$}")));
                 Shown::Each(names.iter().map(line).collect())
@@ -171,7 +171,11 @@ impl Progress {
                 }
             }
             Shown::Crowd(crowd, _) => crowd.note(name, &event, text),
-            Shown::Nothing => {
+            Shown::Nothing(said) => {
+                let before = said.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), text.clone());
+                if matches!(event, Event::Waiting(_)) && before.is_some_and(|before| before == text) {
+                    return;
+                }
                 let dull = matches!(
                     event,
                     Event::Connecting
@@ -192,7 +196,7 @@ impl Progress {
     /// Leaves the lines as they are and gives the terminal back.
     pub(crate) fn end(&self) {
         match &self.inner.shown {
-            Shown::Nothing => {}
+            Shown::Nothing(_) => {}
             Shown::Each(lines) => lines.values().for_each(LiveLine::end),
             Shown::Crowd(_, lines) => lines.iter().for_each(LiveLine::end),
         }

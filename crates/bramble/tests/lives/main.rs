@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod addons;
 #[path = "../common/mod.rs"]
 mod common;
 mod kubeadm;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     // One rack at a time is what a small machine carries.
     arguments.test_threads = Some(1);
     let shelf = Arc::new(Shelf::default());
-    let rows = [kubeadm::ROWS, standins::ROWS, two::ROWS].concat();
+    let rows = [addons::ROWS, kubeadm::ROWS, standins::ROWS, two::ROWS].concat();
     let trials = rows.iter().map(|row| {
         let (test, shelf) = (row.test, shelf.clone());
         let run = move || {
