@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path};
 
-use bramble_kube::{Archive, Platform, Reference, Rendered};
+use bramble_kube::{Archive, Platform, Reference};
 use bramble_spec::Sha256Digest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::atomic_file::replace_file;
 use crate::digest::text_digest;
@@ -150,7 +151,8 @@ impl AddonBundle {
         replace_file(&to.join(FILE), format!("{:#}\n", serde_json::to_value(self)?).as_bytes(), 0o644)
     }
 
-    /// Puts what the add-ons of a cluster need into a bundle. `texts`: their manifests from elsewhere.
+    /// Puts what the add-ons and the CNI of a cluster need into a bundle. `texts`: their manifests from elsewhere; `objects`:
+    /// what runs the images.
     ///
     /// # Errors
     /// Something cannot be fetched or written, or an image has nothing for the processor of a node that runs it.
@@ -158,7 +160,7 @@ impl AddonBundle {
         sources: &Sources<'_>,
         to: &Path,
         texts: Vec<Fetched>,
-        addons: &[Rendered],
+        objects: &[Value],
         watcher: &dyn Watcher,
     ) -> Result<Bundled> {
         let folder = to.join(FOLDER);
@@ -176,9 +178,8 @@ impl AddonBundle {
             made.texts.insert(source, Text { file, sha256: Some(text_digest(&text)?), commit });
         }
         let given = sources.archives()?;
-        let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
         let mut wanted: BTreeMap<String, (Reference, BTreeSet<String>)> = BTreeMap::new();
-        for run in bramble_kube::images(&objects) {
+        for run in bramble_kube::images(objects) {
             let image =
                 Reference::parse(&run.image).ok_or_else(|| failure!("`{}` is no name of an image", run.image))?;
             if given.iter().flat_map(|archive| &archive.images).any(|(name, _)| *name == image.to_string()) {

@@ -9,6 +9,7 @@ use bramble_spec::KubeVersion;
 use crate::addon_bundle::AddonBundle;
 use crate::digest::file_digest;
 use crate::error::{Context, FetchError, Result, bail};
+use crate::fetched::Fetched;
 use crate::lockfile::LockFile;
 use crate::manifests::{fetch_addons, is_manifest, render_addons};
 use crate::signatures::fingerprints;
@@ -37,14 +38,15 @@ pub fn inputs(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher)
         let version = releases.version(wanted, &arches, lock, watcher)?;
         inputs.release = Some(releases.release(&version, &arches, lock, watcher)?);
     }
-    let distribution = distribution(cluster);
-    if let Some(written) = distribution.and_then(|distribution| distribution.registries_file(cluster)) {
+    if let Some(written) = distribution(cluster).and_then(|distribution| distribution.registries_file(cluster)) {
         inputs.registries = Some(read(&sources.path(written))?);
     }
     add_programs(&mut inputs, sources, lock, watcher)?;
-    let published = distribution.map(|distribution| distribution.cni_manifests()).unwrap_or_default();
-    if let Some(published) = published.iter().find(|published| published.cni == cluster.network.cni) {
-        inputs.cni_manifest = Some(cni_manifest(published, sources, lock, watcher)?);
+    if let Some((fetched, published)) = fetch_cni(sources, lock, watcher)? {
+        inputs.cni_manifest = Some(match published.pods {
+            Some(pods) => fetched.text.replace(pods, &cluster.network.pods.to_string()),
+            None => fetched.text,
+        });
     }
     if let Some(bundle) = sources.bundle {
         let used = images_used(&inputs)?;
@@ -104,14 +106,19 @@ fn agreeing_bundle(wanted: KubeVersion, dir: PathBuf) -> Result<Bundle> {
     Ok(bundle)
 }
 
-/// Gives the manifest of the cluster's CNI: the one that its project publishes, or that the cluster file names.
-fn cni_manifest(
-    published: &CniManifest,
+/// Gives the manifest of the cluster's CNI, as it is where it comes from: the one that its project publishes, or that the
+/// cluster file names.
+///
+/// # Errors
+/// It cannot be fetched or read, or is not what was pinned.
+pub fn fetch_cni(
     sources: &Sources<'_>,
     lock: &mut LockFile,
     watcher: &dyn Watcher,
-) -> Result<String> {
+) -> Result<Option<(Fetched, &'static CniManifest)>> {
     let network = &sources.cluster.network;
+    let published = distribution(sources.cluster).map(|distribution| distribution.cni_manifests()).unwrap_or_default();
+    let Some(published) = published.iter().find(|published| published.cni == network.cni) else { return Ok(None) };
     let written = network.cni_manifest.as_deref().unwrap_or(published.url);
     let elsewhere = written.starts_with("https://") || written.starts_with("http://");
     let text = match sources.bundle.filter(|bundle| AddonBundle::is_at(bundle)) {
@@ -122,10 +129,7 @@ fn cni_manifest(
         _ if elsewhere => lock.fetch("cni-manifest", written, is_manifest, watcher)?,
         _ => read(&sources.path(written))?,
     };
-    Ok(match published.pods {
-        Some(pods) => text.replace(pods, &network.pods.to_string()),
-        None => text,
-    })
+    Ok(Some((Fetched { source: written.to_owned(), text, commit: None }, published)))
 }
 
 /// Whose apt repositories are known, and the fingerprint of the key that they have been signed with since 2023

@@ -37,7 +37,7 @@ pub use fetched::Fetched;
 pub use image_archive::open_image_archive;
 pub use image_check::{ImageVerdict, KnownImages, check_images};
 pub use image_choice::fetch_os_image;
-pub use inputs::inputs;
+pub use inputs::{fetch_cni, inputs};
 pub use lockfile::LockFile;
 pub use manifests::{fetch_addons, manifest_files, render_addons};
 pub use os_images::{CATALOGUE, offers, refuse_unfit};

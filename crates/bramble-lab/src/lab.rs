@@ -133,13 +133,18 @@ impl Lab {
         }
         let others = self.list()?;
         let routes = run("ip", &["-4", "route"])?;
-        let routed = |net: &Ipv4Net| routes.lines().any(|line| line.split(' ').next() == Some(&net.to_string()));
+        let routed = |net: &Ipv4Net| network::route_into(&routes, net).is_some();
         let free = |second: u8| {
             (0..=255u8)
                 .filter_map(|third| Ipv4Net::new(Ipv4Addr::new(10, second, third, 0), 24).ok())
                 .find(|net| !routed(net) && others.iter().all(|rack| rack.subnet != *net && rack.outside != Some(*net)))
                 .ok_or_else(|| Error::Request(format!("all of 10.{second}.0.0/16 is taken by racks")))
         };
+        if let Some((net, route)) = request.subnet.and_then(|net| Some((net, network::route_into(&routes, &net)?))) {
+            return Err(Error::Request(format!(
+                "{net} is in a network that this machine knows already (`ip route`: {route}): choose another one with --subnet"
+            )));
+        }
         let subnet = request.subnet.map_or_else(|| free(77), Ok)?;
         let outside = if request.gateway { Some(free(78)?) } else { None };
         let nodes = request.nodes.iter().zip(0u8..).map(|(name, index)| {

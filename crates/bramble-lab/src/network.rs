@@ -81,7 +81,60 @@ pub(crate) fn up(rack: &Rack) -> Result<(), Error> {
     let file = rack.dir.join("nat.nft");
     crate::host::write(&file, rules, 0o600)?;
     run("nft", &["-f", &file.to_string_lossy()])?;
+    pass_others(&bridge)?;
     dns(rack, &bridge)
+}
+
+/// The line of `ip route` that leads into a part of this network; the default route leads everywhere.
+pub(crate) fn route_into(routes: &str, net: &Ipv4Net) -> Option<String> {
+    let into = |line: &&str| {
+        let word = line
+            .split_whitespace()
+            .find(|word| !matches!(*word, "blackhole" | "unreachable" | "prohibit"))
+            .unwrap_or("");
+        let route = word.parse::<Ipv4Net>().or_else(|_| word.parse::<Ipv4Addr>().map(Ipv4Net::from));
+        route.is_ok_and(|route| route.prefix_len() > 0 && (route.contains(net) || net.contains(&route)))
+    };
+    routes.lines().find(into).map(|line| line.trim().to_owned())
+}
+
+/// Lets the rack through where another's rules drop what nobody allowed, as Docker's do (docs.docker.com, "Packet filtering
+/// and firewalls"): accepting in a table of our own does not overrule them.
+fn pass_others(bridge: &str) -> Result<(), Error> {
+    forget_others(bridge)?;
+    for [family, table, chain] in dropping(&run("nft", &["-j", "list", "chains"])?) {
+        for way in ["iifname", "oifname"] {
+            run("nft", &["insert", "rule", &family, &table, &chain, way, bridge, "accept"])?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what [`pass_others`] did.
+fn forget_others(bridge: &str) -> Result<(), Error> {
+    for [family, table, chain] in dropping(&run("nft", &["-j", "list", "chains"])?) {
+        let rules = run("nft", &["-a", "list", "chain", &family, &table, &chain])?;
+        let name = format!("ifname \"{bridge}\"");
+        for handle in
+            rules.lines().filter(|line| line.contains(&name)).filter_map(|line| line.split("# handle ").nth(1))
+        {
+            run("nft", &["delete", "rule", &family, &table, &chain, "handle", handle.trim()])?;
+        }
+    }
+    Ok(())
+}
+
+/// The chains for what passes through this machine that drop what no rule of theirs accepts, out of `nft -j list chains`:
+/// family, table, name.
+fn dropping(listed: &str) -> Vec<[String; 3]> {
+    let listed: serde_json::Value = serde_json::from_str(listed).unwrap_or_default();
+    let chains = listed["nftables"].as_array().into_iter().flatten().map(|entry| &entry["chain"]);
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    chains
+        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
+        .filter(|chain| chain["family"] == "ip" || chain["family"] == "inet")
+        .map(|chain| [text(&chain["family"]), text(&chain["table"]), text(&chain["name"])])
+        .collect()
 }
 
 fn dns(rack: &Rack, bridge: &str) -> Result<(), Error> {
@@ -192,9 +245,39 @@ pub(crate) fn down(rack: &str) -> Result<(), Error> {
     for bridge in [bridge(rack), inner(rack)].iter().filter(|bridge| exists(bridge)) {
         run("ip", &["link", "del", bridge])?;
     }
+    for bridge in [bridge(rack), inner(rack)] {
+        forget_others(&bridge)?;
+    }
     let table = table(rack);
     if run("nft", &["list", "tables", "ip"])?.lines().any(|line| line.ends_with(&format!(" {table}"))) {
         run("nft", &["delete", "table", "ip", &table])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn networks_that_are_known_are_found() {
+        let routes = "default via 192.168.1.1 dev eth0 \n10.8.0.0/16 dev wg0 proto kernel \n10.9.3.7 dev tun0 \nblackhole 10.20.0.0/24 \n";
+        let known = |net: &str| route_into(routes, &net.parse().unwrap());
+        assert_eq!(known("10.8.4.0/24").as_deref(), Some("10.8.0.0/16 dev wg0 proto kernel"));
+        assert_eq!(known("10.9.3.0/24").as_deref(), Some("10.9.3.7 dev tun0"));
+        assert_eq!(known("10.20.0.0/16").as_deref(), Some("blackhole 10.20.0.0/24"));
+        assert_eq!(known("10.77.0.0/24"), None);
+    }
+
+    #[test]
+    fn chains_that_drop_what_passes_are_found() {
+        let listed = r#"{"nftables": [{"metainfo": {}}, {"chain": {"family": "ip", "table": "filter", "name": "FORWARD",
+            "hook": "forward", "policy": "drop"}}, {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input",
+            "policy": "drop"}}, {"chain": {"family": "ip6", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}},
+            {"chain": {"family": "inet", "table": "mine", "name": "pass", "hook": "forward", "policy": "accept"}}]}"#;
+        assert_eq!(dropping(listed), [["ip", "filter", "FORWARD"]]);
+        assert!(dropping("").is_empty());
+    }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use bramble_fetch::{
-    AddonBundle, Bundled, LockFile, Releases, Sources, fetch_addons, open_image_archive, render_addons,
+    AddonBundle, Bundled, LockFile, Releases, Sources, fetch_addons, fetch_cni, open_image_archive, render_addons,
 };
-use bramble_kube::{LocalFile, Upstream, upstream, upstreams};
+use bramble_kube::{LocalFile, Upstream, distribution, upstream, upstreams};
 use bramble_spec::WantedRelease;
 use serde_json::json;
 
@@ -58,6 +58,13 @@ impl Bundle {
     }
 }
 
+/// Whether a cluster needs more than its distribution's releases: add-ons, or the manifest of a CNI.
+fn has_more(sources: &Sources<'_>) -> bool {
+    let cluster = sources.cluster;
+    let published = distribution(cluster).map(|distribution| distribution.cni_manifests()).unwrap_or_default();
+    !cluster.addons.is_empty() || published.iter().any(|manifest| manifest.cni == cluster.network.cni)
+}
+
 impl Create {
     fn run(self, sources: Option<&Sources<'_>>, printer: &Printer) -> anyhow::Result<Done> {
         let mut made = Vec::new();
@@ -91,12 +98,17 @@ impl Create {
             made.push((upstream.name, version, there.join(", ")));
         }
         let mut supplied = None;
-        let with_addons = |sources: &&Sources<'_>| self.releases.is_empty() && !sources.cluster.addons.is_empty();
-        if let Some(sources) = sources.filter(with_addons) {
-            let fetched = fetch_addons(sources, &mut sources.lock_file()?, printer)?;
-            let rendered = render_addons(sources, &fetched)?;
-            let texts = fetched.into_iter().flatten().collect();
-            let made = AddonBundle::make(sources, &self.to, texts, &rendered, printer)?;
+        if let Some(sources) = sources.filter(|sources| self.releases.is_empty() && has_more(sources)) {
+            let mut lock = sources.lock_file()?;
+            let fetched = fetch_addons(sources, &mut lock, printer)?;
+            let mut objects: Vec<_> =
+                render_addons(sources, &fetched)?.into_iter().flat_map(|addon| addon.objects).collect();
+            let mut texts: Vec<_> = fetched.into_iter().flatten().collect();
+            if let Some((cni, _)) = fetch_cni(sources, &mut lock, printer)? {
+                objects.extend(bramble_kube::objects(&cni.text).map_err(|error| anyhow!("{}: {error}", cni.source))?);
+                texts.push(cni);
+            }
+            let made = AddonBundle::make(sources, &self.to, texts, &objects, printer)?;
             total += made.bytes;
             supplied = Some(made);
         }
@@ -129,7 +141,7 @@ impl Create {
     fn wanted(&self, sources: Option<&Sources<'_>>) -> anyhow::Result<Vec<(&'static Upstream, WantedRelease)>> {
         if self.releases.is_empty() {
             let wanted = sources.and_then(|sources| Some((sources.wanted()?, sources.releases()?)));
-            if wanted.is_none() && sources.is_some_and(|sources| !sources.cluster.addons.is_empty()) {
+            if wanted.is_none() && sources.is_some_and(has_more) {
                 return Ok(Vec::new());
             }
             let (wanted, releases) =
