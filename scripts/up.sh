@@ -11,12 +11,14 @@ $cargo build --release --locked
 built=$(date +%s)
 bramble=$PWD/target/release/bramble
 
-say 'Kubernetes for the rack (built out of its Go modules: some ten minutes the first time, then cached)'
-$sudo "$bramble" lab bundle
+say 'Kubernetes for the rack: what its project releases, or built out of its Go modules (some ten minutes the first time)'
+said=$($sudo "$bramble" lab bundle --upstream)
+echo "$said"
+bundle=${said##* is in }
 bundled=$(date +%s)
 
 say 'A rack of three boards'
-$sudo "$bramble" lab up --dir lab
+$sudo "$bramble" lab up --dir lab --bundle "$bundle"
 raised=$(date +%s)
 
 # sudo on the boards asks for a password, as that of Raspberry Pi OS does.
@@ -28,7 +30,6 @@ on_rack up --yes
 ready=$(date +%s)
 
 on_rack kubeconfig --into lab/kubeconfig >/dev/null
-bundle=$($sudo sed -n 's/.*bundle: \(.*\) }.*/\1/p' lab/bramble.yaml)
 say 'kubectl get nodes, pods'
 $sudo "$bundle/bin/kubectl" --kubeconfig lab/kubeconfig get nodes -o wide
 $sudo "$bundle/bin/kubectl" --kubeconfig lab/kubeconfig get pods -A -o wide

@@ -8,9 +8,10 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use bramble_fetch::{KubernetesRelease, Watcher};
 use bramble_kube::{Bundle, BundleFile, BundleManifest};
 use bramble_lab::{Event, Events, Lab, PathContext, remove_tree, require_root, write};
-use bramble_spec::{Arch, KubeVersion};
+use bramble_spec::{Arch, KubeVersion, hex};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{self, append_tree, digest};
@@ -41,6 +42,8 @@ pub const MINORS: [Minor; 2] = [
 const TOOLS: Module = module!("tools");
 const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
+/// The architecture of this machine.
+const OWN: Arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
 const BUILDER: &str = include_str!("builder.sh");
 const PAUSE: &str = include_str!("pause.c");
 /// The programs that stand-ins start: a tar archive in the bundle's folder.
@@ -85,6 +88,33 @@ impl Minor {
         })?;
         fs::rename(&partial, &dir).at("move into place", &dir)?;
         Ok(Bundle::open(&dir)?)
+    }
+
+    /// Gives the bundle of this machine's architecture out of what the project of Kubernetes releases: the cached one, or what is
+    /// the newest patch now. `mirror`: a web server with the same files, and a registry with the same images.
+    ///
+    /// # Errors
+    ///
+    /// Fails without root, and if the project's servers cannot be reached or give something else than they published.
+    pub fn released(
+        self,
+        lab: &Lab,
+        mirror: Option<&str>,
+        again: bool,
+        watcher: &dyn Watcher,
+    ) -> Result<Bundle, Error> {
+        require_root()?;
+        // A mirror is trusted by whoever named it, and by nobody else.
+        let of = mirror.map_or_else(String::new, |mirror| format!("-{}", hex(&Sha256::digest(mirror)[..4])));
+        let dir = lab.cache.join("bundles").join(format!("released-{}-{}{of}", self.name, std::env::consts::ARCH));
+        if Bundle::is_at(&dir) && !again {
+            return Ok(Bundle::open(&dir)?);
+        }
+        let release = KubernetesRelease::at(mirror, watcher);
+        let wanted = self.name.parse().map_err(|_| Error::Built(format!("{} is no version", self.name)))?;
+        let version = release.newest(wanted)?;
+        remove_tree(&dir)?;
+        Ok(release.bundle(version, OWN, &dir)?)
     }
 
     /// Gives the archive of the programs that stand-ins start, made once for each bundle.
@@ -161,7 +191,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     }
     let manifest = BundleManifest {
         kubernetes,
-        arch: if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 },
+        arch: OWN,
         image_repository: REPOSITORY.to_owned(),
         etcd_tag: etcd_tag.to_owned(),
         pause_image: format!("{REPOSITORY}/pause:{pause_tag}"),

@@ -100,7 +100,8 @@ impl Bundle {
 
     /// Gives the tag of its CoreDNS image, if it has one.
     pub fn dns_tag(&self) -> Option<&str> {
-        let prefix = format!("{}/coredns:", self.manifest.image_repository);
-        self.manifest.images.iter().find_map(|image| image.name.strip_prefix(&prefix))
+        // In the project's own registry it has a folder of its own (kubeadm, GetDNSImage).
+        let own = ["coredns", "coredns/coredns"].map(|name| format!("{}/{name}:", self.manifest.image_repository));
+        self.manifest.images.iter().find_map(|image| own.iter().find_map(|prefix| image.name.strip_prefix(prefix)))
     }
 }

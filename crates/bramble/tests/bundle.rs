@@ -81,3 +81,79 @@ fn a_file_that_is_not_the_published_one_does_not_get_into_a_bundle() {
     assert!(text(&refused).contains(PROGRAM) && text(&refused).contains("it is refused"), "{}", text(&refused));
     assert!(!dir.path().join("bundle/k0s/v1.36.3+k0s.2/k0s-v1.36.3+k0s.2-arm64").exists());
 }
+
+/// The tree of the project of Kubernetes, with a registry beside it: programs that are scripts, images with nothing in them.
+fn kubernetes(
+    digest_of: impl Fn(&str) -> String,
+    change: impl Fn(&mut BTreeMap<String, String>),
+) -> BTreeMap<String, String> {
+    let images =
+        ["kube-apiserver:v1.36.9", "kube-proxy:v1.36.9", "coredns/coredns:v1.14.2", "pause:3.10.2", "etcd:3.6.8-0"];
+    let list: String = images.iter().map(|image| format!("echo registry.k8s.io/{image}\n")).collect();
+    let mut tree: BTreeMap<String, String> = [("/release/stable-1.36.txt".to_owned(), "v1.36.9\n".to_owned())].into();
+    let own = std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64");
+    for name in ["kubeadm", "kubelet", "kubectl"] {
+        let program =
+            format!("#!/bin/sh\n[ \"$*\" = 'config images list --kubernetes-version v1.36.9' ] || exit 2\n{list}");
+        let path = format!("/release/v1.36.9/bin/linux/{own}/{name}");
+        tree.insert(format!("{path}.sha256"), digest_of(&program));
+        tree.insert(path, program);
+    }
+    for image in images.iter().copied().chain(["library/busybox:1.37"]) {
+        let (name, tag) = image.split_once(':').unwrap();
+        let config = format!(
+            "{{\"os\":\"linux\",\"architecture\":\"{own}\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[]}}}}"
+        );
+        let digest = format!("sha256:{}", digest_of(&config));
+        let manifest = format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"{digest}\",\"size\":{}}},\"layers\":[]}}",
+            config.len()
+        );
+        tree.insert(format!("/v2/{name}/manifests/{tag}"), manifest);
+        tree.insert(format!("/v2/{name}/blobs/{digest}"), config);
+    }
+    change(&mut tree);
+    tree
+}
+
+fn create_kubernetes(dir: &Path, mirror: &str) -> Output {
+    let own = std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64");
+    let mut command = bramble();
+    command.current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache"));
+    command
+        .args(["bundle", "create", "kubeadm:1.36", "--to", "bundle", "--mirror", mirror, "--arch", &own])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_bundle_of_kubernetes_is_what_its_project_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = |text: &str| bramble_spec::hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
+    let (mirror, _) = serve(|_| kubernetes(digest, |_| ()));
+    let made = create_kubernetes(dir.path(), &mirror);
+    assert_code(&made, 0);
+    assert!(text(&made).contains("kubeadm v1.36.9"), "{}", text(&made));
+    let bundle = bramble_kube::Bundle::open(&dir.path().join("bundle")).unwrap();
+    let manifest = &bundle.manifest;
+    assert_eq!(manifest.kubernetes.to_string(), "1.36.9");
+    assert_eq!((manifest.etcd_tag.as_str(), bundle.dns_tag()), ("3.6.8-0", Some("v1.14.2")));
+    assert_eq!(manifest.pause_image, "registry.k8s.io/pause:3.10.2");
+    let planes = manifest.images.iter().filter(|image| image.control_plane_only);
+    let planes: Vec<&str> = planes.map(|image| image.name.as_str()).collect();
+    assert_eq!(planes, ["registry.k8s.io/kube-apiserver:v1.36.9", "registry.k8s.io/etcd:3.6.8-0"]);
+
+    for (what, says) in [
+        ("/release/v1.36.9/bin/linux/amd64/kubelet", "it is refused"),
+        ("/release/stable-1.36.txt", "which is no version of 1.36"),
+    ] {
+        let what =
+            what.replace("amd64", &std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"));
+        let (mirror, _) = serve(|_| kubernetes(digest, |tree| drop(tree.insert(what.clone(), "v1.35.1\n".to_owned()))));
+        let dir = tempfile::tempdir().unwrap();
+        let refused = create_kubernetes(dir.path(), &mirror);
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains(says), "{}", text(&refused));
+        assert!(!bramble_kube::Bundle::is_at(&dir.path().join("bundle")));
+    }
+}

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use bramble_fetch::{
-    AddonBundle, Bundled, LockFile, Releases, Sources, fetch_addons, fetch_cni, open_image_archive, render_addons,
+    AddonBundle, Bundled, KubernetesRelease, LockFile, Releases, Sources, fetch_addons, fetch_cni, open_image_archive,
+    render_addons,
 };
 use bramble_kube::{LocalFile, Upstream, distribution, upstream, upstreams};
-use bramble_spec::WantedRelease;
+use bramble_spec::{Arch, KubeVersion, WantedRelease};
 use serde_json::json;
 
 use crate::ui::printer::{Format, Printer, Style};
@@ -29,7 +30,7 @@ enum Action {
 
 #[derive(clap::Args)]
 struct Create {
-    /// What goes in, as `k3s:stable` or `k3s:v1.34.6+k3s1`; otherwise what the cluster file wants
+    /// What goes in, as `k3s:stable`, `k3s:v1.34.6+k3s1` or `kubeadm:1.36`; otherwise what the cluster file wants
     #[arg(value_name = "DISTRIBUTION:RELEASE")]
     releases: Vec<String>,
     /// For which systems; otherwise for those of the cluster file's boards, and without one for arm64 and amd64
@@ -69,6 +70,11 @@ impl Create {
     fn run(self, sources: Option<&Sources<'_>>, printer: &Printer) -> anyhow::Result<Done> {
         let mut made = Vec::new();
         let mut total = 0;
+        for version in self.releases.iter().filter_map(|text| text.strip_prefix("kubeadm:")) {
+            let (version, arch, bytes) = self.kubernetes(version, sources, printer)?;
+            total += bytes;
+            made.push(("kubeadm", version.to_string(), arch.to_string()));
+        }
         for (upstream, wanted) in self.wanted(sources)? {
             let own = sources.and_then(Sources::releases).filter(|releases| releases.is_of(upstream));
             let cache = sources.map_or_else(|| self.to.join(".fetched"), |sources| sources.releases.clone());
@@ -117,6 +123,38 @@ impl Create {
         Ok(Done::Good)
     }
 
+    /// Puts Kubernetes into the bundle, as its project publishes it.
+    fn kubernetes(
+        &self,
+        version: &str,
+        sources: Option<&Sources<'_>>,
+        printer: &Printer,
+    ) -> anyhow::Result<(KubeVersion, Arch, u64)> {
+        let wanted: KubeVersion = version
+            .trim_start_matches('v')
+            .parse()
+            .map_err(|_| anyhow!("`{version}` is no version of Kubernetes: say kubeadm:1.36 or kubeadm:v1.36.3"))?;
+        let boards = |arch: &str| match arch {
+            "arm64" => Some(Arch::Arm64),
+            "amd64" => Some(Arch::Amd64),
+            _ => None,
+        };
+        let mut arches: Vec<Arch> = match (self.arch.is_empty(), sources) {
+            (true, Some(sources)) => sources.cluster.members().map(|node| node.board.arch).collect(),
+            _ => self.arch.iter().filter_map(|arch| boards(arch)).collect(),
+        };
+        arches.dedup();
+        let [arch] = arches[..] else {
+            bail!(
+                "a bundle of Kubernetes is for boards of one architecture: say --arch arm64 or --arch amd64, each --to another folder"
+            )
+        };
+        let release = KubernetesRelease::at(self.mirror.as_deref(), printer);
+        let bundle = release.bundle(release.newest(wanted)?, arch, &self.to)?;
+        let files = bundle.manifest.programs.iter().chain(&bundle.manifest.images);
+        Ok((bundle.manifest.kubernetes, arch, files.map(|file| file.size).sum()))
+    }
+
     /// Puts the archives of images that were named into a release that has none of its own.
     fn add_images(&self, upstream: &Upstream, release: &mut bramble_kube::Release) -> anyhow::Result<()> {
         for text in &self.images {
@@ -151,7 +189,7 @@ impl Create {
         let parse = |text: &String| {
             let (name, release) = text.split_once(':').unwrap_or((text, "stable"));
             let upstream = upstream(name).ok_or_else(|| {
-                let known: Vec<&str> = upstreams().map(|upstream| upstream.name).collect();
+                let known: Vec<&str> = upstreams().map(|upstream| upstream.name).chain(["kubeadm"]).collect();
                 anyhow!("`{name}` has no releases that can be bundled; those that have: {}", known.join(", "))
             })?;
             let release = release
@@ -159,7 +197,7 @@ impl Create {
                 .map_err(|error| anyhow!("{}", error.to_string().replace('\u{1f}', "; ")))?;
             Ok((upstream, release))
         };
-        self.releases.iter().map(parse).collect()
+        self.releases.iter().filter(|text| !text.starts_with("kubeadm:")).map(parse).collect()
     }
 
     fn arches<'a>(&'a self, sources: Option<&Sources<'_>>) -> Vec<&'a str> {

@@ -119,11 +119,17 @@ enum LabCommand {
         #[arg(long, default_value = "lab", value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Build a bundle with a real Kubernetes out of its Go modules
+    /// Make a bundle with a real Kubernetes: built out of its Go modules, or of what its project releases
     Bundle {
-        /// Build it although there is one
+        /// Make it although there is one
         #[arg(long)]
         again: bool,
+        /// Take what its project releases, if that can be reached
+        #[arg(long)]
+        upstream: bool,
+        /// A web server with the same files as the project's, and a registry with the same images
+        #[arg(long, value_name = "URL", requires = "upstream")]
+        mirror: Option<String>,
         #[command(flatten)]
         minor: KubernetesMinor,
     },
@@ -186,6 +192,9 @@ struct LabUp {
     /// Which Kubernetes; others than kubeadm by a stand-in
     #[arg(long, value_parser = distributions(), default_value = OWN, value_name = "NAME")]
     distribution: String,
+    /// A bundle with Kubernetes (`lab bundle`), instead of the one that is built
+    #[arg(long, value_name = "FOLDER", conflicts_with = "kubernetes")]
+    bundle: Option<PathBuf>,
     #[command(flatten)]
     minor: KubernetesMinor,
     /// The systems of the boards; several are taken in turn
@@ -281,8 +290,19 @@ impl Lab {
                 pin_host_keys(&rack, &dir)?;
                 printer.result(format!("{node} is another board."));
             }
-            LabCommand::Bundle { again, minor } => {
-                let bundle = bundle(&racks, again, minor.get()?, printer)?;
+            LabCommand::Bundle { again, upstream, mirror, minor } => {
+                let minor = minor.get()?;
+                let released = upstream.then(|| minor.released(&racks, mirror.as_deref(), again, printer)).transpose();
+                let bundle = match released {
+                    Ok(Some(bundle)) => bundle,
+                    Err(error) if mirror.is_some() => return Err(error.into()),
+                    other => {
+                        if let Err(error) = other {
+                            printer.info(format!("{error:#}: it is built out of its Go modules instead"));
+                        }
+                        bundle(&racks, again, minor, printer)?
+                    }
+                };
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
             }
             LabCommand::Standins { minor } => {
@@ -379,7 +399,10 @@ impl LabUp {
             let settings = standin.settings().iter().map(|line| format!("    {line}\n")).collect::<String>();
             distribution = format!("  {}:\n    version: stable\n{settings}", standin.name());
         } else if !self.bare {
-            let bundle = bundle(racks, false, self.minor.get()?, printer)?;
+            let bundle = match &self.bundle {
+                Some(folder) => Bundle::open(folder)?,
+                None => bundle(racks, false, self.minor.get()?, printer)?,
+            };
             distribution = format!(
                 "  {OWN}:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",
                 bundle.manifest.kubernetes,

@@ -259,7 +259,8 @@ fn a_volume_keeps_its_data(shelf: &Shelf) {
 }
 
 /// flannel's own plugin is the last one that the Kubernetes project published.
-fn pods_talk_over_flannel(_: &Shelf) {
+fn pods_talk_over_flannel(shelf: &Shelf) {
+    shelf.clear();
     let mut rack = Rack::up("t-flan", &["--control-planes", "1", "--workers", "2", "--subnet", "10.78.31.0/24"]);
     fs::write(rack.file(), read(&rack.file()).replace("cni: routed", "cni: flannel")).unwrap();
     rack.bundle = Some(bundle(&rack));

@@ -49,6 +49,7 @@ impl Shelf {
         }
     }
 
+    /// Takes its rack down: whoever raises another one waits for that.
     pub(crate) fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -1,0 +1,150 @@
+//! Kubernetes as its project publishes it: programs on a web server (kubernetes.io/releases/download), images in a registry.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use bramble_kube::{Bundle, BundleFile, BundleManifest, Reference};
+use bramble_spec::{Arch, KubeVersion, Sha256Digest};
+
+use crate::atomic_file::replace_file;
+use crate::digest::{Digest, file_digest};
+use crate::error::{Context, FetchError, Result, bail, failure};
+use crate::http::{RELEASE_LIMIT, Remote, download, text_at};
+use crate::image_archive::write_image_archive;
+use crate::registry::Registries;
+use crate::watcher::Watcher;
+
+/// Where the programs are.
+const PROGRAMS: &str = "https://dl.k8s.io";
+/// Where the images are.
+const REGISTRY: &str = "registry.k8s.io";
+/// Not among them: the image of the smoke test.
+const SMOKE_IMAGE: &str = "docker.io/library/busybox:1.37";
+/// How long the server may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a release of Kubernetes comes from.
+pub struct KubernetesRelease<'a> {
+    base: String,
+    registries: Registries,
+    watcher: &'a dyn Watcher,
+}
+
+impl<'a> KubernetesRelease<'a> {
+    /// `mirror`: a web server with the same files, which is also a registry with the same images.
+    pub fn at(mirror: Option<&str>, watcher: &'a dyn Watcher) -> KubernetesRelease<'a> {
+        let base = mirror.unwrap_or(PROGRAMS).trim_end_matches('/').to_owned();
+        let registries =
+            [REGISTRY, "docker.io"].iter().filter_map(|name| Some(((*name).to_owned(), mirror?.to_owned())));
+        KubernetesRelease { base, registries: Registries::new(registries.collect()), watcher }
+    }
+
+    /// Finds the newest patch of a version that names none.
+    ///
+    /// # Errors
+    /// The server does not answer, or has no such version.
+    pub fn newest(&self, wanted: KubeVersion) -> Result<KubeVersion> {
+        if wanted.patch.is_some() {
+            return Ok(wanted);
+        }
+        let url = format!("{}/release/stable-{wanted}.txt", self.base);
+        let text = text_at(&url, &[], self.watcher)?;
+        let found: Option<KubeVersion> = text.trim().strip_prefix('v').and_then(|version| version.parse().ok());
+        found
+            .filter(|found| found.minor == wanted.minor && found.patch.is_some())
+            .ok_or_else(|| failure!("{url} says `{}`, which is no version of {wanted}", text.trim().escape_debug()))
+    }
+
+    /// Makes a bundle of a version, with its patch, for boards of one architecture. What is there and right is not fetched again.
+    ///
+    /// # Errors
+    /// Something cannot be fetched or written, or is not what was published.
+    pub fn bundle(&self, version: KubeVersion, arch: Arch, to: &Path) -> Result<Bundle> {
+        let fetched = to.join(".fetched");
+        let blobs = fetched.join("blobs");
+        fs::create_dir_all(&blobs).with_context(|| format!("cannot create {}", blobs.display()))?;
+        let mut programs = Vec::new();
+        for name in ["kubeadm", "kubelet", "kubectl"] {
+            let path = format!("bin/{name}");
+            self.program(version, arch, name, &to.join(&path))?;
+            programs.push(describe(to, name.to_owned(), path, false)?);
+        }
+        // Which images belong to it only kubeadm knows, which must run here for that.
+        let own = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
+        let asked = if own == arch { to.join("bin/kubeadm") } else { fetched.join(format!("kubeadm-{version}")) };
+        if own != arch {
+            self.program(version, own, "kubeadm", &asked)?;
+        }
+        let names = images_of(&asked, version)?;
+        let tag = |name: &str| {
+            let prefix = format!("{REGISTRY}/{name}:");
+            let tag = names.iter().find_map(|image| image.strip_prefix(&prefix));
+            tag.ok_or_else(|| failure!("kubeadm {version} names no image of {name}"))
+        };
+        let mut images = Vec::new();
+        for name in names.iter().map(String::as_str).chain([SMOKE_IMAGE]) {
+            let reference = Reference::parse(name).ok_or_else(|| failure!("`{name}` is no name of an image"))?;
+            self.watcher.note(&format!("pulling {name}"));
+            let pulled = self.registries.pull(&reference, &BTreeSet::from([arch.to_string()]), &blobs, self.watcher)?;
+            let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let path = format!("images/{plain}.tar");
+            let dir = to.join("images");
+            fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+            write_image_archive(&to.join(&path), name, &pulled, &blobs)?;
+            let planes = ["kube-apiserver:", "kube-controller-manager:", "kube-scheduler:", "etcd:"];
+            let planes =
+                planes.iter().any(|own| name.strip_prefix("registry.k8s.io/").is_some_and(|n| n.starts_with(own)));
+            images.push(describe(to, name.to_owned(), path, planes)?);
+        }
+        let manifest = BundleManifest {
+            kubernetes: version,
+            arch,
+            image_repository: REGISTRY.to_owned(),
+            etcd_tag: tag("etcd")?.to_owned(),
+            pause_image: format!("{REGISTRY}/pause:{}", tag("pause")?),
+            smoke_image: SMOKE_IMAGE.to_owned(),
+            programs,
+            images,
+        };
+        let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
+        replace_file(&to.join(Bundle::MANIFEST), text.as_bytes(), 0o644)?;
+        fs::remove_dir_all(&fetched).with_context(|| format!("cannot remove {}", fetched.display()))?;
+        Bundle::open(to).map_err(|error| FetchError::new(error.to_string()))
+    }
+
+    fn program(&self, version: KubeVersion, arch: Arch, name: &str, to: &Path) -> Result<()> {
+        let url = format!("{}/release/v{version}/bin/linux/{arch}/{name}", self.base);
+        let published = text_at(&format!("{url}.sha256"), &[], self.watcher)?;
+        let sha256: Sha256Digest = published
+            .split_whitespace()
+            .next()
+            .and_then(|digest| digest.parse().ok())
+            .ok_or_else(|| failure!("{url}.sha256 has no digest in it"))?;
+        let remote = Remote { url: &url, headers: &[], digest: Digest::Sha256(&sha256), most: RELEASE_LIMIT };
+        download(&remote, to, PATIENCE, self.watcher)?;
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot change {}", to.display()))
+    }
+}
+
+/// Asks kubeadm which images a version has.
+fn images_of(kubeadm: &Path, version: KubeVersion) -> Result<Vec<String>> {
+    let mut command = Command::new(kubeadm);
+    command.args(["config", "images", "list", "--kubernetes-version", &format!("v{version}")]);
+    let output = command.output().with_context(|| format!("cannot run {}", kubeadm.display()))?;
+    if !output.status.success() {
+        bail!("{} does not tell its images: {}", kubeadm.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let list = String::from_utf8_lossy(&output.stdout);
+    Ok(list.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+fn describe(dir: &Path, name: String, path: String, control_plane_only: bool) -> Result<BundleFile> {
+    let full = dir.join(&path);
+    let size = fs::metadata(&full).with_context(|| format!("cannot read {}", full.display()))?.len();
+    Ok(BundleFile { name, path, sha256: file_digest(&full)?, size, control_plane_only })
+}
