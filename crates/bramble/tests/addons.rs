@@ -204,8 +204,8 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     with("  limits: {}\n");
     let refused = rack.run(&["up", "--yes"]);
     assert_code(&refused, 1);
-    assert!(text(&refused).contains("pass --yes=monitoring,shop"), "{}", text(&refused));
-    rack.go_up_without(&["monitoring", "shop"]);
+    assert!(text(&refused).contains("pass --yes=shop,monitoring"), "{}", text(&refused));
+    rack.go_up_without(&["shop", "monitoring"]);
     for gone in [
         "get namespace shop",
         "get namespace monitoring",

@@ -371,7 +371,7 @@ impl Rack {
 }
 
 impl Rack {
-    /// Keeps what tells why a test failed: what the boards logged, their consoles, the logs of bramble.
+    /// Keeps what tells why a test failed: what the boards and their pods logged, their consoles, the logs of bramble.
     pub fn keep(&self) {
         let to = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("failed").join(&self.name);
         fs::remove_dir_all(&to).ok();
@@ -383,6 +383,10 @@ impl Rack {
             let log =
                 self.shell(&name, "timeout 20 journalctl --no-pager -o short-precise; dmesg 2>/dev/null | tail -n 50");
             fs::write(to.join(format!("{name}.journal")), log).ok();
+            // What its pods said, those that are gone included.
+            let pods =
+                "for l in /var/log/pods/*/*/*.log; do [ ! -e \"$l\" ] || { echo \"== $l\"; tail -n 100 \"$l\"; }; done";
+            fs::write(to.join(format!("{name}.pods")), self.shell(&name, pods)).ok();
         }
         let logs = self.dir.path().join(".bramble/log");
         for log in fs::read_dir(&logs).into_iter().flatten().flatten() {
