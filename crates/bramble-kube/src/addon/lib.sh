@@ -67,9 +67,15 @@ pods_say() {
 wait_ready() { # name
     begun=$(date +%s) stuck=
     while :; do
-        unready "$1"
-        [ -s "$D/waits" ] || break
-        pods_say
+        # An API that does not answer for a moment is asked again.
+        attempt unready "$1"
+        if [ "$rc" = 0 ]; then
+            [ -s "$D/waits" ] || break
+            attempt pods_say
+        else
+            echo "the API, which does not answer" >"$D/waits"
+        fi
+        [ "$rc" = 0 ] || : >"$D/why"
         now=$(date +%s)
         # Whoever waits here ends when nobody listens any more.
         first=$(head -n 1 "$D/waits")
