@@ -16,6 +16,9 @@ const PASSWORD: &str =
 
 const ROOT_WITHOUT_PASSWORD: &str = "ALL=(ALL) NOPASSWD: ALL";
 
+/// What a board's udev tells NetworkManager of the links of pods (85-nm-unmanaged.rules), which asks for leases there otherwise and
+/// takes them off their bridge when it gets none.
+const AS_UDEV: &str = "[keyfile]\nunmanaged-devices=interface-name:veth*\n";
 /// Where /sys can be written, they wait for udev, which a container does not have.
 const WITHOUT_UDEV: &str = "[Service]\nReadOnlyPaths=/sys\n";
 
@@ -50,6 +53,7 @@ fn cloud_init(root: &Path, rack: &Rack, node: &RackNode, key: &str, instance: &s
     put("boot/firmware/network-config", &format!("network:\n  version: 2\n  ethernets:\n{network}"), 0o755)?;
     put("etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg", DATASOURCE, 0o644)?;
     put("usr/lib/netplan/00-network-manager-all.yaml", "network: { version: 2, renderer: NetworkManager }\n", 0o600)?;
+    put("usr/lib/NetworkManager/conf.d/10-rack.conf", AS_UDEV, 0o644)?;
     put("etc/systemd/system/NetworkManager.service.d/rack.conf", WITHOUT_UDEV, 0o644)
 }
 
