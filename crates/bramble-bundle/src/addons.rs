@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bramble_fetch::AddonBundle;
+use bramble_fetch::{AddonBundle, archive_name};
 use bramble_lab::{Events, Lab, PathContext, remove_tree, require_root, write};
 use bramble_spec::published::{CERT_MANAGER, FLANNEL, METALLB, METRICS_SERVER, TRAEFIK_DEFINITIONS, TRAEFIK_IMAGE};
 
@@ -97,8 +97,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     }
     let mut archives = Vec::new();
     for (name, tree, entry) in IMAGES {
-        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let file = format!("addons/{plain}.tar");
+        let file = format!("addons/{}", archive_name(name));
         // Its manifest says that it is not root, and leaves it to the image who it is.
         let user = if tree == "cert-manager" { "1000" } else { "0" };
         archive::image(&out.join("images").join(tree), name, entry, user, &dir.join(&file))?;

@@ -5,16 +5,16 @@
 //! [`archive::image`] from file trees.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use bramble_fetch::{KubernetesRelease, Watcher};
-use bramble_kube::{Bundle, BundleFile, BundleManifest};
+use bramble_fetch::{KubernetesRelease, Watcher, describe};
+use bramble_kube::{Bundle, BundleManifest};
 use bramble_lab::{Event, Events, Lab, PathContext, remove_tree, require_root, write};
 use bramble_spec::{Arch, KubeVersion, hex};
 use sha2::{Digest, Sha256};
 
-use crate::archive::{self, append_tree, digest};
+use crate::archive::{self, append_tree};
 use crate::error::Error;
 use crate::kitchen::{Ingredient, Kitchen, Module, module};
 use crate::standins::STANDINS;
@@ -201,23 +201,6 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     };
     let text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Built(e.to_string()))?;
     Ok(write(&dir.join(Bundle::MANIFEST), text, 0o644)?)
-}
-
-fn describe(dir: &Path, name: String, path: String, control_plane_only: bool) -> Result<BundleFile, Error> {
-    let full = dir.join(&path);
-    let mut file = fs::File::open(&full).at("open", &full)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    let mut size = 0u64;
-    loop {
-        let n = file.read(&mut buffer).at("read", &full)?;
-        if n == 0 {
-            break;
-        }
-        hasher.update(&buffer[..n]);
-        size += n as u64;
-    }
-    Ok(BundleFile { name, path, sha256: digest(hasher)?, size, control_plane_only })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::atomic_file::replace_file;
 use crate::digest::text_digest;
 use crate::error::{Context, Result, bail, failure};
 use crate::fetched::Fetched;
-use crate::image_archive::{open_image_archive, write_image_archive};
+use crate::image_archive::{archive_name, open_image_archive, write_image_archive};
 use crate::registry::Registries;
 use crate::small_file::read_text;
 use crate::sources::Sources;
@@ -196,8 +196,7 @@ impl AddonBundle {
             }
             watcher.note(&format!("pulling {name}"));
             let pulled = registries.pull(&image, &arches, &blobs, watcher)?;
-            let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-            let file = format!("{FOLDER}/{plain}.tar");
+            let file = format!("{FOLDER}/{}", archive_name(&name));
             write_image_archive(&to.join(&file), &name, &pulled, &blobs)?;
             let archive = open_image_archive(&to.join(&file))?;
             bytes += fs::metadata(&archive.path)?.len();

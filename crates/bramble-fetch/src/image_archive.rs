@@ -44,6 +44,12 @@ fn whole(name: &str) -> Result<String> {
     Ok(whole.to_string())
 }
 
+/// Gives the name of the file that holds an image's archive.
+pub fn archive_name(image: &str) -> String {
+    let plain: String = image.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{plain}.tar")
+}
+
 /// Writes an image into an archive of its own (OCI image specification, "Image Layout"). It is there whole, or not at all.
 pub(crate) fn write_image_archive(to: &Path, name: &str, image: &Pulled, blobs: &Path) -> Result<()> {
     let mut descriptor = image.descriptor.clone();

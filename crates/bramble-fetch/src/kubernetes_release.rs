@@ -14,7 +14,7 @@ use crate::atomic_file::replace_file;
 use crate::digest::{Digest, file_digest};
 use crate::error::{Context, FetchError, Result, bail, failure};
 use crate::http::{RELEASE_LIMIT, Remote, download, text_at};
-use crate::image_archive::write_image_archive;
+use crate::image_archive::{archive_name, write_image_archive};
 use crate::registry::Registries;
 use crate::watcher::Watcher;
 
@@ -90,8 +90,7 @@ impl<'a> KubernetesRelease<'a> {
             let reference = Reference::parse(name).ok_or_else(|| failure!("`{name}` is no name of an image"))?;
             self.watcher.note(&format!("pulling {name}"));
             let pulled = self.registries.pull(&reference, &BTreeSet::from([arch.to_string()]), &blobs, self.watcher)?;
-            let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-            let path = format!("images/{plain}.tar");
+            let path = format!("images/{}", archive_name(name));
             let dir = to.join("images");
             fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
             write_image_archive(&to.join(&path), name, &pulled, &blobs)?;
@@ -143,7 +142,11 @@ fn images_of(kubeadm: &Path, version: KubeVersion) -> Result<Vec<String>> {
     Ok(list.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
-fn describe(dir: &Path, name: String, path: String, control_plane_only: bool) -> Result<BundleFile> {
+/// Describes a file of a bundle. `path`: below the bundle's folder `dir`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn describe(dir: &Path, name: String, path: String, control_plane_only: bool) -> Result<BundleFile> {
     let full = dir.join(&path);
     let size = fs::metadata(&full).with_context(|| format!("cannot read {}", full.display()))?.len();
     Ok(BundleFile { name, path, sha256: file_digest(&full)?, size, control_plane_only })
