@@ -18,7 +18,7 @@ bundle=${said##* is in }
 bundled=$(date +%s)
 
 say 'A rack of three boards'
-$sudo "$bramble" lab up --dir lab --bundle "$bundle"
+$sudo "$bramble" lab up --dir lab --from "$bundle"
 raised=$(date +%s)
 
 # sudo on the boards asks for a password, as that of Raspberry Pi OS does.

@@ -194,7 +194,7 @@ struct LabUp {
     distribution: String,
     /// A bundle with Kubernetes (`lab bundle`), instead of the one that is built
     #[arg(long, value_name = "FOLDER", conflicts_with = "kubernetes")]
-    bundle: Option<PathBuf>,
+    from: Option<PathBuf>,
     #[command(flatten)]
     minor: KubernetesMinor,
     /// The systems of the boards; several are taken in turn
@@ -399,7 +399,7 @@ impl LabUp {
             let settings = standin.settings().iter().map(|line| format!("    {line}\n")).collect::<String>();
             distribution = format!("  {}:\n    version: stable\n{settings}", standin.name());
         } else if !self.bare {
-            let bundle = match &self.bundle {
+            let bundle = match &self.from {
                 Some(folder) => Bundle::open(folder)?,
                 None => bundle(racks, false, self.minor.get()?, printer)?,
             };

@@ -82,7 +82,7 @@ fn releases_make_a_cluster(shelf: &Shelf) {
     });
     let made = bundle(&mirror);
     let rack =
-        Rack::up("t-rel", &["--control-planes", "1", "--workers", "2", "--subnet", "10.78.32.0/24", "--bundle", &made]);
+        Rack::up("t-rel", &["--control-planes", "1", "--workers", "2", "--subnet", "10.78.32.0/24", "--from", &made]);
     let said = rack.go_up();
     assert!(said.contains("Smoke test passed: 9 paths between pods"), "{said}");
     rack.assert_well();
