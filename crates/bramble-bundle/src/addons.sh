@@ -80,6 +80,7 @@ lay_out() {
     image flannel-cni-plugin cni/flannel /flannel
     busybox "$out/images/flannel-cni-plugin"
     image flannel addons/flannel /opt/bin/flanneld
+    cp "$out/bin/addons/install_conf" "$out/images/flannel/opt/bin/install-conf"
     mkdir -p "$out/images/flannel/usr/sbin" "$out/images/flannel/run"
     busybox "$out/images/flannel"
     closure "$out/images/flannel" /usr/sbin/xtables-nft-multi /usr/lib/*/xtables/*.so

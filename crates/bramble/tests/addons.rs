@@ -224,8 +224,13 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
 
     // The API server takes every object of ours, and its schema knows every field.
+    // The definitions of Traefik's own objects are its project's: one of them stands for all.
+    let routes = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: { name: middlewares.traefik.io }\nspec:\n  group: traefik.io\n  \
+         scope: Namespaced\n  names: { plural: middlewares, kind: Middleware }\n  versions: [{ name: v1alpha1, served: true, storage: true, schema: { openAPIV3Schema: \
+         { type: object, x-kubernetes-preserve-unknown-fields: true } } }]\n";
+    fs::write(rack.dir.path().join("routes.yaml"), routes).unwrap();
     with(
-        "  dns: {}\n  traefik: {}\n  monitoring: { class: local-path, alertmanagers: [\"10.0.0.9:9093\"] }\n  \
+        "  dns: {}\n  traefik: { manifest: routes.yaml }\n  monitoring: { class: local-path, alertmanagers: [\"10.0.0.9:9093\"] }\n  \
          limits: { namespaces: [default, kube-public], requests: { cpu: 10m }, limits: { cpu: \"1\", memory: 1Gi } }\nstorage: { nfs: { server: t-add-1 } }\n",
     );
     for name in ["storage-nfs", "dns", "traefik", "monitoring", "limits"] {

@@ -4,6 +4,7 @@ go 1.26.4
 
 tool (
 	github.com/flannel-io/flannel
+	github.com/flannel-io/flannel/cmd/install_conf
 	github.com/rancher/local-path-provisioner
 	go.universe.tf/metallb/controller
 	go.universe.tf/metallb/speaker
