@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bramble_lab::PathContext;
-use bramble_spec::{Sha256Digest, hex};
+use bramble_spec::{Arch, Sha256Digest, hex};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -48,7 +48,7 @@ pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], user: &str, to: &Pa
     done.flush().at("write", &layer_path)?;
     let layer_digest = digest(done.hasher)?;
     let config = serde_json::json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "architecture": Arch::HERE,
         "os": "linux",
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],

@@ -42,8 +42,6 @@ pub const MINORS: [Minor; 2] = [
 const TOOLS: Module = module!("tools");
 const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
-/// The architecture of this machine.
-const OWN: Arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
 const BUILDER: &str = include_str!("builder.sh");
 const PAUSE: &str = include_str!("pause.c");
 /// The programs that stand-ins start: a tar archive in the bundle's folder.
@@ -114,7 +112,7 @@ impl Minor {
         let wanted = self.name.parse().map_err(|_| Error::Built(format!("{} is no version", self.name)))?;
         let version = release.newest(wanted)?;
         remove_tree(&dir)?;
-        Ok(release.bundle(version, OWN, &dir)?)
+        Ok(release.bundle(version, Arch::HERE, &dir)?)
     }
 
     /// Gives the archive of the programs that stand-ins start, made once for each bundle.
@@ -191,7 +189,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     }
     let manifest = BundleManifest {
         kubernetes,
-        arch: OWN,
+        arch: Arch::HERE,
         image_repository: REPOSITORY.to_owned(),
         etcd_tag: etcd_tag.to_owned(),
         pause_image: format!("{REPOSITORY}/pause:{pause_tag}"),

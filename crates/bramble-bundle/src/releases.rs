@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bramble_kube::Bundle;
 use bramble_lab::{Event, Events, Lab, PathContext, remove_tree, write};
-use bramble_spec::hex;
+use bramble_spec::{Arch, hex};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
@@ -66,7 +66,7 @@ pub fn releases(lab: &Lab, minor: Minor, events: Events) -> Result<PathBuf, Erro
 }
 
 fn pack(standin: &Standin, bundle: &Bundle, started: &Path, to: &Path) -> Result<(), Error> {
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let arch = &*Arch::HERE.to_string();
     let version = format!("{}+{}", bundle.manifest.kubernetes, standin.build);
     let upstream = standin.upstream()?;
     let root = to.join(upstream.name);

@@ -59,12 +59,10 @@ pub fn inputs(sources: &Sources<'_>, lock: &mut LockFile, watcher: &dyn Watcher)
 
 /// The images that the add-ons and the manifest of the CNI run, by their whole names: a bundle may have others.
 fn images_used(inputs: &Inputs) -> Result<BTreeSet<String>> {
-    let mut objects: Vec<_> = inputs.addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
-    if let Some(text) = &inputs.cni_manifest {
-        objects.extend(bramble_kube::objects(text).map_err(FetchError::new)?);
-    }
-    let runs = bramble_kube::images(&objects);
-    Ok(runs.iter().filter_map(|run| Reference::parse(&run.image)).map(|image| image.to_string()).collect())
+    let cni = inputs.cni_manifest.as_deref().map_or(Ok(Vec::new()), bramble_kube::objects).map_err(FetchError::new)?;
+    let all = inputs.addons.iter().map(|addon| &addon.objects).chain([&cni]);
+    let runs = all.flat_map(|objects| bramble_kube::images(objects));
+    Ok(runs.filter_map(|run| Reference::parse(&run.image)).map(|image| image.to_string()).collect())
 }
 
 /// Adds where programs come from that are no release of the distribution's own: a bundle, or an apt repository with its key.
@@ -117,8 +115,7 @@ pub fn fetch_cni(
     watcher: &dyn Watcher,
 ) -> Result<Option<(Fetched, &'static CniManifest)>> {
     let network = &sources.cluster.network;
-    let published = distribution(sources.cluster).map(|distribution| distribution.cni_manifests()).unwrap_or_default();
-    let Some(published) = published.iter().find(|published| published.cni == network.cni) else { return Ok(None) };
+    let Some(published) = bramble_kube::cni_manifest(sources.cluster) else { return Ok(None) };
     let written = network.cni_manifest.as_deref().unwrap_or(published.url);
     let elsewhere = written.starts_with("https://") || written.starts_with("http://");
     let text = match sources.bundle.filter(|bundle| AddonBundle::is_at(bundle)) {

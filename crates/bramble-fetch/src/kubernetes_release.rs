@@ -74,10 +74,10 @@ impl<'a> KubernetesRelease<'a> {
             programs.push(describe(to, name.to_owned(), path, false)?);
         }
         // Which images belong to it only kubeadm knows, which must run here for that.
-        let own = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
-        let asked = if own == arch { to.join("bin/kubeadm") } else { fetched.join(format!("kubeadm-{version}")) };
-        if own != arch {
-            self.program(version, own, "kubeadm", &asked)?;
+        let mut asked = to.join("bin/kubeadm");
+        if arch != Arch::HERE {
+            asked = fetched.join(format!("kubeadm-{version}"));
+            self.program(version, Arch::HERE, "kubeadm", &asked)?;
         }
         let names = images_of(&asked, version)?;
         let tag = |name: &str| {

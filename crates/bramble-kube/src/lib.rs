@@ -34,7 +34,7 @@ pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest};
 pub use credentials::{Credentials, CredentialsError};
 pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
 pub use distribution::upstream::{Release, Upstream, minor};
-pub use distribution::{distribution, distributions, lifecycle, upstream, upstreams};
+pub use distribution::{cni_manifest, distribution, distributions, lifecycle, upstream, upstreams};
 pub use files::{Archive, LocalFile};
 pub use gateway::{Lease, leases};
 pub use identity::{Destruction, Identity, OWNER, Owner, adoptable, foreign, owner, owner_step};

@@ -245,9 +245,7 @@ pub(crate) fn down(rack: &str) -> Result<(), Error> {
     for bridge in [bridge(rack), inner(rack)].iter().filter(|bridge| exists(bridge)) {
         run("ip", &["link", "del", bridge])?;
     }
-    for bridge in [bridge(rack), inner(rack)] {
-        forget_others(&bridge)?;
-    }
+    forget_others(&bridge(rack))?;
     let table = table(rack);
     if run("nft", &["list", "tables", "ip"])?.lines().any(|line| line.ends_with(&format!(" {table}"))) {
         run("nft", &["delete", "table", "ip", &table])?;

@@ -11,6 +11,8 @@ pub const CERT_MANAGER: &str =
 /// local-path-provisioner.
 pub const LOCAL_PATH: &str =
     "https://raw.githubusercontent.com/rancher/local-path-provisioner/v0.0.36/deploy/local-path-storage.yaml";
+/// The same one's image, which can hand out folders of a shared one (rancher/local-path-provisioner, README).
+pub const PROVISIONER_IMAGE: &str = "docker.io/rancher/local-path-provisioner:v0.0.36";
 /// Longhorn.
 pub const LONGHORN: &str = "https://raw.githubusercontent.com/longhorn/longhorn/v1.10.0/deploy/longhorn.yaml";
 /// metrics-server.

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use bramble_spec::Arch;
 use common::{assert_code, bramble, serve, text};
 
 /// Not the digest of the program.
@@ -91,7 +92,7 @@ fn kubernetes(
         ["kube-apiserver:v1.36.9", "kube-proxy:v1.36.9", "coredns/coredns:v1.14.2", "pause:3.10.2", "etcd:3.6.8-0"];
     let list: String = images.iter().map(|image| format!("echo registry.k8s.io/{image}\n")).collect();
     let mut tree: BTreeMap<String, String> = [("/release/stable-1.36.txt".to_owned(), "v1.36.9\n".to_owned())].into();
-    let own = std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64");
+    let own = Arch::HERE.to_string();
     for name in ["kubeadm", "kubelet", "kubectl"] {
         let program =
             format!("#!/bin/sh\n[ \"$*\" = 'config images list --kubernetes-version v1.36.9' ] || exit 2\n{list}");
@@ -117,7 +118,7 @@ fn kubernetes(
 }
 
 fn create_kubernetes(dir: &Path, mirror: &str) -> Output {
-    let own = std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64");
+    let own = Arch::HERE.to_string();
     let mut command = bramble();
     command.current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache"));
     command
@@ -147,8 +148,7 @@ fn a_bundle_of_kubernetes_is_what_its_project_published() {
         ("/release/v1.36.9/bin/linux/amd64/kubelet", "it is refused"),
         ("/release/stable-1.36.txt", "which is no version of 1.36"),
     ] {
-        let what =
-            what.replace("amd64", &std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"));
+        let what = what.replace("amd64", &Arch::HERE.to_string());
         let (mirror, _) = serve(|_| kubernetes(digest, |tree| drop(tree.insert(what.clone(), "v1.35.1\n".to_owned()))));
         let dir = tempfile::tempdir().unwrap();
         let refused = create_kubernetes(dir.path(), &mirror);

@@ -13,7 +13,7 @@ pub(crate) mod upstream;
 use bramble_spec::Cluster;
 use bramble_state::Cleanup;
 
-use crate::distribution::facts::DistributionFacts;
+use crate::distribution::facts::{CniManifest, DistributionFacts};
 use crate::distribution::upstream::Upstream;
 use crate::inputs::Inputs;
 use crate::lifecycle::Lifecycle;
@@ -29,6 +29,11 @@ pub fn distributions() -> &'static [&'static dyn DistributionFacts] {
 pub fn distribution(cluster: &Cluster) -> Option<&'static dyn DistributionFacts> {
     let name = cluster.distribution.name()?;
     DISTRIBUTIONS.into_iter().find(|distribution| distribution.name() == name)
+}
+
+/// Finds the manifest of a cluster's CNI, if its distribution leaves that to bramble and there is one.
+pub fn cni_manifest(cluster: &Cluster) -> Option<&'static CniManifest> {
+    distribution(cluster)?.cni_manifests().iter().find(|manifest| manifest.cni == cluster.network.cni)
 }
 
 /// Lists those who publish releases of their own.

@@ -17,6 +17,11 @@ pub enum Arch {
     Amd64,
 }
 
+impl Arch {
+    /// That of the machine that this program runs on.
+    pub const HERE: Arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
+}
+
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

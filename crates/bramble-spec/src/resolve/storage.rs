@@ -8,9 +8,7 @@ use crate::distribution::STATE_FOLDERS;
 use crate::document::{GlusterSection, NfsSection, StorageSection};
 use crate::names::NodeName;
 use crate::problem::Problem;
-
-/// It can hand out folders of a shared one (rancher/local-path-provisioner, README).
-const PROVISIONER: &str = "docker.io/rancher/local-path-provisioner:v0.0.36";
+use crate::published::PROVISIONER_IMAGE;
 
 impl Resolver<'_> {
     /// The storage, and the add-ons that make volumes of it.
@@ -25,7 +23,8 @@ impl Resolver<'_> {
                 if addons.iter().any(same) {
                     this.error(format!("two storage classes are called {class}"), span, "give each its own name");
                 }
-                let shared = SharedVolumes { owner, class, folder: folder.to_owned(), image: PROVISIONER.to_owned() };
+                let shared =
+                    SharedVolumes { owner, class, folder: folder.to_owned(), image: PROVISIONER_IMAGE.to_owned() };
                 addons.push(Addon { name: format!("storage-{own}"), kind: AddonKind::Shared(shared) });
             }
         };

@@ -7,7 +7,7 @@ use bramble_fetch::{
     AddonBundle, Bundled, KubernetesRelease, LockFile, Releases, Sources, fetch_addons, fetch_cni, open_image_archive,
     render_addons,
 };
-use bramble_kube::{LocalFile, Upstream, distribution, upstream, upstreams};
+use bramble_kube::{LocalFile, Upstream, cni_manifest, upstream, upstreams};
 use bramble_spec::{Arch, KubeVersion, WantedRelease};
 use serde_json::json;
 
@@ -61,9 +61,7 @@ impl Bundle {
 
 /// Whether a cluster needs more than its distribution's releases: add-ons, or the manifest of a CNI.
 fn has_more(sources: &Sources<'_>) -> bool {
-    let cluster = sources.cluster;
-    let published = distribution(cluster).map(|distribution| distribution.cni_manifests()).unwrap_or_default();
-    !cluster.addons.is_empty() || published.iter().any(|manifest| manifest.cni == cluster.network.cni)
+    !sources.cluster.addons.is_empty() || cni_manifest(sources.cluster).is_some()
 }
 
 impl Create {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Row;
-use crate::common::{Rack, assert_code, serve, text};
+use crate::common::{Rack, assert_code, bramble, serve, text};
 use crate::shelf::Shelf;
 
 pub(crate) const ROWS: &[Row] = &[Row {
@@ -50,12 +50,7 @@ fn publish(tree: &mut BTreeMap<String, Vec<u8>>, bundle: &Bundle, name: &str, re
 
 fn releases_make_a_cluster(shelf: &Shelf) {
     shelf.clear();
-    let rack = Rack::bare("t-rel", 1, "10.78.32.0/24", &[]);
-    let output = rack.lab(&["bundle"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let built = Bundle::open(said.trim().split_once(" is in ").unwrap().1.as_ref()).unwrap();
-    drop(rack);
-
+    let built = Bundle::open(bundle(&[]).as_ref()).unwrap();
     let version = format!("v{}", built.manifest.kubernetes);
     let arch = built.manifest.arch.to_string();
     let (mirror, _) = serve(|_| {
@@ -80,7 +75,7 @@ fn releases_make_a_cluster(shelf: &Shelf) {
         }
         tree
     });
-    let made = bundle(&mirror);
+    let made = bundle(&["--upstream", "--mirror", &mirror]);
     let rack =
         Rack::up("t-rel", &["--control-planes", "1", "--workers", "2", "--subnet", "10.78.32.0/24", "--from", &made]);
     let said = rack.go_up();
@@ -92,8 +87,9 @@ fn releases_make_a_cluster(shelf: &Shelf) {
     fs::remove_dir_all(made).unwrap();
 }
 
-fn bundle(mirror: &str) -> String {
-    let output = crate::common::bramble().args(["lab", "bundle", "--upstream", "--mirror", mirror]).output().unwrap();
+/// The folder that `lab bundle` names.
+fn bundle(more: &[&str]) -> String {
+    let output = bramble().args(["lab", "bundle"]).args(more).output().unwrap();
     assert_code(&output, 0);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.trim().split_once(" is in ").unwrap_or_else(|| panic!("{}", text(&output))).1.to_owned()
