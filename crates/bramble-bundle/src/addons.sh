@@ -96,7 +96,9 @@ lay_out() {
     from=$(unpacked addons github.com/rancher/local-path-provisioner)
     cp "$from/deploy/local-path-storage.yaml" "$out/manifests/local-path.yaml"
     from=$(unpacked cut github.com/flannel-io/flannel)
-    cp "$from/Documentation/kube-flannel.yml" "$out/manifests/flannel.yaml"
+    # Its plugin is the last one that the Kubernetes project had, which speaks CNI 0.4.0 at most.
+    sed 's/"cniVersion": "[0-9.]*"/"cniVersion": "0.4.0"/' "$from/Documentation/kube-flannel.yml" >"$out/manifests/flannel.yaml"
+    grep -q '"cniVersion": "0.4.0"' "$out/manifests/flannel.yaml"
     from=$(unpacked traefik github.com/traefik/traefik/v3)
     cp "$from/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml" "$out/manifests/traefik.yaml"
     from=$(unpacked addons sigs.k8s.io/metrics-server)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs inside the Debian builder, in one of its ways:
-# `bundle`: compiles what a cluster of kubeadm has out of Go modules, and lays out the file trees of its images;
+# `bundle [containerd]`: compiles what a cluster of kubeadm has out of Go modules, its own containerd too if that is said, and
+# lays out the file trees of its images;
 # `standins BUILD…`: the programs that stand-ins start, with a kubelet under each of these builds.
 . /build/library.sh
 
@@ -8,6 +9,7 @@ kubernetes=$(version_of kubernetes k8s.io/kubernetes)
 etcd=$(version_of etcd go.etcd.io/etcd/server/v3)
 coredns=$(version_of tools github.com/coredns/coredns)
 crictl=$(version_of tools sigs.k8s.io/cri-tools)
+containerd=$(version_of containerd github.com/containerd/containerd/v2)
 minor=${kubernetes#1.}
 minor=${minor%%.*}
 
@@ -23,14 +25,15 @@ compile_bundle() {
     compile kubernetes "$out/bin" "$(stamp "$kubernetes")" tool
     compile etcd "$out/bin" '' tool
     compile tools "$out/bin" "-X github.com/coredns/coredns/coremain.GitCommit=module -X sigs.k8s.io/cri-tools/pkg/version.Version=v$crictl" tool
+    [ -z "${1:-}" ] || compile containerd "$out/bin" "-X github.com/containerd/containerd/v2/version.Version=v$containerd" tool
 }
 
-download() {
-    echo "== fetching the modules of Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns, crictl $crictl"
-    for module in kubernetes etcd tools; do packages "$module" tool; done >/build/packages
+download() { # [containerd]
+    echo "== fetching the modules of Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns, crictl $crictl${1:+, containerd $containerd}"
+    for module in kubernetes etcd tools ${1:-}; do packages "$module" tool; done >/build/packages
 }
 
-lay_out() {
+lay_out() { # [containerd]
     echo "== laying out the images"
     mv "$out/bin/server" "$out/bin/etcd"
     images=$out/images
@@ -54,6 +57,7 @@ lay_out() {
     # The tag that this kubeadm asks for.
     pause=$("$out/bin/kubeadm" config images list --kubernetes-version "v$kubernetes" 2>/dev/null | sed -n 's/.*pause://p')
     printf '%s %s\n' kubernetes "$kubernetes" etcd "$etcd-0" coredns "v$coredns" pause "$pause" >"$out/versions"
+    [ -z "${1:-}" ] || echo "containerd $containerd" >>"$out/versions"
 }
 
 # The programs beside Kubernetes, with the libraries that not every Debian has.
@@ -74,9 +78,9 @@ tools() {
 case $1 in
 bundle)
     rm -rf "$out"
-    download
-    watched compile-bundle
-    lay_out
+    download "${2:-}"
+    watched compile-bundle "${2:-}"
+    lay_out "${2:-}"
     ;;
 standins)
     rm -rf "$out"
@@ -84,7 +88,7 @@ standins)
     watched compile-standins "$@"
     tools
     ;;
-compile-bundle) compile_bundle ;;
+compile-bundle) compile_bundle "${2:-}" ;;
 compile-standins)
     shift 2
     compile_bundle

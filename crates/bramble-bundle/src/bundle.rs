@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bramble_fetch::{KubernetesRelease, Watcher, describe};
-use bramble_kube::{Bundle, BundleManifest};
+use bramble_kube::{Bundle, BundleManifest, CONTAINERD_PROGRAMS};
 use bramble_lab::{Event, Events, Lab, PathContext, remove_tree, require_root, write};
 use bramble_spec::{Arch, KubeVersion, hex};
 use sha2::{Digest, Sha256};
@@ -40,6 +40,8 @@ pub const MINORS: [Minor; 2] = [
 /// CoreDNS and crictl. CoreDNS is the one that kubeadm of the older minor installs (`CoreDNSVersion` in its constants.go): it
 /// upgrades no other but those that it knows.
 const TOOLS: Module = module!("tools");
+/// containerd 2, for boards whose Debian has 1.x: Kubernetes 1.37 is the last that takes that (KEP-4033).
+const CONTAINERD: Module = module!("containerd");
 const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
 const BUILDER: &str = include_str!("builder.sh");
@@ -55,7 +57,8 @@ impl Minor {
 
     /// Lists what its builder is given.
     fn ingredients(self) -> Vec<Ingredient> {
-        let modules = [("kubernetes", self.kubernetes), ("etcd", self.etcd), ("tools", TOOLS)];
+        let modules =
+            [("kubernetes", self.kubernetes), ("etcd", self.etcd), ("tools", TOOLS), ("containerd", CONTAINERD)];
         let mut all: Vec<Ingredient> =
             modules.into_iter().flat_map(|(name, module)| module.ingredients(name)).collect();
         all.push(("modules/tools/coredns/main.go".to_owned(), COREDNS));
@@ -64,15 +67,17 @@ impl Minor {
     }
 
     /// Gives the bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
-    /// build that was interrupted leaves nothing but Go's caches, with which the next one goes on.
+    /// build that was interrupted leaves nothing but Go's caches, with which the next one goes on. `containerd`: with a
+    /// containerd of its own, too.
     ///
     /// # Errors
     ///
     /// Fails without root, and if a module cannot be had or compiled.
-    pub fn bundle(self, lab: &Lab, again: bool, events: Events) -> Result<Bundle, Error> {
+    pub fn bundle(self, lab: &Lab, containerd: bool, again: bool, events: Events) -> Result<Bundle, Error> {
         require_root()?;
         let kitchen = Kitchen::open(lab, BUILDER, self.ingredients(), events)?;
-        let dir = kitchen.parent.join(format!("kubernetes-{}-{}", self.name, kitchen.recipe));
+        let with = if containerd { "-containerd" } else { "" };
+        let dir = kitchen.parent.join(format!("kubernetes-{}{with}-{}", self.name, kitchen.recipe));
         if Bundle::is_at(&dir) && !again {
             return Ok(Bundle::open(&dir)?);
         }
@@ -80,7 +85,8 @@ impl Minor {
         for left in [&partial, &dir] {
             remove_tree(left)?;
         }
-        kitchen.build(&["bundle"], &format!("Building Kubernetes {} (once, some ten minutes)", self.name), |out| {
+        let what: &[&str] = if containerd { &["bundle", "containerd"] } else { &["bundle"] };
+        kitchen.build(what, &format!("Building Kubernetes {} (once, some ten minutes)", self.name), |out| {
             events(Event::Step("Packing the images".into()));
             pack(out, &partial)
         })?;
@@ -98,13 +104,16 @@ impl Minor {
         self,
         lab: &Lab,
         mirror: Option<&str>,
+        containerd: bool,
         again: bool,
         watcher: &dyn Watcher,
     ) -> Result<Bundle, Error> {
         require_root()?;
         // A mirror is trusted by whoever named it, and by nobody else.
+        let with = if containerd { "-containerd" } else { "" };
         let of = mirror.map_or_else(String::new, |mirror| format!("-{}", hex(&Sha256::digest(mirror)[..4])));
-        let dir = lab.cache.join("bundles").join(format!("released-{}-{}{of}", self.name, std::env::consts::ARCH));
+        let dir =
+            lab.cache.join("bundles").join(format!("released-{}{with}-{}{of}", self.name, std::env::consts::ARCH));
         if Bundle::is_at(&dir) && !again {
             return Ok(Bundle::open(&dir)?);
         }
@@ -112,7 +121,7 @@ impl Minor {
         let wanted = self.name.parse().map_err(|_| Error::Built(format!("{} is no version", self.name)))?;
         let version = release.newest(wanted)?;
         remove_tree(&dir)?;
-        Ok(release.bundle(version, Arch::HERE, &dir)?)
+        Ok(release.bundle(version, Arch::HERE, containerd, &dir)?)
     }
 
     /// Gives the archive of the programs that stand-ins start, made once for each bundle.
@@ -147,11 +156,12 @@ struct ImagePlan {
 fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
     let path = out.join("versions");
     let versions = fs::read_to_string(&path).at("read", &path)?;
-    let version = |name: &str| {
+    let told = |name: &str| {
         let mut lines = versions.lines().filter_map(|line| line.split_once(' '));
-        let found = lines.find(|(key, version)| *key == name && !version.is_empty());
-        found.map(|(_, version)| version).ok_or_else(|| Error::Built(format!("the builder told no version of {name}")))
+        lines.find(|(key, version)| *key == name && !version.is_empty()).map(|(_, version)| version)
     };
+    let version = |name: &str| told(name).ok_or_else(|| Error::Built(format!("the builder told no version of {name}")));
+    let containerd = told("containerd");
     let kubernetes: KubeVersion = version("kubernetes")?
         .parse()
         .map_err(|_| Error::Built("the builder made what is not a version of Kubernetes".into()))?;
@@ -181,7 +191,8 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         files.push(describe(dir, full, path, image.control_plane_only)?);
     }
     let mut programs = Vec::new();
-    for name in ["kubeadm", "kubelet", "kubectl", "crictl"] {
+    let runtime = if containerd.is_some() { &CONTAINERD_PROGRAMS[..] } else { &[] };
+    for name in ["kubeadm", "kubelet", "kubectl", "crictl"].iter().chain(runtime).copied() {
         let path = format!("bin/{name}");
         let from = out.join("bin").join(name);
         write(&dir.join(&path), fs::read(&from).at("read", &from)?, 0o755)?;
@@ -194,6 +205,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         etcd_tag: etcd_tag.to_owned(),
         pause_image: format!("{REPOSITORY}/pause:{pause_tag}"),
         smoke_image: format!("{REPOSITORY}/busybox:1"),
+        containerd: containerd.map(str::to_owned),
         programs,
         images: files,
     };

@@ -24,7 +24,7 @@ use crate::standins::{INNER, STANDINS, Standin};
 ///
 /// Fails without root, and if a module cannot be had or compiled.
 pub fn releases(lab: &Lab, minor: Minor, events: Events) -> Result<PathBuf, Error> {
-    let bundle = minor.bundle(lab, false, events)?;
+    let bundle = minor.bundle(lab, false, false, events)?;
     let mut recipe = Sha256::new();
     recipe.update(INNER);
     for standin in &STANDINS {

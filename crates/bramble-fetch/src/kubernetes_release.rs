@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use bramble_kube::{Bundle, BundleFile, BundleManifest, Reference};
-use bramble_spec::{Arch, KubeVersion, Sha256Digest};
+use bramble_kube::{Bundle, BundleFile, BundleManifest, CONTAINERD_PROGRAMS, Reference};
+use bramble_spec::{Arch, KubeVersion, Sha256Digest, published};
 
 use crate::atomic_file::replace_file;
 use crate::digest::{Digest, file_digest};
@@ -20,6 +21,8 @@ use crate::watcher::Watcher;
 
 /// Where the programs are.
 const PROGRAMS: &str = "https://dl.k8s.io";
+/// Where containerd's releases are.
+const CONTAINERD: &str = "https://github.com";
 /// Where the images are.
 const REGISTRY: &str = "registry.k8s.io";
 /// Not among them: the image of the smoke test.
@@ -30,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where a release of Kubernetes comes from.
 pub struct KubernetesRelease<'a> {
     base: String,
+    containerd: String,
     registries: Registries,
     watcher: &'a dyn Watcher,
 }
@@ -37,10 +41,15 @@ pub struct KubernetesRelease<'a> {
 impl<'a> KubernetesRelease<'a> {
     /// `mirror`: a web server with the same files, which is also a registry with the same images.
     pub fn at(mirror: Option<&str>, watcher: &'a dyn Watcher) -> KubernetesRelease<'a> {
-        let base = mirror.unwrap_or(PROGRAMS).trim_end_matches('/').to_owned();
+        let place = |own: &str| mirror.unwrap_or(own).trim_end_matches('/').to_owned();
         let registries =
             [REGISTRY, "docker.io"].iter().filter_map(|name| Some(((*name).to_owned(), mirror?.to_owned())));
-        KubernetesRelease { base, registries: Registries::new(registries.collect()), watcher }
+        KubernetesRelease {
+            base: place(PROGRAMS),
+            containerd: place(CONTAINERD),
+            registries: Registries::new(registries.collect()),
+            watcher,
+        }
     }
 
     /// Finds the newest patch of a version that names none.
@@ -60,10 +69,11 @@ impl<'a> KubernetesRelease<'a> {
     }
 
     /// Makes a bundle of a version, with its patch, for boards of one architecture. What is there and right is not fetched again.
+    /// `containerd`: with the programs that containerd's project releases, too.
     ///
     /// # Errors
     /// Something cannot be fetched or written, or is not what was published.
-    pub fn bundle(&self, version: KubeVersion, arch: Arch, to: &Path) -> Result<Bundle> {
+    pub fn bundle(&self, version: KubeVersion, arch: Arch, containerd: bool, to: &Path) -> Result<Bundle> {
         let fetched = to.join(".fetched");
         let blobs = fetched.join("blobs");
         fs::create_dir_all(&blobs).with_context(|| format!("cannot create {}", blobs.display()))?;
@@ -72,6 +82,9 @@ impl<'a> KubernetesRelease<'a> {
             let path = format!("bin/{name}");
             self.program(version, arch, name, &to.join(&path))?;
             programs.push(describe(to, name.to_owned(), path, false)?);
+        }
+        if containerd {
+            programs.extend(self.containerd(arch, &fetched, to)?);
         }
         // Which images belong to it only kubeadm knows, which must run here for that.
         let mut asked = to.join("bin/kubeadm");
@@ -106,6 +119,7 @@ impl<'a> KubernetesRelease<'a> {
             etcd_tag: tag("etcd")?.to_owned(),
             pause_image: format!("{REGISTRY}/pause:{}", tag("pause")?),
             smoke_image: SMOKE_IMAGE.to_owned(),
+            containerd: containerd.then(|| published::CONTAINERD.to_owned()),
             programs,
             images,
         };
@@ -117,16 +131,48 @@ impl<'a> KubernetesRelease<'a> {
 
     fn program(&self, version: KubeVersion, arch: Arch, name: &str, to: &Path) -> Result<()> {
         let url = format!("{}/release/v{version}/bin/linux/{arch}/{name}", self.base);
-        let published = text_at(&format!("{url}.sha256"), &[], self.watcher)?;
+        self.published(&url, "sha256", to)?;
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot change {}", to.display()))
+    }
+
+    /// Fetches containerd's programs, out of the archive that its project releases.
+    fn containerd(&self, arch: Arch, fetched: &Path, to: &Path) -> Result<Vec<BundleFile>> {
+        let name = format!("containerd-{}-linux-{arch}.tar.gz", published::CONTAINERD);
+        let url =
+            format!("{}/containerd/containerd/releases/download/v{}/{name}", self.containerd, published::CONTAINERD);
+        let archive = fetched.join(&name);
+        self.published(&url, "sha256sum", &archive)?;
+        let cannot = || format!("cannot unpack {}", archive.display());
+        let file = fs::File::open(&archive).with_context(cannot)?;
+        let mut entries = tar::Archive::new(bramble_image::decompress(file).with_context(cannot)?);
+        let mut programs = Vec::new();
+        for entry in entries.entries().with_context(cannot)? {
+            let mut entry = entry.with_context(cannot)?;
+            let path = entry.path().with_context(cannot)?.to_string_lossy().trim_start_matches("./").to_owned();
+            let Some(name) = CONTAINERD_PROGRAMS.iter().find(|name| path == format!("bin/{name}")) else { continue };
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).with_context(cannot)?;
+            let program = to.join(&path);
+            replace_file(&program, &bytes, 0o755)?;
+            programs.push(describe(to, (*name).to_owned(), path, false)?);
+        }
+        match CONTAINERD_PROGRAMS.iter().find(|name| programs.iter().all(|program| program.name != **name)) {
+            Some(missing) => bail!("{url} has no bin/{missing} in it"),
+            None => Ok(programs),
+        }
+    }
+
+    /// Fetches a file beside which its digest is published, in a file with this ending.
+    fn published(&self, url: &str, ending: &str, to: &Path) -> Result<()> {
+        let published = text_at(&format!("{url}.{ending}"), &[], self.watcher)?;
         let sha256: Sha256Digest = published
             .split_whitespace()
             .next()
             .and_then(|digest| digest.parse().ok())
-            .ok_or_else(|| failure!("{url}.sha256 has no digest in it"))?;
-        let remote = Remote { url: &url, headers: &[], digest: Digest::Sha256(&sha256), most: RELEASE_LIMIT };
-        download(&remote, to, PATIENCE, self.watcher)?;
-        fs::set_permissions(to, fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("cannot change {}", to.display()))
+            .ok_or_else(|| failure!("{url}.{ending} has no digest in it"))?;
+        let remote = Remote { url, headers: &[], digest: Digest::Sha256(&sha256), most: RELEASE_LIMIT };
+        download(&remote, to, PATIENCE, self.watcher)
     }
 }
 

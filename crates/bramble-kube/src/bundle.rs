@@ -15,6 +15,9 @@ pub struct Bundle {
     pub manifest: BundleManifest,
 }
 
+/// What belongs to a containerd: itself, the program beside each pod, its client (containerd, docs/getting-started.md).
+pub const CONTAINERD_PROGRAMS: [&str; 3] = ["containerd", "containerd-shim-runc-v2", "ctr"];
+
 /// The contents of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleManifest {
@@ -30,6 +33,9 @@ pub struct BundleManifest {
     pub pause_image: String,
     /// The whole name of an image with a small HTTP server and client, for the smoke test.
     pub smoke_image: String,
+    /// The version of the containerd among its programs, without `v`; without one the nodes' systems have theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containerd: Option<String>,
     /// The programs.
     pub programs: Vec<BundleFile>,
     /// The images, as Docker archives.

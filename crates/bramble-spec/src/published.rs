@@ -1,4 +1,5 @@
-//! The releases of other projects that bramble names: the manifest that each publishes, or the image that it runs.
+//! The releases of other projects that bramble names: the manifest that each publishes, the image that it runs, or its
+//! version.
 
 /// MetalLB.
 pub const METALLB: &str =
@@ -22,6 +23,8 @@ pub const METRICS_SERVER: &str =
 pub const FLANNEL: &str = "https://github.com/flannel-io/flannel/releases/download/v0.28.10/kube-flannel.yml";
 /// Calico.
 pub const CALICO: &str = "https://raw.githubusercontent.com/projectcalico/calico/v3.31.0/manifests/calico.yaml";
+/// containerd, for bundles of Kubernetes that bring their own.
+pub const CONTAINERD: &str = "2.4.2";
 /// CoreDNS.
 pub const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.14.2";
 /// Traefik.

@@ -15,6 +15,9 @@ use common::{assert_code, bramble, serve, text};
 /// Not the digest of the program.
 const PROGRAM: &str = "9b7eb9f2fd3e2fc2f7a41d1e1bd3a41a4e2bcf1e4f3f3e6c4a9e4c0d9f8f7e6d";
 
+/// Where containerd's project has its archives, up to the architecture.
+const CONTAINERD: &str = "/containerd/containerd/releases/download/v2.4.2/containerd-2.4.2-linux-";
+
 fn tree(digests: &str) -> BTreeMap<String, String> {
     let base = "/v1.36.3%2Bk0s.2";
     [
@@ -113,8 +116,24 @@ fn kubernetes(
         tree.insert(format!("/v2/{name}/manifests/{tag}"), manifest);
         tree.insert(format!("/v2/{name}/blobs/{digest}"), config);
     }
+    let archive = containerd(&["containerd", "containerd-shim-runc-v2", "containerd-stress", "ctr"]);
+    let path = format!("{CONTAINERD}{own}.tar.gz");
+    tree.insert(format!("{path}.sha256sum"), format!("{}  containerd.tar.gz\n", digest_of(&archive)));
+    tree.insert(path, archive);
     change(&mut tree);
     tree
+}
+
+/// The archive that containerd's project releases, with these programs in it.
+fn containerd(programs: &[&str]) -> String {
+    let mut archive = tar::Builder::new(Vec::new());
+    for name in programs {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(8);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, format!("bin/{name}"), &b"program\n"[..]).unwrap();
+    }
+    String::from_utf8(archive.into_inner().unwrap()).unwrap()
 }
 
 fn create_kubernetes(dir: &Path, mirror: &str) -> Output {
@@ -122,7 +141,18 @@ fn create_kubernetes(dir: &Path, mirror: &str) -> Output {
     let mut command = bramble();
     command.current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache"));
     command
-        .args(["bundle", "create", "kubeadm:1.36", "--to", "bundle", "--mirror", mirror, "--arch", &own])
+        .args([
+            "bundle",
+            "create",
+            "kubeadm:1.36",
+            "--to",
+            "bundle",
+            "--mirror",
+            mirror,
+            "--arch",
+            &own,
+            "--containerd",
+        ])
         .output()
         .unwrap()
 }
@@ -144,7 +174,14 @@ fn a_bundle_of_kubernetes_is_what_its_project_published() {
     let planes: Vec<&str> = planes.map(|image| image.name.as_str()).collect();
     assert_eq!(planes, ["registry.k8s.io/kube-apiserver:v1.36.9", "registry.k8s.io/etcd:3.6.8-0"]);
 
+    let programs: Vec<&str> = manifest.programs.iter().map(|program| program.name.as_str()).collect();
+    assert_eq!(programs, ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr"]);
+    assert_eq!(manifest.containerd.as_deref(), Some("2.4.2"));
+
+    let archive = format!("{CONTAINERD}amd64.tar.gz");
     for (what, says) in [
+        (&*archive, "it is refused"),
+        (&*format!("{archive}.sha256sum"), "has no digest in it"),
         ("/release/v1.36.9/bin/linux/amd64/kubelet", "it is refused"),
         ("/release/stable-1.36.txt", "which is no version of 1.36"),
     ] {

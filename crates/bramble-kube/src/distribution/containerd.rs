@@ -3,7 +3,11 @@
 use bramble_spec::Cluster;
 use bramble_state::{File, Observation, Resource};
 
+use crate::bundle::Bundle;
+
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
+/// What bramble adds to its unit.
+pub(crate) const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/bramble.conf";
 /// The folder in which it looks for what is said of registries.
 pub(crate) const REGISTRIES: &str = "/etc/containerd/certs.d";
 
@@ -25,11 +29,18 @@ fn hosts(registry: &str, mirror: &str) -> String {
     )
 }
 
-/// Gives the version that is installed, major and minor, or else the one that the node's release would install (Debian
-/// 12 has 1.6, Debian 13 and Ubuntu up to 24.04 have 1.7).
-pub(crate) fn version(seen: &Observation) -> (u32, u32) {
-    let installed = ["containerd", "containerd.io"].iter().find_map(|name| seen.package_version(name));
-    if let Some(version) = installed {
+/// Makes the system's unit run another containerd, with a client and a program beside each pod of its own; these are found
+/// before the system's. systemd.service(5): an empty `ExecStart=` takes away what was there.
+pub(crate) fn drop_in(program: &str) -> File {
+    File::new(DROP_IN, format!("# Written by bramble.\n[Service]\nExecStart=\nExecStart={program}\n"))
+}
+
+/// Gives the version of a bundle's containerd, major and minor, or the one that is installed, or else the one that the
+/// node's release would install (Debian 12 has 1.6, Debian 13 and Ubuntu up to 24.04 have 1.7).
+pub(crate) fn version(seen: &Observation, bundle: Option<&Bundle>) -> (u32, u32) {
+    let bundled = bundle.and_then(|bundle| bundle.manifest.containerd.as_deref());
+    let installed = || ["containerd", "containerd.io"].iter().find_map(|name| seen.package_version(name));
+    if let Some(version) = bundled.or_else(installed) {
         let version = version.split_once(':').map_or(version, |(_, rest)| rest);
         let mut numbers = version.split('.').map_while(|number| number.parse().ok());
         return (numbers.next().unwrap_or(1), numbers.next().unwrap_or(0));

@@ -46,6 +46,9 @@ struct Create {
     /// releases come without
     #[arg(long, value_name = "ARCH=FILE")]
     images: Vec<String>,
+    /// With containerd 2, which takes the place of the one of the boards' systems (kubeadm)
+    #[arg(long)]
+    containerd: bool,
 }
 
 impl Bundle {
@@ -72,6 +75,11 @@ impl Create {
             let (version, arch, bytes) = self.kubernetes(version, sources, printer)?;
             total += bytes;
             made.push(("kubeadm", version.to_string(), arch.to_string()));
+        }
+        if self.containerd && made.is_empty() {
+            bail!(
+                "--containerd is for Kubernetes as kubeadm installs it, such as kubeadm:1.36: other releases bring theirs"
+            );
         }
         for (upstream, wanted) in self.wanted(sources)? {
             let own = sources.and_then(Sources::releases).filter(|releases| releases.is_of(upstream));
@@ -148,7 +156,7 @@ impl Create {
             )
         };
         let release = KubernetesRelease::at(self.mirror.as_deref(), printer);
-        let bundle = release.bundle(release.newest(wanted)?, arch, &self.to)?;
+        let bundle = release.bundle(release.newest(wanted)?, arch, self.containerd, &self.to)?;
         let files = bundle.manifest.programs.iter().chain(&bundle.manifest.images);
         Ok((bundle.manifest.kubernetes, arch, files.map(|file| file.size).sum()))
     }

@@ -130,6 +130,9 @@ enum LabCommand {
         /// A web server with the same files as the project's, and a registry with the same images
         #[arg(long, value_name = "URL", requires = "upstream")]
         mirror: Option<String>,
+        /// With containerd 2, which takes the place of the one of the boards' systems
+        #[arg(long)]
+        containerd: bool,
         #[command(flatten)]
         minor: KubernetesMinor,
     },
@@ -290,9 +293,10 @@ impl Lab {
                 pin_host_keys(&rack, &dir)?;
                 printer.result(format!("{node} is another board."));
             }
-            LabCommand::Bundle { again, upstream, mirror, minor } => {
+            LabCommand::Bundle { again, upstream, mirror, containerd, minor } => {
                 let minor = minor.get()?;
-                let released = upstream.then(|| minor.released(&racks, mirror.as_deref(), again, printer)).transpose();
+                let released = upstream.then(|| minor.released(&racks, mirror.as_deref(), containerd, again, printer));
+                let released = released.transpose();
                 let bundle = match released {
                     Ok(Some(bundle)) => bundle,
                     Err(error) if mirror.is_some() => return Err(error.into()),
@@ -300,7 +304,7 @@ impl Lab {
                         if let Err(error) = other {
                             printer.info(format!("{error:#}: it is built out of its Go modules instead"));
                         }
-                        bundle(&racks, again, minor, printer)?
+                        bundle(&racks, minor, containerd, again, printer)?
                     }
                 };
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
@@ -372,9 +376,9 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bundle(racks: &Racks, again: bool, minor: Minor, printer: &Printer) -> anyhow::Result<Bundle> {
+fn bundle(racks: &Racks, minor: Minor, containerd: bool, again: bool, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
-    let bundle = minor.bundle(racks, again, &|event| watch.event(event))?;
+    let bundle = minor.bundle(racks, containerd, again, &|event| watch.event(event))?;
     watch.end();
     Ok(bundle)
 }
@@ -401,7 +405,7 @@ impl LabUp {
         } else if !self.bare {
             let bundle = match &self.from {
                 Some(folder) => Bundle::open(folder)?,
-                None => bundle(racks, false, self.minor.get()?, printer)?,
+                None => bundle(racks, self.minor.get()?, false, false, printer)?,
             };
             distribution = format!(
                 "  {OWN}:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",

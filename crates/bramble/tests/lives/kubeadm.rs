@@ -190,7 +190,7 @@ n=0 bad=0; while [ -e /root/probing ]; do
     sleep 0.1
 done; echo \"asked $n bad $bad\"";
 
-/// The next bundle: its version and the cluster file with it.
+/// The next bundle, which has containerd 2, too: its version and the cluster file with it.
 fn next(rack: &Rack) -> (String, String, String) {
     let bundle = |next: &[&str]| {
         let output = rack.lab(&[&["bundle"], next].concat());
@@ -198,7 +198,7 @@ fn next(rack: &Rack) -> (String, String, String) {
         let (version, path) = said.trim().strip_prefix("Kubernetes ").unwrap().split_once(" is in ").unwrap();
         (version.to_owned(), path.to_owned())
     };
-    let (now, next) = (bundle(&[]), bundle(&["--kubernetes", "1.37"]));
+    let (now, next) = (bundle(&[]), bundle(&["--kubernetes", "1.37", "--containerd"]));
     let file = read(&rack.file()).replace(&now.1, &next.1).replace(&now.0, &next.0);
     (now.0, next.0, file)
 }
@@ -236,6 +236,8 @@ fn an_upgrade_costs_nothing(shelf: &Shelf) {
 
         let versions = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}'");
         assert_eq!(versions.split_whitespace().collect::<Vec<_>>(), vec![format!("v{next}"); 5]);
+        let runtimes = rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.nodeInfo.containerRuntimeVersion}'");
+        assert!(runtimes.split_whitespace().all(|runtime| runtime.starts_with("containerd://v2.")), "{runtimes}");
         let server = rack.kubectl(1, "get --raw /version");
         assert!(server.contains(&format!("v{next}")), "{server}");
         let cordoned =

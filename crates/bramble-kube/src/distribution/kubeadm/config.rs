@@ -190,7 +190,7 @@ impl Kubeadm<'_> {
         }
         // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on; with older ones
         // the kubelet deletes even the pause image when the disk is 85 % full (rke2#1830).
-        let heeds_pins = containerd::version(seen) >= (1, 7);
+        let heeds_pins = containerd::version(seen, self.inputs.bundle.as_ref()) >= (1, 7);
         if seen.facts.container || (self.inputs.bundle.is_some() && !heeds_pins) {
             kubelet["imageGCHighThresholdPercent"] = json!(100);
         }

@@ -146,7 +146,7 @@ impl Lifecycle for Kubeadm<'_> {
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
         let mut all = Vec::new();
         let text = containerd::config(
-            containerd::version(seen).0,
+            containerd::version(seen, self.inputs.bundle.as_ref()).0,
             &self.pause_image(),
             systemd_cgroup(seen),
             self.cni_bin(),
@@ -155,7 +155,7 @@ impl Lifecycle for Kubeadm<'_> {
         );
         all.push(Resource::File(File::new(containerd::CONFIG, text)));
         all.extend(containerd::registry_files(self.cluster, containerd::REGISTRIES));
-        all.push(Resource::Unit(Unit::new("containerd", vec![containerd::CONFIG.into()])));
+        let mut reads = vec![containerd::CONFIG.to_owned()];
         if let Some(bundle) = &self.inputs.bundle {
             for program in &bundle.manifest.programs {
                 all.push(Resource::Blob(Blob {
@@ -165,6 +165,14 @@ impl Lifecycle for Kubeadm<'_> {
                     source: BlobSource::Upload(bundle.dir.join(&program.path)),
                 }));
             }
+            if self.own_containerd() {
+                let program = format!("{PROGRAMS}containerd");
+                all.push(Resource::File(containerd::drop_in(&program)));
+                reads.extend([program, containerd::DROP_IN.to_owned()]);
+            }
+        }
+        all.push(Resource::Unit(Unit::new("containerd", reads)));
+        if let Some(bundle) = &self.inputs.bundle {
             let images = bundle.manifest.images.iter();
             let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
             let image = |image: &BundleFile| Image {
@@ -198,8 +206,10 @@ impl Lifecycle for Kubeadm<'_> {
     fn is_program(&self, resource: &Resource) -> bool {
         match resource {
             Resource::Blob(blob) => blob.path.starts_with(PROGRAMS),
+            // One of another version is started while the node is drained.
+            Resource::File(file) if self.own_containerd() && file.path == containerd::CONFIG => true,
             // The repository of another minor, and what comes from there.
-            Resource::File(file) => file.path == APT_LIST,
+            Resource::File(file) => [APT_LIST, containerd::DROP_IN].contains(&&*file.path),
             Resource::Packages(names) => names.iter().any(|name| name.contains('=')),
             _ => false,
         }
@@ -381,6 +391,11 @@ impl Lifecycle for Kubeadm<'_> {
 }
 
 impl Kubeadm<'_> {
+    /// Tells whether containerd comes from the bundle, too.
+    fn own_containerd(&self) -> bool {
+        self.inputs.bundle.as_ref().is_some_and(|bundle| bundle.manifest.containerd.is_some())
+    }
+
     fn undo(&self) -> Commands {
         let mut undo = self.kubectl();
         undo.fixed("reset_kubernetes");
