@@ -3,20 +3,23 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use russh::client::{self, AuthResult, Handle};
-use russh::keys::agent::AgentIdentity;
-use russh::keys::agent::client::AgentClient;
-use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::client::{self, Handle};
+use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{AlgorithmKind, Preferred};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::ConnectError;
-use crate::host_keys::{HostKeys, Verdict};
+use crate::exec::printable;
+use crate::host_keys::{HostKeys, Peer, Verdict};
+use crate::login::{Credentials, is_rsa, log_in};
 
 /// A machine to connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,23 +30,45 @@ pub struct Target {
     pub port: u16,
     /// The user to log in as.
     pub user: String,
-    /// The machine to go through.
-    pub jump: Option<Box<Target>>,
+    /// How it is reached.
+    pub way: Way,
+    /// How to prove who we are.
+    pub credentials: Credentials,
+    /// What files of known hosts call it, if not by its address (ssh_config(5), `HostKeyAlias`).
+    pub alias: Option<String>,
+    /// Files of known hosts besides those of the dialer.
+    pub known_hosts: Vec<PathBuf>,
+}
+
+/// How a machine is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// By a connection of its own.
+    #[default]
+    Direct,
+    /// Through this machine.
+    Jump(Box<Target>),
+    /// By the input and the output of this shell command (ssh_config(5), `ProxyCommand`).
+    Command(String),
 }
 
 impl Target {
-    fn display(&self) -> String {
+    /// A machine that is reached by a connection of its own, with nothing to prove who we are.
+    pub fn new(host: &str, port: u16, user: &str) -> Target {
+        Target {
+            host: host.to_owned(),
+            port,
+            user: user.to_owned(),
+            way: Way::Direct,
+            credentials: Credentials::default(),
+            alias: None,
+            known_hosts: Vec::new(),
+        }
+    }
+
+    pub(crate) fn display(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
-}
-
-/// How to prove who we are.
-#[derive(Debug, Clone, Default)]
-pub struct Credentials {
-    /// Private key files, tried in this order after the agent's keys. One that does not exist is passed over.
-    pub keys: Vec<PathBuf>,
-    /// The socket of an SSH agent.
-    pub agent: Option<PathBuf>,
 }
 
 /// What the connections of a run share.
@@ -92,11 +117,7 @@ impl Dialer {
     }
 
     /// The connection that leads through `target`, made anew if there is none that lives.
-    async fn jump(
-        self: &Arc<Self>,
-        target: &Target,
-        credentials: &Credentials,
-    ) -> Result<Arc<Connection>, ConnectError> {
+    async fn jump(self: &Arc<Self>, target: &Target) -> Result<Arc<Connection>, ConnectError> {
         // Each has a lock of its own: a jump host may be behind another one.
         let jump = match self.jumps.lock() {
             Ok(mut jumps) => jumps.entry(target.clone()).or_default().clone(),
@@ -114,7 +135,7 @@ impl Dialer {
             }
             Jump::Down { .. } => {}
         }
-        match Box::pin(Connection::open(target, credentials, self)).await {
+        match Box::pin(Connection::open(target, self)).await {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
                 *jump = Jump::Up(Arc::downgrade(&fresh));
@@ -150,6 +171,8 @@ pub struct Connection {
     staying: Mutex<VecDeque<oneshot::Sender<()>>>,
     /// The connection that this one travels in.
     _jump: Option<Arc<Connection>>,
+    /// The command that it travels through, which ends with it.
+    _command: Option<Child>,
 }
 
 impl fmt::Debug for Connection {
@@ -159,9 +182,7 @@ impl fmt::Debug for Connection {
 }
 
 pub(crate) struct Client {
-    host: String,
-    port: u16,
-    dialer: Arc<Dialer>,
+    peer: Arc<Peer>,
     verdict: Arc<Mutex<Option<Verdict>>>,
 }
 
@@ -169,12 +190,9 @@ impl client::Handler for Client {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let known = &self.dialer.host_keys;
         let verdict = match key {
-            PublicKeyOrCertificate::PublicKey { key, .. } => known.check(&self.host, self.port, key),
-            PublicKeyOrCertificate::Certificate(certificate) => {
-                known.check_certificate(&self.host, self.port, certificate)
-            }
+            PublicKeyOrCertificate::PublicKey { key, .. } => self.peer.check(key),
+            PublicKeyOrCertificate::Certificate(certificate) => self.peer.check_certificate(certificate),
         };
         let known = matches!(verdict, Verdict::Known);
         if let Ok(mut slot) = self.verdict.lock() {
@@ -187,14 +205,10 @@ impl client::Handler for Client {
 impl Connection {
     /// Connects and logs in. A host whose key is not known to the dialer is refused with its fingerprint. One that is there
     /// and has no sshd is asked again for 15 s.
-    pub async fn open(
-        target: &Target,
-        credentials: &Credentials,
-        dialer: &Arc<Dialer>,
-    ) -> Result<Connection, ConnectError> {
+    pub async fn open(target: &Target, dialer: &Arc<Dialer>) -> Result<Connection, ConnectError> {
         let began = Instant::now();
         loop {
-            match Connection::open_once(target, credentials, dialer).await {
+            match Connection::open_once(target, dialer).await {
                 Err(error) if error.may_pass() && began.elapsed() < SSHD_STARTS => tokio::time::sleep(PAUSE).await,
                 result => return result,
             }
@@ -213,31 +227,28 @@ impl Connection {
         dismissed
     }
 
-    async fn open_once(
-        target: &Target,
-        credentials: &Credentials,
-        dialer: &Arc<Dialer>,
-    ) -> Result<Connection, ConnectError> {
-        let jump = match &target.jump {
-            Some(jump) => Some(dialer.jump(jump, credentials).await?),
-            None => None,
+    async fn open_once(target: &Target, dialer: &Arc<Dialer>) -> Result<Connection, ConnectError> {
+        let jump = match &target.way {
+            Way::Jump(jump) => Some(dialer.jump(jump).await?),
+            _ => None,
         };
         let host = target.display();
-        let preferred = preferences(&dialer.host_keys, target);
+        let (name, alias) = (target.host.as_str(), target.alias.as_deref());
+        let peer = Arc::new(dialer.host_keys.peer(name, target.port, alias, &target.known_hosts)?);
         let config = Arc::new(client::Config {
-            preferred,
+            preferred: preferences(&peer),
             nodelay: true,
             keepalive_interval: Some(Duration::from_secs(10)),
             keepalive_max: 3,
             ..client::Config::default()
         });
         let verdict = Arc::new(Mutex::new(None));
-        let client =
-            Client { host: target.host.clone(), port: target.port, dialer: dialer.clone(), verdict: verdict.clone() };
+        let client = Client { peer, verdict: verdict.clone() };
         let unreachable = |reason: &str| ConnectError::Unreachable { host: host.clone(), reason: reason.to_owned() };
         let slow = || unreachable("sshd does not finish the handshake");
-        let (handshake, _turn) = match &jump {
-            Some(jump) => {
+        let mut command = None;
+        let (handshake, _turn) = match (&jump, &target.way) {
+            (Some(jump), _) => {
                 let turn = dialer.handshakes.acquire().await.ok();
                 let handshake = async {
                     let channel = jump
@@ -249,7 +260,21 @@ impl Connection {
                 };
                 (tokio::time::timeout(LOGIN_TIMEOUT, handshake).await, turn)
             }
-            None => {
+            (None, Way::Command(line)) => {
+                let turn = dialer.handshakes.acquire().await.ok();
+                let (child, stream) = through(line).map_err(|error| unreachable(&error.to_string()))?;
+                let child = command.insert(child);
+                let handshake = async { client::connect_stream(config, stream, client).await.map_err(Handshake::Ssh) };
+                let result = tokio::time::timeout(LOGIN_TIMEOUT, handshake).await;
+                if let Ok(Err(Handshake::Ssh(_))) = &result
+                    && verdict.lock().is_ok_and(|verdict| verdict.is_none())
+                {
+                    let said = last_words(child).await;
+                    return Err(unreachable(&format!("`{line}` (ProxyCommand of ~/.ssh/config) {said}")));
+                }
+                (result, turn)
+            }
+            (None, _) => {
                 let call = dialer.calls.acquire().await;
                 let connect = TcpStream::connect((target.host.as_str(), target.port));
                 let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
@@ -283,31 +308,52 @@ impl Connection {
                 return Err(refusal(host, verdict, source));
             }
         };
-        match tokio::time::timeout(LOGIN_TIMEOUT, login(&mut handle, target, credentials)).await {
+        match tokio::time::timeout(LOGIN_TIMEOUT, log_in(&mut handle, target)).await {
             Ok(result) => result?,
             Err(_) => return Err(unreachable("sshd does not finish the log-in")),
         }
-        Ok(Connection { handle, staying: Mutex::default(), _jump: jump })
+        Ok(Connection { handle, staying: Mutex::default(), _jump: jump, _command: command })
+    }
+}
+
+/// Starts a command whose input and output are the connection.
+fn through(line: &str) -> io::Result<(Child, impl AsyncRead + AsyncWrite + Unpin + Send + use<>)> {
+    let mut command = Command::new("/bin/sh");
+    // As ssh does it: the shell makes place for the command.
+    command.args(["-c", &format!("exec {line}")]).kill_on_drop(true);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("it has no input and output"));
+    };
+    Ok((child, tokio::io::join(output, input)))
+}
+
+/// Tells what a command said before it ended.
+async fn last_words(child: &mut Child) -> String {
+    let mut said = Vec::new();
+    if let Some(mut errors) = child.stderr.take() {
+        tokio::time::timeout(PAUSE, (&mut errors).take(4096).read_to_end(&mut said)).await.ok();
+    }
+    let said = String::from_utf8_lossy(&said);
+    match said.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(line) => format!("says: {}", printable(line.trim())),
+        None => "ends without a word".to_owned(),
     }
 }
 
 /// Says what is asked for in a handshake: types of host keys that are known first, as ssh does, and no SHA-1.
-fn preferences(host_keys: &HostKeys, target: &Target) -> Preferred {
+fn preferences(peer: &Peer) -> Preferred {
     let mut preferred = Preferred::DEFAULT.clone();
-    let known = host_keys.algorithms(&target.host, target.port);
+    let known = peer.algorithms();
     let is_known = |a: &Algorithm| known.iter().any(|k| k == a || (is_rsa(k) && is_rsa(a)));
     let all = preferred.key.iter().filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None }).cloned();
     let (first, last): (Vec<_>, Vec<_>) = all.partition(is_known);
     let all: Vec<Algorithm> = first.into_iter().chain(last).collect();
-    if host_keys.has_authority(&target.host, target.port) {
+    if peer.has_authority() {
         preferred.host_key_certificates = all.clone().into();
     }
     preferred.key = all.into();
     preferred
-}
-
-fn is_rsa(algorithm: &Algorithm) -> bool {
-    matches!(algorithm, Algorithm::Rsa { .. })
 }
 
 /// Says why a handshake failed. `verdict`: on the host's key, if it showed one.
@@ -355,94 +401,4 @@ impl From<ConnectError> for Handshake {
     fn from(error: ConnectError) -> Self {
         Handshake::Connect(error)
     }
-}
-
-async fn login(handle: &mut Handle<Client>, target: &Target, credentials: &Credentials) -> Result<(), ConnectError> {
-    let host = target.display();
-    let protocol = |source| ConnectError::Protocol { host: host.clone(), source };
-    let mut tried = Vec::new();
-    let mut rsa_hash = None;
-    if let Some(socket) = &credentials.agent
-        && let Ok(mut agent) = AgentClient::connect_uds(socket).await
-    {
-        for identity in agent.request_identities().await.unwrap_or_default() {
-            let AgentIdentity::PublicKey { key, comment } = identity else { continue };
-            let rsa = is_rsa(&key.algorithm());
-            let signs = signature_hash(handle, &key.algorithm(), &mut rsa_hash).await.map_err(&protocol)?;
-            let Signs::With(hash) = signs else {
-                tried.push(format!("{comment} (agent; {ONLY_SHA1})"));
-                continue;
-            };
-            // An agent that refuses to sign is like a key that is not accepted: the next one may be.
-            if let Ok(AuthResult::Success) =
-                handle.authenticate_publickey_with(&target.user, key, hash, &mut agent).await
-            {
-                return Ok(());
-            }
-            tried.push(format!("{comment} (agent{})", if rsa { ", with SHA-2" } else { "" }));
-        }
-    }
-    for path in &credentials.keys {
-        if !path.exists() {
-            continue;
-        }
-        let key = load(path)?;
-        let rsa = is_rsa(&key.algorithm());
-        let signs = signature_hash(handle, &key.algorithm(), &mut rsa_hash).await.map_err(&protocol)?;
-        let Signs::With(hash) = signs else {
-            tried.push(format!("{} ({ONLY_SHA1})", path.display()));
-            continue;
-        };
-        let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-        if let AuthResult::Success = handle.authenticate_publickey(&target.user, key).await.map_err(&protocol)? {
-            return Ok(());
-        }
-        tried.push(format!("{}{}", path.display(), if rsa { " with SHA-2" } else { "" }));
-    }
-    let tried =
-        if tried.is_empty() { "there was no key to try".to_owned() } else { format!("tried {}", tried.join(", ")) };
-    Err(ConnectError::Denied { host: target.display(), user: target.user.clone(), tried })
-}
-
-fn load(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
-    russh::keys::load_secret_key(path, None).map_err(|error| {
-        let reason = match error {
-            russh::keys::Error::KeyIsEncrypted => "it has a passphrase; add it to the agent with ssh-add".to_owned(),
-            other => other.to_string(),
-        };
-        ConnectError::BadKey { path: path.to_owned(), reason }
-    })
-}
-
-/// Why an RSA key was not tried.
-const ONLY_SHA1: &str = "not tried: this sshd takes RSA keys only with SHA-1 signatures, which can be forged; take an Ed25519 key, or \
-                         update sshd";
-
-/// How a key signs for a server.
-enum Signs {
-    /// With this hash; only RSA keys have a choice.
-    With(Option<HashAlg>),
-    /// The server would only take SHA-1.
-    OnlySha1,
-}
-
-/// Finds how a key may sign: an RSA key with SHA-2 alone. `cache`: what the server said of that.
-async fn signature_hash(
-    handle: &Handle<Client>,
-    key: &Algorithm,
-    cache: &mut Option<Option<Option<HashAlg>>>,
-) -> Result<Signs, russh::Error> {
-    if !is_rsa(key) {
-        return Ok(Signs::With(None));
-    }
-    let said = match *cache {
-        Some(said) => said,
-        None => *cache.insert(handle.best_supported_rsa_hash().await?),
-    };
-    Ok(match said {
-        Some(Some(hash)) => Signs::With(Some(hash)),
-        Some(None) => Signs::OnlySha1,
-        // It does not say; ssh, too, tries the better one then.
-        None => Signs::With(Some(HashAlg::Sha512)),
-    })
 }

@@ -83,13 +83,28 @@ pub enum ConnectError {
         /// Which keys were tried.
         tried: String,
     },
-    /// A key file cannot be used.
-    #[error("the key {} cannot be used: {reason}", path.display())]
-    BadKey {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
+    /// A key was taken, and something else is wanted besides.
+    #[error(
+        "{host} takes the key {key} for user `{user}` and wants {wants} besides, a second factor that bramble cannot give: let this \
+         user in with a key alone (`Match User {user}` with `AuthenticationMethods publickey` in its sshd_config)"
+    )]
+    SecondFactor {
+        /// `address:port`.
+        host: String,
+        /// Who wanted to log in.
+        user: String,
+        /// The key.
+        key: String,
+        /// What is wanted besides, as SSH calls it.
+        wants: String,
+    },
+    /// OpenSSH does not take the user's configuration, or bramble something in it.
+    #[error("the OpenSSH configuration for {host} cannot be used: {said}")]
+    Configuration {
+        /// The machine that was asked about.
+        host: String,
+        /// What ssh says.
+        said: String,
     },
     /// A known_hosts file cannot be used.
     #[error("{} cannot be used: {source}", path.display())]
@@ -156,11 +171,25 @@ pub enum ExecError {
     #[error("sudo asks for a password on this node; set `access.sudo: password` and bramble asks for it once")]
     SudoPasswordNeeded,
     /// sudo got a password and does not take it.
-    #[error("sudo on this node does not accept the password")]
-    SudoPasswordWrong,
+    #[error("sudo on this node does not accept the password{}", said_by(said))]
+    SudoPasswordWrong {
+        /// What it said then, if it said anything.
+        said: String,
+    },
     /// The user may not use sudo.
     #[error("sudo on this node refuses: {0}")]
     SudoRefused(String),
+    /// The user's log-in ended before a command began.
+    #[error(
+        "the log-in shell of this user ends with exit code {code} before any command{}; give the user a shell (`chsh -s /bin/bash`)",
+        said_by(said)
+    )]
+    NotStarted {
+        /// Its exit code.
+        code: u32,
+        /// What it said, if it said anything.
+        said: String,
+    },
     /// The bytes that arrived are not those that were sent.
     #[error("the upload of {name} failed: {reason}")]
     Upload {
@@ -177,6 +206,10 @@ pub enum ExecError {
         /// Why not.
         source: io::Error,
     },
+}
+
+fn said_by(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" (it says: {said})") }
 }
 
 impl From<russh::Error> for ExecError {

@@ -1,5 +1,6 @@
 //! Commands on a node: a script as root, an upload, a user's command.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,13 +58,6 @@ impl Exit {
     }
 }
 
-/// Whether a command says by itself that it is ready for its input.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Announces {
-    Yes,
-    No,
-}
-
 /// What a script, or what a command that receives bytes, may do.
 pub(crate) struct Limits<'a> {
     /// What it does, in words that follow "to": for messages.
@@ -81,7 +75,7 @@ impl Limits<'_> {
 }
 
 const STDERR_KEPT: usize = 8 * 1024;
-/// What a node may print before a command says that it is ready: the greetings of its log-in.
+/// What a node may print before a command starts: the greetings of its log-in.
 const HEAD_LIMIT: usize = 256 * 1024;
 /// How long sshd may take to open a session in a connection that stands.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,11 +83,40 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const TRANSFER_SILENCE: Duration = Duration::from_secs(300);
 /// What sudo prints when it is about to read the password; random enough that no program prints it by accident.
 const PROMPT: &str = "bramble-sudo-password-7f3a:";
+/// The line that root's shell prints on both of its outputs before it begins. What came before is not ours: log-in shells, sshd
+/// and sudo say things, too.
 const READY: &str = "bramble-ready-7f3a";
 
 /// Takes what sshd sends until the bytes of a file were received; `$1` digest, `$2` folder. It writes beside the
 /// place, verifies, and only then renames: what was interrupted is never mistaken for the file.
-const RECEIVER: &str = r#"set -e; umask 077; mkdir -p "$2"; rm -f "$2"/.part.*; t="$2/.part.$$"; echo bramble-ready-7f3a; cat >"$t"; s=$(sha256sum <"$t"); if [ "${s%% *}" != "$1" ]; then rm -f "$t"; echo "the digest of what arrived is ${s%% *}" >&2; exit 9; fi; sync "$t"; mv "$t" "$2/$1""#;
+const RECEIVER: &str = r#"set -e; umask 077; mkdir -p "$2"; rm -f "$2"/.part.*; t="$2/.part.$$"; cat >"$t"; s=$(sha256sum <"$t"); if [ "${s%% *}" != "$1" ]; then rm -f "$t"; echo "the digest of what arrived is ${s%% *}" >&2; exit 9; fi; sync "$t"; mv "$t" "$2/$1""#;
+
+/// An output of a command, of which what came before its first word is kept apart.
+#[derive(Debug, Default)]
+struct Output {
+    begun: bool,
+    before: Vec<u8>,
+}
+
+impl Output {
+    /// Takes bytes as they come; gives those that are the command's own.
+    fn own<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.begun {
+            return Cow::Borrowed(bytes);
+        }
+        // The line may come in pieces.
+        let from = self.before.len().saturating_sub(READY.len() + 2);
+        self.before.extend_from_slice(bytes);
+        let line = format!("\n{READY}\n");
+        let Some(at) = self.before[from..].windows(line.len()).position(|window| window == line.as_bytes()) else {
+            return Cow::Owned(Vec::new());
+        };
+        self.begun = true;
+        let own = self.before.split_off(from + at + line.len());
+        self.before.truncate(from + at);
+        Cow::Owned(own)
+    }
+}
 
 impl Connection {
     /// Runs a script as root. It travels through standard input: nothing of it is seen in a list of processes. It runs
@@ -121,7 +144,7 @@ impl Connection {
         on_output: impl FnMut(&[u8]),
     ) -> Result<Exit, ExecError> {
         let limits = Limits { doing: script.name(), silence: script.silence(), output: script.output() };
-        self.exec(root, "exec /bin/sh -s", Announces::No, script.text().as_bytes(), &limits, on_output).await
+        self.exec(root, "exec /bin/sh -s", script.text().as_bytes(), &limits, on_output).await
     }
 
     /// Puts bytes on the node as `folder/digest`, mode 0600, owned by root.
@@ -136,7 +159,7 @@ impl Connection {
         let command =
             format!("exec /bin/sh -c {} receive {} {}", shell_word(RECEIVER), shell_word(digest), shell_word(folder));
         let limits = Limits { doing: &format!("receive {name}"), silence: TRANSFER_SILENCE, output: OUTPUT };
-        let exit = self.exec(root, &command, Announces::Yes, content, &limits, |_| {}).await?;
+        let exit = self.exec(root, &command, content, &limits, |_| {}).await?;
         if exit.success() {
             return Ok(());
         }
@@ -187,12 +210,13 @@ impl Connection {
         &self,
         root: &Root,
         command: &str,
-        announces: Announces,
         mut input: impl AsyncRead + Unpin,
         limits: &Limits<'_>,
         mut on_output: impl FnMut(&[u8]),
     ) -> Result<Exit, ExecError> {
-        let Started { channel, head, mut stderr, mut end } = self.start(root, command, announces, limits).await?;
+        // A password must be asked for before anything else is sent; otherwise there is nothing to wait for.
+        let started = self.start(root, command, matches!(root, Root::SudoPassword(_)), limits).await?;
+        let Started { channel, head, mut output, mut errors, mut stderr, mut end } = started;
         let (mut reader, writer) = channel.split();
         // Bytes that the node takes are a sign of life, too.
         let began = Instant::now();
@@ -231,14 +255,14 @@ impl Connection {
                         if printed > limits.output {
                             return Err(ExecError::TooMuch { doing: limits.doing.to_owned(), bytes: limits.output });
                         }
-                        on_output(&data);
+                        on_output(&output.own(&data));
                     }
                     ChannelMsg::ExtendedData { data, .. } => {
                         printed += data.len() as u64;
                         if printed > limits.output {
                             return Err(ExecError::TooMuch { doing: limits.doing.to_owned(), bytes: limits.output });
                         }
-                        stderr.extend_from_slice(&data);
+                        stderr.extend_from_slice(&errors.own(&data));
                         if stderr.len() > 2 * STDERR_KEPT {
                             stderr.drain(..stderr.len() - STDERR_KEPT);
                         }
@@ -267,72 +291,95 @@ impl Connection {
         if let Err(source) = sent {
             return Err(ExecError::Read { path: Path::new("the file to upload").to_owned(), source });
         }
-        if let Some(error) = end.sudo_error(&stderr) {
-            return Err(error);
+        if !output.begun {
+            return Err(self.refusal(root, false, end, &output, &errors).await);
         }
         end.finish(stderr)
     }
 
-    /// Starts a command as root and waits until it is ready for its input, if it says so.
+    /// Says why a command ended before it began. `asked`: whether sudo has asked for the password.
+    async fn refusal(&self, root: &Root, asked: bool, end: End, output: &Output, errors: &Output) -> ExecError {
+        let Some(code) = end.code else { return ExecError::Lost };
+        let said = |output: &Output| String::from_utf8_lossy(&output.before).trim().to_owned();
+        let (output, errors) = (said(output), said(errors));
+        let last = |text: &str| text.lines().rfind(|line| !line.trim().is_empty()).map(|line| printable(line.trim()));
+        let said = last(&errors).or(last(&output)).unwrap_or_default();
+        let said = said.strip_prefix("sudo: ").unwrap_or(&said).to_owned();
+        match root {
+            Root::Already => ExecError::NotStarted { code, said },
+            // sudo has a language of its own on each system: whether it would ask shows when it may.
+            Root::Sudo if self.sudo_asks().await => ExecError::SudoPasswordNeeded,
+            Root::SudoPassword(_) if asked => ExecError::SudoPasswordWrong { said },
+            _ if errors.contains("sudo") => ExecError::SudoRefused(said),
+            _ => ExecError::NotStarted { code, said },
+        }
+    }
+
+    /// Tells whether sudo asks this user for a password.
+    async fn sudo_asks(&self) -> bool {
+        let asks = async {
+            let mut channel = self.open_channel().await.ok()?;
+            channel.exec(true, format!("exec sudo -S -p {PROMPT} -- /bin/true")).await.ok()?;
+            channel.eof().await.ok()?;
+            let mut errors = Vec::new();
+            while let Some(message) = channel.wait().await {
+                if let ChannelMsg::ExtendedData { data, .. } = message {
+                    errors.extend_from_slice(&data);
+                }
+            }
+            Some(String::from_utf8_lossy(&errors).contains(PROMPT))
+        };
+        tokio::time::timeout(CHANNEL_TIMEOUT, asks).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Starts a command as root. `waits`: until it has begun; before that, bytes for it could be taken for the password.
     pub(crate) async fn start(
         &self,
         root: &Root,
         command: &str,
-        announces: Announces,
+        waits: bool,
         limits: &Limits<'_>,
     ) -> Result<Started, ExecError> {
-        let asks = matches!(root, Root::SudoPassword(_));
+        let inner = format!("echo; echo {READY}; {{ echo; echo {READY}; }} >&2; {command}");
+        let inner = shell_word(&inner);
         let command = match root {
-            Root::Already => command.to_owned(),
-            Root::Sudo => format!("exec sudo -n -- /bin/sh -c {}", shell_word(command)),
-            Root::SudoPassword(_) => {
-                let inner =
-                    if announces == Announces::Yes { command.to_owned() } else { format!("echo {READY}; {command}") };
-                format!("exec sudo -S -p {PROMPT} -- /bin/sh -c {}", shell_word(&inner))
-            }
+            Root::Already => format!("exec /bin/sh -c {inner}"),
+            Root::Sudo => format!("exec sudo -n -- /bin/sh -c {inner}"),
+            Root::SudoPassword(_) => format!("exec sudo -S -p {PROMPT} -- /bin/sh -c {inner}"),
         };
         let mut channel = self.open_channel().await?;
         channel.exec(true, command).await?;
         let mut end = End::default();
-        let mut stderr: Vec<u8> = Vec::new();
-        let mut head: Vec<u8> = Vec::new();
-        // Bytes sent before the receiver runs would be taken for the password; a script to passwordless sudo needs
-        // no such care and saves the round trip.
-        let mut waiting = asks || announces == Announces::Yes;
-        let mut prompts = 0;
-        while waiting {
+        let (mut output, mut errors) = (Output::default(), Output::default());
+        let (mut head, mut stderr) = (Vec::new(), Vec::new());
+        // How much of what came before the command's own words was searched for the prompt.
+        let mut read = 0;
+        let mut asked = false;
+        while waits && !output.begun {
             let message = tokio::time::timeout(limits.silence, channel.wait()).await.map_err(|_| limits.silent())?;
-            if head.len() + stderr.len() > HEAD_LIMIT {
+            if output.before.len() + errors.before.len() > HEAD_LIMIT {
                 return Err(ExecError::TooMuch { doing: limits.doing.to_owned(), bytes: HEAD_LIMIT as u64 });
             }
             match message {
-                Some(ChannelMsg::Data { data }) => {
-                    head.extend_from_slice(&data);
-                    if let Some(at) = head.iter().position(|b| *b == b'\n') {
-                        if head[..at] == *READY.as_bytes() {
-                            head.drain(..=at);
-                        }
-                        waiting = false;
-                    }
-                }
+                Some(ChannelMsg::Data { data }) => head.extend_from_slice(&output.own(&data)),
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    stderr.extend_from_slice(&data);
-                    let text = String::from_utf8_lossy(&stderr).into_owned();
-                    if let (Some(at), Root::SudoPassword(Secret(password))) = (text.find(PROMPT), root) {
-                        prompts += 1;
-                        if prompts > 1 {
-                            channel.close().await?;
-                            return Err(ExecError::SudoPasswordWrong);
-                        }
-                        stderr = text.as_bytes()[at + PROMPT.len()..].to_vec();
-                        channel.data_bytes(format!("{password}\n").into_bytes()).await?;
+                    stderr.extend_from_slice(&errors.own(&data));
+                    let Root::SudoPassword(Secret(password)) = root else { continue };
+                    let unread = errors.before.get(read..).unwrap_or_default();
+                    let prompt = unread.windows(PROMPT.len()).position(|text| text == PROMPT.as_bytes());
+                    let Some(at) = prompt else { continue };
+                    if asked {
+                        channel.close().await?;
+                        return Err(ExecError::SudoPasswordWrong { said: String::new() });
                     }
+                    (asked, read) = (true, read + at + PROMPT.len());
+                    channel.data_bytes(format!("{password}\n").into_bytes()).await?;
                 }
                 Some(other) => end.take(other),
-                None => return Err(end.sudo_error(&stderr).unwrap_or(ExecError::Lost)),
+                None => return Err(self.refusal(root, asked, end, &output, &errors).await),
             }
         }
-        Ok(Started { channel, head, stderr, end })
+        Ok(Started { channel, head, output, errors, stderr, end })
     }
 }
 
@@ -340,6 +387,8 @@ impl Connection {
 pub(crate) struct Started {
     pub(crate) channel: Channel<client::Msg>,
     pub(crate) head: Vec<u8>,
+    output: Output,
+    errors: Output,
     stderr: Vec<u8>,
     end: End,
 }
@@ -363,21 +412,6 @@ impl End {
                 });
             }
             _ => {}
-        }
-    }
-
-    fn sudo_error(&self, stderr: &[u8]) -> Option<ExecError> {
-        if self.code != Some(1) {
-            return None;
-        }
-        let text = String::from_utf8_lossy(stderr);
-        let line = text.lines().find(|line| line.starts_with("sudo: ") || line.contains("sudoers"))?;
-        if line.contains("a password is required") || line.contains("a terminal is required") {
-            Some(ExecError::SudoPasswordNeeded)
-        } else if line.contains("incorrect password") || line.contains("no password was provided") {
-            Some(ExecError::SudoPasswordWrong)
-        } else {
-            Some(ExecError::SudoRefused(printable(line.trim_start_matches("sudo: "))))
         }
     }
 
@@ -457,6 +491,16 @@ mod tests {
         }
         lines.end(&mut |line: &str| seen.push(line.to_owned()));
         assert_eq!(seen, ["ab", "c", "", "d"]);
+    }
+
+    #[test]
+    fn a_command_begins_with_its_own_line_whatever_was_printed_before_it_and_however_it_comes() {
+        let all = format!("Welcome to pi\nsay {READY}\n no newline\n{READY}\nown\n\n{READY}\n");
+        for size in 1..all.len() {
+            let mut output = Output::default();
+            let own: Vec<u8> = all.as_bytes().chunks(size).flat_map(|piece| output.own(piece).into_owned()).collect();
+            assert_eq!(String::from_utf8(own).unwrap(), format!("own\n\n{READY}\n"), "in pieces of {size}");
+        }
     }
 
     #[test]

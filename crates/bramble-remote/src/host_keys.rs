@@ -1,10 +1,11 @@
 //! Which host keys are trusted: only those in known_hosts files, never one seen for the first time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::certificate::CertType;
@@ -16,7 +17,9 @@ use crate::known_hosts::{Lines, Marker, means, without};
 /// The known_hosts files, each read once: a thousand nodes would otherwise read a thousand lines each, twice.
 #[derive(Debug, Default)]
 pub struct HostKeys {
-    files: Vec<KnownHosts>,
+    files: Vec<Arc<KnownHosts>>,
+    /// Those that some hosts have besides.
+    more: Mutex<BTreeMap<PathBuf, Arc<KnownHosts>>>,
 }
 
 #[derive(Debug)]
@@ -26,9 +29,32 @@ struct KnownHosts {
 }
 
 impl KnownHosts {
+    /// Reads a file; one that is not there knows nobody.
+    fn open(path: PathBuf) -> Result<KnownHosts, ConnectError> {
+        match fs::read(&path) {
+            Ok(bytes) => Ok(KnownHosts::parse(path, &String::from_utf8_lossy(&bytes))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(KnownHosts::parse(path, "")),
+            Err(source) => Err(ConnectError::KnownHosts { path, source }),
+        }
+    }
+
+    fn parse(path: PathBuf, text: &str) -> KnownHosts {
+        KnownHosts { path, lines: Mutex::new(Lines::parse(text)) }
+    }
+
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A host as the files may know it.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    host: String,
+    port: u16,
+    /// What other files than bramble's own call it (ssh_config(5), `HostKeyAlias`).
+    alias: Option<String>,
+    files: Vec<Arc<KnownHosts>>,
 }
 
 /// A key that a host showed and nobody knows.
@@ -75,126 +101,47 @@ impl HostKeys {
     /// # Errors
     /// One that is there cannot be read.
     pub fn open(files: impl IntoIterator<Item = PathBuf>) -> Result<HostKeys, ConnectError> {
-        let mut texts = Vec::new();
-        for path in files {
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                Err(source) => return Err(ConnectError::KnownHosts { path, source }),
-            };
-            texts.push((path, String::from_utf8_lossy(&bytes).into_owned()));
-        }
-        Ok(HostKeys::parse(texts))
+        let files = files.into_iter().map(|path| KnownHosts::open(path).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(HostKeys { files, more: Mutex::default() })
     }
 
     /// Reads the texts of files. They are asked in this order; new keys are written to the first.
     pub fn parse(texts: impl IntoIterator<Item = (PathBuf, String)>) -> HostKeys {
-        let file = |(path, text): (PathBuf, String)| KnownHosts { path, lines: Mutex::new(Lines::parse(&text)) };
-        HostKeys { files: texts.into_iter().map(file).collect() }
+        let files = texts.into_iter().map(|(path, text)| Arc::new(KnownHosts::parse(path, &text))).collect();
+        HostKeys { files, more: Mutex::default() }
     }
 
-    /// Gives the types of the keys that are known for a host: the server is asked for one of these first, as ssh does, since a
-    /// key of another type can only be called a changed one.
-    pub(crate) fn algorithms(&self, host: &str, port: u16) -> Vec<Algorithm> {
-        names(host, port)
-            .iter()
-            .flat_map(|name| self.files.iter().map(|file| file.lines().keys(Marker::Host, name)))
-            .find(|keys| !keys.is_empty())
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(_, key)| key.algorithm())
-            .collect()
+    /// Gives what is known of a host, also by files that it has besides.
+    ///
+    /// # Errors
+    /// One that is there cannot be read.
+    pub(crate) fn peer(
+        &self,
+        host: &str,
+        port: u16,
+        alias: Option<&str>,
+        more: &[PathBuf],
+    ) -> Result<Peer, ConnectError> {
+        let mut files = self.files.clone();
+        let mut known = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in more {
+            let file = match known.get(path) {
+                Some(file) => file.clone(),
+                None => known.entry(path.clone()).or_insert(Arc::new(KnownHosts::open(path.clone())?)).clone(),
+            };
+            files.push(file);
+        }
+        Ok(Peer { host: host.to_owned(), port, alias: alias.map(str::to_owned), files })
     }
 
-    /// Lists the authorities that may vouch for a host.
-    fn authorities(&self, host: &str, port: u16) -> Vec<PublicKey> {
-        let names = names(host, port);
-        let all =
-            self.files.iter().flat_map(|file| names.iter().flat_map(|name| file.lines().keys(Marker::Authority, name)));
-        all.map(|(_, key)| key).collect()
-    }
-
-    /// Tells whether some authority may vouch for a host.
-    pub(crate) fn has_authority(&self, host: &str, port: u16) -> bool {
-        !self.authorities(host, port).is_empty()
-    }
-
-    /// Judges a host's certificate, and if no authority vouches for it, the key in it, as ssh does.
-    pub(crate) fn check_certificate(&self, host: &str, port: u16, certificate: &Certificate) -> Verdict {
-        let key = PublicKey::new(certificate.public_key().clone(), "");
-        let authority = PublicKey::new(certificate.signature_key().clone(), "");
-        for key in [&key, &authority] {
-            if let Some(revoked) = self.revoked(host, port, key) {
-                return revoked;
-            }
-        }
-        let trusted =
-            self.authorities(host, port).iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect::<Vec<_>>();
-        let principals = certificate.valid_principals();
-        let named = principals.is_empty() || principals.iter().any(|name| means(name, &host.to_ascii_lowercase()));
-        // No critical option means anything for hosts (PROTOCOL.certkeys of OpenSSH).
-        let plain = certificate.cert_type() == CertType::Host && certificate.critical_options().is_empty();
-        match named && plain && certificate.validate(&trusted).is_ok() {
-            true => Verdict::Known,
-            false => self.check(host, port, &key),
-        }
-    }
-
-    pub(crate) fn check(&self, host: &str, port: u16, key: &PublicKey) -> Verdict {
-        if let Some(revoked) = self.revoked(host, port, key) {
-            return revoked;
-        }
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        let mut changed = None;
-        for (at, name) in names(host, port).into_iter().enumerate() {
-            let all: Vec<_> = self.files.iter().map(|file| (file, file.lines().keys(Marker::Host, &name))).collect();
-            if all.iter().any(|(_, keys)| keys.iter().any(|(_, known)| known.key_data() == key.key_data())) {
-                return Verdict::Known;
-            }
-            // What is known without the port is of another sshd, unless it shows the same key.
-            if at > 0 {
-                break;
-            }
-            let others =
-                all.iter().enumerate().flat_map(|(at, (file, keys))| keys.iter().map(move |known| (at, file, known)));
-            // One of the same type says more.
-            let other = others.min_by_key(|(_, _, (_, known))| known.algorithm() != key.algorithm());
-            changed = other.map(|(at, file, (line, known))| Changed {
-                file: file.path.clone(),
-                line: *line,
-                known: known.algorithm(),
-                shown: key.algorithm(),
-                fingerprint: fingerprint.clone(),
-                elsewhere: (at > 0).then(|| name.clone()),
-            });
-        }
-        match changed {
-            Some(changed) => Verdict::Changed(Box::new(changed)),
-            None => Verdict::Unknown(UnknownKey {
-                host: entry(host, port),
-                fingerprint,
-                key: key.to_openssh().unwrap_or_default(),
-            }),
-        }
-    }
-
-    fn revoked(&self, host: &str, port: u16, key: &PublicKey) -> Option<Verdict> {
-        let names = names(host, port);
-        for file in &self.files {
-            for (line, known) in names.iter().flat_map(|name| file.lines().keys(Marker::Revoked, name)) {
-                if known.key_data() == key.key_data() {
-                    let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-                    return Some(Verdict::Revoked { file: file.path.clone(), line, fingerprint });
-                }
-            }
-        }
-        None
+    fn plain(&self, host: &str, port: u16) -> Peer {
+        Peer { host: host.to_owned(), port, alias: None, files: self.files.clone() }
     }
 
     /// Whether this is a key of a host, in OpenSSH's form.
     pub fn knows(&self, host: &str, port: u16, public: &str) -> bool {
         let key = parse_public_key_base64(public.split_whitespace().nth(1).unwrap_or_default());
-        key.is_ok_and(|key| matches!(self.check(host, port, &key), Verdict::Known))
+        key.is_ok_and(|key| matches!(self.plain(host, port).check(&key), Verdict::Known))
     }
 
     /// Forgets the keys of a host, in the file to which new ones are written: another machine is met in its place.
@@ -218,7 +165,7 @@ impl HostKeys {
     /// Trusts a key of a host that bramble itself made, beside those that are known already.
     pub fn pin(&self, host: &str, port: u16, public: &str) -> Result<(), ConnectError> {
         let host = entry(host, port);
-        let known = |file: &KnownHosts| {
+        let known = |file: &Arc<KnownHosts>| {
             let bytes = public.split_whitespace().nth(1).unwrap_or_default();
             file.lines().has_plain(&host, bytes)
         };
@@ -256,10 +203,114 @@ impl HostKeys {
     }
 }
 
-/// The names by which a host may be known: with its port, and, as ssh tries, without.
-fn names(host: &str, port: u16) -> Vec<String> {
-    let own = entry(host, port);
-    if port == 22 { vec![own] } else { vec![own, host.to_owned()] }
+impl Peer {
+    /// The names by which the file at this place may know it, and whether this is its own one: as ssh tries, one with a port
+    /// may be known without.
+    fn names(&self, at: usize) -> Vec<(String, bool)> {
+        let mut names: Vec<(String, bool)> = self.alias.iter().map(|alias| (alias.clone(), true)).collect();
+        // bramble itself writes down addresses.
+        if names.is_empty() || at == 0 {
+            names.push((entry(&self.host, self.port), true));
+            if self.port != 22 {
+                names.push((self.host.clone(), false));
+            }
+        }
+        names
+    }
+
+    /// Lists the keys with a marker that are for it: the file, its place, the name, whether that is its own, line and key.
+    fn keys(&self, marker: Marker) -> Vec<Known<'_>> {
+        let mut all = Vec::new();
+        for (at, file) in self.files.iter().enumerate() {
+            for (name, own) in self.names(at) {
+                let keys = file.lines().keys(marker, &name);
+                all.extend(keys.into_iter().map(|(line, key)| Known { at, file, name: name.clone(), own, line, key }));
+            }
+        }
+        all
+    }
+
+    /// Gives the types of the keys that are known for it: the server is asked for one of these first, as ssh does, since a key of
+    /// another type can only be called a changed one.
+    pub(crate) fn algorithms(&self) -> Vec<Algorithm> {
+        let keys = self.keys(Marker::Host);
+        let own = keys.iter().any(|known| known.own);
+        keys.iter().filter(|known| known.own || !own).map(|known| known.key.algorithm()).collect()
+    }
+
+    /// Tells whether some authority may vouch for it.
+    pub(crate) fn has_authority(&self) -> bool {
+        !self.keys(Marker::Authority).is_empty()
+    }
+
+    /// Judges its certificate, and if no authority vouches for it, the key in it, as ssh does.
+    pub(crate) fn check_certificate(&self, certificate: &Certificate) -> Verdict {
+        let key = PublicKey::new(certificate.public_key().clone(), "");
+        let authority = PublicKey::new(certificate.signature_key().clone(), "");
+        for key in [&key, &authority] {
+            if let Some(revoked) = self.revoked(key) {
+                return revoked;
+            }
+        }
+        let trusted: Vec<_> =
+            self.keys(Marker::Authority).iter().map(|known| known.key.fingerprint(HashAlg::Sha256)).collect();
+        let principals = certificate.valid_principals();
+        let name = self.alias.as_ref().unwrap_or(&self.host).to_ascii_lowercase();
+        let named = principals.is_empty() || principals.iter().any(|principal| means(principal, &name));
+        // No critical option means anything for hosts (PROTOCOL.certkeys of OpenSSH).
+        let plain = certificate.cert_type() == CertType::Host && certificate.critical_options().is_empty();
+        match named && plain && certificate.validate(&trusted).is_ok() {
+            true => Verdict::Known,
+            false => self.check(&key),
+        }
+    }
+
+    pub(crate) fn check(&self, key: &PublicKey) -> Verdict {
+        if let Some(revoked) = self.revoked(key) {
+            return revoked;
+        }
+        let all = self.keys(Marker::Host);
+        if all.iter().any(|known| known.key.key_data() == key.key_data()) {
+            return Verdict::Known;
+        }
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        // What is known without the port is of another sshd. One of the same type says more.
+        let others = all.iter().filter(|known| known.own);
+        match others.min_by_key(|known| known.key.algorithm() != key.algorithm()) {
+            Some(known) => Verdict::Changed(Box::new(Changed {
+                file: known.file.path.clone(),
+                line: known.line,
+                known: known.key.algorithm(),
+                shown: key.algorithm(),
+                fingerprint,
+                elsewhere: (known.at > 0).then(|| known.name.clone()),
+            })),
+            None => Verdict::Unknown(UnknownKey {
+                host: entry(&self.host, self.port),
+                fingerprint,
+                key: key.to_openssh().unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn revoked(&self, key: &PublicKey) -> Option<Verdict> {
+        let revoked = self.keys(Marker::Revoked);
+        let known = revoked.iter().find(|known| known.key.key_data() == key.key_data())?;
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        Some(Verdict::Revoked { file: known.file.path.clone(), line: known.line, fingerprint })
+    }
+}
+
+/// A line that is for a host.
+struct Known<'a> {
+    /// The place of its file.
+    at: usize,
+    file: &'a KnownHosts,
+    name: String,
+    /// Whether the name is the host's own, with its port.
+    own: bool,
+    line: usize,
+    key: PublicKey,
 }
 
 #[cfg(test)]
@@ -284,25 +335,25 @@ mod tests {
         let keys = HostKeys::open([first.clone(), second.clone()]).unwrap();
         let (one, two) = (parse_public_key_base64(ONE).unwrap(), parse_public_key_base64(TWO).unwrap());
         for (host, port, key) in [("10.0.0.1", 22, &one), ("kube1", 22, &one), ("10.0.0.1", 2222, &two)] {
-            assert!(matches!(keys.check(host, port, key), Verdict::Known), "{host} {port}");
-            assert_eq!(keys.algorithms(host, port), [Algorithm::Ed25519]);
+            assert!(matches!(keys.plain(host, port).check(key), Verdict::Known), "{host} {port}");
+            assert_eq!(keys.plain(host, port).algorithms(), [Algorithm::Ed25519]);
         }
-        assert!(matches!(keys.check("10.0.0.9", 22, &one), Verdict::Revoked { line: 2, .. }));
-        match keys.check("10.0.0.1", 22, &two) {
+        assert!(matches!(keys.plain("10.0.0.9", 22).check(&one), Verdict::Revoked { line: 2, .. }));
+        match keys.plain("10.0.0.1", 22).check(&two) {
             Verdict::Changed(changed) => assert_eq!((changed.file, changed.line), (second, 3)),
             _ => panic!("another key is a changed key"),
         }
-        let Verdict::Unknown(met) = keys.check("10.0.0.2", 22, &two) else { panic!("nobody knows it") };
+        let Verdict::Unknown(met) = keys.plain("10.0.0.2", 22).check(&two) else { panic!("nobody knows it") };
         keys.trust(&met).unwrap();
-        assert!(matches!(keys.check("10.0.0.2", 22, &two), Verdict::Known));
+        assert!(matches!(keys.plain("10.0.0.2", 22).check(&two), Verdict::Known));
         assert!(
-            matches!(HostKeys::open([first.clone()]).unwrap().check("10.0.0.2", 22, &two), Verdict::Known),
+            matches!(HostKeys::open([first.clone()]).unwrap().plain("10.0.0.2", 22).check(&two), Verdict::Known),
             "it is in the file"
         );
         keys.forget("10.0.0.2", 22).unwrap();
-        assert!(matches!(keys.check("10.0.0.2", 22, &two), Verdict::Unknown(_)));
+        assert!(matches!(keys.plain("10.0.0.2", 22).check(&two), Verdict::Unknown(_)));
         assert!(
-            matches!(HostKeys::open([first]).unwrap().check("10.0.0.2", 22, &two), Verdict::Unknown(_)),
+            matches!(HostKeys::open([first]).unwrap().plain("10.0.0.2", 22).check(&two), Verdict::Unknown(_)),
             "nor in the file"
         );
     }
@@ -315,7 +366,7 @@ mod tests {
         let hashed = std::process::Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&file).status().unwrap();
         assert!(hashed.success() && !fs::read_to_string(&file).unwrap().contains("kube1"));
         let keys = HostKeys::open([file]).unwrap();
-        assert!(matches!(keys.check("kube1", 22, &parse_public_key_base64(ONE).unwrap()), Verdict::Known));
+        assert!(matches!(keys.plain("kube1", 22).check(&parse_public_key_base64(ONE).unwrap()), Verdict::Known));
     }
 
     const RSA: &str = concat!(
@@ -327,7 +378,7 @@ mod tests {
 
     fn checked(text: &str, host: &str, port: u16, key: &str) -> Verdict {
         let keys = HostKeys::parse([(PathBuf::from("known_hosts"), text.to_owned())]);
-        keys.check(host, port, &parse_public_key_base64(key).unwrap())
+        keys.plain(host, port).check(&parse_public_key_base64(key).unwrap())
     }
 
     #[test]

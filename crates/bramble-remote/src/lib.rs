@@ -10,15 +10,17 @@ mod exec;
 mod host_keys;
 mod key_pair;
 mod known_hosts;
+mod login;
 mod spread;
 mod ssh_config;
 
-pub use connection::{Connection, Credentials, Dialer, Target};
+pub use connection::{Connection, Dialer, Target, Way};
 pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, LineReader, Root, Secret, printable};
 pub use host_keys::{HostKeys, UnknownKey};
 pub use key_pair::new_host_key;
+pub use login::Credentials;
 #[cfg(feature = "testing")]
 pub use spread::relay_events;
 pub use spread::{Parcel, Recipient, Spreader};
-pub use ssh_config::{SshConfig, lookup};
+pub use ssh_config::{Local, SshConfig, Tokens, lookup};

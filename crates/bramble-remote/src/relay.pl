@@ -26,7 +26,6 @@ sub say_line { my $line = "$_[0]\n"; syswrite(STDOUT, $line) == length $line or 
 sub fail { say_line("fail $_[0]"); exit 1; }
 sub quick { fcntl($_[0], F_SETFL, fcntl($_[0], F_GETFL, 0) | O_NONBLOCK); $_[0] }
 
-say_line('bramble-ready-7f3a');
 my $made = '';
 for (split '/', $folder) { $made .= "$_/"; mkdir $made; }
 my $there = !-e $part && -f $whole ? $whole : $part;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::connection::Connection;
 use crate::error::ExecError;
-use crate::exec::{Announces, Limits, LineReader, Root, TRANSFER_SILENCE};
+use crate::exec::{Limits, LineReader, Root, TRANSFER_SILENCE};
 
 /// Below this a file is sent to each node from here: starting a relay would take longer.
 const RELAYED_FROM: u64 = 4 * 1024 * 1024;
@@ -191,7 +191,7 @@ impl Spread {
             arguments.join(" ")
         );
         let limits = Limits { doing: &format!("receive {}", parcel.name), silence: TRANSFER_SILENCE, output: OUTPUT };
-        let started = to.connection.start(to.root, &command, Announces::Yes, &limits).await?;
+        let started = to.connection.start(to.root, &command, true, &limits).await?;
         let (reader, writer) = started.channel.split();
         let mut events = Events::new(reader, &started.head);
         let next = async |events: &mut Events| {

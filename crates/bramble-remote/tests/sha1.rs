@@ -55,9 +55,9 @@ async fn log_in(types: &[Algorithm]) -> (Option<String>, usize) {
         }
     });
     let known = HostKeys::parse([(dir.path().join("known_hosts"), format!("[127.0.0.1]:{port} {public}\n"))]);
-    let target = Target { host: "127.0.0.1".into(), port, user: "pi".into(), jump: None };
-    let credentials = Credentials { keys: vec![rsa(dir.path())], agent: None };
-    let opened = Connection::open(&target, &credentials, &Arc::new(Dialer::new(known))).await;
+    let credentials = Credentials { named: vec![rsa(dir.path())], ..Credentials::default() };
+    let target = Target { credentials, ..Target::new("127.0.0.1", port, "pi") };
+    let opened = Connection::open(&target, &Arc::new(Dialer::new(known))).await;
     (opened.err().map(|error| error.to_string()), shown.load(Ordering::SeqCst))
 }
 

@@ -30,17 +30,21 @@ pub struct Jump {
 }
 
 impl Jump {
-    /// Takes `[user@]host[:port]` apart; `None` if the port is no number. Whether the host makes sense is not looked at.
+    /// Takes `[user@]host[:port]` apart, as ssh does: an address may begin with `ssh://`, and one of IPv6 with a port stands in
+    /// brackets. `None` if the port is no number. Whether the host makes sense is not looked at.
     pub fn split(text: &str) -> Option<Jump> {
-        let (user, rest) = match text.split_once('@') {
+        let text = text.strip_prefix("ssh://").map_or(text, |address| address.trim_end_matches('/'));
+        let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) => (Some(user.to_owned()), rest),
             None => (None, text),
         };
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse().ok()?)),
-            None => (rest, None),
+        let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, "")) => (host, None),
+            Some((host, rest)) => (host, Some(rest.strip_prefix(':')?)),
+            None if rest.matches(':').count() > 1 => (rest, None),
+            None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
         };
-        Some(Jump { user, host: host.to_owned(), port })
+        Some(Jump { user, host: host.to_owned(), port: port.map(str::parse).transpose().ok()? })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bramble_kube::{Lease, leases};
-use bramble_remote::{ConnectError, Connection, Credentials, Dialer, HostKeys, Target};
+use bramble_remote::{ConnectError, Connection, Dialer, HostKeys, Target};
 use bramble_spec::{MacAddr, Node};
 use ipnet::Ipv4Net;
 use mdns_sd::{HostnameResolutionEvent, ServiceDaemon};
@@ -241,8 +241,7 @@ fn nobody_trusted() -> Arc<Dialer> {
 }
 
 async fn host_key(address: Ipv4Addr, port: u16, dialer: &Arc<Dialer>) -> Option<String> {
-    let target = Target { host: address.to_string(), port, user: "nobody".into(), jump: None };
-    match Connection::open(&target, &Credentials::default(), dialer).await {
+    match Connection::open(&Target::new(&address.to_string(), port, "nobody"), dialer).await {
         Err(ConnectError::UnknownHostKey(met)) => Some(met.key),
         _ => None,
     }
