@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bramble_fetch::Releases;
 use bramble_kube::{
-    ADDONS, AddonPlan, Agenda, Destruction, Identity, Inputs, Leaver, Lifecycle, Task, lifecycle, smoke_mark,
+    ADDONS, AddonPlan, Agenda, Destruction, Identity, Inputs, Leaver, Lifecycle, Record, Task, lifecycle, smoke_mark,
 };
 use bramble_spec::{Cluster, ClusterId, Distribution, Node, NodeName, Problem, Role, hex, name_ranges};
 use bramble_state::{Observation, Plan, Turn, Upload};
@@ -103,6 +103,8 @@ pub(crate) struct RunState<N: Network> {
     pub(crate) addons: AddonPlan,
     /// What is wrong with the cluster now, by its API; empty if nobody was asked.
     pub(crate) unready: Vec<String>,
+    /// The records that the cluster's API has of nodes; empty if nobody was asked.
+    pub(crate) records: BTreeMap<NodeName, Record>,
     /// Whether the smoke test has passed for these nodes.
     pub(crate) smoked: bool,
     pub(crate) changes: usize,
@@ -158,6 +160,7 @@ impl<N: Network> RunState<N> {
             agenda: Agenda::default(),
             addons: AddonPlan::default(),
             unready: Vec::new(),
+            records: BTreeMap::new(),
             smoked: false,
             changes: 0,
             failed: Vec::new(),
@@ -305,6 +308,11 @@ impl<N: Network> RunState<N> {
             (Some(health), true) => health.unready.clone(),
             (None, true) => vec!["no API answers".to_owned()],
         };
+        if let Some(health) = speaks.filter(|_| self.agenda.runs() && !self.restores()) {
+            let changed = bramble_kube::changed_ranges(&cluster, &health.records, health.service);
+            self.agenda.problems.extend(changed);
+        }
+        self.records = speaks.map(|health| health.records.clone()).unwrap_or_default();
         let objects = health.iter().find_map(|health| health.objects.clone());
         let mark = smoke_mark(&cluster);
         let mut planes = fleet.nodes.iter().filter(|survey| survey.session.node.role == Role::ControlPlane);

@@ -1,12 +1,13 @@
 //! All nodes of a cluster, visited at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, OBJECT, OBJECTS, UNREADY};
+use bramble_kube::{ANSWERS, FORGOTTEN, Inputs, Lifecycle, OBJECT, OBJECTS, RECORD, Record, SERVICE, UNREADY};
 use bramble_remote::{ConnectError, UnknownKey};
-use bramble_spec::{Cluster, Node, Problem, Role, lines, name_ranges};
+use bramble_spec::{Cluster, Node, NodeName, Problem, Role, lines, name_ranges};
 use bramble_state::{Observation, Plan, Resource};
 use tokio::task::JoinSet;
 
@@ -168,6 +169,10 @@ pub struct Health {
     pub unready: Vec<String>,
     /// The objects of add-ons that there are, if it was asked for them.
     pub objects: Option<BTreeSet<String>>,
+    /// Its records of nodes.
+    pub records: BTreeMap<NodeName, Record>,
+    /// Its own address in the range of services.
+    pub service: Option<Ipv4Addr>,
 }
 
 /// What a node should have.
@@ -241,6 +246,8 @@ async fn ask_health<N: Network>(
                 objects.insert(value.to_owned());
             }
             OBJECTS => health.objects = Some(std::mem::take(&mut objects)),
+            RECORD => health.records.extend(Record::parse(value)),
+            SERVICE => health.service = value.parse().ok(),
             _ => {}
         })
         .await;

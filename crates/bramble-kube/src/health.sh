@@ -1,5 +1,5 @@
-# How the cluster is at this moment, without waiting for anything. Takes the functions of the distribution; defines
-# tell_health, and tell_objects, which it calls.
+# How the cluster is at this moment, without waiting for anything. Takes the functions of the distribution and tell_records;
+# defines tell_health, and tell_objects, which it calls.
 
 # Tells what there is of add-ons: `@fact object GROUP/KIND/NAMESPACE/NAME` each, and `@fact objects all` behind the last.
 tell_objects() { # kinds, with their versions and groups, and commas between them
@@ -26,7 +26,7 @@ tell_objects() { # kinds, with their versions and groups, and commas between the
     echo '@fact objects all'
 }
 
-# Tells `@fact answers yes|no`, and of what is not as it should be `@fact unready …` each.
+# Tells `@fact answers yes|no`, the records of nodes, and of what is not as it should be `@fact unready …` each.
 tell_health() { # kinds nodes…
     mkdir -p /run/bramble
     # No kubectl and no kubeconfig are no answer either.
@@ -35,8 +35,8 @@ tell_health() { # kinds nodes…
         echo '@fact answers no'
         return 0
     fi
-    kubectl_admin get nodes --request-timeout=10s \
-        -o 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status} {.metadata.annotations.bramble/cordoned}{"\n"}{end}' >/run/bramble/health
+    tell_records >/run/bramble/health
+    awk '$1 == "@fact"' /run/bramble/health
     kubectl_admin -n kube-system get pods --request-timeout=10s \
         -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >/run/bramble/health.pods
     kinds=$1

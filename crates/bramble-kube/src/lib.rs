@@ -20,6 +20,7 @@ mod membership;
 mod preflight;
 mod prepare;
 mod readiness;
+mod records;
 mod rolling;
 mod smoke;
 mod status;
@@ -52,6 +53,9 @@ pub use preflight::{check, check_together};
 pub use prepare::prepare;
 pub use readiness::{
     OBJECT, OBJECTS, TOKENS, UNREADY, adopt_script, drain_script, forget_tokens_script, health_script, ready_script,
+};
+pub use records::{
+    RECORD, Record, RecordChange, SERVICE, changed_ranges, record_changes, record_script, records_script,
 };
 pub use rolling::{drain_node_script, uncordon_script, updated_script};
 pub use smoke::{smoke_mark, smoke_script};

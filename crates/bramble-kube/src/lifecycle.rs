@@ -157,12 +157,6 @@ pub trait Lifecycle: Send + Sync {
         false
     }
 
-    /// Gives the commands for a control plane when this node has registered: they tell what a node of this distribution
-    /// cannot say of itself when it joins. Nothing if it can.
-    fn introduce(&self, _: &Node) -> Commands {
-        Commands::new()
-    }
-
     /// Gives what curl needs besides the address to be told by the API of its own node that it is ready: arguments,
     /// each with a space before it.
     fn api_probe(&self) -> &'static str {

@@ -19,9 +19,6 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     script.fixed(include_str!("rolling.sh")).fixed("api_answers 120\nuncordon_left");
     adopt(&mut script, cluster, 120);
     script.fixed("echo '@fact gate nodes-appeared'");
-    for node in cluster.members() {
-        script.append(&life.introduce(node));
-    }
     script.call("nodes_ready", cluster.members().map(|node| node.name.as_str())).fixed("system_ready");
     Script::new("wait until all nodes are Ready and the pods of the system run", &script).silent_for(WAITING)
 }
@@ -35,13 +32,14 @@ pub const OBJECT: &str = "object";
 pub const OBJECTS: &str = "objects";
 
 /// Gives the script that tells whether a control plane's API answers now, as the fact [`ANSWERS`](crate::ANSWERS), and
-/// what is not as it should be, as facts [`UNREADY`], and what there is of add-ons, if any are given, as facts [`OBJECT`]
+/// what is not as it should be, as facts [`UNREADY`], the records of nodes, as facts [`RECORD`](crate::RECORD) and
+/// [`SERVICE`](crate::SERVICE), and what there is of add-ons, if any are given, as facts [`OBJECT`]
 /// and [`OBJECTS`]. It waits for nothing, and succeeds where there is no cluster yet.
 pub fn health_script(cluster: &Cluster, life: &dyn Lifecycle, addons: &[Rendered]) -> Script {
     let kinds: BTreeSet<String> = addons.iter().flat_map(Rendered::kinds).collect();
     let kinds = kinds.into_iter().collect::<Vec<_>>().join(",");
     let mut script = life.kubectl();
-    script.fixed(include_str!("health.sh"));
+    script.fixed(include_str!("records.sh")).fixed(include_str!("health.sh"));
     let nodes = cluster.members().map(|node| node.name.as_str());
     script.call("tell_health", std::iter::once(kinds.as_str()).chain(nodes));
     Script::new("ask the API how the cluster is", &script).silent_for(Duration::from_secs(60))

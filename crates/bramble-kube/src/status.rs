@@ -8,9 +8,10 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::Value;
 
 use bramble_shell::Script;
-use bramble_spec::{Cluster, Distribution, Node, Place, Problem, Role, Severity};
+use bramble_spec::{Cluster, Cni, Distribution, Node, Place, Problem, Role, Severity};
 use bramble_state::{Observation, Resource, Unit};
 
+use crate::distribution::kubeadm::routed::PodRoutes;
 use crate::distribution::lifecycle;
 use crate::inputs::Inputs;
 use crate::lifecycle::{Lifecycle, MEMBER, REPORT};
@@ -194,7 +195,14 @@ pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     let life = life.filter(|_| node.role != Role::Gateway);
     let certificates = life.map(|life| Resource::Certificates(life.certificates(node)));
     let units = services(cluster, node).into_iter().map(|(_, unit, _)| Resource::Unit(Unit::new(unit, Vec::new())));
-    certificates.into_iter().chain(units).collect()
+    let routes = pod_routes(cluster, node).map(Resource::other);
+    certificates.into_iter().chain(units).chain(routes).collect()
+}
+
+/// The routes between pods that bramble itself keeps on a node, if it does.
+fn pod_routes(cluster: &Cluster, node: &Node) -> Option<PodRoutes> {
+    let routed = matches!(cluster.distribution, Distribution::Kubeadm(_)) && cluster.network.cni == Cni::Routed;
+    (routed && node.pods.is_some()).then(|| PodRoutes::new(cluster, node))
 }
 
 /// Lists what runs on a node beside Kubernetes: the condition that it is, its unit, and what is wrong without it.
@@ -257,6 +265,12 @@ pub fn node_conditions(
             ..0 => needs_up("Certificates", &format!("{path} has ended")),
             0..15 => needs_up("Certificates", &format!("{path} ends in {days} days")),
             _ => Condition::good("Certificates", format!("the first ends in {days} days")),
+        });
+    }
+    if let Some(routes) = pod_routes(cluster, node).filter(|_| seen.done(MEMBER).is_some()) {
+        found.push(match routes.missing(seen) {
+            None => Condition::good("PodRoutes", "to all nodes"),
+            Some(nodes) => needs_up("PodRoutes", &format!("there is no way to the pods of {nodes}")),
         });
     }
     match (seen.done(MEMBER), report) {

@@ -97,7 +97,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Tells whether a file that this unit reads changes.
-    pub(crate) fn restarts(&self, unit: &str) -> bool {
+    pub fn restarts(&self, unit: &str) -> bool {
         self.restart.contains(unit)
     }
 }

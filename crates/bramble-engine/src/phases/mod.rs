@@ -8,6 +8,7 @@ mod members;
 mod nodes;
 mod prepare;
 mod readiness;
+mod records;
 mod remove;
 mod rolling;
 mod settle;
@@ -38,6 +39,7 @@ pub(crate) fn up<N: Network>() -> Vec<Phase<N>> {
         members::phase(),
         storage::phase(),
         readiness::phase(),
+        records::phase(),
         smoke::phase(),
         addons::phase(),
     ]

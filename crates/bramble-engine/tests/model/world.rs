@@ -318,7 +318,12 @@ impl World {
             return ok(said(""));
         }
         ok(match what {
-            "look at the node" => said(self.look(name)),
+            "look at the node" => {
+                // What only one kind of resource asks is not answered to others.
+                let asked = |line: &&str| !line.starts_with("pod-route ") || text.contains("pod-route");
+                let answer = self.look(name);
+                said(answer.lines().filter(asked).map(|line| format!("{line}\n")).collect::<String>())
+            }
             "make the changes" => return self.change(name, text),
             "undo what bramble did" => {
                 let state = self.nodes.get_mut(name).unwrap();
@@ -345,6 +350,7 @@ impl World {
                     said(format!("{lines}@fact answers yes\n"))
                 }
             },
+            "ask the API for its records of the nodes" => said(""),
             "ask whether its API answers" => {
                 said(format!("@fact answers {}\n", if self.api_answers(name) { "yes" } else { "no" }))
             }

@@ -5,7 +5,7 @@ pub(crate) mod facts;
 mod k0s;
 mod k3s;
 pub(crate) mod keepalived;
-mod kubeadm;
+pub(crate) mod kubeadm;
 mod microk8s;
 mod one_service;
 pub(crate) mod upstream;

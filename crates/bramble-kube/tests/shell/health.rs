@@ -11,17 +11,24 @@ fn health(nodes: &str, pods: &str) -> Case {
 
 #[test]
 fn what_is_not_ready_is_told() {
-    let nodes = "printf '%s\\n' 'n1 True ' 'n2 False yes'";
+    let nodes = "printf '%s\\n' 'n1 True ' '@fact node n1 label=a=b' 'n2 False yes' '@fact service 10.96.0.1'";
     let pods =
         "printf '%s\\n' 'coredns-1 Running True' 'job-1 Succeeded False' 'old-1 Failed False' 'dns-2 Pending False'";
     let run = check(health(nodes, pods));
     assert_eq!(
         run.stdout,
-        "@fact unready the node n2 is not Ready\n@fact unready the node n2 was left cordoned\n\
+        "@fact node n1 label=a=b\n@fact service 10.96.0.1\n@fact unready the node n2 is not Ready\n@fact unready the node n2 was left cordoned\n\
          @fact unready the node n3 is not there\n@fact unready the pod dns-2 is not ready\n@fact answers yes\n"
     );
     let well = check(health("printf 'n%s True \\n' 1 2 3", "echo 'coredns-1 Running True'"));
     assert_eq!(well.stdout, "@fact answers yes\n");
+}
+
+#[test]
+fn records_are_told_or_it_fails() {
+    let told = "@fact node n1 label=a=b\n";
+    let run = check(k3s("tell_records").on("k3s kubectl*get nodes,services*", "echo '@fact node n1 label=a=b'"));
+    assert_eq!(run.stdout, told);
 }
 
 #[test]

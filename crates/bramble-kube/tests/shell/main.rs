@@ -22,7 +22,8 @@ use bramble_state::STEPS;
 const CLUSTER: &str = include_str!("../../src/distribution/cluster.sh");
 const OWN_RUNTIME: &str = include_str!("../../src/distribution/own_runtime.sh");
 /// What scripts on a control plane have behind the functions of the distribution.
-const ON_CONTROL_PLANES: [&str; 6] = [
+const ON_CONTROL_PLANES: [&str; 7] = [
+    include_str!("../../src/records.sh"),
     include_str!("../../src/readiness.sh"),
     include_str!("../../src/health.sh"),
     include_str!("../../src/rolling.sh"),

@@ -194,9 +194,7 @@ fn tokens_are_told_written_down_and_taken_back() {
 }
 
 #[test]
-fn nodes_are_introduced_and_upgraded() {
-    check(microk8s("introduce n1 a=b c=d:NoSchedule"));
-    assert!(check(microk8s("introduce n1 '' ''")).calls.is_empty());
+fn nodes_are_upgraded() {
     let case = || with_snaps(microk8s("microk8s_upgrade")).file(&format!("{D}/var/lock/clustered.lock"), "");
     assert!(check(case()).called("kubectl*delete pod*calico-node*"));
     case().on("kubectl*readyz", "false").refuses("the last lines of");

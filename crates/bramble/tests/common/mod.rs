@@ -329,14 +329,15 @@ impl Rack {
     /// Every file of a node with type, mode, owner and digest, its packages and its units, without logs and caches.
     pub fn listing(&self, node: &str) -> BTreeMap<String, String> {
         self.first_boot(node);
-        // lists and status-old are apt's and dpkg's caches; the rack's own firmware is no part of a board's disk; the others
+        // lists and status-old are apt's and dpkg's caches; sudo notes in the home that it was used; the rack's own firmware is no
+        // part of a board's disk; the others
         // note each boot.
         let skip = "proc sys run dev tmp var/log var/cache var/tmp var/lib/apt/lists usr/lib/rack var/lib/cloud var/lib/NetworkManager \
                     var/lib/dhcp";
         let script = format!(
             r#"cd '{}' && set -- && for s in {skip}; do set -- "$@" -path "./$s" -prune -o; done
-            find . "$@" ! -name status-old -printf '%p\t%y %m %u %g %l\n'
-            find . "$@" -type f ! -name status-old -print0 | xargs -0 sha256sum | awk '{{ d = $1; $1 = ""; print "digest" $0 "\t" d }}'"#,
+            find . "$@" ! -name status-old ! -name .sudo_as_admin_successful -printf '%p\t%y %m %u %g %l\n'
+            find . "$@" -type f ! -name status-old ! -name .sudo_as_admin_successful -print0 | xargs -0 sha256sum | awk '{{ d = $1; $1 = ""; print "digest" $0 "\t" d }}'"#,
             self.disk(node).display()
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();

@@ -319,10 +319,6 @@ impl K0s<'_> {
                 words.push("--no-taints".into());
             }
         }
-        if !node.labels.is_empty() {
-            let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            words.push(format!("--labels={}", labels.join(",")));
-        }
         for taint in node.taints.iter().flatten() {
             words.push(format!("--taints={taint}"));
         }

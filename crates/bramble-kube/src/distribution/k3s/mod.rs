@@ -325,7 +325,6 @@ impl K3s<'_> {
             proxy.push("conntrack-max-per-core=0".to_owned());
         }
         let mut lists = vec![("kubelet-arg", kubelet), ("kube-proxy-arg", proxy)];
-        lists.push(("node-label", node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()));
         let taints = node.taints.iter().flatten().map(ToString::to_string);
         lists.push(("node-taint", taints.collect()));
         if server {

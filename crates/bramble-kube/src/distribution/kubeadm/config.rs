@@ -98,11 +98,7 @@ impl Kubeadm<'_> {
 
     pub(super) fn registration(&self, node: &Node, seen: &Observation, restored: bool) -> Value {
         let config = self.config;
-        let mut kubelet = vec![("node-ip", node.address.to_string())];
-        if !node.labels.is_empty() {
-            let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            kubelet.push(("node-labels", labels.join(",")));
-        }
+        let kubelet = [("node-ip", node.address.to_string())];
         let mut value = json!({
             "name": node.name,
             "criSocket": "unix:///run/containerd/containerd.sock",

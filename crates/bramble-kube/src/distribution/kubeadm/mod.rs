@@ -1,7 +1,7 @@
 //! The distribution `kubeadm`: upstream Kubernetes.
 
 mod config;
-mod routed;
+pub(crate) mod routed;
 
 use bramble_shell::Commands;
 use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex, published};

@@ -3,8 +3,10 @@
 
 use std::net::Ipv4Addr;
 
-use bramble_spec::{Cluster, Node};
-use bramble_state::{File, Resource, Unit};
+use bramble_shell::Commands;
+use bramble_spec::{Cluster, Node, NodeName, name_ranges};
+use bramble_state::{Answer, Change, File, Kind, Names, Observation, Planner, Probe, Question, Resource, Unit};
+use ipnet::Ipv4Net;
 use serde_json::json;
 
 use crate::template::fill;
@@ -13,6 +15,8 @@ const CONFLIST: &str = "/etc/cni/net.d/10-bramble.conflist";
 const ROUTES: &str = "/etc/bramble/routes";
 /// Routes that bramble made are known by this number (rtnetlink(7) leaves those above 4 to the user).
 const PROTOCOL: u8 = 142;
+/// The unit that keeps them.
+pub(crate) const SERVICE: &str = "bramble-routes";
 const UNIT: &str = "/etc/systemd/system/bramble-routes.service";
 
 pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
@@ -32,14 +36,9 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
             { "type": "portmap", "capabilities": { "portMappings": true } },
         ],
     });
-    let mut up = String::new();
-    let mut ours = String::new();
-    for other in cluster.members().filter(|other| other.name != node.name) {
-        if let Some(range) = other.pods {
-            up.push_str(&format!("    ip route replace {range} via {} proto {PROTOCOL}\n", other.address));
-            ours.push_str(&format!("{range} "));
-        }
-    }
+    let ways = PodRoutes::new(cluster, node);
+    let up: String = ways.ways.iter().map(|way| format!("    route {} {}\n", way.range, way.address)).collect();
+    let ours: String = ways.ways.iter().map(|way| format!("{} ", way.range)).collect();
     // Pods keep their own addresses among themselves and towards the nodes. Nobody else, in the same network or not, knows
     // the way back to them.
     let mut members: Vec<Ipv4Addr> = cluster.members().map(|node| node.address).chain([cluster.network.api]).collect();
@@ -57,6 +56,82 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node) -> Vec<Resource> {
         Resource::File(File::new(CONFLIST, format!("{text}\n"))),
         Resource::File(File::new(ROUTES, script)),
         Resource::File(File::new(UNIT, unit)),
-        Resource::Unit(Unit::new("bramble-routes", vec![ROUTES.into(), UNIT.into()])),
+        Resource::Unit(Unit::new(SERVICE, vec![ROUTES.into(), UNIT.into()])),
+        Resource::other(ways),
     ]
+}
+
+/// The way to the pods of another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    node: NodeName,
+    range: Ipv4Net,
+    address: Ipv4Addr,
+}
+
+/// The routes that a node has now. A unit that runs says nothing of them: whoever manages the network may have taken them away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodRoutes {
+    ways: Vec<Way>,
+}
+
+const TAG: &str = "pod-route";
+
+/// Asks for the routes that bramble made: range and address each.
+static QUESTION: Question = Question { name: TAG, write, records: &[(TAG, read)] };
+
+fn write(_: &Names, script: &mut Commands) {
+    let tail = "| while read -r r _ a _; do echo \"pod-route $r $a\"; done";
+    script.call_with("ip -4 route show proto", [PROTOCOL.to_string()], tail);
+}
+
+fn read(record: &str, _: &mut Answer<'_>, seen: &mut Observation) -> Option<()> {
+    let (range, address) = record.split_once(' ')?;
+    seen.note(TAG, range, address);
+    Some(())
+}
+
+impl PodRoutes {
+    /// Those that a node should have.
+    pub(crate) fn new(cluster: &Cluster, node: &Node) -> PodRoutes {
+        let others = cluster.members().filter(|other| other.name != node.name);
+        let way = |other: &Node| Some(Way { node: other.name.clone(), range: other.pods?, address: other.address });
+        PodRoutes { ways: others.filter_map(way).collect() }
+    }
+
+    /// Names the nodes to whose pods there is no way, in ranges.
+    pub(crate) fn missing(&self, seen: &Observation) -> Option<String> {
+        let is_there = |way: &&Way| seen.noted(TAG, &way.range.to_string()) == Some(&way.address.to_string());
+        let missing: Vec<&str> = self.ways.iter().filter(|way| !is_there(way)).map(|way| way.node.as_str()).collect();
+        (!missing.is_empty()).then(|| name_ranges(missing))
+    }
+}
+
+impl Kind for PodRoutes {
+    fn ask(&self, probe: &mut Probe) {
+        probe.ask(&QUESTION);
+    }
+
+    fn plan(&self, planner: &mut Planner<'_>) {
+        // A unit that starts brings them.
+        if !planner.seen().runs(SERVICE) || planner.restarts(&format!("{SERVICE}.service")) {
+            return;
+        }
+        if let Some(nodes) = self.missing(planner.seen()) {
+            let mut script = Commands::new();
+            script.fixed("systemctl restart bramble-routes");
+            planner.push(Change::new(format!("mend the routes to the pods of {nodes}"), Vec::new(), script));
+        }
+    }
+
+    fn is_answered(&self, _: &Observation, asked: &Probe) -> bool {
+        asked.asks(&QUESTION)
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn satisfied(&self, node: &mut bramble_state::SatisfiedNode) {
+        for way in &self.ways {
+            node.record(format!("{TAG} {} {}", way.range, way.address));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 # Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of steps.sh,
 # cluster.sh and own_runtime.sh. Defines what cluster.sh and own_runtime.sh ask of a distribution, and: microk8s, is_worker,
 # planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin,
-# tell_ca, tell_tokens, microk8s_init, ask_to_join, join_said, microk8s_join, microk8s_upgrade, introduce, without_kicker,
+# tell_ca, tell_tokens, microk8s_init, ask_to_join, join_said, microk8s_join, microk8s_upgrade, without_kicker,
 # renew_certificates, restore_state, remove_snaps.
 P=/snap/microk8s/current
 D=/var/snap/microk8s/current
@@ -245,14 +245,6 @@ microk8s_upgrade() {
         "$P/kubectl" --kubeconfig "$D/credentials/kubelet.config" -n kube-system delete pod --ignore-not-found \
             -l k8s-app=calico-node --field-selector "spec.nodeName=$h" >/dev/null
     fi
-}
-
-# What a node has of labels and taints is asked of the API: those that it registers with are those of the one it joined.
-introduce() { # name labels taints
-    # shellcheck disable=SC2086
-    [ -z "$2" ] || kubectl_admin label node "$1" --overwrite $2 >/dev/null
-    # shellcheck disable=SC2086
-    [ -z "$3" ] || kubectl_admin taint node "$1" --overwrite $3 >/dev/null
 }
 
 # What keeps certificates right by itself would take those that are just being made for wrong ones.

@@ -267,16 +267,6 @@ impl Lifecycle for MicroK8s<'_> {
         true
     }
 
-    fn introduce(&self, node: &Node) -> Commands {
-        let mut script = Commands::new();
-        let labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let taints: Vec<String> = node.taints.iter().flatten().map(ToString::to_string).collect();
-        if !labels.is_empty() || !taints.is_empty() {
-            script.call("introduce", [node.name.as_str(), &labels.join(" "), &taints.join(" ")]);
-        }
-        script
-    }
-
     fn smoke_image(&self) -> Option<String> {
         self.inputs.release.as_ref().and_then(Release::small_image)
     }
