@@ -4,6 +4,10 @@
 //! them is left. Where a file system knows no such files, they have a name beside their place, and lose it when they are
 //! dropped.
 
+mod text;
+
+pub use text::{bytes_of, shown, text_of};
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};

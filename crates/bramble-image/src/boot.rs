@@ -47,24 +47,24 @@ impl<R: Read + Seek> BootFiles<'_, R> {
         self.files.root_dir().open_file(path).is_ok()
     }
 
-    /// The text of a file; `None` if there is no such file.
+    /// The text of a file, as [`bramble_files::text_of`] reads its bytes; `None` if there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<String>, ImageError> {
         let Ok(file) = self.files.root_dir().open_file(path) else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(MOST_TEXT + 1).read_to_end(&mut bytes).during("read a file of its boot partition")?;
         if bytes.len() as u64 > MOST_TEXT {
-            return Err(ImageError::NotText(path.to_owned()));
+            return Err(ImageError::TooLarge(path.to_owned()));
         }
-        String::from_utf8(bytes).map(Some).map_err(|_| ImageError::NotText(path.to_owned()))
+        Ok(Some(bramble_files::text_of(&bytes)))
     }
 
-    /// Writes a file whole, whether it was there or not.
+    /// Writes a file whole, whether it was there or not; what stands for bytes that are no text becomes these again.
     pub fn write(&self, path: &str, text: &str) -> Result<(), ImageError> {
         let write = || {
             let mut file = self.files.root_dir().create_file(path)?;
             file.seek(SeekFrom::Start(0))?;
             file.truncate()?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(&bramble_files::bytes_of(text))?;
             file.flush()
         };
         write().during("write a file of its boot partition")

@@ -55,9 +55,9 @@ pub enum ImageError {
         /// What the board is.
         board: Arch,
     },
-    /// A file of the boot partition is not text.
-    #[error("{0} on its boot partition is no text")]
-    NotText(String),
+    /// A file of the boot partition is larger than any text there.
+    #[error("{0} on its boot partition is too large for a text")]
+    TooLarge(String),
     /// The system's mechanism cannot say something that the cluster file wants.
     #[error("{system} cannot be told at its first boot: {what}")]
     CannotSay {

@@ -154,11 +154,12 @@ undo_edit() {
             cat "$E/saved" >./new
         else
             # Somebody edited the file meanwhile: only what bramble added goes.
-            sed -e '/^# BEGIN bramble$/,/^# END bramble$/d' -e 's/^# bramble: //' "$q" >./new
+            sed -e '/^# BEGIN bramble\r*$/,/^# END bramble\r*$/d' -e 's/^# bramble: //' "$q" >./new
             while read -r w; do
                 [ -n "$w" ] || continue
-                awk -v w="$w" 'NR == 1 { n = split($0, a, " "); o = ""; for (i = 1; i <= n; i++) if (a[i] != w) o = o (o == "" ? "" : " ") a[i]; print o; next } { print }' ./new >./without
-                cat ./without >./new
+                t=$(printf '%s' "$w" | sed 's/[][\.*^$/]/\\&/g')
+                # Whole words only, with one blank of those around them.
+                sed -i -e '1{' -e ":a" -e "s/^$t\\( \\|\\r*\$\\)//;ta" -e "s/ $t\\( \\|\\r*\$\\)/\\1/;ta" -e '}' ./new
             done <"$E/tokens"
         fi
     fi

@@ -1,5 +1,5 @@
 # Looks at the node and prints one record a line. Built-in commands are used wherever they can be: each program that
-# is started costs a board some milliseconds. Takes no variables; sets B, and defines: line, text.
+# is started costs a board some milliseconds. Takes no variables; sets B, and defines: line, texts.
 umask 077
 B=/var/lib/bramble
 command -v dpkg-query >/dev/null || { echo 'its system has no dpkg: bramble works with Raspberry Pi OS, Debian, Ubuntu and their kin' >&2; exit 1; }
@@ -15,12 +15,30 @@ flock -n 9 || {
 }
 echo 'bramble 1'
 line() { if [ -r "$2" ]; then v=; IFS= read -r v <"$2" || :; printf 'fact %s %s\n' "$1" "$v"; fi; }
-text() {
-    [ -r "$1" ] || return 0
-    printf 'text %s\n' "$1"
-    while IFS= read -r v; do printf '=%s\n' "$v"; done <"$1"
-    [ -z "$v" ] || printf '~%s\n' "$v"
-    echo .
+# Tells what is in files, line by line. The shell loses NULs, and others lose what is no UTF-8: such a file is told again in
+# base64, behind a `*`.
+texts() { # paths…
+    for f in "$@"; do
+        shift
+        [ ! -f "$f" ] || set -- "$@" "$f"
+    done
+    [ "$#" -gt 0 ] || return 0
+    W=$(printf '\t\r')
+    s=$(stat -L -c '%s %n' -- "$@")
+    echo "$s" | while read -r s f; do
+        printf 'text %s\n' "$f"
+        n=0 odd=no
+        while IFS= read -r v; do
+            printf '=%s\n' "$v"
+            n=$((n + ${#v} + 1))
+            case $v in *[!\ -~$W]*) odd=yes ;; esac
+        done <"$f"
+        [ -z "$v" ] || printf '~%s\n' "$v"
+        case $v in *[!\ -~$W]*) odd=yes ;; esac
+        [ "$((n + ${#v}))" = "$s" ] || odd=yes
+        [ "$odd" = no ] || { printf '*'; base64 -w0 <"$f"; echo; }
+        echo .
+    done
 }
 line run "$B/run"
 line hostname /proc/sys/kernel/hostname

@@ -81,3 +81,18 @@ fn a_boot_file_that_was_not_read_is_never_written() {
     // It is read by another look.
     assert!(wanted.chunks(1).all(|one| !seen.suffices(one, &[]) && seen.suffices(one, &wanted)));
 }
+
+#[test]
+fn bytes_that_are_no_text_come_back_as_they_were() {
+    // A comment in Latin-1, and what a power cut has left.
+    let bytes = b"# K\xfcche\n127.0.0.1 localhost\n\0\0\0";
+    let encode = |bytes: &[u8]| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes);
+    let resources = [Resource::Hosts("10.0.0.1 kube1\n".into())];
+    let records = format!("text /etc/hosts\n=whatever\n*{}\n.\n", encode(bytes));
+    let plan = plan(&resources, &parse(&records, &resources).unwrap());
+    let script = plan.changes[0].script.as_str();
+    let block = b"\n# BEGIN bramble\n10.0.0.1 kube1\n# END bramble\n";
+    assert!(script.contains(&encode(&[&bytes[..], block].concat())), "{script}");
+    let [Detail::Text { from, .. }] = plan.changes[0].details.as_slice() else { panic!("{plan:?}") };
+    assert!(from.as_ref().unwrap().starts_with("# K\\xFCche\n"), "{from:?}");
+}

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bramble_files::{bytes_of, shown, text_of};
 use bramble_shell::Commands;
 
 use crate::digest::{entry_hash, sha256};
@@ -15,9 +16,7 @@ use crate::resource::file::File;
 pub(crate) static TEXTS: Question = Question { name: "texts", write, records: &[("text", read)] };
 
 fn write(paths: &Names, script: &mut Commands) {
-    for path in paths.keys() {
-        script.call("text", [path]);
-    }
+    script.call("texts", paths.keys());
 }
 
 fn read(path: &str, answer: &mut Answer<'_>, seen: &mut Observation) -> Option<()> {
@@ -29,6 +28,7 @@ fn read(path: &str, answer: &mut Answer<'_>, seen: &mut Observation) -> Option<(
                 text.push('\n');
             }
             ("~", content) => text.push_str(content),
+            ("*", encoded) => text = text_of(&BASE64_STANDARD.decode(encoded).ok()?),
             _ => return None,
         }
     }
@@ -53,20 +53,26 @@ pub(crate) fn edit(
     }
     let mut script = Commands::new();
     planner.touch(path, &mut script);
-    let fixed = [entry_hash("edit", path), path.to_owned(), sha256(from.as_bytes()), BASE64_STANDARD.encode(&to)];
+    let (before, after) = (sha256(&bytes_of(from)), BASE64_STANDARD.encode(bytes_of(&to)));
+    let fixed = [entry_hash("edit", path), path.to_owned(), before, after];
     script.call("put_edit", fixed.iter().chain(tokens));
-    Some(Change::new(format!("change {path}"), vec![Detail::Text { from: Some(from.clone()), to }], script))
+    let detail = Detail::Text { from: Some(shown(from).into_owned()), to: shown(&to).into_owned() };
+    Some(Change::new(format!("change {path}"), vec![detail], script))
 }
 
 pub(crate) const BLOCK_BEGIN: &str = "# BEGIN bramble";
 const BLOCK_END: &str = "# END bramble";
 
-/// Puts `lines` into the block between our two marks, at the end of the file if there is none yet.
+/// Puts `lines` into the block between our two marks, at the end of the file if there is none yet; they end as the file's own
+/// lines do.
 pub(crate) fn with_block(text: &str, lines: &[String]) -> String {
-    let block =
-        if lines.is_empty() { String::new() } else { format!("{BLOCK_BEGIN}\n{}\n{BLOCK_END}\n", lines.join("\n")) };
+    let end = if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
+    let lines = lines.iter().flat_map(|lines| lines.split('\n'));
+    let all = std::iter::once(BLOCK_BEGIN).chain(lines).chain([BLOCK_END]);
+    let block: String = all.map(|line| format!("{line}{end}")).collect();
+    let block = if block.lines().count() == 2 { String::new() } else { block };
     let Some((before, rest)) = split_at_line(text, BLOCK_BEGIN) else {
-        let gap = if text.is_empty() || text.ends_with('\n') || block.is_empty() { "" } else { "\n" };
+        let gap = if text.is_empty() || text.ends_with('\n') || block.is_empty() { "" } else { end };
         return format!("{text}{gap}{block}");
     };
     // Without its end mark the block is broken: only the begin mark is replaced, nobody's lines are lost.
@@ -104,6 +110,16 @@ mod tests {
             with_block(&more, &lines("10.0.0.2 b")),
             "127.0.0.1 localhost\n# BEGIN bramble\n10.0.0.2 b\n# END bramble\n10.9.9.9 mine\n"
         );
+    }
+
+    #[test]
+    fn lines_end_as_those_of_the_file() {
+        let lines = ["10.0.0.1 a\n10.0.0.2 b".to_owned()];
+        let text = "127.0.0.1 localhost\r\n# mine";
+        let with = with_block(text, &lines);
+        assert_eq!(with, format!("{text}\r\n# BEGIN bramble\r\n10.0.0.1 a\r\n10.0.0.2 b\r\n# END bramble\r\n"));
+        assert_eq!(with_block(&with, &lines), with);
+        assert_eq!(with_block(&with, &[]), format!("{text}\r\n"));
     }
 
     #[test]

@@ -225,11 +225,25 @@ fn modules_are_loaded_or_built_in() {
     assert_eq!(case.check().stdout, loaded.map(|name| format!("module {name}\n")).concat());
 }
 
+fn texts() -> &'static str {
+    &PROBE[PROBE.find("texts() {").unwrap()..PROBE.find("line run").unwrap()]
+}
+
+#[test]
+fn a_text_with_bytes_that_lines_lose_is_told_whole() {
+    let told = |text: &str| Case::new(texts(), "texts /etc/hosts /etc/none").file("/etc/hosts", text).check().stdout;
+    assert_eq!(told("a\tb\r\nc"), "text /etc/hosts\n=a\tb\r\n~c\n.\n");
+    assert_eq!(told(""), "text /etc/hosts\n.\n");
+    for (text, encoded) in [("a\n\0\0", "YQoAAA=="), ("\0", "AA=="), ("# K\u{fc}\n", "IyBLw7wK"), ("\u{7f}", "fw==")] {
+        let told = told(text);
+        assert!(told.ends_with(&format!("\n*{encoded}\n.\n")), "{told}");
+    }
+}
+
 #[test]
 fn boot_settings_are_read_where_the_firmware_reads_them() {
-    let functions = &PROBE[PROBE.find("text() {").unwrap()..PROBE.find("line run").unwrap()];
     let boot = |folder: &str| {
-        Case::new(functions, include_str!("../../src/resource/boot_config.sh"))
+        Case::new(texts(), include_str!("../../src/resource/boot_config.sh"))
             .file(&format!("{folder}/cmdline.txt"), "quiet\n")
             .file(&format!("{folder}/config.txt"), "a=1")
             .file("/boot/cmdline.txt", "moved\n")

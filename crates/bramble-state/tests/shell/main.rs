@@ -163,6 +163,17 @@ fn edits_are_made_where_nothing_changed_and_taken_back() {
     assert_eq!(undone(put, line, |case| case).file("etc/line").as_deref(), Some("a b\n"));
     let edited = plan(&format!("{put}\necho more >>/etc/line\ngive_back h")).file("/etc/line", "a b\n").run(None);
     assert_eq!(edited.file("etc/line").as_deref(), Some("a b\nmore\n"));
+    // What others wrote around the word stays as it is.
+    for (now, left) in [
+        ("a  b token\r\n", "a  b\r\n"),
+        ("token a token-2 x.token\n", "a token-2 x.token\n"),
+        ("token", ""),
+        ("a token c", "a c"),
+    ] {
+        let edited =
+            plan(&format!("{put}\nprintf '%s' '{now}' >/etc/line\ngive_back h")).file("/etc/line", "a b\n").run(None);
+        assert_eq!(edited.file("etc/line").as_deref(), Some(left), "{now:?}: {}", edited.stderr);
+    }
 }
 
 #[test]
