@@ -65,7 +65,7 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
         }
     }
     for key in &identity.keys {
-        text = with_line(&text, &format!("AUTO_SETUP_SSH_PUBKEY={key}"));
+        text = with_line(&text, &format!("AUTO_SETUP_SSH_PUBKEY={}", plain_key(key)?));
     }
     boot.write("dietpi.txt", &text)?;
     boot.write("Automation_Custom_PreScript.sh", &script(identity))?;
@@ -75,6 +75,19 @@ pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity
         "#!/bin/sh\n# Written by bramble: nobody logs in by a password.\nusermod -p '*' root\nusermod -p '*' dietpi\n",
     )?;
     add_kernel_args(boot, "cmdline.txt", identity.kernel_args.iter().cloned())
+}
+
+/// A key without what DietPi's shell could take for its own: a comment of signs, or options, which it cannot have.
+fn plain_key(key: &str) -> Result<String, ImageError> {
+    let mut words = key.split_whitespace();
+    let (kind, encoded) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if !["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|known| kind.starts_with(known)) {
+        let what = "to take a public key with options before it; name a file with the key alone".to_owned();
+        return Err(ImageError::CannotSay { system: "DietPi", what });
+    }
+    let harmless = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@._+=-".contains(&byte));
+    let comment: Vec<&str> = words.filter(harmless).collect();
+    Ok([&[kind, encoded], &*comment].concat().join(" "))
 }
 
 /// Run before the network is up: the host key, and then this script is blanked, since a file that is deleted stays

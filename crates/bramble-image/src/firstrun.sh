@@ -47,9 +47,14 @@ fi
 if [ -d /etc/NetworkManager/system-connections ]; then
     if [ -n "$address$ssid" ]; then
         f=/etc/NetworkManager/system-connections/bramble.nmconnection
+        # A name with signs of its own is written byte by byte (nm-settings-keyfile(5)).
+        case $ssid in
+        *[!A-Za-z0-9_-]*) s=$(printf %s "$ssid" | od -An -v -tu1 | sed 's/  */;/g;s/^;//' | tr '\n' ';') ;;
+        *) s=$ssid ;;
+        esac
         {
             printf '[connection]\nid=bramble\ntype=%s\nautoconnect-priority=100\n\n' "$type"
-            [ -z "$ssid" ] || printf '[wifi]\nmode=infrastructure\nssid=%s\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n\n' "$ssid" "$psk"
+            [ -z "$ssid" ] || printf '[wifi]\nmode=infrastructure\nssid=%s\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n\n' "$s" "$psk"
             if [ -n "$address" ]; then
                 printf '[ipv4]\nmethod=manual\naddress1=%s,%s\ndns=' "$address" "$gateway"
                 for d in $dns; do printf '%s;' "$d"; done
@@ -72,7 +77,7 @@ else
     if [ -n "$ssid" ]; then
         f=/etc/wpa_supplicant/wpa_supplicant.conf
         printf 'country=%s\nctrl_interface=DIR=/var/run/wpa_supplicant GROUP=netdev\nupdate_config=1\nnetwork={\n\tssid=%s\n\tpsk=%s\n}\n' \
-            "$country" "$(printf %s "$ssid" | od -An -tx1 | tr -d ' \n')" "$psk" >"$f"
+            "$country" "$(printf %s "$ssid" | od -An -v -tx1 | tr -d ' \n')" "$psk" >"$f"
         chmod 600 "$f"
     fi
 fi

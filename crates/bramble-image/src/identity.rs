@@ -51,9 +51,11 @@ impl Wifi {
     /// it cannot be either.
     pub fn key(ssid: &str, password: &str) -> Option<String> {
         let hexadecimal = password.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // IEEE 802.11, J.4.1.
+        let printable = password.bytes().all(|byte| (32..=126).contains(&byte));
         match password.len() {
             64 if hexadecimal => Some(password.to_ascii_lowercase()),
-            8..=63 => {
+            8..=63 if printable => {
                 let mut key = [0; 32];
                 pbkdf2::pbkdf2_hmac::<sha1::Sha1>(password.as_bytes(), ssid.as_bytes(), 4096, &mut key);
                 Some(hex(&key))
@@ -112,5 +114,7 @@ mod tests {
         assert_eq!(Wifi::key("IEEE", &key.to_uppercase()).as_deref(), Some(key));
         assert_eq!(Wifi::key("IEEE", "seven77"), None);
         assert_eq!(Wifi::key("IEEE", &"x".repeat(64)), None);
+        assert_eq!(Wifi::key("IEEE", "Schlüssel"), None);
+        assert_eq!(Wifi::key("IEEE", "secret\t123"), None);
     }
 }

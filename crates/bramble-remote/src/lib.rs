@@ -11,6 +11,7 @@ mod host_keys;
 mod key_pair;
 mod known_hosts;
 mod login;
+mod public_key;
 mod spread;
 mod ssh_config;
 
@@ -20,6 +21,7 @@ pub use exec::{Exit, LineReader, Root, Secret, printable};
 pub use host_keys::{HostKeys, UnknownKey};
 pub use key_pair::new_host_key;
 pub use login::Credentials;
+pub use public_key::{public_half, public_keys};
 #[cfg(feature = "testing")]
 pub use spread::relay_events;
 pub use spread::{Parcel, Recipient, Spreader};

@@ -231,10 +231,19 @@ fn wifi(project: &Project) -> anyhow::Result<Option<Wifi>> {
         None => None,
         Some((ssid, file)) => {
             let path = project.path(file);
-            let text = fs::read_to_string(&path)
+            let bytes = fs::read(&path)
                 .with_context(|| format!("cannot read {}, the password of the Wi-Fi `{ssid}`", path.display()))?;
-            let key = Wifi::key(ssid, text.trim_end_matches(['\r', '\n'])).ok_or_else(|| {
-                anyhow!("{} has no password of a Wi-Fi: 8 to 63 characters, or 64 hexadecimal digits", path.display())
+            let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+            let text = String::from_utf8_lossy(bytes);
+            let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+            if text.contains('\n') {
+                bail!("{} has several lines: it is to have the password of the Wi-Fi `{ssid}` and nothing else", path.display());
+            }
+            let key = Wifi::key(ssid, text).ok_or_else(|| {
+                anyhow!(
+                    "{} has no password of a Wi-Fi: 8 to 63 letters, digits and signs of ASCII, or 64 hexadecimal digits",
+                    path.display()
+                )
             })?;
             Some((ssid.clone(), key))
         }
@@ -266,14 +275,19 @@ fn public_keys(project: &Project) -> anyhow::Result<Vec<String>> {
     for written in &project.cluster.access.keys {
         let path = project.path(written);
         let public = match path.extension() {
-            Some(extension) if extension == "pub" => path,
+            Some(extension) if extension == "pub" => path.clone(),
             _ => PathBuf::from(format!("{}.pub", path.display())),
         };
-        let text = fs::read_to_string(&public)
+        // A private key has its public half in it, too.
+        let half = || bramble_remote::public_half(&fs::read_to_string(&path).ok()?);
+        if let Some(half) = (!public.exists()).then(half).flatten() {
+            keys.push(half);
+            continue;
+        }
+        let bytes = fs::read(&public)
             .with_context(|| format!("cannot read {}, the public half of a key of `access.keys`", public.display()))?;
-        keys.extend(
-            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
-        );
+        let read = bramble_remote::public_keys(&bytes);
+        keys.extend(read.map_err(|why| anyhow!("{}, of `access.keys`, cannot let anybody in: {why}", public.display()))?);
     }
     if keys.is_empty() {
         bail!(
