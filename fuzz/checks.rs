@@ -24,7 +24,7 @@ pub(crate) fn disk(bytes: &[u8]) {
         timezone: Some("Europe/Berlin".into()),
         locale: None,
         kernel_args: vec!["cgroup_enable=memory".into()],
-        boot_config: BTreeMap::from([("gpu_mem".to_owned(), "16".to_owned())]),
+        boot_config: BTreeMap::from([("gpu_mem".to_owned(), vec!["16".to_owned()])]),
     };
     let Ok((_, changes)) = board(&mut Cursor::new(bytes), &identity) else { return };
     let boot = boot_partition(&mut Cursor::new(bytes)).expect("it was written");

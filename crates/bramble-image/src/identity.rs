@@ -99,7 +99,7 @@ pub struct Identity {
     /// Arguments for the kernel.
     pub kernel_args: Vec<String>,
     /// Settings of config.txt.
-    pub boot_config: BTreeMap<String, String>,
+    pub boot_config: BTreeMap<String, Vec<String>>,
 }
 
 #[cfg(test)]

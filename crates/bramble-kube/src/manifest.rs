@@ -291,7 +291,12 @@ pub fn needs_small_pages(image: &Reference) -> Option<&'static str> {
 /// `kernel`).
 pub fn has_large_pages(cluster: &Cluster, node: &Node) -> bool {
     let five = ["rpi-5", "rpi-cm5"].iter().any(|start| node.board.id.starts_with(start));
-    let other = cluster.preparation.boot.config.get("kernel").is_some_and(|kernel| kernel == "kernel8.img");
+    let other = cluster
+        .preparation
+        .boot
+        .config
+        .get("kernel")
+        .is_some_and(|kernel| kernel.iter().any(|kernel| kernel == "kernel8.img"));
     five && !other
 }
 

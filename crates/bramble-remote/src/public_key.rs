@@ -22,7 +22,9 @@ pub fn public_keys(bytes: &[u8]) -> Result<Vec<String>, String> {
         return Err("it holds a private key, which goes nowhere: name the file of its public half".into());
     }
     if text.contains("-----BEGIN") && text.contains("PUBLIC KEY-----") {
-        return Err("it is in the form PEM, which sshd does not read: `ssh-keygen -i -m PKCS8 -f FILE` converts it".into());
+        return Err(
+            "it is in the form PEM, which sshd does not read: `ssh-keygen -i -m PKCS8 -f FILE` converts it".into()
+        );
     }
     if text.contains("---- BEGIN SSH2 PUBLIC KEY ----") {
         return Ok(vec![rfc4716(text)?]);
@@ -79,11 +81,14 @@ fn fits(public: &PublicKey) -> Result<(), String> {
     if let Algorithm::Rsa { .. } = public.algorithm()
         && let Some(rsa) = public.key_data().rsa()
     {
-        let bits = rsa.n().as_positive_bytes().map_or(0, |bytes| {
-            bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize)
-        });
+        let bits = rsa
+            .n()
+            .as_positive_bytes()
+            .map_or(0, |bytes| bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize));
         if bits < LEAST_RSA {
-            return Err(format!("is an RSA key of {bits} bits, which no sshd takes: make one with `ssh-keygen -t ed25519`"));
+            return Err(format!(
+                "is an RSA key of {bits} bits, which no sshd takes: make one with `ssh-keygen -t ed25519`"
+            ));
         }
     }
     Ok(())
@@ -159,7 +164,10 @@ mod tests {
             (format!("{KEY} rack"), format!("{KEY} rack")),
             (format!("\u{feff}{KEY} rack\r\n"), format!("{KEY} rack")),
             (format!("# mine\n\n  {KEY}\t\n"), KEY.to_owned()),
-            (format!("from=\"10.0.0.0/8, a \\\" b\",no-pty {KEY} x"), format!("from=\"10.0.0.0/8, a \\\" b\",no-pty {KEY} x")),
+            (
+                format!("from=\"10.0.0.0/8, a \\\" b\",no-pty {KEY} x"),
+                format!("from=\"10.0.0.0/8, a \\\" b\",no-pty {KEY} x"),
+            ),
             (
                 format!(
                     "---- BEGIN SSH2 PUBLIC KEY ----\r\nComment: \"rack key\"\r\nx-a: b\\\r\nc\r\n{first}\r\n{rest}\r\n---- END SSH2 PUBLIC KEY ----\r\n"
@@ -178,7 +186,10 @@ mod tests {
         let other = KEY.replacen("ssh-ed25519", "ssh-rsa", 1);
         let more = format!("{KEY}AAAA");
         for (text, says) in [
-            ("-----BEGIN OPENSSH PRIVATE KEY-----\nSECRET\n-----END OPENSSH PRIVATE KEY-----\n".as_bytes(), "private key"),
+            (
+                "-----BEGIN OPENSSH PRIVATE KEY-----\nSECRET\n-----END OPENSSH PRIVATE KEY-----\n".as_bytes(),
+                "private key",
+            ),
             (b"-----BEGIN RSA PRIVATE KEY-----\nSECRET\n", "private key"),
             (b"PuTTY-User-Key-File-3: ssh-rsa\nSECRET\n", "private key"),
             (b"-----BEGIN PUBLIC KEY-----\nSECRET\n", "ssh-keygen -i"),

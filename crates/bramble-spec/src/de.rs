@@ -221,11 +221,12 @@ impl<'de> Deserializer<'de> for De<'de> {
         match &self.tree.value {
             Value::Scalar { text, plain: true } if is_null(text) => visitor.visit_unit(),
             Value::Scalar { text, plain: true } => match text.as_str() {
-                "true" | "True" | "TRUE" => visitor.visit_bool(true),
-                "false" | "False" | "FALSE" => visitor.visit_bool(false),
-                _ => match text.parse() {
-                    Ok(number) => visitor.visit_i64(number),
-                    Err(_) => visitor.visit_borrowed_str(text),
+                // As the YAML of most other programs has it.
+                "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => visitor.visit_bool(true),
+                "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => visitor.visit_bool(false),
+                _ => match text.parse::<i64>() {
+                    Ok(number) if number.to_string() == *text => visitor.visit_i64(number),
+                    _ => visitor.visit_borrowed_str(text),
                 },
             },
             Value::Scalar { text, .. } => visitor.visit_borrowed_str(text),
@@ -269,7 +270,14 @@ impl<'de> Deserializer<'de> for De<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        if name == ONE_OR_MANY {
+            let items = match &self.tree.value {
+                Value::Sequence(items) => items.iter(),
+                _ => std::slice::from_ref(self.tree).iter(),
+            };
+            return visitor.visit_seq(Seq { items, context: self.context }).map_err(|error| error.at(self.tree));
+        }
         visitor.visit_newtype_struct(self).map_err(|error: Error| error.at(self.tree))
     }
 
@@ -351,6 +359,10 @@ impl<'a> MapAccess<'a> for Map<'a> {
     fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         for (key, tree) in self.entries.by_ref() {
             if self.context.skipped.contains(&tree.id) {
+                continue;
+            }
+            // A place for what others refer to.
+            if self.fields.is_some() && key.text.starts_with("x-") {
                 continue;
             }
             if let Some(fields) = self.fields
@@ -497,6 +509,49 @@ impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for Spanned<T> {
             }
         }
         deserializer.deserialize_struct(SPANNED, SPANNED_FIELDS, SpannedVisitor(PhantomData))
+    }
+}
+
+/// A list that may be written as its only value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+
+const ONE_OR_MANY: &str = "$bramble::OneOrMany";
+
+impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T>(PhantomData<T>);
+        impl<'de, T: de::Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or a list of values")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany<T>, A::Error> {
+                let mut all = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    all.push(item);
+                }
+                Ok(OneOrMany(all))
+            }
+        }
+        deserializer.deserialize_newtype_struct(ONE_OR_MANY, ListVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("OneOrMany_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use schemars::JsonSchema;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cluster::network::Cni;
@@ -102,8 +103,8 @@ pub enum Datastore {
 }
 
 /// The value of a setting that a distribution's own configuration file knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "Written")]
 pub enum Setting {
     /// One value; numbers and `true` are texts too.
     One(String),
@@ -113,31 +114,67 @@ pub enum Setting {
     File(String),
 }
 
-/// A setting as it can be written.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Written {
-    Flag(bool),
-    Number(i64),
-    Text(String),
-    List(Vec<String>),
-    /// A value that is in a file beside the cluster file, such as a secret.
-    File {
-        /// The file.
-        file: String,
-    },
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Setting, D::Error> {
+        deserializer.deserialize_any(SettingVisitor)
+    }
 }
 
-impl From<Written> for Setting {
-    fn from(written: Written) -> Setting {
-        match written {
-            Written::Flag(flag) => Setting::One(flag.to_string()),
-            Written::Number(number) => Setting::One(number.to_string()),
-            Written::Text(text) => Setting::One(text),
-            Written::List(list) => Setting::Many(list),
-            Written::File { file } => Setting::File(file),
-        }
+struct SettingVisitor;
+
+impl<'de> Visitor<'de> for SettingVisitor {
+    type Value = Setting;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value, a list of values, or `{ file: … }` with the file that has it")
     }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Setting, E> {
+        Ok(Setting::One(flag.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Setting, E> {
+        Ok(Setting::One(number.to_string()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Setting, E> {
+        Ok(Setting::One(text.to_owned()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Setting, E> {
+        Err(E::custom("it has no value: write one, or take the key out"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Setting, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = list.next_element::<Setting>()? {
+            match item {
+                Setting::One(text) => all.push(text),
+                _ => return Err(de::Error::custom("expected a single value in this list")),
+            }
+        }
+        Ok(Setting::Many(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Setting, A::Error> {
+        let mut file = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "file" => file = Some(map.next_value()?),
+                _ => return Err(de::Error::unknown_field(&key, &["file"])),
+            }
+        }
+        file.map(Setting::File).ok_or_else(|| de::Error::missing_field("file"))
+    }
+}
+
+/// A setting as it is shown.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    List(Vec<String>),
+    File { file: String },
 }
 
 impl From<Setting> for Written {
@@ -155,8 +192,21 @@ impl JsonSchema for Setting {
         "Setting".into()
     }
 
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        Written::json_schema(generator)
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let single = ["boolean", "integer", "number", "string"];
+        schemars::json_schema!({
+            "anyOf": [
+                { "type": single },
+                { "type": "array", "items": { "type": single } },
+                {
+                    "description": "A value that is in a file beside the cluster file, such as a secret.",
+                    "type": "object",
+                    "properties": { "file": { "description": "The file.", "type": "string" } },
+                    "required": ["file"],
+                    "additionalProperties": false
+                }
+            ]
+        })
     }
 }
 

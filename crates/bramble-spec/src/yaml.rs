@@ -162,12 +162,20 @@ impl Reader {
 
     fn mapping(&mut self, items: Vec<Tree>) -> Value {
         let mut entries: Vec<(Key, Tree)> = Vec::new();
+        let mut merged: Vec<Tree> = Vec::new();
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
-            let Value::Scalar { text, .. } = key.value else {
+            let Value::Scalar { text, plain } = key.value else {
                 self.problems.push(Problem::error("a key must be a single word", key.span));
                 continue;
             };
+            if plain && text == "<<" {
+                match value.value {
+                    Value::Sequence(all) => merged.extend(all),
+                    _ => merged.push(value),
+                }
+                continue;
+            }
             if let Some((first, _)) = entries.iter().find(|(known, _)| known.text == text) {
                 self.problems.push(
                     Problem::error(format!("`{text}` is given twice"), key.span)
@@ -177,6 +185,19 @@ impl Reader {
                 continue;
             }
             entries.push((Key { text, span: key.span }, value));
+        }
+        // What is written here comes first, then the first of those that are merged (yaml.org/type/merge).
+        for tree in merged {
+            let Value::Mapping(more) = tree.value else {
+                let problem = Problem::error("`<<` takes the keys of a map, and this is none", tree.span);
+                self.problems.push(problem.next("name the anchor of a map: `<<: *base`"));
+                continue;
+            };
+            for (key, value) in more {
+                if !entries.iter().any(|(known, _)| known.text == key.text) {
+                    entries.push((key, value));
+                }
+            }
         }
         Value::Mapping(entries)
     }

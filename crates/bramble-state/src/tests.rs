@@ -41,7 +41,7 @@ fn every_kind() -> Vec<Resource> {
         Resource::Packages(strings(&["vim", "kubeadm=1.36.2-*"])),
         Resource::Hold(strings(&["kubeadm"])),
         Resource::Autoremove,
-        Resource::BootConfig(map("gpu_mem", "16")),
+        Resource::BootConfig([("gpu_mem".to_owned(), vec!["16".to_owned()])].into()),
         Resource::KernelArgs(strings(&["quiet"])),
         Resource::MemoryCgroup,
         Resource::SwapOff,

@@ -29,7 +29,7 @@ fn a_digest_that_is_none_is_an_error_and_not_a_panic() {
 #[test]
 fn a_text_keeps_the_line_ends_of_windows() {
     // Whoever edits config.txt there; a text that loses them is another one than the node has, and is never replaced.
-    let resources = [Resource::BootConfig([("gpu_mem".to_owned(), "16".to_owned())].into())];
+    let resources = [Resource::BootConfig([("gpu_mem".to_owned(), vec!["16".to_owned()])].into())];
     let records = "fact config-file /boot/config.txt\ntext /boot/config.txt\n=arm_boost=1\r\n.\n";
     let plan = plan(&resources, &parse(records, &resources).unwrap());
     let [Detail::Text { from, .. }] = plan.changes[0].details.as_slice() else { panic!("{plan:?}") };
@@ -68,7 +68,7 @@ fn a_time_beyond_all_calendars_is_an_error() {
 #[test]
 fn a_boot_file_that_was_not_read_is_never_written() {
     let wanted = [
-        Resource::BootConfig([("gpu_mem".to_owned(), "16".to_owned())].into()),
+        Resource::BootConfig([("gpu_mem".to_owned(), vec!["16".to_owned()])].into()),
         Resource::KernelArgs(vec!["quiet".into()]),
         Resource::MemoryCgroup,
     ];

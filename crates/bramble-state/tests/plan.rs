@@ -136,7 +136,7 @@ fn package_lists_are_fetched_only_for_a_package() {
 
 #[test]
 fn config_txt_is_edited_under_all() {
-    let settings: BTreeMap<String, String> = [("gpu_mem".to_owned(), "16".to_owned())].into();
+    let settings = BTreeMap::from([("gpu_mem".to_owned(), vec!["16".to_owned()])]);
     let resources = [Resource::BootConfig(settings)];
     let plan = plan(&resources, &seen("", &resources));
     let Detail::Text { to, .. } = &plan.changes[0].details[0] else { panic!() };

@@ -45,8 +45,8 @@ pub struct Preparation {
 /// What the boot loader of a Raspberry Pi reads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BootSettings {
-    /// Settings of config.txt.
-    pub config: BTreeMap<String, String>,
+    /// Settings of config.txt, each with its values: `dtoverlay` and some others have several.
+    pub config: BTreeMap<String, Vec<String>>,
     /// Arguments of the kernel.
     pub kernel_args: Vec<String>,
 }

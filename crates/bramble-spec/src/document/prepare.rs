@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::cluster::Swap;
-use crate::de::Spanned;
+use crate::de::{OneOrMany, Spanned};
 use crate::names::{FileMode, Sha256Digest};
 
 /// What every node gets before Kubernetes.
@@ -61,9 +61,9 @@ pub(crate) struct PrepareSection {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BootSection {
-    /// Settings of config.txt, such as `gpu_mem: 16`.
+    /// Settings of config.txt, such as `gpu_mem: 16`; a list for one that comes several times, such as `dtoverlay`.
     #[serde(default)]
-    pub(crate) config: BTreeMap<String, Spanned<String>>,
+    pub(crate) config: BTreeMap<String, OneOrMany<Spanned<String>>>,
     /// Arguments of the kernel command line.
     #[serde(default)]
     pub(crate) kernel_args: Vec<Spanned<String>>,

@@ -170,7 +170,11 @@ impl Resolver<'_> {
             let mut distribution = distribution;
             if distribution != Distribution::None {
                 let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
-                if count == 0 && !self.skipped.iter().any(|span| nodes_span.contains(*span)) {
+                // One that is wrong in another way was told of.
+                if count == 0
+                    && places.control_planes.is_empty()
+                    && !self.skipped.iter().any(|span| nodes_span.contains(*span))
+                {
                     self.error(
                         "no node is a control plane",
                         Span { end: nodes_span.start, ..nodes_span },

@@ -215,9 +215,13 @@ impl Resolver<'_> {
     fn board(&mut self, board: &Spanned<String>) -> Option<Board> {
         let found = self.catalogue.board(&board.value);
         if found.is_none() {
-            let help = match nearest(&board.value, self.catalogue.boards().map(|known| known.id.as_str())) {
-                Some(near) => format!("did you mean `{near}`? `bramble boards` lists all"),
-                None => {
+            let ids = || self.catalogue.boards().map(|known| known.id.as_str());
+            let models: Vec<String> =
+                ids().filter(|id| is_of_model(id, &board.value)).map(|id| format!("`{id}`")).collect();
+            let help = match (models.as_slice(), nearest(&board.value, ids())) {
+                ([_, ..], _) => format!("did you mean {}? `bramble boards` lists all", models.join(" or ")),
+                ([], Some(near)) => format!("did you mean `{near}`? `bramble boards` lists all"),
+                ([], None) => {
                     "`bramble boards` lists all; `generic-arm64` and `generic-amd64` stand for any other".to_owned()
                 }
             };
@@ -258,4 +262,23 @@ fn first_host(net: Ipv4Net) -> Ipv4Addr {
 
 fn last_host(net: Ipv4Net) -> Ipv4Addr {
     if net.prefix_len() < 31 { Ipv4Addr::from(u32::from(net.broadcast()) - 1) } else { net.broadcast() }
+}
+
+/// Tells whether somebody who writes this may mean a board: the same letters and digits to some end of a model's name, however a
+/// Raspberry Pi is called.
+fn is_of_model(id: &str, written: &str) -> bool {
+    let plain = |text: &str| -> String {
+        let text = text.to_ascii_lowercase().replace("model", "");
+        text.chars().filter(char::is_ascii_alphanumeric).collect()
+    };
+    let written = plain(written);
+    let written =
+        match written.strip_prefix("raspberrypi").or(written.strip_prefix("raspi")).or(written.strip_prefix("pi")) {
+            Some(rest) => format!("rpi{rest}"),
+            None => written,
+        };
+    let is_digit = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_digit());
+    // A 4 is no 400.
+    let goes_on = |rest: &str| is_digit(written.chars().next_back()) && is_digit(rest.chars().next());
+    written.len() >= 4 && plain(id).strip_prefix(&written).is_some_and(|rest| !goes_on(rest))
 }

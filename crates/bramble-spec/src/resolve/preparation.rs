@@ -66,7 +66,9 @@ impl Resolver<'_> {
                 );
             }
         }
-        for (key, value) in section.boot.config.iter().chain(&section.sshd) {
+        let config =
+            section.boot.config.iter().flat_map(|(key, values)| values.0.iter().map(move |value| (key, value)));
+        for (key, value) in config.chain(&section.sshd) {
             if key.is_empty()
                 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
                 || value.value.contains('\n')
@@ -162,7 +164,12 @@ impl Resolver<'_> {
             modules: values(section.modules),
             sysctls: section.sysctls.into_iter().map(|(key, value)| (key, value.value)).collect(),
             boot: BootSettings {
-                config: section.boot.config.into_iter().map(|(key, value)| (key, value.value)).collect(),
+                config: section
+                    .boot
+                    .config
+                    .into_iter()
+                    .map(|(key, values)| (key, values.0.into_iter().map(|value| value.value).collect()))
+                    .collect(),
                 kernel_args: values(section.boot.kernel_args),
             },
             swap: section.swap.unwrap_or(if kubernetes { Swap::Off } else { Swap::Keep }),

@@ -28,7 +28,7 @@ pub(crate) fn is_read(planner: &mut Planner<'_>, path: &str) -> bool {
     read
 }
 
-pub(crate) struct BootConfig<'a>(pub(crate) &'a BTreeMap<String, String>);
+pub(crate) struct BootConfig<'a>(pub(crate) &'a BTreeMap<String, Vec<String>>);
 
 impl Kind for BootConfig<'_> {
     fn ask(&self, probe: &mut Probe) {
@@ -62,27 +62,44 @@ impl Kind for BootConfig<'_> {
 }
 
 /// Makes settings of config.txt effective for all boards. Conditional sections such as `[pi4]` are left alone; ours go
-/// to the end under `[all]`, where the last word is.
-pub fn with_boot_config(text: &str, settings: &BTreeMap<String, String>) -> String {
+/// to the end under `[all]`, where the last word is. `settings`: the values of each; all of several hold beside each other.
+pub fn with_boot_config(text: &str, settings: &BTreeMap<String, Vec<String>>) -> String {
     // Our own block is not counted: it is about to be written anew.
     let bare = with_block(text, &[]);
     let effective = effective_boot_config(&bare);
-    let mut lines: Vec<String> = settings
-        .iter()
-        .filter(|(key, value)| effective.get(key.as_str()) != Some(&value.as_str()))
+    let holds = |key: &str, value: &str| match effective.get(key) {
+        Some(values) if adds_up(key) || settings.get(key).is_some_and(|wanted| wanted.len() > 1) => {
+            values.contains(&value)
+        }
+        Some(values) => values.last() == Some(&value),
+        None => false,
+    };
+    let wanted =
+        settings.iter().flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), value.as_str())));
+    let (mut of_base, others): (Vec<String>, Vec<String>) = wanted
+        .filter(|(key, value)| !holds(key, value))
         .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    if lines.is_empty() {
+        .partition(|line| line.starts_with("dtparam="));
+    if of_base.is_empty() && others.is_empty() {
         return bare;
     }
-    lines.insert(0, "[all]".to_owned());
+    if !of_base.is_empty() {
+        // Behind an overlay they would be parameters of that one (raspberrypi.com/documentation, "Device Trees").
+        of_base.insert(0, "dtoverlay=".to_owned());
+    }
+    let lines: Vec<String> = std::iter::once("[all]".to_owned()).chain(of_base).chain(others).collect();
     with_block(text, &lines)
 }
 
-/// Finds what holds for every board: the last assignment outside of conditional sections, unless a conditional section
-/// behind it says something too.
-fn effective_boot_config(text: &str) -> BTreeMap<&str, &str> {
-    let mut values = BTreeMap::new();
+/// Tells whether each line of a setting adds something, instead of taking the place of the one before.
+fn adds_up(key: &str) -> bool {
+    ["dtoverlay", "dtparam", "gpio", "include"].contains(&key)
+}
+
+/// Finds what holds for every board: the assignments outside of conditional sections, in their order, unless a conditional
+/// section behind them says something too.
+fn effective_boot_config(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut everywhere = true;
     for line in text.lines() {
         let line = line.trim();
@@ -91,10 +108,11 @@ fn effective_boot_config(text: &str) -> BTreeMap<&str, &str> {
         } else if let Some((key, value)) = line.split_once('=')
             && !line.starts_with('#')
         {
+            let key = key.trim();
             if everywhere {
-                values.insert(key.trim(), value.trim());
-            } else {
-                values.remove(key.trim());
+                values.entry(key).or_default().push(value.trim());
+            } else if !adds_up(key) {
+                values.remove(key);
             }
         }
     }
@@ -105,8 +123,24 @@ fn effective_boot_config(text: &str) -> BTreeMap<&str, &str> {
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, value) in pairs {
+            all.entry(key.to_string()).or_default().push(value.to_string());
+        }
+        all
+    }
+
+    #[test]
+    fn several_overlays_stand_beside_each_other() {
+        let before = "dtoverlay=vc4-kms-v3d\n[cm4]\ndtoverlay=dwc2,dr_mode=host\n[all]\n";
+        let wanted = map(&[("dtoverlay", "disable-wifi"), ("dtoverlay", "disable-bt"), ("dtparam", "audio=off")]);
+        let after = with_boot_config(before, &wanted);
+        let block = "# BEGIN bramble\n[all]\ndtoverlay=\ndtparam=audio=off\ndtoverlay=disable-wifi\ndtoverlay=disable-bt\n# END bramble\n";
+        assert_eq!(after, format!("{before}{block}"));
+        assert_eq!(with_boot_config(&after, &wanted), after);
+        let there = map(&[("dtoverlay", "vc4-kms-v3d")]);
+        assert_eq!(with_boot_config(before, &there), before);
     }
 
     #[test]

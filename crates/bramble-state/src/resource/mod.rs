@@ -73,7 +73,7 @@ pub enum Resource {
     /// No package that nothing needs.
     Autoremove,
     /// Settings in the `[all]` part of config.txt.
-    BootConfig(BTreeMap<String, String>),
+    BootConfig(BTreeMap<String, Vec<String>>),
     /// Tokens of the kernel command line, in cmdline.txt and in the running kernel.
     KernelArgs(Vec<String>),
     /// On a Raspberry Pi, the memory cgroup that its firmware switches off.

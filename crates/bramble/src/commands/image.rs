@@ -237,7 +237,10 @@ fn wifi(project: &Project) -> anyhow::Result<Option<Wifi>> {
             let text = String::from_utf8_lossy(bytes);
             let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
             if text.contains('\n') {
-                bail!("{} has several lines: it is to have the password of the Wi-Fi `{ssid}` and nothing else", path.display());
+                bail!(
+                    "{} has several lines: it is to have the password of the Wi-Fi `{ssid}` and nothing else",
+                    path.display()
+                );
             }
             let key = Wifi::key(ssid, text).ok_or_else(|| {
                 anyhow!(
@@ -287,7 +290,9 @@ fn public_keys(project: &Project) -> anyhow::Result<Vec<String>> {
         let bytes = fs::read(&public)
             .with_context(|| format!("cannot read {}, the public half of a key of `access.keys`", public.display()))?;
         let read = bramble_remote::public_keys(&bytes);
-        keys.extend(read.map_err(|why| anyhow!("{}, of `access.keys`, cannot let anybody in: {why}", public.display()))?);
+        keys.extend(
+            read.map_err(|why| anyhow!("{}, of `access.keys`, cannot let anybody in: {why}", public.display()))?,
+        );
     }
     if keys.is_empty() {
         bail!(

@@ -1,0 +1,103 @@
+//! Cluster files as people have them: forms that failed by public reports.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use bramble_spec::{Cluster, Distribution, Setting};
+
+fn load(text: &str) -> Result<Cluster, String> {
+    let loaded = bramble_spec::load(Path::new("bramble.yaml"), text);
+    let report = loaded.report.render(false);
+    loaded.clusters.into_iter().next().filter(|_| !report.contains("error")).ok_or(report)
+}
+
+const NETWORK: &str = "cluster: shelf\nnetwork: { subnet: 10.0.0.0/24 }\n";
+const NODE: &str = "nodes:\n  - { name: kube1, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.50 }\n";
+
+#[test]
+fn error_that_follows_from_another() {
+    let wrong = |node: &str| {
+        load(&format!("{NETWORK}distribution: {{ k3s: {{ version: stable }} }}\nnodes:\n  - {node}\n")).unwrap_err()
+    };
+    for node in [
+        "{ name: kube1, role: control-plane, board: rpi4, address: 10.0.0.50 }",
+        "{ name: kube1, role: control-plane, board: rpi-4b-4gb, address: 10.1.0.50 }",
+        "{ name: kube1, role: control-plane, board: rpi-4b-4gb, address: ten }",
+    ] {
+        let report = wrong(node);
+        assert!(!report.contains("no node is a control plane") && report.contains("1 error"), "{report}");
+    }
+    let none = wrong("{ name: kube1, role: worker, board: rpi-4b-4gb, address: 10.0.0.50 }");
+    assert!(none.contains("no node is a control plane"), "{none}");
+}
+
+#[test]
+fn a_board_is_found_by_what_people_call_it() {
+    for written in ["rpi4", "pi4", "raspberry-pi-4", "Raspberry Pi 4 Model B", "rpi4b"] {
+        let node = format!("{{ name: kube1, role: control-plane, board: \"{written}\", address: 10.0.0.50 }}");
+        let report = load(&format!("{NETWORK}distribution: none\nnodes:\n  - {node}\n")).unwrap_err();
+        assert!(report.contains("`rpi-4b-4gb`") && !report.contains("rpi-400"), "{written}: {report}");
+    }
+    let report =
+        load(&format!("{NETWORK}distribution: none\n{}", NODE.replace("rpi-4b-4gb", "rpi-5b-8gb"))).unwrap_err();
+    assert!(report.contains("did you mean `rpi-"), "{report}");
+}
+
+#[test]
+fn k3s_setting_types() {
+    let server = "tls-san: [kube.home, 12345, \"on\"], disable-cloud-controller: yes, debug: Off, \
+                  flannel-iface: \"yes\", etcd-snapshot-retention: 1.5";
+    let text = format!("{NETWORK}distribution: {{ k3s: {{ version: stable, server: {{ {server} }} }} }}\n{NODE}");
+    let cluster = load(&text).unwrap();
+    let Distribution::K3s(k3s) = &cluster.distribution else { panic!("{cluster:?}") };
+    let one = |text: &str| Setting::One(text.to_owned());
+    assert_eq!(k3s.server["tls-san"], Setting::Many(["kube.home", "12345", "on"].map(str::to_owned).to_vec()));
+    assert_eq!(k3s.server["disable-cloud-controller"], one("true"));
+    assert_eq!(k3s.server["debug"], one("false"));
+    assert_eq!(k3s.server["flannel-iface"], one("yes"));
+    assert_eq!(k3s.server["etcd-snapshot-retention"], one("1.5"));
+    for (wrong, says) in [
+        ("tls-san:", "has no value"),
+        ("tls-san: [[a]]", "single value"),
+        ("tls-san: { a: b }", "file"),
+        ("tls-san: [~]", "has no value"),
+    ] {
+        let text = format!("{NETWORK}distribution: {{ k3s: {{ version: stable, server: {{ {wrong} }} }} }}\n{NODE}");
+        let report = load(&text).unwrap_err();
+        assert!(report.contains(says) && !report.contains("untagged"), "{report}");
+    }
+}
+
+#[test]
+fn two_overlays() {
+    let overlays = |written: &str| {
+        let prepare = format!("prepare: {{ boot: {{ config: {{ {written} }} }} }}\n");
+        load(&format!("{NETWORK}distribution: none\n{prepare}{NODE}").replace("control-plane", "worker"))
+    };
+    let cluster = overlays("dtoverlay: [disable-wifi, disable-bt], gpu_mem: 16, hdmi_blanking: on").unwrap();
+    let config = &cluster.preparation.boot.config;
+    assert_eq!(config["dtoverlay"], ["disable-wifi", "disable-bt"]);
+    assert_eq!(
+        (config["gpu_mem"].as_slice(), config["hdmi_blanking"].as_slice()),
+        (&["16".to_owned()][..], &["on".to_owned()][..])
+    );
+    let report = overlays("dtoverlay: [{ a: b }]").unwrap_err();
+    assert!(report.contains("expected a string"), "{report}");
+}
+
+#[test]
+fn maps_are_merged_as_yaml_has_it() {
+    let text = format!(
+        "x-worker: &worker {{ role: worker, board: rpi-4b-4gb, labels: {{ disk: ssd }} }}\nx-large: &large {{ board: rpi-5-8gb }}\n\
+         {NETWORK}distribution: none\nnodes:\n  - {{ name: a, address: 10.0.0.51, <<: *worker }}\n  - <<: [*large, *worker]\n    name: b\n    \
+         address: 10.0.0.52\n  - {{ <<: *worker, name: c, address: 10.0.0.53, labels: {{}} }}\n"
+    );
+    let cluster = load(&text).unwrap();
+    let boards: Vec<&str> = cluster.nodes.iter().map(|node| node.board.id.as_str()).collect();
+    assert_eq!(boards, ["rpi-4b-4gb", "rpi-5-8gb", "rpi-4b-4gb"]);
+    let labels: Vec<usize> = cluster.nodes.iter().map(|node| node.labels.len()).collect();
+    assert_eq!(labels, [1, 1, 0]);
+    let report = load(&text.replace("<<: *worker }", "<<: worker }")).unwrap_err();
+    assert!(report.contains("`<<` takes the keys of a map"), "{report}");
+}
