@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bramble_spec::{AddonKind, Cluster, Needs, Node, Preparation, Role, Swap};
+use bramble_spec::{AddonKind, Cluster, Cni, Distribution, Needs, Node, Preparation, Role, Swap};
 use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
 
 use crate::identity::owner_step;
@@ -30,7 +30,12 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     all.extend(identity(cluster, node));
     all.extend(packages(cluster, node, seen, life, &needs));
     all.extend(boot(wanted, life.is_some()));
-    all.extend(kernel(wanted, node, life.is_some(), &needs));
+    let modules: &[&str] = match life {
+        None => &[],
+        Some(_) if has_vxlan(cluster) => &["overlay", "br_netfilter", "vxlan"],
+        Some(_) => &["overlay", "br_netfilter"],
+    };
+    all.extend(kernel(wanted, node, modules, &needs));
     all.extend(access(wanted));
     all.extend(files(wanted, inputs));
     if let Some(uplink) = &node.uplink {
@@ -78,6 +83,12 @@ fn packages(
     if node.uplink.is_some() {
         packages.extend(gateway::PACKAGES.map(str::to_owned));
     }
+    let facts = &seen.facts;
+    let release: f64 = facts.os_version.parse().unwrap_or(0.0);
+    if life.is_some() && has_vxlan(cluster) && facts.os == "ubuntu" && facts.is_raspberry_pi() {
+        // Its kernels for Raspberry Pis have the module in a package of its own (bugs.launchpad.net, 1947628).
+        packages.extend((21.10..24.0).contains(&release).then(|| "linux-modules-extra-raspi".to_owned()));
+    }
     packages.sort();
     packages.dedup();
     if !packages.is_empty() {
@@ -91,6 +102,12 @@ fn packages(
         all.push(Resource::Hold(hold));
     }
     all
+}
+
+/// Tells whether pods' packets travel between nodes in VXLAN.
+fn has_vxlan(cluster: &Cluster) -> bool {
+    matches!(cluster.network.cni, Cni::Flannel | Cni::Calico)
+        || matches!(cluster.distribution, Distribution::MicroK8s(_))
 }
 
 /// Gives what a board is told when it boots, and its swap.
@@ -112,18 +129,18 @@ fn boot(wanted: &Preparation, kubernetes: bool) -> Vec<Resource> {
 }
 
 /// Gives the modules and the settings of a node's kernel. Modules come first: some settings exist only with them.
-fn kernel(wanted: &Preparation, node: &Node, kubernetes: bool, needs: &[Needs]) -> Vec<Resource> {
+/// `own`: the modules that Kubernetes needs, if there is any. kubeadm checked the first two until 1.29 and fails mysteriously
+/// without them since (flannel-io/flannel#2068).
+fn kernel(wanted: &Preparation, node: &Node, own: &[&str], needs: &[Needs]) -> Vec<Resource> {
     let mut all = Vec::new();
     let mut modules = wanted.modules.clone();
-    // kubeadm checked these until 1.29 and fails mysteriously without them since (flannel-io/flannel#2068).
-    let own: &[&str] = if kubernetes { &["overlay", "br_netfilter"] } else { &[] };
     for module in needs.iter().flat_map(|needs| needs.modules).chain(own) {
         if !modules.iter().any(|known| known == module) {
             modules.push((*module).to_owned());
         }
     }
     let mut sysctls: BTreeMap<String, String> = wanted.sysctls.clone();
-    if kubernetes {
+    if !own.is_empty() {
         for key in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"]
         {
             sysctls.entry(key.to_owned()).or_insert_with(|| "1".to_owned());
