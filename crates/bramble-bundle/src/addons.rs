@@ -15,7 +15,7 @@ use bramble_spec::published::{CERT_MANAGER, FLANNEL, METALLB, METRICS_SERVER, TR
 
 use crate::archive;
 use crate::error::Error;
-use crate::kitchen::{Ingredient, Kitchen, Module, module};
+use crate::kitchen::{Ingredient, Kitchen, Module, bundles, module, recipe};
 
 const SCRIPT: &str = include_str!("addons.sh");
 const MODULES: [(&str, Module); 6] = [
@@ -74,8 +74,11 @@ pub fn addons(lab: &Lab, again: bool, events: Events) -> Result<PathBuf, Error> 
     require_root()?;
     let mut ingredients: Vec<Ingredient> = MODULES.iter().flat_map(|(name, module)| module.ingredients(name)).collect();
     ingredients.extend(SOURCES.iter().map(|(path, text)| (format!("modules/{path}"), *text)));
+    let dir = bundles(lab).join(format!("addons-{}", recipe(SCRIPT, &ingredients)));
+    if AddonBundle::is_at(&dir) && !again {
+        return Ok(dir);
+    }
     let kitchen = Kitchen::open(lab, SCRIPT, ingredients, events)?;
-    let dir = kitchen.parent.join(format!("addons-{}", kitchen.recipe));
     if AddonBundle::is_at(&dir) && !again {
         return Ok(dir);
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::{self, append_tree};
 use crate::error::Error;
-use crate::kitchen::{Ingredient, Kitchen, Module, module};
+use crate::kitchen::{Ingredient, Kitchen, Module, bundles, module, recipe};
 use crate::standins::STANDINS;
 
 /// Not a real registry: nobody shall take an image built here for one that a project published.
@@ -75,10 +75,17 @@ impl Minor {
     /// Fails without root, and if a module cannot be had or compiled.
     pub fn bundle(self, lab: &Lab, containerd: bool, again: bool, events: Events) -> Result<Bundle, Error> {
         require_root()?;
-        let kitchen = Kitchen::open(lab, BUILDER, self.ingredients(), events)?;
+        let ingredients = self.ingredients();
         let with = if containerd { "-containerd" } else { "" };
-        let dir = kitchen.parent.join(format!("kubernetes-{}{with}-{}", self.name, kitchen.recipe));
-        if Bundle::is_at(&dir) && !again {
+        let name = format!("kubernetes-{}{with}-{}", self.name, recipe(BUILDER, &ingredients));
+        let dir = bundles(lab).join(name);
+        let there = || Bundle::is_at(&dir) && !again;
+        if there() {
+            return Ok(Bundle::open(&dir)?);
+        }
+        let kitchen = Kitchen::open(lab, BUILDER, ingredients, events)?;
+        // Somebody else may have made it meanwhile.
+        if there() {
             return Ok(Bundle::open(&dir)?);
         }
         let partial = PathBuf::from(format!("{}.partial", dir.display()));

@@ -55,16 +55,26 @@ const PACKAGES: &[&str] = &[
 /// Where the module proxy is, and whatever else Go is told by its users of where modules come from.
 const GO_SETTINGS: [&str; 6] = ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE"];
 
+/// The folder of all bundles.
+pub(crate) fn bundles(lab: &Lab) -> PathBuf {
+    lab.cache.join("bundles")
+}
+
+/// What tells bundles apart that are made in another way, for their names: the architecture and a digest.
+pub(crate) fn recipe(script: &'static str, ingredients: &[Ingredient]) -> String {
+    let mut recipe = Sha256::new();
+    for text in ingredients.iter().map(|(_, text)| text).chain([&LIBRARY, &script]).chain(PACKAGES) {
+        recipe.update(text);
+    }
+    format!("{}-{}", std::env::consts::ARCH, hex(&recipe.finalize()[..4]))
+}
+
 /// A builder with its script and what that is given. There is one build at a time.
 pub(crate) struct Kitchen<'a> {
     lab: &'a Lab,
     script: &'static str,
     ingredients: Vec<Ingredient>,
     events: Events<'a>,
-    /// The folder of all bundles.
-    pub(crate) parent: PathBuf,
-    /// What tells bundles apart that are made in another way.
-    pub(crate) recipe: String,
     _lock: fs::File,
 }
 
@@ -75,7 +85,7 @@ impl<'a> Kitchen<'a> {
         ingredients: Vec<Ingredient>,
         events: Events<'a>,
     ) -> Result<Self, Error> {
-        let parent = lab.cache.join("bundles");
+        let parent = bundles(lab);
         fs::create_dir_all(&parent).at("create", &parent)?;
         let path = parent.join("lock");
         let lock = fs::File::create(&path).at("create", &path)?;
@@ -83,12 +93,7 @@ impl<'a> Kitchen<'a> {
             events(Event::Step("Waiting for another build of a bundle".into()));
             lock.lock().at("lock", &path)?;
         }
-        let mut recipe = Sha256::new();
-        for text in ingredients.iter().map(|(_, text)| text).chain([&LIBRARY, &script]).chain(PACKAGES) {
-            recipe.update(text);
-        }
-        let recipe = format!("{}-{}", std::env::consts::ARCH, hex(&recipe.finalize()[..4]));
-        Ok(Kitchen { lab, script, ingredients, events, parent, recipe, _lock: lock })
+        Ok(Kitchen { lab, script, ingredients, events, _lock: lock })
     }
 
     /// Runs the builder and hands out the folder that it filled.

@@ -300,7 +300,7 @@ impl Connection {
     /// Says why a command ended before it began. `asked`: whether sudo has asked for the password.
     async fn refusal(&self, root: &Root, asked: bool, end: End, output: &Output, errors: &Output) -> ExecError {
         let Some(code) = end.code else { return ExecError::Lost };
-        let said = |output: &Output| String::from_utf8_lossy(&output.before).trim().to_owned();
+        let said = |output: &Output| String::from_utf8_lossy(&output.before).replace(PROMPT, "").trim().to_owned();
         let (output, errors) = (said(output), said(errors));
         let last = |text: &str| text.lines().rfind(|line| !line.trim().is_empty()).map(|line| printable(line.trim()));
         let said = last(&errors).or(last(&output)).unwrap_or_default();

@@ -56,14 +56,14 @@ pub(crate) fn version(seen: &Observation, bundle: Option<&Bundle>) -> (u32, u32)
 
 /// Writes the configuration. Keys and places: containerd's docs/cri/config.md, for versions 1.7 and 2.x.
 pub(crate) fn config(
-    major: u32,
+    version: (u32, u32),
     pause: &str,
     systemd_cgroup: bool,
     cni_bin: &str,
     in_container: bool,
     registries: bool,
 ) -> String {
-    let (format, cri, images) = match major {
+    let (format, cri, images) = match version.0 {
         0 | 1 => (2, "io.containerd.grpc.v1.cri", None),
         _ => (3, "io.containerd.cri.v1.runtime", Some("io.containerd.cri.v1.images")),
     };
@@ -88,7 +88,11 @@ pub(crate) fn config(
          [plugins.'{cri}'.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\n\
          [plugins.'{cri}'.containerd.runtimes.runc.options]\n  SystemdCgroup = {systemd_cgroup}\n\n"
     ));
-    // From 2.1 on several folders can be named; the single key is understood by all.
-    text.push_str(&format!("[plugins.'{cri}'.cni]\n  bin_dir = \"{cni_bin}\"\n  conf_dir = \"/etc/cni/net.d\"\n"));
+    // The list came with 2.1, and the single key is gone since (seen with 2.4.2, which looks into its own folder then).
+    let folders = match version >= (2, 1) {
+        true => format!("bin_dirs = [\"{cni_bin}\"]"),
+        false => format!("bin_dir = \"{cni_bin}\""),
+    };
+    text.push_str(&format!("[plugins.'{cri}'.cni]\n  {folders}\n  conf_dir = \"/etc/cni/net.d\"\n"));
     text
 }

@@ -75,11 +75,16 @@ impl Kind for SwapOff {
         }
         for service in SERVICES {
             let unit = seen.units.get(service);
-            if unit.is_some_and(|unit| unit.load == "loaded" && (unit.enabled == "enabled" || unit.active == "active")) {
+            if unit.is_some_and(|unit| unit.load == "loaded" && (unit.enabled == "enabled" || unit.active == "active"))
+            {
                 let mut script = Commands::new();
                 script.call("remember_unit", [&entry_hash("unit", service), service]);
                 script.call("systemctl disable --now", [service]);
-                planner.push(Change::new(format!("turn {} off", service.trim_end_matches(".service")), Vec::new(), script));
+                planner.push(Change::new(
+                    format!("turn {} off", service.trim_end_matches(".service")),
+                    Vec::new(),
+                    script,
+                ));
             }
         }
         if !seen.facts.swaps.is_empty() {

@@ -72,6 +72,22 @@ impl Init {
 
 fn starter(name: &str, user: &str, board: &str, nodes: u8, first: Ipv4Addr, version: &str) -> String {
     let [a, b, c, _] = first.octets();
+    let image = match board.starts_with("rpi-") {
+        true => {
+            "\
+# What `bramble flash` writes onto the boards' disks; boards that you flash yourself do without.
+image: { name: Raspberry Pi OS Lite (64-bit) }
+
+"
+        }
+        false => {
+            "\
+# What `bramble flash` would write onto the boards' disks.
+# image: { url: https://… }
+
+"
+        }
+    };
     let mut text = format!(
         "\
 # A bramble cluster. `bramble plan` shows what would change, `bramble up` makes it so, `bramble down` undoes it.
@@ -82,11 +98,13 @@ access:
   user: {user}
   # The private half of these keys logs in, beside those that your SSH agent holds.
   keys: [~/.ssh/id_ed25519.pub]
-  # sudo: password          # if sudo on the boards asks for one
+  # sudo: password          # if sudo on the boards asks for one: Raspberry Pi OS does since April 2026, unless `bramble flash` wrote it
   # jump: {user}@gateway        # if the boards are reached through another host
 
 network:
   subnet: {a}.{b}.{c}.0/24
+  # The router: with it `bramble flash` gives boards their addresses. Without it they ask for one (DHCP).
+  gateway: {a}.{b}.{c}.1
   # How pods reach each other: routed (boards on one switch), flannel or calico.
   cni: routed
 
@@ -99,7 +117,7 @@ distribution:
 #   packages: [vim, htop]
 #   boot: {{ config: {{ gpu_mem: 16 }} }}
 
-nodes:
+{image}nodes:
   # mac: \"dc:a6:32:…\" lets bramble notice when a cable is in the wrong board.
 "
     );
@@ -112,4 +130,21 @@ nodes:
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_file_is_valid_and_names_what_flash_writes() {
+        for (board, flashes) in [("rpi-4b-4gb", true), ("generic-amd64", false)] {
+            let text = starter("shelf", "pi", board, 3, Ipv4Addr::new(192, 168, 1, 50), "1.36");
+            let loaded = bramble_spec::load(std::path::Path::new("bramble.yaml"), &text);
+            assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+            let cluster = &loaded.clusters[0];
+            assert_eq!((cluster.image.is_some(), cluster.nodes.len()), (flashes, 3));
+            assert_eq!(cluster.network.gateway, Some(Ipv4Addr::new(192, 168, 1, 1)));
+        }
+    }
 }

@@ -7,6 +7,7 @@
 mod addons;
 #[path = "../common/mod.rs"]
 mod common;
+mod habits;
 mod kubeadm;
 mod later;
 mod released;
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
     // One rack at a time is what a small machine carries.
     arguments.test_threads = Some(1);
     let shelf = Arc::new(Shelf::default());
-    let rows = [addons::ROWS, kubeadm::ROWS, later::ROWS, released::ROWS, standins::ROWS, two::ROWS].concat();
+    let rows =
+        [habits::ROWS, addons::ROWS, kubeadm::ROWS, later::ROWS, released::ROWS, standins::ROWS, two::ROWS].concat();
     let trials = rows.iter().map(|row| {
         let (test, shelf) = (row.test, shelf.clone());
         let run = move || {

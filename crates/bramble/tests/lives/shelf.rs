@@ -27,6 +27,19 @@ impl Shelf {
         make: impl FnOnce(&'static str) -> (Rack, BTreeMap<String, String>),
         test: impl FnOnce(&mut Saved),
     ) {
+        self.bare(name, make, |saved| {
+            saved.rack.assert_well();
+            test(saved);
+        });
+    }
+
+    /// The same on a rack without a cluster.
+    pub(crate) fn bare(
+        &self,
+        name: &'static str,
+        make: impl FnOnce(&'static str) -> (Rack, BTreeMap<String, String>),
+        test: impl FnOnce(&mut Saved),
+    ) {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if place.as_ref().is_none_or(|(known, _)| *known != name) {
             // Two racks are too many.
@@ -39,10 +52,7 @@ impl Shelf {
             saved.again();
         }
         let Some((_, saved)) = place.as_mut() else { return };
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            saved.rack.assert_well();
-            test(saved);
-        }));
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| test(saved)));
         if let Err(failure) = outcome {
             saved.rack.keep();
             std::panic::resume_unwind(failure);

@@ -146,7 +146,7 @@ impl Lifecycle for Kubeadm<'_> {
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {
         let mut all = Vec::new();
         let text = containerd::config(
-            containerd::version(seen, self.inputs.bundle.as_ref()).0,
+            containerd::version(seen, self.inputs.bundle.as_ref()),
             &self.pause_image(),
             systemd_cgroup(seen),
             self.cni_bin(),
