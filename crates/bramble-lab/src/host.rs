@@ -170,10 +170,22 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<(), Er
 
 /// Removes a folder and all in it. A folder that does not exist is no error.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
+    unmount_below(path)?;
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
         _ => Ok(()),
     }
+}
+
+/// Unmounts all below a folder, the innermost first: what was cut off leaves it behind, and what is mounted is somebody else's.
+fn unmount_below(path: &Path) -> Result<(), Error> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").at("read", Path::new("/proc/self/mountinfo"))?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| point.replace("\\040", " "));
+    let below: Vec<String> = points.filter(|point| Path::new(point).starts_with(path)).collect();
+    for point in below.iter().rev() {
+        run("umount", &["--lazy", point])?;
+    }
+    Ok(())
 }
 
 /// Kernel settings of the host that racks need, and the least value of each: boards reach out through it, and each

@@ -112,8 +112,9 @@ pub(crate) fn build(
     std::fs::create_dir_all(parent).at("create", parent)?;
     let partial = root.with_extension("partial");
     remove_tree(&partial)?;
-    let mut command = Command::new("mmdebstrap");
-    command.args(["--mode=root", "--variant=apt", "--components=main", "--format=directory"]);
+    // What it mounts is gone with it, however it ends.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "mmdebstrap", "--mode=root", "--variant=apt", "--components=main", "--format=directory"]);
     command.arg("--aptopt=Apt::Install-Recommends \"false\"");
     command.arg(format!("--include={}", packages.join(",")));
     command.args(sources.first().map(|(_, suite)| suite)).arg(&partial);
