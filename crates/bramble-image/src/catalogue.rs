@@ -90,7 +90,7 @@ fn offer(entry: &Value) -> Option<Offer> {
 impl Offer {
     /// Whether it can be told at its first boot who it is.
     pub fn can_be_told(&self) -> bool {
-        ["systemd", "cloudinit", "cloudinit-rpi"].contains(&self.first_boot.as_str())
+        ["systemd", "cloudinit", "cloudinit-rpi", "rpi-preseed"].contains(&self.first_boot.as_str())
             || self.name.to_lowercase().contains("dietpi")
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek};
 
+use bramble_shell::shell_word;
 use serde_json::json;
 
 use crate::boot::BootFiles;
@@ -44,7 +45,7 @@ fn user_data(identity: &Identity) -> String {
         "hostname": identity.name,
         // The one user: the default one of the system, with its groups, under this name.
         "user": {
-            "name": identity.user, "lock_passwd": true, "ssh_authorized_keys": identity.keys,
+            "name": identity.user, "lock_passwd": true, "shell": "/bin/bash", "ssh_authorized_keys": identity.keys,
             "sudo": "ALL=(ALL) NOPASSWD:ALL",
         },
         "ssh_pwauth": false,
@@ -53,7 +54,8 @@ fn user_data(identity: &Identity) -> String {
         "ssh_genkeytypes": ["ed25519"],
         // The line with the private half has another one behind it, so that the rest can do without.
         "ssh_keys": { "ed25519_private": identity.host_key.private, "ed25519_public": identity.host_key.public },
-        "runcmd": [["systemctl", "enable", "--now", "ssh"], ["sh", "-c", SCRUB]],
+        "bootcmd": [["cloud-init-per", "once", "bramble-name", "sh", "-c", own_name(identity)]],
+        "runcmd": [["sh", "-c", shell(&identity.user)], ["systemctl", "enable", "--now", "ssh"], ["sh", "-c", SCRUB]],
     });
     if identity.swap_off
         && let Some(commands) = data["runcmd"].as_array_mut()
@@ -72,10 +74,27 @@ fn user_data(identity: &Identity) -> String {
         let list = format!(
             "[ ! -e /etc/locale.gen ] || sed -i 's/^# *\\({locale}\\( .*\\)\\{{0,1\\}}\\)$/\\1/' /etc/locale.gen"
         );
-        data["bootcmd"] = json!([["sh", "-c", list]]);
+        if let Some(commands) = data["bootcmd"].as_array_mut() {
+            commands.push(json!(["sh", "-c", list]));
+        }
     }
     format!("#cloud-config\n{data:#}\n")
 }
+
+/// Lets the board's name resolve from the first boot on: sudo waits for that.
+fn own_name(identity: &Identity) -> String {
+    let name = &identity.name;
+    format!("sed -i '/^127\\.0\\.1\\.1[[:space:]]/d' /etc/hosts; printf '127.0.1.1\\t%s\\n' {name} >>/etc/hosts")
+}
+
+/// Gives a user that the image has already a shell: cloud-init leaves that one, which may be nologin, as it is.
+fn shell(user: &str) -> String {
+    let user = shell_word(user);
+    format!("case $(getent passwd {user} | cut -d: -f7) in */nologin | */false) usermod -s /bin/bash {user} ;; esac")
+}
+
+/// What an interface is called here: cloud-init's own writer for NetworkManager takes it for its name, whatever it is to match.
+const LINK: &str = "eth0";
 
 /// Netplan's form, version 2, of which NetworkManager and networkd both get their own.
 fn network_config(identity: &Identity) -> String {
@@ -102,15 +121,15 @@ fn network_config(identity: &Identity) -> String {
     addresses["match"] = matching;
     addresses["optional"] = json!(network.get("wifis").is_some());
     network["ethernets"] = match &identity.sides {
-        None => json!({ "board": addresses }),
+        None => json!({ LINK: addresses }),
         Some(Sides { outside, inside, address }) => {
-            let inside = json!({
+            let link = json!({
                 "match": { "name": inside }, "dhcp4": false, "addresses": [address], "optional": true,
             });
             if outside.starts_with("wl") {
-                json!({ "inside": inside })
+                json!({ inside: link })
             } else {
-                json!({ "board": addresses, "inside": inside })
+                json!({ outside: addresses, inside: link })
             }
         }
     };

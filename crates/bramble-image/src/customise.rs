@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::overlay::Change;
 use crate::partitions::boot_partition;
 use crate::system::{System, check_architecture};
-use crate::{cloud_init, dietpi, firstrun};
+use crate::{cloud_init, dietpi, firstrun, preseed};
 
 /// Writes onto a boot partition what makes the board this one.
 fn customise<R: Read + Seek>(boot: &BootFiles<'_, R>, system: System, identity: &Identity) -> Result<(), ImageError> {
@@ -21,6 +21,7 @@ fn customise<R: Read + Seek>(boot: &BootFiles<'_, R>, system: System, identity: 
         System::CloudInit { cmdline } => cloud_init::write(boot, cmdline, identity),
         System::Firstrun => firstrun::write(boot, identity),
         System::DietPi => dietpi::write(boot, identity),
+        System::Preseed => preseed::write(boot, identity),
     }
 }
 

@@ -27,7 +27,7 @@ pub enum ImageError {
     NoBoot,
     /// The boot partition has none of the marks of a known system.
     #[error(
-        "its system is not known: its boot partition `{label}` has none of user-data (cloud-init), dietpi.txt (DietPi), and what Raspberry Pi OS has (issue.txt or the cmdline.txt of its first boot)"
+        "its system is not known: its boot partition `{label}` has none of user-data (cloud-init), rpi-preseed.toml, dietpi.txt (DietPi), and what Raspberry Pi OS has (issue.txt or the cmdline.txt of its first boot)"
     )]
     UnknownSystem {
         /// The name of the boot partition.

@@ -21,14 +21,16 @@ const RUN: [&str; 4] = [
 ];
 
 pub(crate) fn write<R: Read + Seek>(boot: &BootFiles<'_, R>, identity: &Identity) -> Result<(), ImageError> {
-    boot.write(SCRIPT, &script(identity))?;
+    boot.write(SCRIPT, &script(identity, SCRIPT))?;
     let run = RUN.map(str::to_owned);
     add_kernel_args(boot, "cmdline.txt", identity.kernel_args.iter().cloned().chain(run))
 }
 
-fn script(identity: &Identity) -> String {
+/// Writes the script, which lies on the boot partition under this name.
+pub(crate) fn script(identity: &Identity, file: &str) -> String {
     let mut text = "#!/bin/sh\n# Written by bramble: who this board is. Run once, at its first boot.\n".to_owned();
     let mut set = |name: &str, value: &str| text.push_str(&format!("{name}={}\n", shell_word(value)));
+    set("script", file);
     set("name", identity.name.as_str());
     set("user", &identity.user);
     set("keys", &identity.keys.join("\n"));

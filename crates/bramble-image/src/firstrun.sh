@@ -17,6 +17,8 @@ elif [ -z "$first" ]; then
     useradd --create-home --shell /bin/bash --groups sudo "$user"
 fi
 usermod -p '*' "$user"
+# Images since April 2026 have a user that nobody can log in as.
+case $(getent passwd "$user" | cut -d: -f7) in */nologin | */false) usermod -s /bin/bash "$user" ;; esac
 echo "$user ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/010_bramble
 chmod 440 /etc/sudoers.d/010_bramble
 home=$(getent passwd "$user" | cut -d: -f6)

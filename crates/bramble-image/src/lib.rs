@@ -19,6 +19,7 @@ mod little_endian;
 mod machine;
 mod overlay;
 mod partitions;
+mod preseed;
 mod source;
 mod system;
 mod write;

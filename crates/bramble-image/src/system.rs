@@ -6,6 +6,7 @@ use bramble_spec::Arch;
 
 use crate::boot::BootFiles;
 use crate::error::ImageError;
+use crate::preseed;
 
 /// By what a system is told who it is at its first boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum System {
     Firstrun,
     /// DietPi's own file.
     DietPi,
+    /// Raspberry Pi's own file, which the Imager writes since July 2026.
+    Preseed,
 }
 
 impl System {
@@ -27,6 +30,8 @@ impl System {
         let cmdline = ["current/cmdline.txt", "cmdline.txt"].into_iter().find(|path| boot.has(path));
         if boot.has("dietpi.txt") {
             Ok(System::DietPi)
+        } else if boot.has(preseed::FILE) {
+            Ok(System::Preseed)
         } else if boot.has("user-data") || boot.has("meta-data") {
             Ok(System::CloudInit { cmdline })
         } else if boot.has("config.txt") && cmdline == Some("cmdline.txt") && is_raspberry_pi_os(boot)? {
@@ -42,6 +47,7 @@ impl System {
             System::CloudInit { .. } => "cloud-init",
             System::Firstrun => "firstrun.sh",
             System::DietPi => "DietPi",
+            System::Preseed => "rpi-preseed",
         }
     }
 }

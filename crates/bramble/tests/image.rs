@@ -118,7 +118,7 @@ fn cloud_init_is_told_who_the_board_is_in_both_layouts() {
         assert!(id.starts_with("shelf-kube1-"), "{id}");
         assert_eq!(disk.read(cmdline), format!("{CMDLINE} cgroup_enable=memory ds=nocloud;i={id}\n"));
         let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
-        let board = &network["ethernets"]["board"];
+        let board = &network["ethernets"]["eth0"];
         assert_eq!(board["addresses"][0], "10.0.0.50/24");
         assert_eq!(board["match"]["macaddress"], "dc:a6:32:00:00:01");
         assert_eq!(board["nameservers"]["addresses"][1], "9.9.9.9");
@@ -134,7 +134,7 @@ fn cloud_init_is_told_who_the_board_is_in_both_layouts() {
         assert!(known.starts_with("10.0.0.50 ssh-ed25519 ") && known.contains(key), "{known}");
         let data = bench.path("user-data");
         fs::write(&data, disk.read("user-data")).unwrap();
-        let scrub = config["runcmd"][1][2].as_str().unwrap();
+        let scrub = config["runcmd"][2][2].as_str().unwrap();
         let here = bench.name("user-data");
         let scrub = scrub
             .replace("/boot/firmware/user-data /boot/user-data", &here)
@@ -163,7 +163,7 @@ fn a_board_without_a_gateway_asks_dhcp() {
     let before = bench.image("system-boot", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", "")]);
     let disk = bench.built(&before);
     let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
-    assert_eq!(network["ethernets"]["board"], json!({ "match": { "name": "e*" }, "dhcp4": true, "optional": false }));
+    assert_eq!(network["ethernets"]["eth0"], json!({ "match": { "name": "e*" }, "dhcp4": true, "optional": false }));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn boards_join_the_wifi_that_they_are_told_of_and_the_passphrase_goes_nowhere() 
                 let wlan = &network["wifis"]["wlan0"];
                 assert_eq!(wlan["access-points"]["shelf's own"]["password"], key);
                 assert_eq!(wlan["addresses"][0], "10.0.0.50/24");
-                assert_eq!(network["ethernets"]["board"]["optional"], true);
+                assert_eq!(network["ethernets"]["eth0"]["optional"], true);
                 assert!(disk.read("cmdline.txt").contains(" cfg80211.ieee80211_regdom=DE "));
             }
             "firstrun.sh" => assert!(said.contains(r"ssid='shelf'\''s own'"), "{said}"),
@@ -295,12 +295,12 @@ fn a_gateway_is_told_of_its_two_sides() {
         gateway(uplink);
         let disk = bench.built(&bench.image("bootfs", &[&given[..], &[("user-data", "")]].concat()));
         let network: Value = serde_json::from_str(&disk.read("network-config")).unwrap();
-        assert_eq!(network["ethernets"]["inside"]["match"]["name"], inside);
-        assert_eq!(network["ethernets"]["inside"]["addresses"][0], "10.0.0.1/24");
-        assert_eq!(network["ethernets"]["inside"]["routes"], Value::Null, "the way out is on the other side");
+        assert_eq!(network["ethernets"][inside]["match"]["name"], inside);
+        assert_eq!(network["ethernets"][inside]["addresses"][0], "10.0.0.1/24");
+        assert_eq!(network["ethernets"][inside]["routes"], Value::Null, "the way out is on the other side");
         if uplink == "eth0" {
-            assert_eq!(network["ethernets"]["board"]["match"]["name"], "eth0");
-            assert_eq!(network["ethernets"]["board"]["dhcp4"], true);
+            assert_eq!(network["ethernets"]["eth0"]["match"]["name"], "eth0");
+            assert_eq!(network["ethernets"]["eth0"]["dhcp4"], true);
         } else {
             assert_eq!(network["wifis"]["wlan0"]["dhcp4"], true);
         }
@@ -312,6 +312,41 @@ fn a_gateway_is_told_of_its_two_sides() {
     let refused = bench.build("other");
     assert_code(&refused, 1);
     assert!(text(&refused).contains("Raspberry Pi OS"), "{}", text(&refused));
+}
+
+#[test]
+fn rpi_preseed_is_told_by_its_own_file_and_a_script_for_what_that_has_no_word_for() {
+    let bench = Bench::new("");
+    let kernel = kernel();
+    let before = bench.image(
+        "bootfs",
+        &[
+            ("config.txt", "arm_64bit=1\n"),
+            ("cmdline.txt", CMDLINE),
+            ("kernel8.img", &kernel),
+            ISSUE,
+            ("rpi-preseed.toml", ""),
+        ],
+    );
+    let disk = bench.built(&before);
+    let settings = disk.read("rpi-preseed.toml");
+    let key = fs::read_to_string(bench.path("key.pub")).unwrap();
+    for line in [
+        "config_version = \"1.0\"",
+        "hostname = \"kube1\"",
+        "name = \"dietpi\"",
+        "passwordless_sudo = true",
+        "timezone = \"Europe/Berlin\"",
+        "early = [\"sh /boot/firmware/bramble-first-boot.sh\"]",
+        &format!("authorized_keys = [\"{}\"]", key.trim()),
+    ] {
+        assert!(settings.lines().any(|written| written == line), "{line}: {settings}");
+    }
+    let script = disk.read("bramble-first-boot.sh");
+    fs::write(bench.path("script"), &script).unwrap();
+    tool("sh", &["-n", &bench.name("script")]);
+    assert!(script.contains("script=bramble-first-boot.sh\n") && script.contains("address=10.0.0.50/24\n"), "{script}");
+    assert_eq!(disk.read("cmdline.txt"), format!("{CMDLINE} cgroup_enable=memory"));
 }
 
 #[test]

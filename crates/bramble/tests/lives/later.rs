@@ -9,10 +9,10 @@ use crate::common::{Rack, assert_code, read, text, wait_for};
 use crate::shelf::{Saved, Shelf};
 
 pub(crate) const ROWS: &[Row] = &[
-    Row { name: "later::labels_changed_later", test: labels_changed_later },
-    Row { name: "later::ranges_changed_later", test: ranges_changed_later },
+    Row { name: "lives::later::labels_changed_later", test: labels_changed_later },
+    Row { name: "lives::later::ranges_changed_later", test: ranges_changed_later },
     Row {
-        name: "later::routes_outlast_a_switch_that_is_off_and_a_network_manager_that_starts_anew",
+        name: "lives::later::routes_outlast_a_switch_that_is_off_and_a_network_manager_that_starts_anew",
         test: routes_outlast,
     },
 ];
