@@ -88,7 +88,7 @@ together() { # name variables codes files…
 }
 L=crates/bramble-bundle/src/standins I=crates/bramble-image/src
 {
-    together firstrun 'name user keys private public psk gateway dns inside_address' SC1091 "$I/firstrun.sh" "$I/firstrun_end.sh"
+    together firstrun 'name script user keys private public psk gateway dns inside_address' SC1091 "$I/firstrun.sh" "$I/firstrun_end.sh"
     # Each uses what it likes of the part that all of them have, which comes in the place of @INNER@. Their `fatal` never returns.
     for d in k3s k0s microk8s; do
         sed "/^@INNER@\$/q" "$L/$d.sh" >"$T/$d-1.sh"

@@ -85,7 +85,8 @@ impl Real {
 
     /// The real node's answer as the member's; `hosts` are the lines that the block in its /etc/hosts should have.
     pub(crate) fn answer(&self, member: &Member, text: &str, hosts: &str) -> String {
-        let text = with_machine_id(&with_hosts(text, hosts), &member.name);
+        let text = with_fact(&with_hosts(text, hosts), "machine-id", &member.name);
+        let text = with_fact(&text, "host-key", &member.name);
         replace(&text, &self.member.traits(), &member.traits())
     }
 
@@ -135,10 +136,11 @@ fn with_hosts(text: &str, hosts: &str) -> String {
     format!("{}{hosts}{}", &text[..begin], &text[begin + length..])
 }
 
-/// Two nodes with one machine-id would be a fault.
-fn with_machine_id(text: &str, name: &str) -> String {
-    let Some(at) = text.find("fact machine-id ") else { return text.to_owned() };
-    let at = at + "fact machine-id ".len();
+/// Two nodes with one machine-id or one host key would be a fault.
+fn with_fact(text: &str, fact: &str, name: &str) -> String {
+    let start = format!("fact {fact} ");
+    let Some(at) = text.find(&start) else { return text.to_owned() };
+    let at = at + start.len();
     let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
     format!("{}{}{}", &text[..at], &hex(&Sha256::digest(name))[..32], &text[end..])
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bramble_spec::{Cluster, Node, NodeName, Problem};
-use bramble_state::Observation;
+use bramble_state::{Observation, Root};
 
 use crate::distribution::lifecycle;
 use crate::inputs::Inputs;
@@ -13,6 +13,17 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
     let mut found = Vec::new();
     let error = |message: String| Problem::error(message, &node.name);
     let facts = &seen.facts;
+    match facts.root {
+        Root::Lasting => {}
+        Root::Overlay => found.push(
+            error("its root is an overlay in memory: whatever is changed there is gone at the next boot".into())
+                .next("switch it off (`sudo raspi-config nonint do_overlayfs 1`) and reboot it"),
+        ),
+        Root::ReadOnly => found.push(
+            error("its root is mounted read-only: its disk may be failing".into())
+                .next("look at `dmesg` there, or take `ro` out of its /etc/fstab and cmdline.txt"),
+        ),
+    }
     let here: Vec<&str> = facts.addresses.iter().map(|(address, _)| address.as_str()).collect();
     // A gateway gets its address in the rack from bramble.
     if node.uplink.is_none() && !here.contains(&node.address.to_string().as_str()) {
@@ -70,6 +81,17 @@ pub fn check_together(seen: &[(&NodeName, &Observation)]) -> Vec<Problem> {
             );
         }
     }
+    let mut keys: BTreeMap<&str, &NodeName> = BTreeMap::new();
+    for (name, seen) in seen.iter().filter(|(_, seen)| !seen.facts.host_key.is_empty()) {
+        if let Some(first) = keys.insert(seen.facts.host_key.as_str(), name) {
+            let message =
+                format!("it has the SSH host key of {first}, as copied cards do: each can pass for the other");
+            let next = format!(
+                "run `rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh` there, then `bramble up --replaced {name}`"
+            );
+            found.push(Problem::error(message, *name).next(next));
+        }
+    }
     found.extend(clocks(seen));
     found
 }
@@ -100,6 +122,21 @@ fn clocks(seen: &[(&NodeName, &Observation)]) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copied_cards_are_told_by_their_host_keys() {
+        let node = |index: usize, key: &str| {
+            let mut seen = Observation::default();
+            seen.facts.machine_id = format!("{index:032}");
+            (seen.facts.ahead, seen.facts.host_key) = (Some(0), key.to_owned());
+            (format!("n{index}").parse::<NodeName>().unwrap(), seen)
+        };
+        let nodes =
+            [node(1, "ssh-ed25519 A"), node(2, "ssh-ed25519 B"), node(3, "ssh-ed25519 A"), node(4, ""), node(5, "")];
+        let seen: Vec<_> = nodes.iter().map(|(name, seen)| (name, seen)).collect();
+        let found = check_together(&seen);
+        assert!(found.len() == 1 && found[0].message.contains("the SSH host key of n1"), "{found:?}");
+    }
 
     /// Checks nodes whose clocks are ahead by this, if that is known.
     fn found(ahead: &[Option<i64>]) -> Vec<String> {

@@ -28,6 +28,10 @@ pub struct Facts {
     pub cgroup: u8,
     /// cgroup controllers that can be used.
     pub controllers: BTreeSet<String>,
+    /// The public half of its own SSH host key, in OpenSSH's form; empty if it has none of that type.
+    pub host_key: String,
+    /// What keeps changes of its root from lasting, if something does.
+    pub root: Root,
     /// Swap in use.
     pub swaps: Vec<String>,
     /// `ID` of os-release.
@@ -63,6 +67,18 @@ pub struct Facts {
     pub config_file: Option<String>,
 }
 
+/// Whether what is written to a node's root lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Root {
+    /// It does.
+    #[default]
+    Lasting,
+    /// It goes to memory, until the next boot.
+    Overlay,
+    /// Nothing can be written.
+    ReadOnly,
+}
+
 /// Who manages a node's interfaces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NetworkManager {
@@ -88,6 +104,14 @@ impl Facts {
             "cmdline" => self.cmdline = text(),
             "model" => self.model = text(),
             "machine-id" => self.machine_id = text(),
+            "host-key" => self.host_key = value.split(' ').take(2).collect::<Vec<_>>().join(" "),
+            "root" => {
+                self.root = match value {
+                    "overlay" => Root::Overlay,
+                    "read-only" => Root::ReadOnly,
+                    _ => return None,
+                }
+            }
             "memory" => self.memory = value.parse().ok()?,
             "cgroup" => self.cgroup = value.parse().ok()?,
             "controllers" => self.controllers = value.split_whitespace().map(str::to_owned).collect(),

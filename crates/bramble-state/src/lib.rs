@@ -27,7 +27,7 @@ mod undo;
 
 pub use diff::plan;
 pub use digest::entry_hash;
-pub use facts::{Facts, NetworkManager};
+pub use facts::{Facts, NetworkManager, Root};
 pub use kind::{ExternalKind, Kind};
 pub use observation::{FileKind, FileSeen, Observation, ObservationError, UnitSeen};
 pub use observe::observe_script;

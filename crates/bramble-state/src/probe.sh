@@ -47,6 +47,14 @@ line kernel /proc/sys/kernel/osrelease
 line cmdline /proc/cmdline
 line model /sys/firmware/devicetree/base/model
 line machine-id /etc/machine-id
+line host-key /etc/ssh/ssh_host_ed25519_key.pub
+# The last one that was mounted there is the one that counts.
+r=
+while read -r _ p k o rest; do if [ "$p" = / ]; then r="$k ,$o,"; fi; done </proc/mounts
+case $r in
+overlay\ * | overlayfs\ *) echo 'fact root overlay' ;;
+*,ro,*) echo 'fact root read-only' ;;
+esac
 while read -r k v rest; do case $k in MemTotal:) echo "fact memory $v"; break ;; esac; done </proc/meminfo
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     echo 'fact cgroup 2'

@@ -14,6 +14,7 @@ fn node(case: Case) -> Case {
         .file("/proc/meminfo", "MemTotal: 1024 kB\n")
         .file("/proc/cgroups", "#subsys_name hierarchy num_cgroups enabled\nmemory 1 1 1\n")
         .file("/proc/swaps", "Filename Type\n")
+        .file("/proc/mounts", "/dev/mmcblk0p2 / ext4 rw,noatime 0 0\n")
         .file("/etc/os-release", "ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n")
         .file("/sys/class/net/eth0/address", "aa:bb\n")
         .file("/var/lib/bramble/done/version", "1.36.0\n")
@@ -223,6 +224,20 @@ fn modules_are_loaded_or_built_in() {
         .file("/sys/module/zram/", "");
     let loaded = ["overlay", "nf-x", "br_netfilter", "nf_conntrack", "zram"];
     assert_eq!(case.check().stdout, loaded.map(|name| format!("module {name}\n")).concat());
+}
+
+#[test]
+fn a_root_that_keeps_nothing_is_told() {
+    let root = |mounts: &str| {
+        let begin = PROBE.find("r=\nwhile read -r _ p").unwrap();
+        let body = &PROBE[begin..begin + PROBE[begin..].find("esac\n").unwrap() + 5];
+        Case::new("", body).file("/proc/mounts", mounts).check().stdout
+    };
+    assert_eq!(root("/dev/mmcblk0p2 / ext4 rw,noatime 0 0\n/dev/sda1 /boot vfat ro 0 0\n"), "");
+    assert_eq!(root("/dev/mmcblk0p2 / ext4 ro,noatime 0 0\n"), "fact root read-only\n");
+    assert_eq!(root("/dev/root / ext4 errors=remount-ro,ro 0 0\n"), "fact root read-only\n");
+    assert_eq!(root("/dev/root / ext4 rw 0 0\noverlay / overlay rw,lowerdir=/ro 0 0\n"), "fact root overlay\n");
+    assert_eq!(root("/dev/root / ext4 rw,errors=remount-ro 0 0\n"), "");
 }
 
 fn texts() -> &'static str {
