@@ -74,6 +74,7 @@ fn move_root_to(go: &str, identity: &str) -> Case {
         .says("findmnt -nvo SOURCE /", "/dev/mmcblk0p2")
         .says("findmnt -nvo SOURCE *", "/dev/mmcblk0p1")
         .on("df*", "printf '%s\\n' Used 1000000000 60000000")
+        .says("blockdev --getss *", "512")
         .says("blockdev --getsize64 *sda", "64000000000")
         .says("blockdev --getsize64 *", "268435456")
         .on("cp -ax /. *", "/bin/cp -a \"$R/card/.\" \"$3\"")
@@ -108,6 +109,7 @@ fn a_system_is_moved_only_where_it_can_be() {
     refused(go().before_all("mountpoint*", "false"), "its boot partition is not mounted");
     refused(go().before_all("lsblk -nro MOUNTPOINT*", "printf '\\n/mnt\\n'"), "is in use: /mnt");
     refused(go().before_all("blockdev --getsize64 *sda", "echo 1000000000"), "MB are needed");
+    refused(go().before_all("blockdev --getss *", "echo 4096"), "has sectors of 4096 bytes");
     refused(go().file("/var/lib/bramble/done/kubernetes", ""), "Kubernetes runs on it");
     refused(go().file("/sys/block/sda/holders/dm-0", ""), "is a part of something else");
     let already = go().before_all("lsblk -nspro NAME*", "printf '%s\\n' /dev/sda2 \"$R/run/dev/sda\"").run(None);

@@ -32,6 +32,8 @@ used=$(echo "$used" | sed '/^$/d' | tr '\n' ' ')
 [ -z "$used" ] || fail "$to is in use: $used"
 holders=$(ls "/sys/block/${to##*/}/holders")
 [ -z "$holders" ] || fail "$to is a part of something else (LVM, RAID, encryption)"
+sector=$(blockdev --getss "$to")
+[ "$sector" = 512 ] || fail "$to has sectors of $sector bytes, and the partition table of a board's disk counts in 512: use another disk"
 need=$(df -B1 --output=used / "$b")
 need=$(echo "$need" | awk 'NR > 1 { s += $1 } END { printf "%.0f", s * 1.1 + 268435456 }')
 size=$(blockdev --getsize64 "$to")
