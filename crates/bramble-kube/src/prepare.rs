@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bramble_shell::Commands;
 use bramble_spec::{AddonKind, Cluster, Cni, Distribution, Needs, Node, Preparation, Role, Swap};
-use bramble_state::{Blob, BlobSource, Check, Cleanup, File, Observation, Resource, Unit};
+use bramble_state::{Blob, BlobSource, Check, Cleanup, File, NetworkManager, Observation, Resource, Step, Unit};
 
 use crate::identity::owner_step;
 use crate::inputs::Inputs;
@@ -37,6 +38,9 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     };
     all.extend(kernel(wanted, node, modules, &needs));
     all.extend(access(wanted));
+    if life.is_some() && seen.facts.network == NetworkManager::NetworkManager {
+        all.extend(left_alone());
+    }
     all.extend(files(wanted, inputs));
     if let Some(uplink) = &node.uplink {
         all.extend(gateway::resources(cluster, node, uplink, seen));
@@ -159,6 +163,21 @@ fn kernel(wanted: &Preparation, node: &Node, own: &[&str], needs: &[Needs]) -> V
         all.push(Resource::Sysctls(sysctls));
     }
     all
+}
+
+/// Keeps NetworkManager from the links of pods and of their networks, which it would ask for addresses and take down (docs.k3s.io,
+/// "Known Issues"; docs.tigera.io, "Configure NetworkManager").
+fn left_alone() -> [Resource; 2] {
+    let links = ["cni*", "veth*", "flannel*", "cali*", "tunl*", "vxlan.calico", "kube-*"];
+    let links = links.map(|link| format!("interface-name:{link}")).join(";");
+    let file = File::new(
+        "/etc/NetworkManager/conf.d/90-bramble.conf",
+        format!("# Written by bramble: the links of pods.\n[keyfile]\nunmanaged-devices={links}\n"),
+    );
+    let mut apply = Commands::new();
+    apply.fixed("systemctl reload NetworkManager");
+    let title = "let NetworkManager read what it is to leave alone".to_owned();
+    [Resource::File(file), Resource::Step(Step { id: "pod-links", title, version: "1".into(), apply, undo: None })]
 }
 
 /// Says who may log in, and who may become root.
