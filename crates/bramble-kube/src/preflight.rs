@@ -15,6 +15,8 @@ pub fn check(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inputs
     let facts = &seen.facts;
     match facts.root {
         Root::Lasting => {}
+        // Of a container's root the machine below knows more.
+        _ if facts.container => {}
         Root::Overlay => found.push(
             error("its root is an overlay in memory: whatever is changed there is gone at the next boot".into())
                 .next("switch it off (`sudo raspi-config nonint do_overlayfs 1`) and reboot it"),
