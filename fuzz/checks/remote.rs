@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bramble_remote::{HostKeys, SshConfig, relay_events};
+use bramble_remote::{HostKeys, SshConfig, public_keys, relay_events};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
@@ -18,10 +18,13 @@ pub(crate) fn known_hosts(bytes: &[u8]) {
     assert!(more.knows("kube1", 22, KEY) || text.contains("@revoked"));
 }
 
-/// What `ssh -G` prints.
+/// What `ssh -G` prints; and a file of public keys: what is taken of it is lines, without anything that steers a terminal.
 pub(crate) fn ssh_config(bytes: &[u8]) {
     let config = SshConfig::parse(&String::from_utf8_lossy(bytes));
     assert!(config.identities.len() <= bytes.len() && config.jump.len() <= bytes.len());
+    for key in public_keys(bytes).unwrap_or_default() {
+        assert!(!key.chars().any(|letter| letter.is_control() && letter != '\t'), "{key:?}");
+    }
 }
 
 /// What a relay says, whole and in pieces: it means the same.

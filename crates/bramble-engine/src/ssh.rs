@@ -136,7 +136,7 @@ impl SshNetwork {
         let (mut target, config) = self.host(&node).await?;
         target.way = match &self.jump {
             Some(jump) => Way::Jump(Box::new(self.hop(jump, HOPS).await?)),
-            None => self.configured_way(&target, &config, HOPS).await?,
+            None => self.configured_way(&node, &target, &config, HOPS).await?,
         };
         Ok(target)
     }
@@ -144,15 +144,21 @@ impl SshNetwork {
     /// A machine on the way to others, with what leads to it.
     async fn hop(&self, jump: &Jump, hops: usize) -> Result<Target, ConnectError> {
         let (mut target, config) = self.host(jump).await?;
-        target.way = Box::pin(self.configured_way(&target, &config, hops)).await?;
+        target.way = Box::pin(self.configured_way(jump, &target, &config, hops)).await?;
         Ok(target)
     }
 
     /// The way that the user's own configuration names. `hops`: how many there may still be.
-    async fn configured_way(&self, target: &Target, config: &SshConfig, hops: usize) -> Result<Way, ConnectError> {
+    async fn configured_way(
+        &self,
+        given: &Jump,
+        target: &Target,
+        config: &SshConfig,
+        hops: usize,
+    ) -> Result<Way, ConnectError> {
         let host = || target.host.clone();
         if let Some(command) = &config.proxy_command {
-            let command = self.tokens(target, config).text(command);
+            let command = self.tokens(given, target, config).text(command);
             return command.map(Way::Command).map_err(|said| ConnectError::Configuration { host: host(), said });
         }
         let mut way = Way::Direct;
@@ -190,7 +196,7 @@ impl SshNetwork {
         target
             .known_hosts
             .extend(config.global_known_hosts.clone().unwrap_or_else(|| SYSTEM.map(PathBuf::from).into()));
-        let tokens = self.tokens(&target, &config);
+        let tokens = self.tokens(given, &target, &config);
         let path = |written: &String| {
             let variable = |name: &str| std::env::var(name).ok();
             let told = |said| ConnectError::Configuration { host: given.host.clone(), said };
@@ -218,10 +224,10 @@ impl SshNetwork {
         Ok((target, config))
     }
 
-    fn tokens<'a>(&'a self, target: &'a Target, config: &'a SshConfig) -> Tokens<'a> {
+    fn tokens<'a>(&'a self, given: &'a Jump, target: &'a Target, config: &'a SshConfig) -> Tokens<'a> {
         Tokens {
             local: &self.local,
-            given: &target.host,
+            given: &given.host,
             host: &target.host,
             alias: config.host_key_alias.as_deref(),
             port: target.port,

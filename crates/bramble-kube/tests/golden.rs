@@ -333,3 +333,23 @@ fn k3s_is_told_how_it_begins() {
     }
     insta::assert_snapshot!(all);
 }
+
+#[test]
+fn vxlan_missing() {
+    let mut cluster = cluster("1.36.2", 1);
+    let has = |cluster: &Cluster, os: &str| {
+        let output =
+            format!("bramble 1\nfact cgroup 2\nfact model Raspberry Pi 4\nfact os {os} x\nfact arch arm64\nend\n");
+        let seen = Observation::parse(&output, &[]).unwrap();
+        let all = prepare(cluster, &cluster.nodes[0], &seen, &Inputs::default());
+        let module =
+            all.iter().any(|r| matches!(r, Resource::Modules(names) if names.iter().any(|name| name == "vxlan")));
+        let extra = "linux-modules-extra-raspi";
+        (module, all.iter().any(|r| matches!(r, Resource::Packages(names) if names.iter().any(|name| name == extra))))
+    };
+    assert_eq!(has(&cluster, "ubuntu 22.04"), (false, false), "routes need none");
+    cluster.network.cni = bramble_spec::Cni::Flannel;
+    for (os, extra) in [("ubuntu 22.04", true), ("ubuntu 23.10", true), ("ubuntu 24.04", false), ("debian 13", false)] {
+        assert_eq!(has(&cluster, os), (true, extra), "{os}");
+    }
+}

@@ -315,6 +315,64 @@ fn a_gateway_is_told_of_its_two_sides() {
 }
 
 #[test]
+fn public_key_that_is_none() {
+    let bench = Bench::new("");
+    bench.image("bootfs", &[("config.txt", ""), ("cmdline.txt", CMDLINE), ISSUE]);
+    let private = read(&bench.path("key"));
+    for (public, says) in [
+        (private.as_str(), "it holds a private key, which goes nowhere"),
+        ("PuTTY-User-Key-File-3: ssh-rsa\n", "it holds a private key"),
+        ("ssh-rsa\n", "line 1 has the type ssh-rsa and no key"),
+        ("hello world\n", "line 1 is no public key"),
+    ] {
+        fs::write(bench.path("key.pub"), public).unwrap();
+        let refused = bench.build("refused");
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains(says) && text(&refused).contains("key.pub"), "{}", text(&refused));
+        assert!(!bench.path("refused").exists());
+    }
+    // A private key alone has its public half in it.
+    fs::remove_file(bench.path("key.pub")).unwrap();
+    assert_code(&bench.build("made"), 0);
+}
+
+#[test]
+fn wifi_password_file() {
+    let bench = Bench::new(", wifi: { country: DE, ssid: shelf, password: wifi.txt }");
+    let before = bench.image("bootfs", &[("config.txt", ""), ("cmdline.txt", CMDLINE), ISSUE]);
+    let psk = |password: &str| {
+        fs::write(bench.path("wifi.txt"), password).unwrap();
+        let script = bench.built(&before).read("firstrun.sh");
+        script.lines().find(|line| line.starts_with("psk=")).unwrap().to_owned()
+    };
+    assert_eq!(psk("\u{feff}secret123\r\n"), psk("secret123"));
+    for (password, says) in [
+        ("secret123\nmore\n", "has several lines"),
+        ("Schl\u{fc}ssel1", "no password of a Wi-Fi"),
+        ("short", "8 to 63"),
+    ] {
+        fs::write(bench.path("wifi.txt"), password).unwrap();
+        let refused = bench.build("refused");
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains(says) && !text(&refused).contains("secret123"), "{}", text(&refused));
+    }
+}
+
+#[test]
+fn config_txt_latin1_in_image() {
+    let bench = Bench::new("");
+    let mut image =
+        bench.image("bootfs", &[("config.txt", "# K?che\r\narm_boost=1\r\n"), ("cmdline.txt", CMDLINE), ISSUE]);
+    let at = image.windows(7).position(|window| window == b"# K?che").unwrap();
+    image[at + 3] = 0xfc;
+    fs::write(bench.path("image"), &image).unwrap();
+    bench.built(&image);
+    let boot = fs::read(bench.path("boot-after")).unwrap();
+    let wanted = b"# K\xfcche\r\narm_boost=1\r\n# BEGIN bramble\r\n[all]\r\ngpu_mem=16\r\n# END bramble\r\n";
+    assert!(boot.windows(wanted.len()).any(|window| window == wanted), "the comment is another one");
+}
+
+#[test]
 fn rpi_preseed_is_told_by_its_own_file_and_a_script_for_what_that_has_no_word_for() {
     let bench = Bench::new("");
     let kernel = kernel();
