@@ -364,7 +364,7 @@ fn what_is_wanted_besides(shelf: &Shelf) {
         fs::write(rack.file(), passwordless.replace("sudo: passwordless", "sudo: password")).unwrap();
         let right = rack.password_file();
         assert!(plan(&right).contains("(it says: pi is not in the sudoers file"), "{}", plan(&right));
-        rack.shell(&rack.node(1), "usermod -s /usr/sbin/nologin pi");
+        rack.shell(&rack.node(1), "usermod -s /bin/false pi");
         assert!(plan(&wrong).contains("ends with exit code 1 before any command"), "{}", plan(&wrong));
         let methods = "echo 'AuthenticationMethods publickey,password' >>/etc/ssh/sshd_config.d/00-test.conf; systemctl restart ssh";
         rack.shell(&rack.node(1), methods);
