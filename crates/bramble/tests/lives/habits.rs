@@ -366,7 +366,7 @@ fn what_is_wanted_besides(shelf: &Shelf) {
         assert!(plan(&right).contains("(it says: pi is not in the sudoers file"), "{}", plan(&right));
         rack.shell(&rack.node(1), "usermod -s /bin/false pi");
         assert!(plan(&wrong).contains("ends with exit code 1 before any command"), "{}", plan(&wrong));
-        let methods = "echo 'AuthenticationMethods publickey,password' >>/etc/ssh/sshd_config.d/00-test.conf; systemctl restart ssh";
+        let methods = "printf 'PasswordAuthentication yes\\nAuthenticationMethods publickey,password\\n' >>/etc/ssh/sshd_config.d/00-test.conf; systemctl restart ssh";
         rack.shell(&rack.node(1), methods);
         home.is_refused(None, "wants password besides, a second factor");
     });
