@@ -38,16 +38,17 @@ struct Offer {
     certificate: Option<Certificate>,
 }
 
+#[derive(Clone)]
 enum Signer {
     File(Arc<PrivateKey>),
     Agent(PublicKey),
 }
 
-impl Offer {
-    fn algorithm(&self) -> Algorithm {
-        match &self.signs {
-            Signer::File(key) => key.algorithm(),
-            Signer::Agent(key) => key.algorithm(),
+impl Signer {
+    fn public(&self) -> &PublicKey {
+        match self {
+            Signer::File(key) => key.public_key(),
+            Signer::Agent(key) => key,
         }
     }
 }
@@ -76,7 +77,7 @@ pub(crate) async fn log_in(handle: &mut Handle<Client>, target: &Target) -> Resu
     let mut end = "";
     let mut rsa_hash = None;
     for offer in offers.all {
-        let rsa = is_rsa(&offer.algorithm());
+        let rsa = is_rsa(&offer.signs.public().algorithm());
         let with = match rsa {
             true => match rsa_signature(handle, &mut rsa_hash).await {
                 Ok(Some(hash)) => Some(hash),
@@ -207,7 +208,7 @@ impl Offers {
     fn agents(&mut self, identity: &AgentIdentity, certificates: &[Certificate]) {
         match identity {
             AgentIdentity::PublicKey { key, comment } => {
-                self.add(format!("{comment} (agent)"), || Signer::Agent(key.clone()), key, certificates);
+                self.add(format!("{comment} (agent)"), Signer::Agent(key.clone()), certificates);
             }
             AgentIdentity::Certificate { certificate, comment } => {
                 let key = PublicKey::new(certificate.public_key().clone(), "");
@@ -238,36 +239,28 @@ impl Offers {
                 matches!(identity, AgentIdentity::PublicKey { key, .. } if key.key_data() == public.key_data())
             })
         };
-        if let Some(public) = public.as_ref().filter(|public| is_held(public)) {
-            self.add(format!("{shown} (agent)"), || Signer::Agent(public.clone()), public, &own);
+        if let Some(public) = public.filter(is_held) {
+            self.add(format!("{shown} (agent)"), Signer::Agent(public), &own);
             return;
         }
         match usable(&private) {
-            Ok(key) => {
-                let (key, public) = (Arc::new(key.clone()), key.public_key().clone());
-                self.add(private.display().to_string(), || Signer::File(key.clone()), &public, &own);
-            }
+            Ok(key) => self.add(private.display().to_string(), Signer::File(Arc::new(key)), &own),
             Err(reason) => self.passed_over.push(format!("{} was passed over: {reason}", private.display())),
         }
     }
 
     /// Adds a key that is not among them yet, after those of its certificates.
-    fn add(&mut self, name: String, signs: impl Fn() -> Signer, public: &PublicKey, certificates: &[Certificate]) {
-        let is_known = self.all.iter().any(|offer| {
-            offer.certificate.is_none()
-                && match &offer.signs {
-                    Signer::File(key) => key.public_key().key_data() == public.key_data(),
-                    Signer::Agent(key) => key.key_data() == public.key_data(),
-                }
-        });
-        if is_known {
+    fn add(&mut self, name: String, signs: Signer, certificates: &[Certificate]) {
+        let public = signs.public().key_data().clone();
+        let is_this = |offer: &Offer| offer.certificate.is_none() && *offer.signs.public().key_data() == public;
+        if self.all.iter().any(is_this) {
             return;
         }
-        for certificate in certificates.iter().filter(|certificate| certificate.public_key() == public.key_data()) {
+        for certificate in certificates.iter().filter(|certificate| *certificate.public_key() == public) {
             let name = format!("{name} with a certificate");
-            self.all.push(Offer { name, signs: signs(), certificate: Some(certificate.clone()) });
+            self.all.push(Offer { name, signs: signs.clone(), certificate: Some(certificate.clone()) });
         }
-        self.all.push(Offer { name, signs: signs(), certificate: None });
+        self.all.push(Offer { name, signs, certificate: None });
     }
 }
 

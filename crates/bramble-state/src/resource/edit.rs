@@ -67,10 +67,9 @@ const BLOCK_END: &str = "# END bramble";
 /// lines do.
 pub(crate) fn with_block(text: &str, lines: &[String]) -> String {
     let end = if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
-    let lines = lines.iter().flat_map(|lines| lines.split('\n'));
-    let all = std::iter::once(BLOCK_BEGIN).chain(lines).chain([BLOCK_END]);
-    let block: String = all.map(|line| format!("{line}{end}")).collect();
-    let block = if block.lines().count() == 2 { String::new() } else { block };
+    let own = lines.iter().flat_map(|lines| lines.split('\n'));
+    let all = std::iter::once(BLOCK_BEGIN).chain(own).chain([BLOCK_END]);
+    let block: String = all.filter(|_| !lines.is_empty()).map(|line| format!("{line}{end}")).collect();
     let Some((before, rest)) = split_at_line(text, BLOCK_BEGIN) else {
         let gap = if text.is_empty() || text.ends_with('\n') || block.is_empty() { "" } else { end };
         return format!("{text}{gap}{block}");
