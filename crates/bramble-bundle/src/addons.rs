@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bramble_fetch::{AddonBundle, archive_name};
 use bramble_lab::{Events, Lab, PathContext, remove_tree, require_root, write};
+use bramble_spec::Arch;
 use bramble_spec::published::{CERT_MANAGER, FLANNEL, METALLB, METRICS_SERVER, TRAEFIK_DEFINITIONS, TRAEFIK_IMAGE};
 
 use crate::archive;
@@ -86,7 +87,7 @@ pub fn addons(lab: &Lab, again: bool, events: Events) -> Result<PathBuf, Error> 
     for left in [&partial, &dir] {
         remove_tree(left)?;
     }
-    kitchen.build(&[], "Building the add-ons (once, some ten minutes)", |out| pack(out, &partial))?;
+    kitchen.build(&[], &[], "Building the add-ons (once, some ten minutes)", |out| pack(out, &partial))?;
     fs::rename(&partial, &dir).at("move into place", &dir)?;
     Ok(dir)
 }
@@ -103,7 +104,7 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         let file = format!("addons/{}", archive_name(name));
         // Its manifest says that it is not root, and leaves it to the image who it is.
         let user = if tree == "cert-manager" { "1000" } else { "0" };
-        archive::image(&out.join("images").join(tree), name, entry, user, &dir.join(&file))?;
+        archive::image(&out.join("images").join(tree), Arch::HERE, name, entry, user, &dir.join(&file))?;
         archives.push(file);
     }
     Ok(AddonBundle::of_files(dir, &texts, &archives)?)

@@ -83,7 +83,7 @@ lay_out() {
     cp "$out/bin/addons/install_conf" "$out/images/flannel/opt/bin/install-conf"
     mkdir -p "$out/images/flannel/usr/sbin" "$out/images/flannel/run"
     busybox "$out/images/flannel"
-    closure "$out/images/flannel" /usr/sbin/xtables-nft-multi /usr/lib/*/xtables/*.so
+    closure "$out/images/flannel" /usr/sbin/xtables-nft-multi '/usr/lib/*/xtables/*.so'
     iptables_names "$out/images/flannel/usr/sbin"
     tree "$out/images/busybox"
     busybox "$out/images/busybox"

@@ -35,8 +35,8 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// Makes a Docker archive of one layer (the format of `docker save`: manifest.json, config, layer.tar; specified in
-/// moby's image/spec), whose programs run as this user. Equal trees give equal bytes: owners, times and order are fixed.
-pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], user: &str, to: &Path) -> Result<(), Error> {
+/// moby's image/spec), whose programs are for this processor and run as this user. Equal trees give equal bytes: owners, times and order are fixed.
+pub(crate) fn image(tree: &Path, arch: Arch, name: &str, entry: &[&str], user: &str, to: &Path) -> Result<(), Error> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).at("create", parent)?;
     }
@@ -48,7 +48,7 @@ pub(crate) fn image(tree: &Path, name: &str, entry: &[&str], user: &str, to: &Pa
     done.flush().at("write", &layer_path)?;
     let layer_digest = digest(done.hasher)?;
     let config = serde_json::json!({
-        "architecture": Arch::HERE,
+        "architecture": arch,
         "os": "linux",
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs inside the Debian builder, in one of its ways:
-# `bundle [containerd]`: compiles what a cluster of kubeadm has out of Go modules, its own containerd too if that is said, and
-# lays out the file trees of its images;
+# `bundle ARCHITECTURES [containerd]`: compiles what a cluster of kubeadm has out of Go modules, its own containerd too if that is
+# said, and lays out the file trees of its images, in a folder for each architecture;
 # `standins BUILD…`: the programs that stand-ins start, with a kubelet under each of these builds.
 . /build/library.sh
 
@@ -28,13 +28,26 @@ compile_bundle() {
     [ -z "${1:-}" ] || compile containerd "$out/bin" "-X github.com/containerd/containerd/v2/version.Version=v$containerd" tool
 }
 
-download() { # [containerd]
-    echo "== fetching the modules of Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns, crictl $crictl${1:+, containerd $containerd}"
-    for module in kubernetes etcd tools ${1:-}; do packages "$module" tool; done >/build/packages
+# Does something for each of these architectures.
+for_each() { # architectures function arguments…
+    architectures=$1
+    shift
+    for architecture in $architectures; do
+        export GOARCH="$architecture"
+        out=/build/out/$architecture
+        debian=
+        [ "$architecture" = "$(dpkg --print-architecture)" ] || debian=/build/debian/$architecture
+        "$@"
+    done
 }
 
-lay_out() { # [containerd]
-    echo "== laying out the images"
+download() { # [containerd]
+    echo "== fetching the modules of Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns, crictl $crictl${1:+, containerd $containerd}"
+    for module in kubernetes etcd tools ${1:-}; do packages "$module" tool; done >>/build/packages
+}
+
+lay_out() {
+    echo "== laying out the images${GOARCH:+ for $GOARCH}"
     mv "$out/bin/server" "$out/bin/etcd"
     images=$out/images
     for program in kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
@@ -43,21 +56,24 @@ lay_out() { # [containerd]
     done
     proxy=$images/kube-proxy
     mkdir -p "$proxy/usr/sbin" "$proxy/run"
-    closure "$proxy" /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/*/xtables/*.so
+    closure "$proxy" /usr/sbin/xtables-nft-multi /usr/sbin/conntrack '/usr/lib/*/xtables/*.so'
     iptables_names "$proxy/usr/sbin"
     tree "$images/etcd"
     mv "$out/bin/etcd" "$out/bin/etcdctl" "$out/bin/etcdutl" "$images/etcd/usr/local/bin/"
     tree "$images/coredns"
     mv "$out/bin/coredns" "$images/coredns/coredns"
     tree "$images/pause"
-    gcc -O2 -static -s -o "$images/pause/pause" /build/pause.c
+    go build -ldflags '-s -w' -o "$images/pause/pause" /build/pause.go
     tree "$images/busybox"
     busybox "$images/busybox"
     printf 'root:x:0:0:root:/:/bin/sh\n' >"$images/busybox/etc/passwd"
+}
+
+tell_versions() { # [containerd]
     # The tag that this kubeadm asks for.
-    pause=$("$out/bin/kubeadm" config images list --kubernetes-version "v$kubernetes" 2>/dev/null | sed -n 's/.*pause://p')
-    printf '%s %s\n' kubernetes "$kubernetes" etcd "$etcd-0" coredns "v$coredns" pause "$pause" >"$out/versions"
-    [ -z "${1:-}" ] || echo "containerd $containerd" >>"$out/versions"
+    pause=$("/build/out/$(dpkg --print-architecture)/bin/kubeadm" config images list --kubernetes-version "v$kubernetes" 2>/dev/null | sed -n 's/.*pause://p')
+    printf '%s %s\n' kubernetes "$kubernetes" etcd "$etcd-0" coredns "v$coredns" pause "$pause" >/build/out/versions
+    [ -z "${1:-}" ] || echo "containerd $containerd" >>/build/out/versions
 }
 
 # The programs beside Kubernetes, with the libraries that not every Debian has.
@@ -77,18 +93,19 @@ tools() {
 
 case $1 in
 bundle)
-    rm -rf "$out"
-    download "${2:-}"
-    watched compile-bundle "${2:-}"
-    lay_out "${2:-}"
+    rm -rf "$out" /build/packages
+    for_each "$2" download "${3:-}"
+    watched compile-bundle "$2" "${3:-}"
+    for_each "$2" lay_out
+    tell_versions "${3:-}"
     ;;
 standins)
-    rm -rf "$out"
+    rm -rf "$out" /build/packages
     download
     watched compile-standins "$@"
     tools
     ;;
-compile-bundle) compile_bundle "${2:-}" ;;
+compile-bundle) for_each "$2" compile_bundle "${3:-}" ;;
 compile-standins)
     shift 2
     compile_bundle

@@ -4,12 +4,13 @@
 //! byte that is compiled is pinned. They are compiled in a Debian container; the images are put together by
 //! [`archive::image`] from file trees.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bramble_fetch::{KubernetesRelease, Watcher, describe};
-use bramble_kube::{Bundle, BundleManifest, CONTAINERD_PROGRAMS};
+use bramble_kube::{Bundle, BundleFiles, BundleManifest, CONTAINERD_PROGRAMS};
 use bramble_lab::{Event, Events, Lab, PathContext, remove_tree, require_root, write};
 use bramble_spec::{Arch, KubeVersion, hex};
 use sha2::{Digest, Sha256};
@@ -45,9 +46,37 @@ const CONTAINERD: Module = module!("containerd");
 const COREDNS: &str = include_str!("../modules/tools/coredns/main.go");
 
 const BUILDER: &str = include_str!("builder.sh");
-const PAUSE: &str = include_str!("pause.c");
+const PAUSE: &str = include_str!("pause.go");
 /// The programs that stand-ins start: a tar archive in the bundle's folder.
 const STANDIN: &str = "standin.tar";
+
+/// What a bundle is to have.
+#[derive(Debug, Clone, Default)]
+pub struct BundleRequest {
+    /// For boards of these architectures, too, beside those of this machine's own.
+    pub others: Vec<Arch>,
+    /// With a containerd of its own.
+    pub containerd: bool,
+    /// Made anew, although there is one.
+    pub again: bool,
+}
+
+impl BundleRequest {
+    /// Lists the architectures, this machine's own first.
+    fn arches(&self) -> Vec<Arch> {
+        std::iter::once(Arch::HERE).chain(self.foreign()).collect()
+    }
+
+    fn foreign(&self) -> Vec<Arch> {
+        Arch::ALL.into_iter().filter(|arch| *arch != Arch::HERE && self.others.contains(arch)).collect()
+    }
+
+    /// What tells it from other bundles, for its folder's name.
+    fn suffix(&self) -> String {
+        let containerd = if self.containerd { "-containerd" } else { "" };
+        self.foreign().iter().fold(containerd.to_owned(), |name, arch| format!("{name}-{arch}"))
+    }
+}
 
 impl Minor {
     /// Finds a minor by its name.
@@ -62,24 +91,22 @@ impl Minor {
         let mut all: Vec<Ingredient> =
             modules.into_iter().flat_map(|(name, module)| module.ingredients(name)).collect();
         all.push(("modules/tools/coredns/main.go".to_owned(), COREDNS));
-        all.push(("pause.c".to_owned(), PAUSE));
+        all.push(("pause.go".to_owned(), PAUSE));
         all
     }
 
-    /// Gives the bundle of this machine's architecture: the cached one, or a new one (some ten minutes on two cores). A
-    /// build that was interrupted leaves nothing but Go's caches, with which the next one goes on. `containerd`: with a
-    /// containerd of its own, too.
+    /// Gives the bundle: the cached one, or a new one (some ten minutes on two cores for each architecture). A build that was
+    /// interrupted leaves nothing but Go's caches, with which the next one goes on.
     ///
     /// # Errors
     ///
     /// Fails without root, and if a module cannot be had or compiled.
-    pub fn bundle(self, lab: &Lab, containerd: bool, again: bool, events: Events) -> Result<Bundle, Error> {
+    pub fn bundle(self, lab: &Lab, request: &BundleRequest, events: Events) -> Result<Bundle, Error> {
         require_root()?;
         let ingredients = self.ingredients();
-        let with = if containerd { "-containerd" } else { "" };
-        let name = format!("kubernetes-{}{with}-{}", self.name, recipe(BUILDER, &ingredients));
+        let name = format!("kubernetes-{}{}-{}", self.name, request.suffix(), recipe(BUILDER, &ingredients));
         let dir = bundles(lab).join(name);
-        let there = || Bundle::is_at(&dir) && !again;
+        let there = || Bundle::is_at(&dir) && !request.again;
         if there() {
             return Ok(Bundle::open(&dir)?);
         }
@@ -92,17 +119,20 @@ impl Minor {
         for left in [&partial, &dir] {
             remove_tree(left)?;
         }
-        let what: &[&str] = if containerd { &["bundle", "containerd"] } else { &["bundle"] };
-        kitchen.build(what, &format!("Building Kubernetes {} (once, some ten minutes)", self.name), |out| {
+        let arches = request.arches();
+        let names = arches.iter().map(Arch::to_string).collect::<Vec<_>>().join(" ");
+        let mut what = vec!["bundle", &names];
+        what.extend(request.containerd.then_some("containerd"));
+        let step = format!("Building Kubernetes {} (once, some ten minutes)", self.name);
+        kitchen.build(&request.foreign(), &what, &step, |out| {
             events(Event::Step("Packing the images".into()));
-            pack(out, &partial)
+            pack(out, &arches, &partial)
         })?;
         fs::rename(&partial, &dir).at("move into place", &dir)?;
         Ok(Bundle::open(&dir)?)
     }
 
-    /// Gives the bundle of this machine's architecture out of what the project of Kubernetes releases: the cached one, or what is
-    /// the newest patch now. `mirror`: a web server with the same files, and a registry with the same images.
+    /// Gives the bundle out of what the project of Kubernetes releases: the cached one, or what is the newest patch now. `mirror`: a web server with the same files, and a registry with the same images.
     ///
     /// # Errors
     ///
@@ -111,24 +141,22 @@ impl Minor {
         self,
         lab: &Lab,
         mirror: Option<&str>,
-        containerd: bool,
-        again: bool,
+        request: &BundleRequest,
         watcher: &dyn Watcher,
     ) -> Result<Bundle, Error> {
         require_root()?;
         // A mirror is trusted by whoever named it, and by nobody else.
-        let with = if containerd { "-containerd" } else { "" };
         let of = mirror.map_or_else(String::new, |mirror| format!("-{}", hex(&Sha256::digest(mirror)[..4])));
-        let dir =
-            lab.cache.join("bundles").join(format!("released-{}{with}-{}{of}", self.name, std::env::consts::ARCH));
-        if Bundle::is_at(&dir) && !again {
+        let with = request.suffix();
+        let dir = bundles(lab).join(format!("released-{}{with}-{}{of}", self.name, std::env::consts::ARCH));
+        if Bundle::is_at(&dir) && !request.again {
             return Ok(Bundle::open(&dir)?);
         }
         let release = KubernetesRelease::at(mirror, watcher);
         let wanted = self.name.parse().map_err(|_| Error::Built(format!("{} is no version", self.name)))?;
         let version = release.newest(wanted)?;
         remove_tree(&dir)?;
-        Ok(release.bundle(version, Arch::HERE, containerd, &dir)?)
+        Ok(release.bundle(version, &request.arches(), request.containerd, &dir)?)
     }
 
     /// Gives the archive of the programs that stand-ins start, made once for each bundle.
@@ -140,7 +168,7 @@ impl Minor {
         }
         let builds = STANDINS.iter().filter_map(|standin| standin.kubelet);
         let arguments: Vec<&str> = std::iter::once("standins").chain(builds).collect();
-        kitchen.build(&arguments, "Building what the stand-ins start", |out| {
+        kitchen.build(&[], &arguments, "Building what the stand-ins start", |out| {
             let partial = archive.with_extension("partial");
             let file = fs::File::create(&partial).at("create", &partial)?;
             let mut programs = tar::Builder::new(io::BufWriter::new(file));
@@ -160,7 +188,7 @@ struct ImagePlan {
     control_plane_only: bool,
 }
 
-fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
+fn pack(out: &Path, arches: &[Arch], dir: &Path) -> Result<(), Error> {
     let path = out.join("versions");
     let versions = fs::read_to_string(&path).at("read", &path)?;
     let told = |name: &str| {
@@ -190,31 +218,33 @@ fn pack(out: &Path, dir: &Path) -> Result<(), Error> {
         plan("pause", pause_tag, &["/pause"], false),
         plan("busybox", "1", &[], false),
     ];
-    let mut files = Vec::new();
-    for image in &images {
-        let full = format!("{REPOSITORY}/{}:{}", image.name, image.tag);
-        let path = format!("images/{}.tar", image.name);
-        archive::image(&out.join("images").join(image.name), &full, &image.entry, "0", &dir.join(&path))?;
-        files.push(describe(dir, full, path, image.control_plane_only)?);
-    }
-    let mut programs = Vec::new();
     let runtime = if containerd.is_some() { &CONTAINERD_PROGRAMS[..] } else { &[] };
-    for name in ["kubeadm", "kubelet", "kubectl", "crictl"].iter().chain(runtime).copied() {
-        let path = format!("bin/{name}");
-        let from = out.join("bin").join(name);
-        write(&dir.join(&path), fs::read(&from).at("read", &from)?, 0o755)?;
-        programs.push(describe(dir, name.to_owned(), path, false)?);
+    let mut all: BTreeMap<Arch, BundleFiles> = BTreeMap::new();
+    for arch in arches {
+        let files = all.entry(*arch).or_default();
+        let out = out.join(arch.to_string());
+        for image in &images {
+            let full = format!("{REPOSITORY}/{}:{}", image.name, image.tag);
+            let path = format!("{arch}/images/{}.tar", image.name);
+            let tree = out.join("images").join(image.name);
+            archive::image(&tree, *arch, &full, &image.entry, "0", &dir.join(&path))?;
+            files.images.push(describe(dir, full, path, image.control_plane_only)?);
+        }
+        for name in ["kubeadm", "kubelet", "kubectl", "crictl"].iter().chain(runtime).copied() {
+            let path = format!("{arch}/bin/{name}");
+            let from = out.join("bin").join(name);
+            write(&dir.join(&path), fs::read(&from).at("read", &from)?, 0o755)?;
+            files.programs.push(describe(dir, name.to_owned(), path, false)?);
+        }
     }
     let manifest = BundleManifest {
         kubernetes,
-        arch: Arch::HERE,
         image_repository: REPOSITORY.to_owned(),
         etcd_tag: etcd_tag.to_owned(),
         pause_image: format!("{REPOSITORY}/pause:{pause_tag}"),
         smoke_image: format!("{REPOSITORY}/busybox:1"),
         containerd: containerd.map(str::to_owned),
-        programs,
-        images: files,
+        files: all,
     };
     let text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Built(e.to_string()))?;
     Ok(write(&dir.join(Bundle::MANIFEST), text, 0o644)?)

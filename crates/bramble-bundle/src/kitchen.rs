@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bramble_lab::{Builder, Event, Events, Lab, PathContext, write};
-use bramble_spec::hex;
+use bramble_spec::{Arch, hex};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -38,16 +38,17 @@ macro_rules! module {
 pub(crate) use module;
 
 const LIBRARY: &str = include_str!("library.sh");
+/// What is taken out of Debian's packages for systems of another architecture.
+const FOREIGN_PACKAGES: &[&str] = &["busybox-static", "conntrack", "iptables"];
 const PACKAGES: &[&str] = &[
+    "binutils",
     "busybox-static",
     "ca-certificates",
     "conntrack",
     "containerd",
     "containernetworking-plugins",
-    "gcc",
     "golang-1.26-go",
     "iptables",
-    "libc6-dev",
     "runc",
     "zstd",
 ];
@@ -63,7 +64,9 @@ pub(crate) fn bundles(lab: &Lab) -> PathBuf {
 /// What tells bundles apart that are made in another way, for their names: the architecture and a digest.
 pub(crate) fn recipe(script: &'static str, ingredients: &[Ingredient]) -> String {
     let mut recipe = Sha256::new();
-    for text in ingredients.iter().map(|(_, text)| text).chain([&LIBRARY, &script]).chain(PACKAGES) {
+    for text in
+        ingredients.iter().map(|(_, text)| text).chain([&LIBRARY, &script]).chain(PACKAGES).chain(FOREIGN_PACKAGES)
+    {
         recipe.update(text);
     }
     format!("{}-{}", std::env::consts::ARCH, hex(&recipe.finalize()[..4]))
@@ -96,9 +99,10 @@ impl<'a> Kitchen<'a> {
         Ok(Kitchen { lab, script, ingredients, events, _lock: lock })
     }
 
-    /// Runs the builder and hands out the folder that it filled.
+    /// Runs the builder, with what it takes for systems of these other architectures, and hands out the folder that it filled.
     pub(crate) fn build(
         &self,
+        foreign: &[Arch],
         arguments: &[&str],
         step: &str,
         take: impl FnOnce(&Path) -> Result<(), Error>,
@@ -107,6 +111,9 @@ impl<'a> Kitchen<'a> {
         let mut builder = Builder::create(self.lab, &mirror, PACKAGES, self.events)?;
         (self.events)(Event::Step(step.to_owned()));
         let build = builder.root().join("build");
+        for arch in foreign {
+            builder.unpack(&mirror, *arch, FOREIGN_PACKAGES, &build.join(format!("debian/{arch}")), self.events)?;
+        }
         for (path, text) in &self.ingredients {
             write(&build.join(path), text, 0o644)?;
         }

@@ -11,7 +11,7 @@ mod snaps;
 mod standins;
 
 pub use addons::addons;
-pub use bundle::{MINORS, Minor};
+pub use bundle::{BundleRequest, MINORS, Minor};
 pub use error::Error;
 pub use releases::releases;
 pub use standins::{STANDINS, Standin};

@@ -8,6 +8,8 @@ export GOTMPDIR=/build/tmp
 mkdir -p "$GOTMPDIR"
 export GOFLAGS='-trimpath -buildvcs=false -mod=readonly -modcacherw'
 modules=/build/modules out=/build/out
+# Where programs of Debian come from: its own tree, or one of another architecture.
+debian=
 
 # The version of what a module requires or names as a tool.
 version_of() { # module path
@@ -40,28 +42,37 @@ progress() { # packages
 
 packages() { # module what
     cd "$modules/$1"
-    go list -deps "$2"
+    go list -deps -f "{{.ImportPath}} ${GOARCH:-}" "$2"
 }
 
 tree() { mkdir -p "$1/usr/local/bin" "$1/tmp" "$1/etc"; }
 
-# A program with the libraries it is linked to, at their places.
-closure() {
+# Programs, each with the libraries it is linked to and what loads them, at their places.
+closure() { # tree pattern…
     tree=$1
     shift
-    for file in "$@"; do
-        mkdir -p "$tree$(dirname "$file")"
-        cp -L "$file" "$tree$file"
-        { ldd "$file" 2>/dev/null || true; } | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p;s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' | while read -r library; do
-            mkdir -p "$tree$(dirname "$library")"
-            [ -e "$tree$library" ] || cp -L "$library" "$tree$library"
-        done
+    for pattern in "$@"; do
+        for file in $debian$pattern; do place "$tree" "${file#"$debian"}"; done
     done
+}
+
+place() { # tree file
+    [ ! -e "$1$2" ] || return 0
+    mkdir -p "$1$(dirname "$2")"
+    cp -L "$debian$2" "$1$2"
+    readelf -dl "$debian$2" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p;s/.*program interpreter: \(.*\)\]/\1/p' |
+        while read -r name; do
+            case $name in
+            /*) file=$debian$name ;;
+            *) for file in "$debian"/usr/lib/*-linux-gnu/"$name"; do break; done ;;
+            esac
+            place "$1" "${file#"$debian"}"
+        done
 }
 
 busybox() { # tree
     mkdir -p "$1/bin"
-    cp /bin/busybox "$1/bin/"
+    cp "$debian/usr/bin/busybox" "$1/bin/"
     for applet in $(/bin/busybox --list); do
         [ "$applet" = busybox ] || ln -s busybox "$1/bin/$applet"
     done

@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::archive::{header, merge};
-use crate::bundle::Minor;
+use crate::bundle::{BundleRequest, Minor};
 use crate::error::Error;
 use crate::snaps;
 use crate::standins::{INNER, STANDINS, Standin};
@@ -24,7 +24,7 @@ use crate::standins::{INNER, STANDINS, Standin};
 ///
 /// Fails without root, and if a module cannot be had or compiled.
 pub fn releases(lab: &Lab, minor: Minor, events: Events) -> Result<PathBuf, Error> {
-    let bundle = minor.bundle(lab, false, false, events)?;
+    let bundle = minor.bundle(lab, &BundleRequest::default(), events)?;
     let mut recipe = Sha256::new();
     recipe.update(INNER);
     for standin in &STANDINS {
@@ -85,9 +85,8 @@ fn pack(standin: &Standin, bundle: &Bundle, started: &Path, to: &Path) -> Result
         program.extend(programs);
         program
     };
-    let images: Vec<_> = bundle
-        .manifest
-        .images
+    let own = bundle.files(arch).map(|files| files.images.as_slice()).unwrap_or_default();
+    let images: Vec<_> = own
         .iter()
         .filter(|image| image.name == bundle.manifest.pause_image || image.name == bundle.manifest.smoke_image)
         .collect();
@@ -137,7 +136,7 @@ fn programs(standin: &Standin, bundle: &Bundle, from: &Path, scripts: &[(&str, &
             }
         }
         if standin.kubelet.is_none() {
-            out.append_path_with_name(bundle.dir.join("bin/kubelet"), "bin/kubelet")?;
+            out.append_path_with_name(bundle.dir.join(format!("{}/bin/kubelet", Arch::HERE)), "bin/kubelet")?;
         }
         let texts = standin.texts.iter().map(|(name, lines)| (*name, lines.join("\n") + "\n", 0o644));
         let scripts = scripts.iter().chain(snaps::SCRIPTS.iter().filter(|_| store));

@@ -1,6 +1,6 @@
 //! Kubernetes as its project publishes it: programs on a web server (kubernetes.io/releases/download), images in a registry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use bramble_kube::{Bundle, BundleFile, BundleManifest, CONTAINERD_PROGRAMS, Reference};
+use bramble_kube::{Bundle, BundleFile, BundleFiles, BundleManifest, CONTAINERD_PROGRAMS, Reference};
 use bramble_spec::{Arch, KubeVersion, Sha256Digest, published};
 
 use crate::atomic_file::replace_file;
@@ -68,27 +68,30 @@ impl<'a> KubernetesRelease<'a> {
             .ok_or_else(|| failure!("{url} says `{}`, which is no version of {wanted}", text.trim().escape_debug()))
     }
 
-    /// Makes a bundle of a version, with its patch, for boards of one architecture. What is there and right is not fetched again.
+    /// Makes a bundle of a version, with its patch, for boards of these architectures. What is there and right is not fetched again.
     /// `containerd`: with the programs that containerd's project releases, too.
     ///
     /// # Errors
     /// Something cannot be fetched or written, or is not what was published.
-    pub fn bundle(&self, version: KubeVersion, arch: Arch, containerd: bool, to: &Path) -> Result<Bundle> {
+    pub fn bundle(&self, version: KubeVersion, arches: &[Arch], containerd: bool, to: &Path) -> Result<Bundle> {
         let fetched = to.join(".fetched");
         let blobs = fetched.join("blobs");
         fs::create_dir_all(&blobs).with_context(|| format!("cannot create {}", blobs.display()))?;
-        let mut programs = Vec::new();
-        for name in ["kubeadm", "kubelet", "kubectl"] {
-            let path = format!("bin/{name}");
-            self.program(version, arch, name, &to.join(&path))?;
-            programs.push(describe(to, name.to_owned(), path, false)?);
-        }
-        if containerd {
-            programs.extend(self.containerd(arch, &fetched, to)?);
+        let mut files: BTreeMap<Arch, BundleFiles> = BTreeMap::new();
+        for arch in arches {
+            let programs = &mut files.entry(*arch).or_default().programs;
+            for name in ["kubeadm", "kubelet", "kubectl"] {
+                let path = format!("{arch}/bin/{name}");
+                self.program(version, *arch, name, &to.join(&path))?;
+                programs.push(describe(to, name.to_owned(), path, false)?);
+            }
+            if containerd {
+                programs.extend(self.containerd(*arch, &fetched, to)?);
+            }
         }
         // Which images belong to it only kubeadm knows, which must run here for that.
-        let mut asked = to.join("bin/kubeadm");
-        if arch != Arch::HERE {
+        let mut asked = to.join(format!("{}/bin/kubeadm", Arch::HERE));
+        if !arches.contains(&Arch::HERE) {
             asked = fetched.join(format!("kubeadm-{version}"));
             self.program(version, Arch::HERE, "kubeadm", &asked)?;
         }
@@ -98,30 +101,30 @@ impl<'a> KubernetesRelease<'a> {
             let tag = names.iter().find_map(|image| image.strip_prefix(&prefix));
             tag.ok_or_else(|| failure!("kubeadm {version} names no image of {name}"))
         };
-        let mut images = Vec::new();
         for name in names.iter().map(String::as_str).chain([SMOKE_IMAGE]) {
             let reference = Reference::parse(name).ok_or_else(|| failure!("`{name}` is no name of an image"))?;
-            self.watcher.note(&format!("pulling {name}"));
-            let pulled = self.registries.pull(&reference, &BTreeSet::from([arch.to_string()]), &blobs, self.watcher)?;
-            let path = format!("images/{}", archive_name(name));
-            let dir = to.join("images");
-            fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-            write_image_archive(&to.join(&path), name, &pulled, &blobs)?;
             let planes = ["kube-apiserver:", "kube-controller-manager:", "kube-scheduler:", "etcd:"];
             let planes =
                 planes.iter().any(|own| name.strip_prefix("registry.k8s.io/").is_some_and(|n| n.starts_with(own)));
-            images.push(describe(to, name.to_owned(), path, planes)?);
+            for (arch, files) in &mut files {
+                self.watcher.note(&format!("pulling {name} for {arch}"));
+                let wanted = BTreeSet::from([arch.to_string()]);
+                let pulled = self.registries.pull(&reference, &wanted, &blobs, self.watcher)?;
+                let dir = to.join(format!("{arch}/images"));
+                fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+                let path = format!("{arch}/images/{}", archive_name(name));
+                write_image_archive(&to.join(&path), name, &pulled, &blobs)?;
+                files.images.push(describe(to, name.to_owned(), path, planes)?);
+            }
         }
         let manifest = BundleManifest {
             kubernetes: version,
-            arch,
             image_repository: REGISTRY.to_owned(),
             etcd_tag: tag("etcd")?.to_owned(),
             pause_image: format!("{REGISTRY}/pause:{}", tag("pause")?),
             smoke_image: SMOKE_IMAGE.to_owned(),
             containerd: containerd.then(|| published::CONTAINERD.to_owned()),
-            programs,
-            images,
+            files,
         };
         let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
         replace_file(&to.join(Bundle::MANIFEST), text.as_bytes(), 0o644)?;
@@ -153,6 +156,7 @@ impl<'a> KubernetesRelease<'a> {
             let Some(name) = CONTAINERD_PROGRAMS.iter().find(|name| path == format!("bin/{name}")) else { continue };
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).with_context(cannot)?;
+            let path = format!("{arch}/{path}");
             let program = to.join(&path);
             replace_file(&program, &bytes, 0o755)?;
             programs.push(describe(to, (*name).to_owned(), path, false)?);

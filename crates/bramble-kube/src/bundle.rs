@@ -1,5 +1,6 @@
 //! Bundles: everything an installation needs, offline.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +24,6 @@ pub const CONTAINERD_PROGRAMS: [&str; 3] = ["containerd", "containerd-shim-runc-
 pub struct BundleManifest {
     /// The version of Kubernetes, with its patch.
     pub kubernetes: KubeVersion,
-    /// The processor that its programs run on.
-    pub arch: Arch,
     /// The registry under whose name the images are stored on the nodes.
     pub image_repository: String,
     /// The tag of the etcd image.
@@ -36,6 +35,13 @@ pub struct BundleManifest {
     /// The version of the containerd among its programs, without `v`; without one the nodes' systems have theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containerd: Option<String>,
+    /// What there is for each processor that boards may have.
+    pub files: BTreeMap<Arch, BundleFiles>,
+}
+
+/// What a bundle has for one processor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleFiles {
     /// The programs.
     pub programs: Vec<BundleFile>,
     /// The images, as Docker archives.
@@ -69,13 +75,25 @@ pub enum BundleError {
         source: std::io::Error,
     },
     /// Its bytes are not those of its manifest.
-    #[error("the bundle at {} is damaged: {reason}; make it again with `bramble lab bundle --again`", path.display())]
+    #[error("the bundle at {} is damaged: {reason}; make it again as it was made", path.display())]
     Damaged {
         /// The bundle.
         path: PathBuf,
         /// The damage.
         reason: String,
     },
+}
+
+impl BundleManifest {
+    /// Lists the images for all processors.
+    pub fn images(&self) -> impl Iterator<Item = &BundleFile> {
+        self.files.values().flat_map(|files| &files.images)
+    }
+
+    /// Lists all files.
+    pub fn all(&self) -> impl Iterator<Item = &BundleFile> {
+        self.files.values().flat_map(|files| files.programs.iter().chain(&files.images))
+    }
 }
 
 impl Bundle {
@@ -94,7 +112,7 @@ impl Bundle {
         let damaged = |reason: String| BundleError::Damaged { path: dir.to_owned(), reason };
         let manifest: BundleManifest =
             serde_json::from_slice(&text).map_err(|e| damaged(format!("{}: {e}", Self::MANIFEST)))?;
-        for file in manifest.programs.iter().chain(&manifest.images) {
+        for file in manifest.all() {
             let path = dir.join(&file.path);
             let size = fs::metadata(&path).map_err(|e| damaged(format!("{}: {e}", file.path)))?.len();
             if size != file.size {
@@ -104,10 +122,15 @@ impl Bundle {
         Ok(Bundle { dir: dir.to_owned(), manifest })
     }
 
+    /// Gives what it has for a node's system, called by Debian's name of its architecture.
+    pub fn files(&self, arch: &str) -> Option<&BundleFiles> {
+        self.manifest.files.iter().find_map(|(own, files)| (own.to_string() == arch).then_some(files))
+    }
+
     /// Gives the tag of its CoreDNS image, if it has one.
     pub fn dns_tag(&self) -> Option<&str> {
         // In the project's own registry it has a folder of its own (kubeadm, GetDNSImage).
         let own = ["coredns", "coredns/coredns"].map(|name| format!("{}/{name}:", self.manifest.image_repository));
-        self.manifest.images.iter().find_map(|image| own.iter().find_map(|prefix| image.name.strip_prefix(prefix)))
+        self.manifest.images().find_map(|image| own.iter().find_map(|prefix| image.name.strip_prefix(prefix)))
     }
 }

@@ -31,7 +31,7 @@ pub use addon::{
     ADDONS, AddonPlan, Has, Rendered, apply_script, ca_script, left_behind, mark_script, remove_script, render, sources,
 };
 pub use backup::{backup_script, objects_script};
-pub use bundle::{Bundle, BundleError, BundleFile, BundleManifest, CONTAINERD_PROGRAMS};
+pub use bundle::{Bundle, BundleError, BundleFile, BundleFiles, BundleManifest, CONTAINERD_PROGRAMS};
 pub use credentials::{Credentials, CredentialsError};
 pub use distribution::facts::{CniManifest, DistributionFacts, Programs};
 pub use distribution::upstream::{Release, Upstream, minor};

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bramble_spec::Arch;
+
 use crate::cgroup::Group;
 use crate::host::{Error, Event, Events, PathContext, remove_tree, require_root, stream, write};
 use crate::lab::Lab;
@@ -49,6 +51,11 @@ impl Builder {
     /// The builder's root folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Unpacks packages of another architecture, with what they need, into a new folder.
+    pub fn unpack(&self, mirror: &str, arch: Arch, packages: &[&str], to: &Path, events: Events) -> Result<(), Error> {
+        root::unpack(to, &arch.to_string(), packages, (mirror, System::Trixie.name()), events)
     }
 
     /// Shows a folder of this machine inside, at `place`.

@@ -70,6 +70,29 @@ const PACKAGES: &[&str] = &[
     "tzdata",
 ];
 
+/// Unpacks packages of an architecture, with what they need, into a new folder: nothing of them is run.
+pub(crate) fn unpack(
+    to: &Path,
+    arch: &str,
+    packages: &[&str],
+    (mirror, suite): (&str, &str),
+    events: Events,
+) -> Result<(), Error> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"]);
+    command.arg(format!("--architectures={arch}")).arg(format!("--include={}", packages.join(",")));
+    command.arg(suite).arg(to).arg(format!("deb {mirror} {suite} main"));
+    stream(command, events)?;
+    // The names by which programs call what loads them (Debian's base-files).
+    for name in ["lib", "lib64"] {
+        let link = to.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), &link).at("make the link", &link)?;
+        }
+    }
+    Ok(())
+}
+
 /// The Debian mirror this machine itself uses, so that the lab asks no other.
 pub(crate) fn host_mirror() -> Result<String, Error> {
     let none = || {

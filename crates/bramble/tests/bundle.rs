@@ -95,31 +95,45 @@ fn kubernetes(
         ["kube-apiserver:v1.36.9", "kube-proxy:v1.36.9", "coredns/coredns:v1.14.2", "pause:3.10.2", "etcd:3.6.8-0"];
     let list: String = images.iter().map(|image| format!("echo registry.k8s.io/{image}\n")).collect();
     let mut tree: BTreeMap<String, String> = [("/release/stable-1.36.txt".to_owned(), "v1.36.9\n".to_owned())].into();
-    let own = Arch::HERE.to_string();
-    for name in ["kubeadm", "kubelet", "kubectl"] {
-        let program =
-            format!("#!/bin/sh\n[ \"$*\" = 'config images list --kubernetes-version v1.36.9' ] || exit 2\n{list}");
-        let path = format!("/release/v1.36.9/bin/linux/{own}/{name}");
-        tree.insert(format!("{path}.sha256"), digest_of(&program));
-        tree.insert(path, program);
+    for arch in Arch::ALL {
+        for name in ["kubeadm", "kubelet", "kubectl"] {
+            let program = format!(
+                "#!/bin/sh\n# {arch}\n[ \"$*\" = 'config images list --kubernetes-version v1.36.9' ] || exit 2\n{list}"
+            );
+            let path = format!("/release/v1.36.9/bin/linux/{arch}/{name}");
+            tree.insert(format!("{path}.sha256"), digest_of(&program));
+            tree.insert(path, program);
+        }
+        let archive = containerd(&["containerd", "containerd-shim-runc-v2", "containerd-stress", "ctr"]);
+        let path = format!("{CONTAINERD}{arch}.tar.gz");
+        tree.insert(format!("{path}.sha256sum"), format!("{}  containerd.tar.gz\n", digest_of(&archive)));
+        tree.insert(path, archive);
     }
     for image in images.iter().copied().chain(["library/busybox:1.37"]) {
         let (name, tag) = image.split_once(':').unwrap();
-        let config = format!(
-            "{{\"os\":\"linux\",\"architecture\":\"{own}\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[]}}}}"
+        let of = Arch::ALL.map(|arch| {
+            let config = format!(
+                "{{\"os\":\"linux\",\"architecture\":\"{arch}\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[]}}}}"
+            );
+            let digest = format!("sha256:{}", digest_of(&config));
+            let manifest = format!(
+                "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"{digest}\",\"size\":{}}},\"layers\":[]}}",
+                config.len()
+            );
+            tree.insert(format!("/v2/{name}/blobs/{digest}"), config);
+            let digest = format!("sha256:{}", digest_of(&manifest));
+            let size = manifest.len();
+            tree.insert(format!("/v2/{name}/manifests/{digest}"), manifest);
+            format!(
+                "{{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{digest}\",\"size\":{size},\"platform\":{{\"os\":\"linux\",\"architecture\":\"{arch}\"}}}}"
+            )
+        });
+        let index = format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[{}]}}",
+            of.join(",")
         );
-        let digest = format!("sha256:{}", digest_of(&config));
-        let manifest = format!(
-            "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"{digest}\",\"size\":{}}},\"layers\":[]}}",
-            config.len()
-        );
-        tree.insert(format!("/v2/{name}/manifests/{tag}"), manifest);
-        tree.insert(format!("/v2/{name}/blobs/{digest}"), config);
+        tree.insert(format!("/v2/{name}/manifests/{tag}"), index);
     }
-    let archive = containerd(&["containerd", "containerd-shim-runc-v2", "containerd-stress", "ctr"]);
-    let path = format!("{CONTAINERD}{own}.tar.gz");
-    tree.insert(format!("{path}.sha256sum"), format!("{}  containerd.tar.gz\n", digest_of(&archive)));
-    tree.insert(path, archive);
     change(&mut tree);
     tree
 }
@@ -136,25 +150,11 @@ fn containerd(programs: &[&str]) -> String {
     String::from_utf8(archive.into_inner().unwrap()).unwrap()
 }
 
-fn create_kubernetes(dir: &Path, mirror: &str) -> Output {
-    let own = Arch::HERE.to_string();
+fn create_kubernetes(dir: &Path, mirror: &str, arches: &str) -> Output {
     let mut command = bramble();
     command.current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache"));
-    command
-        .args([
-            "bundle",
-            "create",
-            "kubeadm:1.36",
-            "--to",
-            "bundle",
-            "--mirror",
-            mirror,
-            "--arch",
-            &own,
-            "--containerd",
-        ])
-        .output()
-        .unwrap()
+    command.args(["bundle", "create", "kubeadm:1.36", "--to", "bundle", "--mirror", mirror, "--containerd"]);
+    command.args(["--arch", arches]).output().unwrap()
 }
 
 #[test]
@@ -162,7 +162,8 @@ fn a_bundle_of_kubernetes_is_what_its_project_published() {
     let dir = tempfile::tempdir().unwrap();
     let digest = |text: &str| bramble_spec::hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
     let (mirror, _) = serve(|_| kubernetes(digest, |_| ()));
-    let made = create_kubernetes(dir.path(), &mirror);
+    let own = Arch::HERE.to_string();
+    let made = create_kubernetes(dir.path(), &mirror, &own);
     assert_code(&made, 0);
     assert!(text(&made).contains("kubeadm v1.36.9"), "{}", text(&made));
     let bundle = bramble_kube::Bundle::open(&dir.path().join("bundle")).unwrap();
@@ -170,11 +171,12 @@ fn a_bundle_of_kubernetes_is_what_its_project_published() {
     assert_eq!(manifest.kubernetes.to_string(), "1.36.9");
     assert_eq!((manifest.etcd_tag.as_str(), bundle.dns_tag()), ("3.6.8-0", Some("v1.14.2")));
     assert_eq!(manifest.pause_image, "registry.k8s.io/pause:3.10.2");
-    let planes = manifest.images.iter().filter(|image| image.control_plane_only);
+    let planes = manifest.images().filter(|image| image.control_plane_only);
     let planes: Vec<&str> = planes.map(|image| image.name.as_str()).collect();
     assert_eq!(planes, ["registry.k8s.io/kube-apiserver:v1.36.9", "registry.k8s.io/etcd:3.6.8-0"]);
 
-    let programs: Vec<&str> = manifest.programs.iter().map(|program| program.name.as_str()).collect();
+    let files = bundle.files(&own).unwrap();
+    let programs: Vec<&str> = files.programs.iter().map(|program| program.name.as_str()).collect();
     assert_eq!(programs, ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr"]);
     assert_eq!(manifest.containerd.as_deref(), Some("2.4.2"));
 
@@ -185,12 +187,33 @@ fn a_bundle_of_kubernetes_is_what_its_project_published() {
         ("/release/v1.36.9/bin/linux/amd64/kubelet", "it is refused"),
         ("/release/stable-1.36.txt", "which is no version of 1.36"),
     ] {
-        let what = what.replace("amd64", &Arch::HERE.to_string());
+        let what = what.replace("amd64", &own);
         let (mirror, _) = serve(|_| kubernetes(digest, |tree| drop(tree.insert(what.clone(), "v1.35.1\n".to_owned()))));
         let dir = tempfile::tempdir().unwrap();
-        let refused = create_kubernetes(dir.path(), &mirror);
+        let refused = create_kubernetes(dir.path(), &mirror, &own);
         assert_code(&refused, 1);
         assert!(text(&refused).contains(says), "{}", text(&refused));
         assert!(!bramble_kube::Bundle::is_at(&dir.path().join("bundle")));
     }
+}
+
+#[test]
+fn a_bundle_of_kubernetes_is_for_boards_of_several_architectures() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = |text: &str| bramble_spec::hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
+    let (mirror, _) = serve(|_| kubernetes(digest, |_| ()));
+    let made = create_kubernetes(dir.path(), &mirror, "amd64,arm64");
+    assert_code(&made, 0);
+    assert!(text(&made).contains("kubeadm v1.36.9 for arm64, amd64"), "{}", text(&made));
+    let bundle = bramble_kube::Bundle::open(&dir.path().join("bundle")).unwrap();
+    for arch in ["arm64", "amd64"] {
+        let files = bundle.files(arch).unwrap();
+        assert_eq!((files.programs.len(), files.images.len()), (6, 6));
+        let kubelet = std::fs::read_to_string(bundle.dir.join(&files.programs[1].path)).unwrap();
+        assert_eq!(kubelet.lines().nth(1), Some(&*format!("# {arch}")));
+    }
+    assert!(bundle.files("armhf").is_none());
+    let refused = create_kubernetes(dir.path(), &mirror, "armhf");
+    assert_code(&refused, 1);
+    assert!(text(&refused).contains("no programs for armhf since 1.27"), "{}", text(&refused));
 }

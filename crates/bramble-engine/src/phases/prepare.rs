@@ -43,7 +43,7 @@ pub(super) fn refuse_misfits<N: Network>(run: &RunState<N>, addons: &[&Rendered]
     let objects: Vec<_> = addons.iter().flat_map(|addon| addon.objects.iter().cloned()).collect();
     let mut images = bramble_kube::images(&objects);
     if let Some(bundle) = &run.inputs.bundle {
-        images.retain(|run| !bundle.manifest.images.iter().any(|image| image.name == run.image));
+        images.retain(|run| !bundle.manifest.images().any(|image| image.name == run.image));
     }
     if images.is_empty() {
         return Ok(());

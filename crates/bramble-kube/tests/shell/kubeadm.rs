@@ -114,13 +114,16 @@ fn tokens_are_made_and_taken_back() {
 
 #[test]
 fn it_goes_to_another_version() {
-    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1 ImagePull"));
+    let run = check(kubeadm("kubeadm_upgrade apply 1.36.1 ImagePull /patches"));
     assert!(run.called("kubectl*delete deployment,configmap coredns*"));
-    assert!(run.called("kubeadm upgrade apply v1.36.1 --yes --ignore-preflight-errors=ImagePull"));
-    let dns = kubeadm("kubeadm_upgrade apply 1.36.1 ImagePull").says("kubectl*get deployment*", "deployment/coredns");
+    assert!(run.called("kubeadm upgrade apply v1.36.1 --yes --patches /patches --ignore-preflight-errors=ImagePull"));
+    let dns = kubeadm("kubeadm_upgrade apply 1.36.1 ImagePull /patches")
+        .says("kubectl*get deployment*", "deployment/coredns");
     assert!(!check(dns).called("kubectl*delete*"));
-    let run = check(kubeadm("kubeadm_upgrade node 1.36.1 SystemVerification,ImagePull"));
-    assert!(run.called("kubeadm upgrade node --ignore-preflight-errors=SystemVerification,ImagePull"));
+    let run = check(kubeadm("kubeadm_upgrade node 1.36.1 SystemVerification,ImagePull /patches"));
+    assert!(
+        run.called("kubeadm upgrade node --patches /patches --ignore-preflight-errors=SystemVerification,ImagePull")
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::quantity::{Power, Voltage};
 
 /// A processor architecture, by Debian's name for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 64-bit Arm.
@@ -20,6 +20,8 @@ pub enum Arch {
 impl Arch {
     /// That of the machine that this program runs on.
     pub const HERE: Arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
+    /// All of them.
+    pub const ALL: [Arch; 2] = [Arch::Arm64, Arch::Amd64];
 }
 
 impl fmt::Display for Arch {

@@ -72,9 +72,9 @@ impl Create {
         let mut made = Vec::new();
         let mut total = 0;
         for version in self.releases.iter().filter_map(|text| text.strip_prefix("kubeadm:")) {
-            let (version, arch, bytes) = self.kubernetes(version, sources, printer)?;
+            let (version, arches, bytes) = self.kubernetes(version, sources, printer)?;
             total += bytes;
-            made.push(("kubeadm", version.to_string(), arch.to_string()));
+            made.push(("kubeadm", version.to_string(), arches));
         }
         if self.containerd && made.is_empty() {
             bail!(
@@ -135,30 +135,23 @@ impl Create {
         version: &str,
         sources: Option<&Sources<'_>>,
         printer: &Printer,
-    ) -> anyhow::Result<(KubeVersion, Arch, u64)> {
+    ) -> anyhow::Result<(KubeVersion, String, u64)> {
         let wanted: KubeVersion = version
             .trim_start_matches('v')
             .parse()
             .map_err(|_| anyhow!("`{version}` is no version of Kubernetes: say kubeadm:1.36 or kubeadm:v1.36.3"))?;
-        let boards = |arch: &str| match arch {
-            "arm64" => Some(Arch::Arm64),
-            "amd64" => Some(Arch::Amd64),
-            _ => None,
-        };
-        let mut arches: Vec<Arch> = match (self.arch.is_empty(), sources) {
-            (true, Some(sources)) => sources.cluster.members().map(|node| node.board.arch).collect(),
-            _ => self.arch.iter().filter_map(|arch| boards(arch)).collect(),
-        };
+        let boards = |name: &str| Arch::ALL.into_iter().find(|arch| arch.to_string() == name);
+        if let Some(other) = self.arch.iter().find(|arch| boards(arch).is_none()) {
+            bail!("Kubernetes has no programs for {other} since 1.27");
+        }
+        let mut arches: Vec<Arch> = self.arches(sources).into_iter().filter_map(boards).collect();
+        arches.sort_unstable();
         arches.dedup();
-        let [arch] = arches[..] else {
-            bail!(
-                "a bundle of Kubernetes is for boards of one architecture: say --arch arm64 or --arch amd64, each --to another folder"
-            )
-        };
         let release = KubernetesRelease::at(self.mirror.as_deref(), printer);
-        let bundle = release.bundle(release.newest(wanted)?, arch, self.containerd, &self.to)?;
-        let files = bundle.manifest.programs.iter().chain(&bundle.manifest.images);
-        Ok((bundle.manifest.kubernetes, arch, files.map(|file| file.size).sum()))
+        let bundle = release.bundle(release.newest(wanted)?, &arches, self.containerd, &self.to)?;
+        let for_boards: Vec<String> = arches.iter().map(Arch::to_string).collect();
+        let bytes = bundle.manifest.all().map(|file| file.size).sum();
+        Ok((bundle.manifest.kubernetes, for_boards.join(", "), bytes))
     }
 
     /// Puts the archives of images that were named into a release that has none of its own.

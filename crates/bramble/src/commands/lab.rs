@@ -7,9 +7,10 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bramble_bundle::{MINORS, Minor, STANDINS, Standin};
+use bramble_bundle::{BundleRequest, MINORS, Minor, STANDINS, Standin};
 use bramble_kube::Bundle;
 use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest, System};
+use bramble_spec::Arch;
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use ipnet::Ipv4Net;
@@ -133,6 +134,9 @@ enum LabCommand {
         /// With containerd 2, which takes the place of the one of the boards' systems
         #[arg(long)]
         containerd: bool,
+        /// For boards of these architectures, too, beside those of this machine's own
+        #[arg(long, value_parser = architectures(), value_delimiter = ',', value_name = "ARCH,…")]
+        arch: Vec<String>,
         #[command(flatten)]
         minor: KubernetesMinor,
     },
@@ -165,6 +169,11 @@ impl KubernetesMinor {
     fn get(&self) -> anyhow::Result<Minor> {
         Minor::named(&self.kubernetes).with_context(|| format!("Kubernetes {} cannot be built", self.kubernetes))
     }
+}
+
+/// The architectures that boards can have.
+fn architectures() -> PossibleValuesParser {
+    PossibleValuesParser::new(Arch::ALL.map(|arch| arch.to_string()))
 }
 
 /// The minors that a bundle can have.
@@ -293,9 +302,11 @@ impl Lab {
                 pin_host_keys(&rack, &dir)?;
                 printer.result(format!("{node} is another board."));
             }
-            LabCommand::Bundle { again, upstream, mirror, containerd, minor } => {
+            LabCommand::Bundle { again, upstream, mirror, containerd, arch, minor } => {
                 let minor = minor.get()?;
-                let released = upstream.then(|| minor.released(&racks, mirror.as_deref(), containerd, again, printer));
+                let others = Arch::ALL.into_iter().filter(|own| arch.contains(&own.to_string())).collect();
+                let request = BundleRequest { others, containerd, again };
+                let released = upstream.then(|| minor.released(&racks, mirror.as_deref(), &request, printer));
                 let released = released.transpose();
                 let bundle = match released {
                     Ok(Some(bundle)) => bundle,
@@ -304,7 +315,7 @@ impl Lab {
                         if let Err(error) = other {
                             printer.info(format!("{error:#}: it is built out of its Go modules instead"));
                         }
-                        bundle(&racks, minor, containerd, again, printer)?
+                        bundle(&racks, minor, &request, printer)?
                     }
                 };
                 printer.result(format!("Kubernetes {} is in {}", bundle.manifest.kubernetes, bundle.dir.display()));
@@ -376,9 +387,9 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bundle(racks: &Racks, minor: Minor, containerd: bool, again: bool, printer: &Printer) -> anyhow::Result<Bundle> {
+fn bundle(racks: &Racks, minor: Minor, request: &BundleRequest, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
-    let bundle = minor.bundle(racks, containerd, again, &|event| watch.event(event))?;
+    let bundle = minor.bundle(racks, request, &|event| watch.event(event))?;
     watch.end();
     Ok(bundle)
 }
@@ -405,7 +416,7 @@ impl LabUp {
         } else if !self.bare {
             let bundle = match &self.from {
                 Some(folder) => Bundle::open(folder)?,
-                None => bundle(racks, self.minor.get()?, false, false, printer)?,
+                None => bundle(racks, self.minor.get()?, &BundleRequest::default(), printer)?,
             };
             distribution = format!(
                 "  {OWN}:\n    version: \"{}\"\n    source: {{ bundle: {} }}\n",

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Read;
 
 use bramble_kube::Bundle;
-use bramble_spec::hex;
+use bramble_spec::{Arch, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -25,7 +25,7 @@ fn digest(bytes: &[u8]) -> String {
 
 /// Puts an image of the bundle into the tree of a registry.
 fn publish(tree: &mut BTreeMap<String, Vec<u8>>, bundle: &Bundle, name: &str, repository: &str, tag: &str) {
-    let image = bundle.manifest.images.iter().find(|image| image.name == name).unwrap();
+    let image = bundle.manifest.images().find(|image| image.name == name).unwrap();
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(File::open(bundle.dir.join(&image.path)).unwrap()).entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -52,17 +52,18 @@ fn releases_make_a_cluster(shelf: &Shelf) {
     shelf.clear();
     let built = Bundle::open(bundle(&[]).as_ref()).unwrap();
     let version = format!("v{}", built.manifest.kubernetes);
-    let arch = built.manifest.arch.to_string();
+    let arch = Arch::HERE.to_string();
+    let files = built.files(&arch).unwrap();
     let (mirror, _) = serve(|_| {
         let mut tree: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         tree.insert("/release/stable-1.36.txt".to_owned(), format!("{version}\n").into_bytes());
-        for program in &built.manifest.programs {
+        for program in &files.programs {
             let bytes = fs::read(built.dir.join(&program.path)).unwrap();
             let path = format!("/release/{version}/bin/linux/{arch}/{}", program.name);
             tree.insert(format!("{path}.sha256"), digest(&bytes).into_bytes());
             tree.insert(path, bytes);
         }
-        for image in &built.manifest.images {
+        for image in &files.images {
             let (name, tag) = image.name.strip_prefix("bundle.bramble/").unwrap().split_once(':').unwrap();
             let (repository, tag) = match name {
                 "coredns" => ("coredns/coredns", tag),

@@ -1,7 +1,7 @@
 //! What kubeadm is told: the documents of its configuration.
 
 use bramble_spec::{Cluster, Cni, KubeVersion, Kubeadm as Config, KubeadmSource, Node};
-use bramble_state::{Observation, Step};
+use bramble_state::{File, Observation, Step};
 use serde_json::{Value, json};
 
 use crate::distribution::containerd;
@@ -21,6 +21,8 @@ pub(super) const TOKEN: &str = "token";
 /// hexadecimal.
 pub(super) const CERTIFICATE_KEY: &str = "certificate-key";
 pub(super) const API_PORT: u16 = 6443;
+/// The folder of what differs from node to node in what kubeadm writes for the whole cluster.
+pub(super) const PATCHES: &str = "/etc/bramble/kubeadm";
 /// Where CNI plugins lie: those of the Kubernetes project, of flannel and of Calico, and those of Debian's package.
 const PLUGINS: &str = "/opt/cni/bin";
 const DEBIAN_PLUGINS: &str = "/usr/lib/cni";
@@ -120,6 +122,31 @@ impl Kubeadm<'_> {
         value
     }
 
+    /// Writes what this node's kubelet is told otherwise than those of other boards, which may be of another kind: kubeadm keeps one
+    /// configuration for all of them, made on the first one (kubeadm, `--patches`).
+    pub(super) fn kubelet_patch(&self, seen: &Observation) -> File {
+        let mut kubelet = json!({
+            "cgroupDriver": if systemd_cgroup(seen) { "systemd" } else { "cgroupfs" },
+            // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
+            "resolvConf": if seen.facts.resolved { "/run/systemd/resolve/resolv.conf" } else { "/etc/resolv.conf" },
+        });
+        if seen.facts.cgroup == 1 && self.config.version.minor >= 31 {
+            kubelet["failCgroupV1"] = json!(false);
+        }
+        // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on; with older ones
+        // the kubelet deletes even the pause image when the disk is 85 % full (rke2#1830).
+        let heeds_pins = containerd::version(seen, self.inputs.bundle.as_ref()) >= (1, 7);
+        if seen.facts.container || (self.inputs.bundle.is_some() && !heeds_pins) {
+            kubelet["imageGCHighThresholdPercent"] = json!(100);
+        }
+        if seen.facts.container {
+            // How full the disk is belongs to the machine below.
+            let left = json!({ "memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" });
+            kubelet["evictionHard"] = left;
+        }
+        File::new(&format!("{PATCHES}/kubeletconfiguration+merge.json"), format!("{kubelet:#}\n"))
+    }
+
     pub(super) fn endpoint(&self) -> String {
         format!("{}:{API_PORT}", self.cluster.network.api)
     }
@@ -144,6 +171,7 @@ impl Kubeadm<'_> {
             }],
             "localAPIEndpoint": { "advertiseAddress": node.address, "bindPort": API_PORT },
             "nodeRegistration": self.registration(node, seen, restored),
+            "patches": { "directory": PATCHES },
         });
         if self.several() {
             init["certificateKey"] = json!(secrets.get(CERTIFICATE_KEY)?);
@@ -177,28 +205,6 @@ impl Kubeadm<'_> {
                 whole["dns"] = json!({ "imageTag": tag });
             }
         }
-        let mut kubelet = json!({
-            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "cgroupDriver": if systemd_cgroup(seen) { "systemd" } else { "cgroupfs" },
-        });
-        if seen.facts.cgroup == 1 && config.version.minor >= 31 {
-            kubelet["failCgroupV1"] = json!(false);
-        }
-        // What came from a bundle cannot be pulled again. It is pinned, which containerd tells from 1.7 on; with older ones
-        // the kubelet deletes even the pause image when the disk is 85 % full (rke2#1830).
-        let heeds_pins = containerd::version(seen, self.inputs.bundle.as_ref()) >= (1, 7);
-        if seen.facts.container || (self.inputs.bundle.is_some() && !heeds_pins) {
-            kubelet["imageGCHighThresholdPercent"] = json!(100);
-        }
-        if seen.facts.container {
-            // How full the disk is belongs to the machine below.
-            let left = json!({ "memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" });
-            kubelet["evictionHard"] = left;
-        }
-        // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
-        if seen.facts.resolved {
-            kubelet["resolvConf"] = json!("/run/systemd/resolve/resolv.conf");
-        }
         let mut proxy = json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
             "mode": "iptables", "clusterCIDR": cluster.network.pods,
@@ -207,7 +213,7 @@ impl Kubeadm<'_> {
             // The connection table belongs to the machine below.
             proxy["conntrack"] = json!({ "maxPerCore": 0 });
         }
-        Ok(documents(&[init, whole, kubelet, proxy]))
+        Ok(documents(&[init, whole, proxy]))
     }
 }
 

@@ -209,13 +209,14 @@ set_image_tags() { # etcd dns
 }
 
 # The first control plane takes the cluster along, the others follow it.
-kubeadm_upgrade() { # apply|node version checks-ignored
+kubeadm_upgrade() { # apply|node version checks-ignored patches
+    mkdir -p "$4"
     if [ "$1" = apply ]; then
         dns=$(kubectl_admin -n kube-system get deployment coredns --ignore-not-found -o name)
-        kubeadm upgrade apply "v$2" --yes "--ignore-preflight-errors=$3" 2>&1
+        kubeadm upgrade apply "v$2" --yes --patches "$4" "--ignore-preflight-errors=$3" 2>&1
         # It brings a cluster DNS also where there was none, for want of an image.
         [ -n "$dns" ] || kubectl_admin -n kube-system delete deployment,configmap coredns --ignore-not-found >/dev/null
-    else kubeadm upgrade node "--ignore-preflight-errors=$3" 2>&1; fi
+    else kubeadm upgrade node --patches "$4" "--ignore-preflight-errors=$3" 2>&1; fi
     systemctl daemon-reload
     systemctl restart kubelet || unit_failed kubelet
 }

@@ -4,14 +4,14 @@ mod config;
 pub(crate) mod routed;
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex, published};
+use bramble_spec::{Arch, Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex, published};
 use bramble_state::{Blob, BlobSource, Certificates, File, Observation, Resource, STEPS, Step, Unit};
 use serde_json::json;
 
 use crate::bundle::BundleFile;
 use crate::distribution::facts::{CniManifest, DistributionFacts, Programs};
 use crate::distribution::kubeadm::config::{
-    API_PORT, CERTIFICATE_KEY, Kubeadm, TOKEN, api_version, documents, systemd_cgroup,
+    API_PORT, CERTIFICATE_KEY, Kubeadm, PATCHES, TOKEN, api_version, documents, systemd_cgroup,
 };
 use crate::distribution::upstream::BUSYBOX;
 use crate::distribution::{containerd, keepalived};
@@ -156,8 +156,9 @@ impl Lifecycle for Kubeadm<'_> {
         all.push(Resource::File(File::new(containerd::CONFIG, text)));
         all.extend(containerd::registry_files(self.cluster, containerd::REGISTRIES));
         let mut reads = vec![containerd::CONFIG.to_owned()];
-        if let Some(bundle) = &self.inputs.bundle {
-            for program in &bundle.manifest.programs {
+        let bundled = self.inputs.bundle.as_ref().and_then(|bundle| Some((bundle, bundle.files(&seen.facts.arch)?)));
+        if let Some((bundle, files)) = bundled {
+            for program in &files.programs {
                 all.push(Resource::Blob(Blob {
                     path: format!("{PROGRAMS}{}", program.name),
                     sha256: program.sha256.clone(),
@@ -172,9 +173,9 @@ impl Lifecycle for Kubeadm<'_> {
             }
         }
         all.push(Resource::Unit(Unit::new("containerd", reads)));
-        if let Some(bundle) = &self.inputs.bundle {
-            let images = bundle.manifest.images.iter();
-            let images = images.filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
+        if let Some((bundle, files)) = bundled {
+            let images =
+                files.images.iter().filter(|image| node.role == Role::ControlPlane || !image.control_plane_only);
             let image = |image: &BundleFile| Image {
                 names: vec![image.name.clone()],
                 sha256: image.sha256.clone(),
@@ -191,6 +192,7 @@ impl Lifecycle for Kubeadm<'_> {
         if !archives.is_empty() {
             all.push(Resource::other(Images(archives)));
         }
+        all.push(Resource::File(self.kubelet_patch(seen)));
         all.extend(self.kubelet_unit(seen));
         all.extend(self.plugin_links().map(Resource::Step));
         if self.cluster.network.cni == Cni::Routed {
@@ -230,9 +232,13 @@ impl Lifecycle for Kubeadm<'_> {
             }
         }
         if let Some(bundle) = &self.inputs.bundle
-            && bundle.manifest.arch.to_string() != facts.arch
+            && bundle.files(&facts.arch).is_none()
         {
-            found.push(error(format!("the bundle is for {}, the node runs {}", bundle.manifest.arch, facts.arch)));
+            let has: Vec<String> = bundle.manifest.files.keys().map(Arch::to_string).collect();
+            found.push(
+                error(format!("the bundle is for {}, the node runs {}", has.join(" and "), facts.arch))
+                    .next("`bramble bundle create kubeadm:… --arch arm64,amd64` makes one for both"),
+            );
         }
         // kubeadm's own least is 1700 MB; the kernel keeps some of what was sold.
         if node.role == Role::ControlPlane && facts.memory < 1_600 * 1024 {
@@ -282,6 +288,7 @@ impl Lifecycle for Kubeadm<'_> {
                 },
             },
             "nodeRegistration": self.registration(node, seen, false),
+            "patches": { "directory": PATCHES },
         });
         if node.role == Role::ControlPlane {
             join["controlPlane"] = json!({
@@ -336,7 +343,7 @@ impl Lifecycle for Kubeadm<'_> {
             // The cluster keeps the tags that it began with, which the bundle before this one had.
             apply.call("set_image_tags", [&*bundle.manifest.etcd_tag, bundle.dns_tag().unwrap_or_default()]);
         }
-        apply.call("kubeadm_upgrade", [how, &self.version(), &ignored.join(",")]);
+        apply.call("kubeadm_upgrade", [how, &self.version(), &ignored.join(","), PATCHES]);
         Step {
             id: VERSION,
             title: format!("upgrade {} to Kubernetes {} (kubeadm upgrade {how})", node.name, self.version()),
