@@ -42,7 +42,7 @@ for_each() { # architectures function arguments…
 }
 
 download() { # [containerd]
-    echo "== fetching the modules of Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns, crictl $crictl${1:+, containerd $containerd}"
+    echo "== fetching the modules of Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns, crictl $crictl${1:+, containerd $containerd}${GOARCH:+ for $GOARCH}"
     for module in kubernetes etcd tools ${1:-}; do packages "$module" tool; done >>/build/packages
 }
 
@@ -101,14 +101,14 @@ bundle)
     ;;
 standins)
     rm -rf "$out" /build/packages
-    download
+    download ''
     watched compile-standins "$@"
     tools
     ;;
 compile-bundle) for_each "$2" compile_bundle "${3:-}" ;;
 compile-standins)
     shift 2
-    compile_bundle
+    compile_bundle ''
     for build in "$@"; do
         compile kubernetes "$out/build" "$(stamp "$kubernetes+$build")" k8s.io/kubernetes/cmd/kubelet
         mv "$out/build/kubelet" "$out/kubelet+$build"

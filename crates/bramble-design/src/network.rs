@@ -101,11 +101,13 @@ pub(crate) fn traffic(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Tra
 /// How fast each node is on the network, and who holds the others up.
 pub(crate) fn ports(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Port> {
     let hardware = &cluster.hardware;
-    let wifi = cluster.network.wifi.as_ref().is_some_and(|wifi| wifi.join.is_some());
     let ports: Vec<Port> = cluster
         .nodes
         .iter()
         .map(|node| {
+            if let Some(rate) = node.board.figure(|family| family.wifi).filter(|_| cluster.in_wifi(node)) {
+                return Port { rate: Some(rate), limit: "its Wi-Fi, at best" };
+            }
             let link = node.board.figure(|family| family.ethernet);
             let measured = node.board.figure(|family| family.throughput);
             let switch =
@@ -117,7 +119,10 @@ pub(crate) fn ports(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Port>
         })
         .collect();
     for node in &cluster.nodes {
-        if node.board.family.is_some() && node.board.figure(|family| family.ethernet).is_none() && !wifi {
+        if node.board.family.is_some()
+            && node.board.figure(|family| family.ethernet).is_none()
+            && !cluster.in_wifi(node)
+        {
             findings.add(
                 Severity::Warning,
                 Rule::Link,
@@ -128,6 +133,7 @@ pub(crate) fn ports(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Port>
             );
         }
     }
+    air(cluster, &ports, findings);
     let fastest = ports.iter().filter_map(|port| port.rate).max();
     for (node, port) in cluster.nodes.iter().zip(&ports) {
         if let (Some(rate), Some(fastest)) = (port.rate, fastest)
@@ -166,4 +172,41 @@ pub(crate) fn ports(cluster: &Cluster, findings: &mut Findings<'_>) -> Vec<Port>
         }
     }
     ports
+}
+
+/// What a Wi-Fi costs: its nodes send one after the other, and an access point sends all of it once more.
+fn air(cluster: &Cluster, ports: &[Port], findings: &mut Findings<'_>) {
+    let within: Vec<_> = cluster.nodes.iter().zip(ports).filter(|(node, _)| cluster.in_wifi(node)).collect();
+    let count = within.len() as u64;
+    if count < 2 {
+        return;
+    }
+    let mut figures = vec![("nodes in it", count.to_string())];
+    if let Some(rate) = within.iter().filter_map(|(_, port)| port.rate).max() {
+        figures.push(("its channel, at best", rate.to_string()));
+        figures.push((
+            "left for each when all send to each other",
+            BitRate(rate.0 / (2 * count) / 1_000_000 * 1_000_000).to_string(),
+        ));
+    }
+    findings.add(
+        Severity::Warning,
+        Rule::Wifi,
+        "network.wifi",
+        "its nodes share one channel, and what goes from one to another goes through it twice",
+        &figures,
+        "put control planes and whatever stores data on Ethernet",
+    );
+    let planes = within.iter().filter(|(node, _)| node.role == Role::ControlPlane).count();
+    if planes > 1 {
+        findings.add(
+            Severity::Warning,
+            Rule::Wifi,
+            "network.wifi",
+            format!("{planes} control planes are in it: etcd waits for its members at each write, and elects another leader when one is not heard for a second"),
+            // etcd.io/docs, "Tuning".
+            &[("heartbeat", "100 ms".to_owned()), ("election timeout", "1000 ms".to_owned())],
+            "one control plane, or all of them on Ethernet",
+        );
+    }
 }

@@ -41,6 +41,8 @@ rules! {
     SwitchCapacity = "switch-capacity",
     /// No node is much slower on the network than the others.
     Link = "link",
+    /// What nodes of a Wi-Fi send each other shares one channel.
+    Wifi = "wifi",
     /// Every node has the memory that its role asks for.
     Memory = "memory",
     /// The disk is large enough.

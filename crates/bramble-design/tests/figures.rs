@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bramble_design::{Bill, Design, Rule, Summary};
-use bramble_spec::{Cluster, Override, Problem, Severity};
+use bramble_spec::{Cluster, Override, Problem, Severity, Wifi};
 
 fn resolve(text: &str, overrides: &[(&str, &str)]) -> Vec<Cluster> {
     let overrides: Vec<Override> =
@@ -231,6 +231,24 @@ fn the_other_rules_find_what_they_are_for() {
     // A slow node among fast ones.
     let slow = Design::of(&cluster(&["rpi-4b-4gb", "rpi-3b"], "{ switch: { part: tl-sg108 } }", "{ switch: switch }"));
     assert_eq!(found(&slow, Rule::Link)[0].message, "it has 100 Mbps on the network, others have 943 Mbps");
+    // Boards in a Wi-Fi, and others of theirs on a cable.
+    let air = |boards: &[&str], wifi: &str, devices: &str, each: &str| {
+        let mut cluster = cluster(boards, devices, each);
+        cluster.network.wifi =
+            Some(Wifi { country: "DE".into(), join: (!wifi.is_empty()).then(|| (wifi.into(), "file".into())) });
+        Design::of(&cluster)
+    };
+    let both = ["rpi-4b-4gb", "rpi-zero-2w"];
+    let shelf = air(&both, "shelf", "{}", "{}");
+    assert_eq!(severity(&shelf, Rule::Wifi), Some(Severity::Warning));
+    let shared = &found(&shelf, Rule::Wifi)[0].figures;
+    assert_eq!(shared[1].1, "433.3 Mbps");
+    assert_eq!(shared[2].1, "108 Mbps");
+    assert_eq!(found(&shelf, Rule::Link)[0].message, "it has 72.2 Mbps on the network, others have 433.3 Mbps");
+    assert_eq!(severity(&air(&both, "", "{}", "{}"), Rule::Wifi), None, "only its country is known");
+    let cabled = air(&["rpi-4b-4gb", "rpi-4b-4gb"], "shelf", "{ switch: { part: tl-sg108 } }", "{ switch: switch }");
+    assert_eq!(severity(&cabled, Rule::Wifi), None);
+    assert_eq!(severity(&air(&both[..1], "shelf", "{}", "{}"), Rule::Wifi), None, "one shares with nobody");
     // Addresses.
     let tight =
         example("kubecon.yaml", &[("network.subnet", "192.168.1.48/29"), ("network.dhcp", "~"), ("network.pool", "~")]);

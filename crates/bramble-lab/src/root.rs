@@ -78,6 +78,7 @@ pub(crate) fn unpack(
     (mirror, suite): (&str, &str),
     events: Events,
 ) -> Result<(), Error> {
+    std::fs::create_dir_all(to).at("create", to)?;
     let mut command = Command::new("unshare");
     command.args(["--mount", "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"]);
     command.arg(format!("--architectures={arch}")).arg(format!("--include={}", packages.join(",")));

@@ -87,6 +87,8 @@ part! {
         ethernet: BitRate,
         /// What was measured over it.
         throughput: BitRate,
+        /// The rate of its Wi-Fi's link at best, without an adapter; none without Wi-Fi.
+        wifi: BitRate,
         /// The generation of its fastest USB port: 2 or 3.
         usb: u8,
         /// Whether it has the four pins that PoE HATs use.

@@ -65,6 +65,12 @@ impl Cluster {
         self.nodes.iter().find_map(|node| node.uplink.as_ref().map(|uplink| (node, uplink)))
     }
 
+    /// Tells whether a node is in the cluster's Wi-Fi: those that no cable of the plan leads to are, unless it is the gateway's.
+    pub fn in_wifi(&self, node: &Node) -> bool {
+        let joined = self.network.wifi.as_ref().is_some_and(|wifi| wifi.join.is_some());
+        joined && self.gateway().is_none() && node.fitting.switch.is_none()
+    }
+
     /// The control planes in the order of the file.
     pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.role == Role::ControlPlane)

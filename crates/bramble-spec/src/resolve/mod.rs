@@ -118,6 +118,10 @@ impl Resolver<'_> {
         let image = document.image.and_then(|section| self.image(section));
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
         let pool = network.as_ref().is_some_and(|network| network.pool.is_some());
+        let own = |name: &Spanned<String>| name.value.split(':').next() == Some("metallb");
+        let announcing = document.addons.metallb.as_ref().map(|section| section.span);
+        let announcing =
+            announcing.or_else(|| document.addons.microk8s.iter().find(|name| own(name)).map(|name| name.span));
         let addons = self.addons(document.addons, distribution.as_ref(), pool);
         let (hardware, each) = self.hardware(document.hardware);
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
@@ -147,6 +151,16 @@ impl Resolver<'_> {
         }
         let cluster = (|| {
             let (network, distribution, nodes) = (network?, distribution?, nodes?);
+            // Behind a gateway it is the gateway's.
+            let in_wifi = network.wifi.as_ref().is_some_and(|wifi| wifi.join.is_some());
+            if let Some(span) = announcing.filter(|_| in_wifi && nodes.iter().all(|node| node.uplink.is_none())) {
+                // metallb.io/troubleshooting, "Using WiFi and can't reach the service?".
+                self.error(
+                    "MetalLB announces addresses by ARP, and a Raspberry Pi in a Wi-Fi answers for none but its own",
+                    span,
+                    "put the boards on Ethernet, or remove it: an ingress answers at each node's own address",
+                );
+            }
             let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
             let api = match (network.api, first) {
                 (Some(api), _) => {
