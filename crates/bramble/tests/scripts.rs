@@ -25,6 +25,9 @@ fn a_boot_order_is_told() {
         .on("rpi-eeprom-config *pieeprom.upd", "echo BOOT_ORDER=0xf14")
         .check();
     assert_eq!(waiting.stdout, "waiting yes\norder 0xf14\n");
+    // A Raspberry Pi 5 has written it already, and shows the one that it booted with.
+    let written = boot_order("''").file("/run/bramble/boot-order", "0xf14\n").on("rpi-eeprom-config", SETTINGS).check();
+    assert_eq!(written.stdout, "waiting yes\norder 0xf14\n");
     boot_order("''").without("rpi-eeprom-config").refuses("install the package rpi-eeprom");
 }
 
@@ -41,6 +44,9 @@ fn a_boot_order_is_set_where_it_is_another() {
         run.file("applied").as_deref(),
         Some("[all]\nBOOT_UART=0\n[gpio8=0]\nBOOT_ORDER=0x1\n[all]\nBOOT_ORDER=0xf416\n")
     );
+    assert_eq!(run.file("run/bramble/boot-order").as_deref(), Some("0xf416\n"));
+    let again = case("0xf416").file("/run/bramble/boot-order", "0xf416\n").check();
+    assert!(!again.called("*--apply*"), "what is asked for twice is written once");
     assert!(!case("0xf41").check().called("*--apply*"));
     let failed = boot_order("0xf416")
         .on("rpi-eeprom-config", SETTINGS)
