@@ -165,6 +165,14 @@ fn records_are_told_from_what_programs_print() {
 }
 
 #[test]
+fn the_default_locale_is_written_where_the_system_keeps_it() {
+    let resources = [Resource::Locale("C.UTF-8".into())];
+    assert_eq!(titles(&resources, ""), ["write /etc/default/locale"]);
+    let link = "stat 777 root:root 1 14 symbolic link|/etc/default/locale\n";
+    assert_eq!(titles(&resources, link), ["write /etc/locale.conf"], "systemd of Debian 13 makes the link at each boot");
+}
+
+#[test]
 fn every_script_is_one_that_a_posix_shell_accepts() {
     let resources = [
         Resource::Hostname("kube1".into()),

@@ -4,7 +4,7 @@ use bramble_shell::Commands;
 
 use crate::digest::entry_hash;
 use crate::kind::Kind;
-use crate::observation::Observation;
+use crate::observation::{FileKind, Observation};
 use crate::plan::{Change, Detail};
 use crate::planner::Planner;
 use crate::probe::{Answer, Names, Probe, Question};
@@ -13,6 +13,9 @@ use crate::resource::file::File;
 
 const LOCALE_GEN: &str = "/etc/locale.gen";
 const ARCHIVE: &str = "/usr/lib/locale/locale-archive";
+/// Where the default is. Since Debian 13 the first one is a link to the second, which systemd makes anew at each boot
+/// (systemd, debian/extra/tmpfiles.d/debian.conf).
+const DEFAULTS: [&str; 2] = ["/etc/default/locale", "/etc/locale.conf"];
 const LOCALE: &str = "locale";
 
 /// Asks which locales are generated.
@@ -35,8 +38,8 @@ fn normal(name: &str) -> String {
 pub(crate) struct Locale<'a>(pub(crate) &'a str);
 
 impl Locale<'_> {
-    fn file(&self) -> File {
-        File::new("/etc/default/locale", format!("LANG={}\n", self.0))
+    fn file(&self, path: &str) -> File {
+        File::new(path, format!("LANG={}\n", self.0))
     }
 
     fn is_built_in(&self) -> bool {
@@ -58,7 +61,9 @@ impl Kind for Locale<'_> {
     fn ask(&self, probe: &mut Probe) {
         probe.ask_about(&TEXTS, [LOCALE_GEN]);
         probe.ask(&LOCALES);
-        self.file().ask(probe);
+        for path in DEFAULTS {
+            self.file(path).ask(probe);
+        }
     }
 
     fn plan(&self, planner: &mut Planner<'_>) {
@@ -72,13 +77,15 @@ impl Kind for Locale<'_> {
                 planner.push(Change::new("generate the locale", details, script));
             }
         }
-        self.file().plan(planner);
+        let [own, target] = DEFAULTS;
+        let linked = planner.seen().files.get(own).is_some_and(|there| there.kind == FileKind::Link);
+        self.file(if linked { target } else { own }).plan(planner);
     }
 
     #[cfg(any(test, feature = "testing"))]
     fn satisfied(&self, node: &mut crate::testing::SatisfiedNode) {
         node.edit(LOCALE_GEN, |text| self.edited(text));
         node.record(format!("{LOCALE} {}", normal(self.0)));
-        self.file().satisfied(node);
+        self.file(DEFAULTS[0]).satisfied(node);
     }
 }

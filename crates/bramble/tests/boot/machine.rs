@@ -57,7 +57,10 @@ pub(crate) const CLOUD_INIT: System = System {
     name: "cloud-init",
     suite: "trixie",
     packages: "cloud-init,cloud-guest-utils,e2fsprogs,fdisk,netplan.io,network-manager,locales",
-    hook: "echo \"datasource: {NoCloud: {fs_label: bootfs}}\" >/etc/cloud/cloud.cfg.d/99-boot.cfg; \
+    // rpi-cloud-init-mods: its data are read where the boot partition is mounted.
+    hook: "echo \"datasource: {NoCloud: {seedfrom: \\\"file:///boot/firmware/\\\"}}\" >/etc/cloud/cloud.cfg.d/99-boot.cfg; \
+           mkdir -p /etc/systemd/system/cloud-init-local.service.d; \
+           printf \"[Unit]\\nRequiresMountsFor=/boot/firmware\\n\" >/etc/systemd/system/cloud-init-local.service.d/boot.conf; \
            echo \"network: {version: 2, renderer: NetworkManager}\" >/usr/lib/netplan/00-network-manager-all.yaml; \
            chmod 600 /usr/lib/netplan/00-network-manager-all.yaml",
     boot_files: SEED,
@@ -68,6 +71,7 @@ pub(crate) const CLOUD_INIT_NETWORKD: System = System {
     name: "cloud-init-networkd",
     suite: "trixie",
     packages: "cloud-init,cloud-guest-utils,e2fsprogs,fdisk,netplan.io,systemd-resolved,locales",
+    // Ubuntu's cloud-init knows the name of its boot partition.
     hook: "echo \"datasource: {NoCloud: {fs_label: bootfs}}\" >/etc/cloud/cloud.cfg.d/99-boot.cfg",
     boot_files: SEED,
 };
