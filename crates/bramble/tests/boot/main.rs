@@ -184,7 +184,7 @@ mod lives {
     #[test]
     #[ignore = "needs root, and minutes: `make test-lives`"]
     fn a_board_with_a_kernel_of_its_own_and_cgroup_v2_joins_boards_with_v1() {
-        beside_a_rack("t-v2", "10.78.41.0/24", "10.78.41.50", &AMD64);
+        beside_a_rack("t-v2", "10.78.41.0/24", "10.78.41.70", &AMD64);
     }
 }
 
@@ -203,5 +203,5 @@ fn an_arm64_board_with_firstrun_is_met_after_its_script() {
 #[test]
 #[ignore = "`make test-arm64` runs it: its root takes a quarter of an hour to make under emulation"]
 fn an_arm64_board_joins_a_cluster_of_amd64_boards() {
-    beside_a_rack("t-arm", "10.78.42.0/24", "10.78.42.50", &ARM64);
+    beside_a_rack("t-arm", "10.78.42.0/24", "10.78.42.70", &ARM64);
 }
