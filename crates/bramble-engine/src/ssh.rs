@@ -158,6 +158,12 @@ impl SshNetwork {
     ) -> Result<Way, ConnectError> {
         let host = || target.host.clone();
         if let Some(command) = &config.proxy_command {
+            if config.proxy_hands_over {
+                let said =
+                    "ProxyUseFdpass hands over a socket, which bramble does not take: let the command pass the data on"
+                        .into();
+                return Err(ConnectError::Configuration { host: host(), said });
+            }
             let command = self.tokens(given, target, config).text(command);
             return command.map(Way::Command).map_err(|said| ConnectError::Configuration { host: host(), said });
         }
@@ -202,6 +208,7 @@ impl SshNetwork {
             let told = |said| ConnectError::Configuration { host: given.host.clone(), said };
             tokens.path(written, &variable).map_err(told)
         };
+        let revoked = config.revoked_host_keys.as_ref().map(path).transpose()?;
         let all =
             |written: &[String]| written.iter().filter(|file| *file != "none").map(path).collect::<Result<Vec<_>, _>>();
         let mut named = self.keys.clone();
@@ -220,6 +227,7 @@ impl SshNetwork {
             },
         };
         let certificates = all(&config.certificates)?;
+        target.revoked = revoked;
         target.credentials = Credentials { named, usual, certificates, agent, only_files: config.identities_only };
         Ok((target, config))
     }

@@ -10,10 +10,16 @@ drain_node() { # node seconds
         kubectl_admin annotate node "$1" bramble/cordoned=yes --overwrite >/dev/null
         kubectl_admin cordon "$1" >/dev/null
     fi
+    t=$(date +%s)
     kubectl_admin drain "$1" --ignore-daemonsets --delete-emptydir-data --timeout="$2s" >/run/bramble/drain 2>&1 && return 0
     {
-        echo "the pods of $1 cannot be moved within $2 s:"
-        awk '/^error/ { sub(/^error: /, ""); sub(/ \(will retry after [0-9a-z]*\)/, ""); if (!/^unable to drain/ && !seen[$0]++) print }' /run/bramble/drain
+        echo "the pods of $1 cannot be moved; that was tried for $(($(date +%s) - t)) of $2 s:"
+        # It may say all of it in one line that begins with what is known.
+        awk '/^error/ {
+            sub(/^error: /, ""); sub(/ \(will retry after [0-9a-z]*\)/, "")
+            sub(/^unable to drain node "[^"]*"( due to error: )?/, ""); sub(/,? ?(continuing|aborting) command\.*$/, "")
+            if ($0 != "" && !seen[$0]++) print
+        }' /run/bramble/drain
         # Which budget it is, kubectl leaves out of what the API answers.
         kubectl_admin get poddisruptionbudgets -A -o 'jsonpath={range .items[?(@.status.disruptionsAllowed==0)]}the disruption budget {.metadata.name} of the namespace {.metadata.namespace} allows no pod to go: it wants {.status.desiredHealthy} that are healthy, and has {.status.currentHealthy}{"\n"}{end}' 2>&1 ||
             echo "the API does not say which disruption budgets there are"

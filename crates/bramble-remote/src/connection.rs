@@ -38,6 +38,8 @@ pub struct Target {
     pub alias: Option<String>,
     /// Files of known hosts besides those of the dialer.
     pub known_hosts: Vec<PathBuf>,
+    /// A file of keys that it may not show (ssh_config(5), `RevokedHostKeys`).
+    pub revoked: Option<PathBuf>,
 }
 
 /// How a machine is reached.
@@ -63,6 +65,7 @@ impl Target {
             credentials: Credentials::default(),
             alias: None,
             known_hosts: Vec::new(),
+            revoked: None,
         }
     }
 
@@ -233,8 +236,7 @@ impl Connection {
             _ => None,
         };
         let host = target.display();
-        let (name, alias) = (target.host.as_str(), target.alias.as_deref());
-        let peer = Arc::new(dialer.host_keys.peer(name, target.port, alias, &target.known_hosts)?);
+        let peer = Arc::new(dialer.host_keys.peer(target)?);
         let config = Arc::new(client::Config {
             preferred: preferences(&peer),
             nodelay: true,

@@ -11,6 +11,7 @@ use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Algorithm, Certificate, PublicKey, parse_public_key_base64};
 
+use crate::connection::Target;
 use crate::error::ConnectError;
 use crate::known_hosts::{Lines, Marker, means, without};
 
@@ -36,6 +37,19 @@ impl KnownHosts {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(KnownHosts::parse(path, "")),
             Err(source) => Err(ConnectError::KnownHosts { path, source }),
         }
+    }
+
+    /// Reads a file of public keys, one in a line, that no host may show. ssh refuses all hosts where it cannot be read.
+    fn open_revoked(path: PathBuf) -> Result<KnownHosts, ConnectError> {
+        let refuse = |source| ConnectError::KnownHosts { path: path.clone(), source };
+        let bytes = fs::read(&path).map_err(refuse)?;
+        if bytes.starts_with(b"SSHKRL") {
+            let said = "it is a key revocation list (KRL), which bramble does not read: name a file with the public keys, one in a line";
+            return Err(refuse(std::io::Error::other(said)));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: String = text.lines().map(|line| format!("@revoked * {}\n", line.trim())).collect();
+        Ok(KnownHosts::parse(path, &lines))
     }
 
     fn parse(path: PathBuf, text: &str) -> KnownHosts {
@@ -115,23 +129,19 @@ impl HostKeys {
     ///
     /// # Errors
     /// One that is there cannot be read.
-    pub(crate) fn peer(
-        &self,
-        host: &str,
-        port: u16,
-        alias: Option<&str>,
-        more: &[PathBuf],
-    ) -> Result<Peer, ConnectError> {
+    pub(crate) fn peer(&self, target: &Target) -> Result<Peer, ConnectError> {
+        type Open = fn(PathBuf) -> Result<KnownHosts, ConnectError>;
         let mut files = self.files.clone();
         let mut known = self.more.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in more {
+        let more = target.known_hosts.iter().map(|path| (path, KnownHosts::open as Open));
+        for (path, open) in more.chain(target.revoked.iter().map(|path| (path, KnownHosts::open_revoked as Open))) {
             let file = match known.get(path) {
                 Some(file) => file.clone(),
-                None => known.entry(path.clone()).or_insert(Arc::new(KnownHosts::open(path.clone())?)).clone(),
+                None => known.entry(path.clone()).or_insert(Arc::new(open(path.clone())?)).clone(),
             };
             files.push(file);
         }
-        Ok(Peer { host: host.to_owned(), port, alias: alias.map(str::to_owned), files })
+        Ok(Peer { host: target.host.clone(), port: target.port, alias: target.alias.clone(), files })
     }
 
     fn plain(&self, host: &str, port: u16) -> Peer {

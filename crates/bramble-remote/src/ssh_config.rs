@@ -30,6 +30,10 @@ pub struct SshConfig {
     pub user_known_hosts: Option<Vec<PathBuf>>,
     /// The system's.
     pub global_known_hosts: Option<Vec<PathBuf>>,
+    /// A file of keys that no host may show.
+    pub revoked_host_keys: Option<String>,
+    /// Whether the command of `proxy_command` hands over a socket, in the place of its input and output.
+    pub proxy_hands_over: bool,
 }
 
 /// The names of the key files that ssh tries by itself (ssh_config(5), `IdentityFile`), and those of older and newer versions.
@@ -80,6 +84,8 @@ impl SshConfig {
                 "identityagent" => config.agent = Some(text()),
                 "proxyjump" if value != "none" => config.jump = value.split(',').map(str::to_owned).collect(),
                 "proxycommand" if value != "none" => config.proxy_command = Some(text()),
+                "proxyusefdpass" => config.proxy_hands_over = value == "yes",
+                "revokedhostkeys" if value != "none" => config.revoked_host_keys = Some(text()),
                 "hostkeyalias" => config.host_key_alias = Some(text()),
                 "userknownhostsfile" => config.user_known_hosts = Some(paths(value)),
                 "globalknownhostsfile" => config.global_known_hosts = Some(paths(value)),

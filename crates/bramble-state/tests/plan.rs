@@ -169,7 +169,11 @@ fn the_default_locale_is_written_where_the_system_keeps_it() {
     let resources = [Resource::Locale("C.UTF-8".into())];
     assert_eq!(titles(&resources, ""), ["write /etc/default/locale"]);
     let link = "stat 777 root:root 1 14 symbolic link|/etc/default/locale\n";
-    assert_eq!(titles(&resources, link), ["write /etc/locale.conf"], "systemd of Debian 13 makes the link at each boot");
+    assert_eq!(
+        titles(&resources, link),
+        ["write /etc/locale.conf"],
+        "systemd of Debian 13 makes the link at each boot"
+    );
 }
 
 #[test]

@@ -233,6 +233,8 @@ housekeeping() {
 reset() {
     [ -z "$url" ] || fatal 'cannot perform cluster-reset while server URL is set - remove server from configuration before resetting'
     from=$(get cluster-reset-restore-path)
+    # A file of the token does not count.
+    [ -n "${K3S_TOKEN:-}" ] || fatal '--token is required when using --cluster-reset-restore-path'
     [ -s "$from" ] || fatal "this stand-in for k3s wants a snapshot; there is none at $from"
     [ ! -d "$DB" ] || mv "$DB" "$K/server/db/etcd-old-$(date +%s)"
     name=$NODE-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')
@@ -303,7 +305,9 @@ etcd-snapshot)
         shift 2
     done
     [ -d "$DB/member" ] || fatal 'etcd datastore disabled'
-    mkdir -p "$dir"
+    # Only its own folder is made.
+    [ "$dir" != "$K/server/db/snapshots" ] || mkdir -p "$dir"
+    [ -d "$dir" ] || fatal "stat $dir: no such file or directory"
     etcd_ctl https://127.0.0.1:2379 snapshot save "$dir/$name-$(hostname)-$(date +%s)" >/dev/null
     ;;
 --version) echo "k3s version $VERSION+k3s1 (a stand-in)" ;;

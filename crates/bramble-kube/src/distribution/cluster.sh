@@ -58,8 +58,9 @@ remove_link() { # name
 # Removes what Kubernetes and its networks put into the packet filter; other rules stay.
 remove_rules() { # iptables|ip6tables
     "$1-save" >/run/bramble/rules
-    if grep -q 'KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld' /run/bramble/rules; then
-        sed -i '/KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld/d' /run/bramble/rules
+    r='KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld\|kube-router\|kube-bridge\|kube-dummy-if'
+    if grep -q "$r" /run/bramble/rules; then
+        sed -i "/$r/d" /run/bramble/rules
         "$1-restore" </run/bramble/rules
     fi
     rm -f /run/bramble/rules
@@ -83,6 +84,11 @@ remove_pods_network() {
             [ "$rc" = 0 ] || echo "@tried $rc remove the rules of $t" >&3
         fi
     done
+    # With systemd's driver the groups of the pods are units.
+    u=$(systemctl list-units --all --plain --no-legend 'kubepods*.slice')
+    u=$(echo "$u" | awk '{ print $1 }')
+    # shellcheck disable=SC2086 # Their names have no spaces.
+    [ -z "$u" ] || best_effort systemctl stop $u
     # On cgroup v1 the groups of the pods stay when the kubelet goes.
     for d in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods.slice /sys/fs/cgroup/kubepods.slice; do
         [ ! -d "$d" ] || best_effort find "$d" -depth -type d -exec rmdir {} +

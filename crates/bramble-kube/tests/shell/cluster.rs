@@ -47,6 +47,7 @@ fn what_stays_mounted_is_not_emptied() {
 fn the_network_of_pods_goes() {
     let run = check(with_pods(k3s("remove_pods_network")));
     assert!(run.called("ip link del cni0") && run.called("ip link del veth1") && run.called("iptables-restore"));
+    assert!(run.called("systemctl stop kubepods.slice kubepods-pod1.slice"));
     assert!(!run.called("ip6tables-restore") && !run.called("ip link del flannel.1"));
     assert!(run.file("var/lib/kubelet/pods/1/x").is_none() && run.file("run/netns/cni-1").is_none());
     check(k3s("remove_pods_network").without("iptables-save").without("ip6tables-save"));

@@ -70,10 +70,12 @@ fn it_begins_a_cluster_or_joins_one() {
 #[test]
 fn its_state_is_saved() {
     let etcd = with_tokens(k3s("snapshot_state /run/bramble"))
-        .file(&format!("{K}/server/db/etcd/x"), "")
-        .on("k3s etcd-snapshot save*", "mkdir -p /run/bramble/etcd; echo x >/run/bramble/etcd/bramble-1");
+        .file(&format!("{K}/server/db/etcd/member/x"), "")
+        // It makes no folder.
+        .on("k3s etcd-snapshot save*", "echo x >$R/run/bramble/etcd/bramble-1");
     assert!(check(etcd).file("run/bramble/etcd.db").is_some());
     let sqlite = service(with_tokens(k3s("snapshot_state /run/bramble")))
+        .file(&format!("{K}/server/db/etcd/name"), "kube1-0a1b2c3d")
         .file(&format!("{K}/server/db/state.db"), "db")
         .file(&format!("{K}/server/db/state.db-wal"), "wal");
     let run = check(sqlite.clone());
@@ -98,7 +100,7 @@ fn its_state_comes_back() {
     let etcd =
         k3s("k3s_restore /run/bramble/b.tgz").on("tar*", &archive("echo x >$R/var/lib/bramble/restore/etcd.db")).on(
             "k3s server*",
-            "mkdir -p /var/lib/rancher/k3s/server/db; : >/var/lib/rancher/k3s/server/db/reset-flag; false",
+            "[ \"$K3S_TOKEN\" = s3cret ] && mkdir -p $R/var/lib/rancher/k3s/server/db && : >$R/var/lib/rancher/k3s/server/db/reset-flag; false",
         );
     let run = check(etcd);
     assert_eq!(run.file("etc/rancher/k3s/token").as_deref(), Some("s3cret"));

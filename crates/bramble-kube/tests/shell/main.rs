@@ -91,12 +91,17 @@ fn with_pods(case: Case) -> Case {
         .file("/var/lib/kubelet/pods/1/x", "")
         .file("/var/lib/cni/x", "")
         .says("ip -o link show type veth", "7: veth1@if2: <UP>")
+        .says(
+            "systemctl list-units*kubepods*",
+            "kubepods.slice loaded active active x\nkubepods-pod1.slice loaded active active x",
+        )
         .says("iptables-save", "-A KUBE-SERVICES")
         .says("ip6tables-save", "-A OTHER");
     service(case)
         .best_effort("find /var/lib/kubelet*")
         .best_effort("find /sys/fs/cgroup/kubepods*")
         .may_fail("rmdir /sys/fs/cgroup/kubepods", "find says so, of which the log tells")
+        .best_effort("systemctl stop kubepods*")
         .best_effort("ip link del*")
         .best_effort("ip*tables-*")
         .best_effort("rm -f /run/bramble/rules")

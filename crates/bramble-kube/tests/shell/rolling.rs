@@ -23,6 +23,13 @@ fn nodes_are_drained_and_uncordoned() {
     let run = stuck.refuses("a budget forbids it");
     assert!(run.stderr.contains("the disruption budget never"), "{}", run.stderr);
     assert!(run.called("k3s kubectl*uncordon n1"));
+    // kubectl since 1.34 says all in a line.
+    let line = "error: unable to drain node \"n1\" due to error: [error when deleting pods: declare no controller], continuing command...";
+    let run = drained().on("k3s kubectl* drain*", &format!("echo '{line}'; false")).refuses("declare no controller");
+    assert!(!run.stderr.contains("unable to drain") && !run.stderr.contains("continuing"), "{}", run.stderr);
+    let bare = "echo 'error: unable to drain node \"n1\", aborting command...'; echo 'error: why'; false";
+    let run = drained().on("k3s kubectl* drain*", bare).refuses("why");
+    assert!(!run.stderr.contains("aborting"), "{}", run.stderr);
     check(k3s("uncordon n1").says("k3s kubectl*annotations*", "yes"));
     check(k3s("uncordon n1"));
 }

@@ -23,6 +23,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "habits::known_hosts_forms", test: known_hosts_forms },
     Row { name: "habits::login_noise", test: login_noise },
     Row { name: "habits::what_sudo_and_sshd_want_besides_is_named", test: what_is_wanted_besides },
+    Row { name: "habits::sudo_speaks_german_or_is_written_in_rust", test: other_sudos },
     Row { name: "habits::text_not_utf8_and_cmdline_crlf", test: bytes_of_others },
     Row { name: "habits::zram_swap", test: zram_swap },
 ];
@@ -317,6 +318,21 @@ fn known_hosts_forms(shelf: &Shelf) {
         home.logs_in(None);
         home.write("my hosts", &format!("@revoked * {key}\nkube-one {key}\n"));
         home.is_refused(None, "is revoked in");
+        home.write("my hosts", &format!("kube-one {key}\n"));
+        let config = read(&home.path("config"));
+        home.write("config", &format!("{config}  RevokedHostKeys ~/.ssh/gone\n"));
+        home.is_refused(None, "gone cannot be used");
+        home.write("gone", "# none so far\n");
+        home.logs_in(None);
+        home.write("gone", &format!("{key}\n"));
+        home.is_refused(None, "is revoked in");
+        let list =
+            Command::new("ssh-keygen").args(["-q", "-k", "-f"]).arg(home.path("krl")).arg(home.path("gone")).status();
+        assert!(list.unwrap().success());
+        fs::rename(home.path("krl"), home.path("gone")).unwrap();
+        home.is_refused(None, "key revocation list");
+        home.write("config", &format!("{config}  ProxyCommand nc -F %h %p\n  ProxyUseFdpass yes\n"));
+        home.is_refused(None, "ProxyUseFdpass");
     });
 }
 
@@ -369,6 +385,38 @@ fn what_is_wanted_besides(shelf: &Shelf) {
         let methods = "printf 'PasswordAuthentication yes\\nAuthenticationMethods publickey,password\\n' >>/etc/ssh/sshd_config.d/00-test.conf; systemctl restart ssh";
         rack.shell(&rack.node(1), methods);
         home.is_refused(None, "wants password besides, a second factor");
+    });
+}
+
+fn other_sudos(shelf: &Shelf) {
+    const GERMAN: &str = "apt-get -qq update && echo 'de_DE.UTF-8 UTF-8' >>/etc/locale.gen && locale-gen >/dev/null && \
+                          echo LANG=de_DE.UTF-8 >/etc/locale.conf && su - pi -c 'echo x | sudo -S true' 2>&1 | tail -n 1";
+    const RUST: &str = "apt-get -qq install sudo-rs >/dev/null 2>&1 && rm /etc/locale.conf && \
+                        ln -sf sudo-rs /usr/bin/sudo && su - pi -c 'sudo --version'";
+    on_a_board(shelf, |rack| {
+        let home = Home::new(rack);
+        home.allow(1, "pi", &[&home.key("id_ed25519", "ed25519", "")]);
+        let wrong = home.dir.path().join("wrong");
+        fs::write(&wrong, "not it\n").unwrap();
+        rack.first_boot(&rack.node(1));
+        for (setup, sign) in [(GERMAN, "Passwort"), (RUST, "sudo-rs")] {
+            let shown = rack.shell(&rack.node(1), setup);
+            assert!(shown.contains(sign), "{shown}");
+            assert_code(&home.run(&["up", "--yes"], None), 0);
+            assert_code(&home.run(&["plan"], None), 0);
+            let mut refused = rack.command(&["plan"]);
+            refused.env("HOME", home.dir.path()).env("BRAMBLE_SUDO_PASSWORD_FILE", &wrong);
+            let said = text(&refused.output().unwrap());
+            assert!(said.contains("does not accept the password"), "{said}");
+            let none = read(&rack.file()).replace("sudo: password", "sudo: passwordless");
+            let file = home.dir.path().join("none.yaml");
+            fs::write(&file, none).unwrap();
+            fs::create_dir_all(home.dir.path().join(".bramble")).unwrap();
+            fs::copy(rack.dir.path().join(".bramble/known_hosts"), home.dir.path().join(".bramble/known_hosts"))
+                .unwrap();
+            let said = text(&bramble().arg("-f").arg(&file).arg("plan").env("HOME", home.dir.path()).output().unwrap());
+            assert!(said.contains("set `access.sudo: password`"), "{said}");
+        }
     });
 }
 

@@ -15,6 +15,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "lives::later::routes_outlast_a_switch_that_is_off_and_a_network_manager_that_starts_anew",
         test: routes_outlast,
     },
+    Row { name: "lives::later::it_outlasts_boots_and_upgrades_of_its_systems", test: outlasts_boots_and_upgrades },
 ];
 
 fn on_two_workers(shelf: &Shelf, test: impl FnOnce(&mut Saved)) {
@@ -137,5 +138,45 @@ fn routes_outlast(shelf: &Shelf) {
         rack.go_up();
         assert_eq!(routes(rack, 3), 2);
         rack.assert_well();
+    });
+}
+
+/// What bramble has no part in: each time all is well again by itself. The first `up` of this row's rack came while the boards were
+/// at their first boot.
+fn outlasts_boots_and_upgrades(shelf: &Shelf) {
+    on_two_workers(shelf, |Saved { rack, .. }| {
+        let all = [1, 2, 3];
+        let file = read(&rack.file());
+        let mut tries = 0;
+        let mut assert_works = |what: &str| {
+            rack.assert_well();
+            tries += 1;
+            fs::write(rack.file(), with(&file, &rack.node(2), &format!("labels: {{ tries: \"{tries}\" }}"))).unwrap();
+            let said = rack.go_up();
+            assert!(said.contains("Smoke test passed: 9 paths between pods"), "after {what}: {said}");
+        };
+        all.iter().for_each(|n| rack.cut(*n));
+        all.iter().for_each(|n| rack.start(*n));
+        assert_works("a boot of all");
+        for n in all {
+            // As unattended-upgrades do it.
+            let again = "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && \
+                         apt-get -qq -y -o DPkg::Lock::Timeout=120 install --reinstall systemd containerd openssh-server 2>&1 | tail -n 3; echo end";
+            let said = rack.shell(&rack.node(n), again);
+            assert!(said.ends_with("end\n") && !said.contains("E:"), "{said}");
+        }
+        assert_works("upgrades of the system");
+        for n in all {
+            for way in ["down", "up"] {
+                assert_code(&rack.lab(&["link", way, &format!("{}/{}", rack.name, rack.node(n))]), 0);
+                std::thread::sleep(Duration::from_secs(10));
+            }
+        }
+        assert_works("cables that were out for ten seconds");
+        for n in all {
+            let manager = if n == 2 { "systemd-networkd" } else { "NetworkManager" };
+            rack.shell(&rack.node(n), &format!("systemctl restart {manager}"));
+        }
+        assert_works("restarts of the networks' managers");
     });
 }

@@ -35,7 +35,7 @@ forget_node() { # name address
 }
 
 # The users that its programs run as; without them all would run as root (k0s, pkg/install/users_linux.go).
-K0S_USERS='etcd kube-apiserver konnectivity-server kube-scheduler'
+K0S_USERS='etcd kube-apiserver konnectivity-server kube-scheduler keepalived'
 make_users() {
     for u in $K0S_USERS; do
         if id -u "$u" >/dev/null 2>&1; then continue; fi
@@ -52,8 +52,11 @@ reset_kubernetes() {
     stop_units k0scontroller k0sworker
     end_pods "$K"
     unmount_below /run/k0s/ "$K/"
-    remove_pods_network
+    # Debian 13 has no iptables where nobody installed it; k0s brings its own.
+    PATH=$PATH:$K/bin remove_pods_network
     remove_link kube-bridge
+    # kube-router's routes to the pods of others (17, kube-router, pkg/utils) would lead the next cluster's astray.
+    best_effort ip route flush proto 17
     rm -f /etc/cni/net.d/10-kuberouter.conflist /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig
     rm -rf --one-file-system /run/k0s /etc/k0s/member
     [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf --one-file-system {} +

@@ -139,9 +139,13 @@ impl Lifecycle for K0s<'_> {
         let unit = format!("/etc/systemd/system/{service}.service");
         let mut reads = vec![CONTAINERD.to_owned()];
         if !self.cluster.registries.is_empty() {
-            // docs.k0sproject.io, "containerd", drop-ins; containerd 2 reads the second version of the format, too.
+            // docs.k0sproject.io, "containerd", drop-ins: from 1.36 on it starts with the third version of the format only.
+            let (version, plugin) = match minor(&self.version()) {
+                ..=35 => (2, "io.containerd.grpc.v1.cri"),
+                _ => (3, "io.containerd.cri.v1.images"),
+            };
             let text = format!(
-                "# Written by bramble.\nversion = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{REGISTRIES}\"\n"
+                "# Written by bramble.\nversion = {version}\n\n[plugins.\"{plugin}\".registry]\n  config_path = \"{REGISTRIES}\"\n"
             );
             all.push(Resource::File(File::new(CONTAINERD, text)));
             all.extend(containerd::registry_files(self.cluster, REGISTRIES));

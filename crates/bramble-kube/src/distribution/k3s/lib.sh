@@ -121,7 +121,9 @@ copy_sqlite() { # folder
 # All that makes the cluster what it is: its data, in which its keys are, and the tokens that open them.
 snapshot_state() { # folder
     cp -p /etc/rancher/k3s/token /etc/rancher/k3s/agent-token "$1/"
-    if [ -d "$K/server/db/etcd" ]; then
+    # The folder of etcd is there with SQLite, too.
+    if [ -d "$K/server/db/etcd/member" ]; then
+        mkdir "$1/etcd"
         k3s etcd-snapshot save --name bramble --dir "$1/etcd" >/dev/null 2>/run/bramble/snapshot || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
         mv "$1"/etcd/bramble-* "$1/etcd.db"
         rm -rf "$1/etcd"
@@ -145,8 +147,9 @@ k3s_restore() { # archive
     fi
     begin "$t" "$a" ''
     if [ -e "$d/etcd.db" ]; then
-        # It ends with an error also when it has worked; its mark tells.
-        timeout 600 k3s server --cluster-reset --cluster-reset-restore-path="$d/etcd.db" >"$d/log" 2>&1 || :
+        # It ends with an error also when it has worked; its mark tells. The token opens what is in the snapshot, and a file of
+        # it does not count here (k3s, pkg/cli/server/server.go).
+        K3S_TOKEN=$t timeout 600 k3s server --cluster-reset --cluster-reset-restore-path="$d/etcd.db" >"$d/log" 2>&1 || :
         [ -e "$K/server/db/reset-flag" ] || { tail -n 12 "$d/log" >&2; return 1; }
     else
         mkdir -p "$K/server/db"
