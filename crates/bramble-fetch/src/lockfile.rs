@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::replace_file;
 use crate::digest::{Sha512Digits, text_digest};
-use crate::error::{Context, FetchError, Result, bail, failure};
+use crate::error::{FetchError, Result, bail, failure};
 use crate::http::long_text_at;
 use crate::small_file::read_text;
 use crate::snap_store::Revision;
@@ -114,7 +114,17 @@ impl LockFile {
     /// # Errors
     /// It is not the text of a lock file.
     pub fn parse(text: &str, path: &Path, cache: PathBuf) -> Result<LockFile> {
-        let contents = serde_json::from_str(text).with_context(|| format!("{} cannot be read", path.display()))?;
+        let contents = serde_json::from_str(text).map_err(|error| {
+            let said = error.to_string();
+            // What our own types say of a value is of use, what a library says of a form is not.
+            let of_form = !error.is_data() || ["invalid ", "missing ", "unknown "].iter().any(|word| said.starts_with(word));
+            let why = if of_form { String::new() } else { format!(" ({said})") };
+            failure!(
+                "{} line {}{why} is not as bramble wrote it: take the file back from your version control; without it what is newest is chosen anew",
+                path.display(),
+                error.line()
+            )
+        })?;
         Ok(LockFile { path: path.to_owned(), cache, contents })
     }
 

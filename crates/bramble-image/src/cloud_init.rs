@@ -22,15 +22,30 @@ pub(crate) fn write<R: Read + Seek>(
         // What the image or an earlier writing says of the data source would come first.
         let text = boot.read(path)?.unwrap_or_default();
         let (line, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
-        let kept: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("ds=nocloud")).collect();
+        let kept = without_source(line);
         let mut tokens = identity.kernel_args.clone();
         if let Some(wifi) = &identity.wifi {
             tokens.push(format!("cfg80211.ieee80211_regdom={}", wifi.country));
         }
         tokens.push(format!("ds=nocloud;i={}", identity.instance));
-        boot.write(path, &bramble_state::with_tokens(&format!("{}{rest}", kept.join(" ")), &tokens))?;
+        boot.write(path, &bramble_state::with_tokens(&format!("{kept}{rest}"), &tokens))?;
     }
     Ok(())
+}
+
+/// The line without the words that name a data source; every other byte stays.
+fn without_source(line: &str) -> String {
+    let mut kept = String::new();
+    for piece in line.split_inclusive(|letter: char| letter.is_ascii_whitespace()) {
+        if !piece.starts_with("ds=nocloud") {
+            kept.push_str(piece);
+        } else if !piece.ends_with([' ', '\t']) {
+            // The line ends with it.
+            kept.truncate(kept.trim_end_matches([' ', '\t']).len());
+            kept.push_str(&piece[piece.trim_ascii_end().len()..]);
+        }
+    }
+    kept
 }
 
 /// Blanks the private host key where it lies on the boot partition, byte by byte: a file that is deleted stays readable on

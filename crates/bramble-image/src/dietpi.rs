@@ -107,26 +107,42 @@ fn script(identity: &Identity) -> String {
 /// Sets the first line of a setting, also one that is commented out; further ones stay.
 fn with_setting(text: &str, key: &str, value: &str) -> String {
     let wanted = format!("{key}={value}");
+    let mut all = String::new();
     let is = |line: &str| line.trim_start_matches('#').split_once('=').is_some_and(|(known, _)| known == key);
     let mut done = false;
-    let lines: Vec<&str> = text
-        .lines()
-        .map(|line| {
-            if !done && is(line) {
-                done = true;
-                wanted.as_str()
-            } else {
-                line
-            }
-        })
-        .collect();
-    let mut all = lines.join("\n");
-    if !all.is_empty() {
-        all.push('\n');
+    for whole in text.split_inclusive('\n') {
+        let line = whole.trim_end_matches(['\r', '\n']);
+        if !done && is(line) {
+            done = true;
+            all.push_str(&wanted);
+            all.push_str(&whole[line.len()..]);
+        } else {
+            all.push_str(whole);
+        }
     }
-    if done { all } else { all + &wanted + "\n" }
+    if done { all } else { with_line(&all, &wanted) }
 }
 
+/// Adds a line, if it is not there, that ends as the others do.
 fn with_line(text: &str, line: &str) -> String {
-    if text.lines().any(|known| known == line) { text.to_owned() } else { format!("{}\n{line}\n", text.trim_end()) }
+    if text.lines().any(|known| known == line) {
+        return text.to_owned();
+    }
+    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let gap = if text.is_empty() || text.ends_with('\n') { "" } else { end };
+    format!("{text}{gap}{line}{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_other_byte_of_a_file_stays() {
+        assert_eq!(with_setting("a=1\r\n#b=2\r\nc=3", "b", "x"), "a=1\r\nb=x\r\nc=3");
+        assert_eq!(with_setting("a=1\r\nc=3", "b", "x"), "a=1\r\nc=3\r\nb=x\r\n");
+        assert_eq!(with_setting("", "b", "x"), "b=x\n");
+        assert_eq!(with_line("a\n\n", "b"), "a\n\nb\n");
+        assert_eq!(with_line("a\r\nb\r\n", "b"), "a\r\nb\r\n");
+    }
 }

@@ -14,8 +14,19 @@ pub enum ImageError {
         source: io::Error,
     },
     /// There is no partition table that is known.
-    #[error("it has no partition table: an image of a whole disk is needed, not of one partition")]
+    #[error(
+        "it has no partition table: an image of a whole disk is needed; this may be one partition, a page that says why there is no \
+         image, or an archive that has to be unpacked"
+    )]
     NoTable,
+    /// Its partitions reach further than it does.
+    #[error("it broke off: it has {has} bytes, and its partitions reach to {wants}; fetch it again")]
+    BrokeOff {
+        /// Its size in bytes.
+        has: u64,
+        /// Where its last partition ends, in bytes.
+        wants: u64,
+    },
     /// The partition table says what cannot be.
     #[error("its partition table is damaged: {0}")]
     BadTable(&'static str),
@@ -39,6 +50,9 @@ pub enum ImageError {
     /// Somebody said that it is enough.
     #[error("it was stopped")]
     Stopped,
+    /// There is nothing in the file.
+    #[error("it is empty: fetch it again")]
+    Empty,
     /// It is packed in a way that is not unpacked here.
     #[error("it is {what}: unpack it (`{program}`), and name the image that is in it")]
     OtherPacking {

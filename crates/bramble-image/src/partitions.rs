@@ -46,11 +46,14 @@ fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError
     if first[510..] != [0x55, 0xaa] || first[..3] == *b"\xeb\x58\x90" && first[82..87] == *b"FAT32" {
         return Err(ImageError::NoTable);
     }
-    for entry in first[446..510].chunks_exact(16) {
+    let entries = || first[446..510].chunks_exact(16);
+    if entries().any(|entry| entry[4] == PROTECTIVE) {
+        return gpt(disk, end);
+    }
+    let ends = entries().filter(|entry| entry[4] != 0);
+    is_whole(ends.map(|entry| u64::from(u32_at(entry, 8)) + u64::from(u32_at(entry, 12))).max(), end)?;
+    for entry in entries() {
         let kind = entry[4];
-        if kind == PROTECTIVE {
-            return gpt(disk, end);
-        }
         if FAT.contains(&kind) {
             return inside(u64::from(u32_at(entry, 8)), u64::from(u32_at(entry, 12)), end);
         }
@@ -59,14 +62,21 @@ fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError
 }
 
 fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError> {
-    let header = sector(disk, end, 1)?.filter(|header| header[..8] == *b"EFI PART");
-    let header = header.ok_or(ImageError::BadTable("there is no GPT behind its protective MBR"))?;
+    let has_gpt = |header: &[u8; 512]| header[..8] == *b"EFI PART";
+    let Some(header) = sector(disk, end, 1)?.filter(has_gpt) else {
+        // With larger sectors it begins at the second one of these.
+        return Err(ImageError::BadTable(match sector(disk, end, 8)?.filter(has_gpt) {
+            Some(_) => "it is for disks with sectors of 4096 bytes, and boards boot from those with 512",
+            None => "there is no GPT behind its protective MBR",
+        }));
+    };
     let table = u64_at(&header, 72);
     let count = u32_at(&header, 80);
     let size = u64::from(u32_at(&header, 84));
     if count > MOST_ENTRIES || !(128..=4096).contains(&size) || !size.is_multiple_of(128) {
         return Err(ImageError::BadTable("its GPT has entries of an impossible number or size"));
     }
+    let (mut found, mut ends) = (None, 0);
     for index in 0..u64::from(count) {
         let at = table.checked_mul(SECTOR).and_then(|start| start.checked_add(index * size));
         let at =
@@ -74,14 +84,26 @@ fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError>
         let mut entry = [0; 48];
         disk.seek(SeekFrom::Start(at)).during("read the partition table")?;
         disk.read_exact(&mut entry).during("read the partition table")?;
-        if FAT_GUIDS.iter().any(|kind| entry[..16] == *kind) {
-            // The last sector is a part of the partition.
-            let (first, last) = (u64_at(&entry, 32), u64_at(&entry, 40));
+        if entry[..16] == [0; 16] {
+            continue;
+        }
+        // The last sector is a part of the partition.
+        let (first, last) = (u64_at(&entry, 32), u64_at(&entry, 40));
+        ends = ends.max(last.saturating_add(1));
+        if found.is_none() && FAT_GUIDS.iter().any(|kind| entry[..16] == *kind) {
             let sectors = last.checked_sub(first).and_then(|more| more.checked_add(1));
-            return inside(first, sectors.ok_or(ImageError::BadTable("a partition ends before it begins"))?, end);
+            found = Some((first, sectors.ok_or(ImageError::BadTable("a partition ends before it begins"))?));
         }
     }
-    Err(ImageError::NoBoot)
+    let (first, sectors) = found.ok_or(ImageError::NoBoot)?;
+    is_whole(Some(ends), end)?;
+    inside(first, sectors, end)
+}
+
+/// Refuses a disk behind whose end partitions reach. `ends`: the sector behind the last of them.
+fn is_whole(ends: Option<u64>, end: u64) -> Result<(), ImageError> {
+    let wants = ends.unwrap_or_default().saturating_mul(SECTOR);
+    if wants > end { Err(ImageError::BrokeOff { has: end, wants }) } else { Ok(()) }
 }
 
 /// A partition in bytes, if it has any and lies inside of the disk.

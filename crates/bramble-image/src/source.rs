@@ -23,8 +23,17 @@ pub enum Packing {
 }
 
 /// What an image may be packed in that is not unpacked here, by what such files begin with, and the program that does it.
-const OTHERS: [(&[u8], &str, &str); 8] = [
+const OTHERS: [(&[u8], &str, &str); 17] = [
     (b"PK\x03\x04", "a zip file", "unzip"),
+    (b"PK\x05\x06", "an empty zip file", "unzip"),
+    (b"PK\x07\x08", "a part of a zip file", "unzip"),
+    (b"\x1f\x9d", "packed by compress", "uncompress"),
+    (b"\x89LZO", "packed by lzop", "lzop -d"),
+    (b"\x02\x21\x4c\x18", "packed by an old lz4", "unlz4"),
+    (b"KDMV", "a disk of VMware (VMDK)", "qemu-img convert -O raw"),
+    (b"vhdxfile", "a disk of Hyper-V (VHDX)", "qemu-img convert -O raw"),
+    (b"<<< ", "a disk of VirtualBox (VDI)", "qemu-img convert -O raw"),
+    (b"\x3a\xff\x26\xed", "a sparse image of Android", "simg2img"),
     (b"BZh", "packed by bzip2", "bunzip2"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "7z x"),
     (b"Rar!\x1a\x07", "a RAR archive", "unrar"),
@@ -34,8 +43,10 @@ const OTHERS: [(&[u8], &str, &str); 8] = [
     (b"QFI\xfb", "a disk of QEMU (qcow2)", "qemu-img convert -O raw"),
 ];
 
+/// Where a tar archive says what it is (POSIX, pax), in its first block.
+const TAR: (usize, &[u8]) = (257, b"ustar");
 /// How many bytes tell the packing of a file.
-const HEAD: u64 = 6;
+const HEAD: u64 = 512;
 
 impl Packing {
     /// What the first bytes of a file say.
@@ -180,6 +191,12 @@ pub fn decompress(mut packed: impl Read + Send + 'static) -> Result<Box<dyn Read
     if let Some((_, what, program)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
         return Err(ImageError::OtherPacking { what, program });
     }
+    if head.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1)) {
+        return Err(ImageError::OtherPacking { what: "a tar archive", program: "tar -xf" });
+    }
+    if head.is_empty() {
+        return Err(ImageError::Empty);
+    }
     let packing = Packing::of(&head);
     let whole = BufReader::with_capacity(1 << 20, io::Cursor::new(head).chain(packed));
     if packing == Packing::Plain {
@@ -200,7 +217,12 @@ impl<R: BufRead> Stream<R> {
     fn new(packing: Packing, packed: R) -> io::Result<Self> {
         Ok(match packing {
             Packing::Gzip => Stream::Gzip(GzDecoder::new(packed)),
-            Packing::Zstd => Stream::Zstd(zstd::stream::read::Decoder::with_buffer(packed)?.single_frame()),
+            Packing::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?.single_frame();
+                // As far as `zstd --long=31` goes.
+                decoder.window_log_max(31)?;
+                Stream::Zstd(decoder)
+            }
             Packing::Xz | Packing::Plain => Stream::Xz(xz(packed)?),
         })
     }
@@ -242,7 +264,7 @@ struct Streams<R: BufRead> {
 impl<R: BufRead> Read for Streams<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while let Some(stream) = &mut self.stream {
-            let count = stream.read(into)?;
+            let count = stream.read(into).map_err(|error| damaged(&error))?;
             if count > 0 || into.is_empty() {
                 return Ok(count);
             }
@@ -263,12 +285,22 @@ impl<R: BufRead> Read for Streams<R> {
                     "the zeros between or behind its xz streams are no multiple of four: it was cut, or joined wrongly";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
+            if more && Packing::of(packed.fill_buf()?) != self.packing {
+                let what = "something else stands behind its end: was it joined with another file?";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
             if more {
                 self.stream = Some(Stream::new(self.packing, packed)?);
             }
         }
         Ok(0)
     }
+}
+
+/// What a library says of packed bytes, in our words and with what to do.
+fn damaged(error: &io::Error) -> io::Error {
+    let what = format!("it is damaged, or broke off: fetch it again ({error})");
+    io::Error::new(error.kind(), what)
 }
 
 #[cfg(test)]

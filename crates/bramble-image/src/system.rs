@@ -3,6 +3,7 @@
 use std::io::{Read, Seek};
 
 use bramble_spec::Arch;
+use bramble_state::effective_boot_config;
 
 use crate::boot::BootFiles;
 use crate::error::ImageError;
@@ -86,7 +87,7 @@ pub(crate) fn check_architecture<R: Read + Seek>(boot: &BootFiles<'_, R>, board:
             let small = ["kernel.img", "kernel7.img", "kernel7l.img"].iter().any(|path| boot.has(path));
             let large = ["kernel8.img", "kernel_2712.img"].iter().any(|path| boot.has(path));
             let config = if large { boot.read("config.txt")?.unwrap_or_default() } else { String::new() };
-            let off = config.lines().any(|line| line.trim() == "arm_64bit=0");
+            let off = effective_boot_config(&config).get("arm_64bit").and_then(|values| values.last()) == Some(&"0");
             if board == Arch::Arm64 && ((small && !large) || off) {
                 return Err(ImageError::OtherArchitecture { image: "32-bit systems", board });
             }

@@ -21,7 +21,7 @@ pub use exec::{Exit, LineReader, Root, Secret, printable};
 pub use host_keys::{HostKeys, UnknownKey};
 pub use key_pair::new_host_key;
 pub use login::Credentials;
-pub use public_key::{public_half, public_keys};
+pub use public_key::{are_halves, public_half, public_keys};
 #[cfg(feature = "testing")]
 pub use spread::relay_events;
 pub use spread::{Parcel, Recipient, Spreader};

@@ -16,7 +16,10 @@ pub fn public_keys(bytes: &[u8]) -> Result<Vec<String>, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("it is written in UTF-16: save it as plain text (UTF-8)".into());
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+        format!("line {line} has bytes that are no UTF-8: save it as plain text (UTF-8)")
+    })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.contains("PRIVATE KEY-----") || text.trim_start().starts_with("PuTTY-User-Key-File") {
         return Err("it holds a private key, which goes nowhere: name the file of its public half".into());
@@ -34,13 +37,20 @@ pub fn public_keys(bytes: &[u8]) -> Result<Vec<String>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if line.chars().any(|letter| letter.is_control() && letter != '\t') {
-            return Err(format!("line {number} has control characters in it"));
+        // Nor what no YAML file may have (YAML 1.2, 5.1): some systems are told by one.
+        if line.chars().any(|letter| letter.is_control() && letter != '\t' || u32::from(letter) & 0xfffe == 0xfffe) {
+            return Err(format!("line {number} has characters in it that no text has: write it again"));
         }
         check(line).map_err(|why| format!("line {number} {why}"))?;
         keys.push(line.to_owned());
     }
     Ok(keys)
+}
+
+/// Tells whether a line is the public half of an OpenSSH private key, whatever its comment.
+pub fn are_halves(private: &str, public: &str) -> bool {
+    let key = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    public_half(private).is_some_and(|half| key(&half) == key(public))
 }
 
 /// Gives the public half that an OpenSSH private key has in the open, as a line.
@@ -52,8 +62,7 @@ pub fn public_half(private: &str) -> Option<String> {
 fn check(line: &str) -> Result<(), String> {
     let key = is_type(line.split_whitespace().next().unwrap_or_default())
         .then_some(line)
-        .or_else(|| behind_options(line))
-        .ok_or("is no public key")?;
+        .map_or_else(|| behind_options(line), Ok)?;
     let mut words = key.split_whitespace();
     let (kind, encoded) = (words.next().unwrap_or_default(), words.next());
     let Some(encoded) = encoded else { return Err(format!("has the type {kind} and no key")) };
@@ -98,23 +107,66 @@ fn is_type(word: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|kind| word.starts_with(kind))
 }
 
+/// The options of a line (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"); one that sshd does not know makes the whole line none.
+const OPTIONS: [&str; 24] = [
+    "agent-forwarding",
+    "cert-authority",
+    "command",
+    "environment",
+    "expiry-time",
+    "from",
+    "no-agent-forwarding",
+    "no-port-forwarding",
+    "no-pty",
+    "no-touch-required",
+    "no-user-rc",
+    "no-verify-required",
+    "no-X11-forwarding",
+    "permitlisten",
+    "permitopen",
+    "port-forwarding",
+    "principals",
+    "pty",
+    "restrict",
+    "tunnel",
+    "user-rc",
+    "verify-required",
+    "touch-required",
+    "X11-forwarding",
+];
+
 /// Gives what follows the options of a line of authorized_keys: words with commas between them, in which blanks stand between
 /// double quotes.
-fn behind_options(line: &str) -> Option<&str> {
+fn behind_options(line: &str) -> Result<&str, String> {
+    let none = || "is no public key".to_owned();
     let mut quoted = false;
     let mut escaped = false;
+    let mut begins = 0;
     for (at, letter) in line.char_indices() {
         match letter {
             '"' if !escaped => quoted = !quoted,
-            ' ' | '\t' if !quoted => {
+            ',' | ' ' | '\t' if !quoted => {
+                let name = line[begins..at].split('=').next().unwrap_or_default();
+                begins = at + 1;
+                let known = OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name));
+                if letter == ',' && known {
+                    continue;
+                }
                 let rest = line[at..].trim_start();
-                return is_type(rest.split_whitespace().next()?).then_some(rest);
+                let is_key = rest.split_whitespace().next().is_some_and(is_type);
+                return match (known, is_key) {
+                    (true, true) => Ok(rest),
+                    (false, true) => {
+                        Err(format!("has `{name}` before the key, which is no option of authorized_keys (sshd(8))"))
+                    }
+                    _ => Err(none()),
+                };
             }
             _ => {}
         }
         escaped = letter == '\\' && !escaped;
     }
-    None
+    Err(none())
 }
 
 /// Makes a line of a key in the form of RFC 4716.
@@ -177,6 +229,23 @@ mod tests {
         ] {
             assert_eq!(public_keys(text.as_bytes()), Ok(vec![wanted]), "{text}");
         }
+    }
+
+    #[test]
+    fn options_are_those_of_sshd() {
+        for options in
+            ["restrict,command=\"a, b\"", "NO-PTY", "cert-authority,principals=\"a,b\"", "from=\"10.0.0.0/8\""]
+        {
+            assert!(public_keys(format!("{options} {KEY}").as_bytes()).is_ok(), "{options}");
+        }
+        for (before, name) in [("10.0.0.5", "10.0.0.5"), ("no-ptty", "no-ptty"), ("restrict,no-ptty", "no-ptty")] {
+            let why = public_keys(format!("# mine\n{before} {KEY}").as_bytes()).unwrap_err();
+            assert!(why.contains(&format!("line 2 has `{name}` before the key")), "{why}");
+        }
+        let why = public_keys(format!("{KEY}\n{KEY} K\u{fffe}\n").as_bytes()).unwrap_err();
+        assert!(why.contains("line 2"), "{why}");
+        let why = public_keys(&[KEY.as_bytes(), b"\n\xe4\n"].concat()).unwrap_err();
+        assert!(why.contains("line 2 has bytes that are no UTF-8"), "{why}");
     }
 
     #[test]

@@ -43,7 +43,12 @@ pub(crate) fn from_tree<T: de::DeserializeOwned>(tree: &Tree) -> Reading<T> {
             Err(error) => {
                 let (id, span) = error.at.unwrap_or((tree.id, tree.span));
                 // What was wrong and left out is not missing.
-                if !(error.missing && skipped.iter().any(|inner| span.contains(*inner))) {
+                let misspelt = context
+                    .unknown
+                    .borrow()
+                    .iter()
+                    .any(|(problem, misspelt)| *misspelt && span.contains(problem.place.span()));
+                if !(error.missing && (misspelt || skipped.iter().any(|inner| span.contains(*inner)))) {
                     let mut problem = Problem::error(error.message, span);
                     problem.next = error.help;
                     problems.push(problem);
@@ -55,14 +60,18 @@ pub(crate) fn from_tree<T: de::DeserializeOwned>(tree: &Tree) -> Reading<T> {
             }
         }
     };
-    problems.append(&mut context.unknown.take());
+    for (problem, misspelt) in context.unknown.take() {
+        skipped.extend(misspelt.then(|| problem.place.span()));
+        problems.push(problem);
+    }
     problems.sort_by_key(|problem| problem.place.span());
     problems.dedup();
     Reading { value, problems, skipped }
 }
 
 struct Context {
-    unknown: RefCell<Vec<Problem>>,
+    /// Keys that are not known, and whether another one was meant.
+    unknown: RefCell<Vec<(Problem, bool)>>,
     skipped: HashSet<usize>,
 }
 
@@ -107,7 +116,7 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let possible: Vec<&str> = expected.iter().copied().filter(|word| !REFUSED.contains(word)).collect();
+        let possible = possible(expected);
         let own = OTHER_WORDS.iter().find(|(word, own)| *word == variant && possible.contains(own));
         let list = possible.join(", ");
         let help = match (own, nearest(variant, possible.into_iter())) {
@@ -120,6 +129,21 @@ impl de::Error for Error {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Error::new(format!("unknown key `{field}`"), Some(known_keys(field, expected)))
+    }
+
+    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match unexpected {
+            de::Unexpected::Bool(truth) => format!("`{truth}`"),
+            de::Unexpected::Unsigned(number) => format!("`{number}`"),
+            de::Unexpected::Signed(number) => format!("`{number}`"),
+            de::Unexpected::Float(number) => format!("`{number}`"),
+            de::Unexpected::Str(text) => format!("`{text}`"),
+            de::Unexpected::Seq => "a list".to_owned(),
+            de::Unexpected::Map => "a map".to_owned(),
+            _ => "nothing".to_owned(),
+        };
+        let expected = in_words(&expected.to_string());
+        Error::new(format!("expected {expected}, found {found}"), Some(format!("write {expected} here")))
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -138,6 +162,12 @@ fn known_keys(key: &str, fields: &[&str]) -> String {
 
 /// Words that are understood only to say why they are refused.
 const REFUSED: &[&str] = &["openshift"];
+
+/// What can be written of these words.
+fn possible(words: &'static [&'static str]) -> Vec<&'static str> {
+    words.iter().copied().filter(|word| !REFUSED.contains(word)).collect()
+}
+
 /// Other distributions' and older words, and ours.
 const OTHER_WORDS: &[(&str, &str)] = &[
     ("master", "control-plane"),
@@ -171,8 +201,17 @@ const SPANNED_FIELDS: &[&str] = &["start", "end", "value"];
 
 impl<'a> De<'a> {
     fn mismatch(&self, expected: &dyn de::Expected) -> Error {
-        let help = (self.tree.kind() != "a single value").then(|| format!("write {expected} here"));
-        Error::new(format!("expected {expected}, found {}", self.tree.kind()), help).at(self.tree)
+        let expected = in_words(&expected.to_string());
+        let help = match (&self.tree.value, expected.as_str()) {
+            (Value::Scalar { text, .. }, "a list") => format!("put it in brackets: `[{text}]`"),
+            (Value::Scalar { .. }, "a map") => "write settings in its place: `{ key: value }`".to_owned(),
+            (_, other) => format!("write {other} here"),
+        };
+        Error::new(format!("expected {expected}, found {}", self.tree.kind()), Some(help)).at(self.tree)
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.tree.kind() == "nothing"
     }
 
     fn scalar(&self, expected: &dyn de::Expected) -> Result<&'a str, Error> {
@@ -185,11 +224,10 @@ impl<'a> De<'a> {
     fn number<T: std::str::FromStr>(&self, expected: &dyn de::Expected) -> Result<T, Error> {
         let text = self.scalar(expected)?;
         text.parse().map_err(|_| {
-            let expected = match expected.to_string().as_str() {
-                "u16" => "a number from 0 to 65535".to_owned(),
-                other => other.to_owned(),
-            };
-            Error::new(format!("expected {expected}, found `{text}`"), None).at(self.tree)
+            let expected = in_words(&expected.to_string());
+            let is_number = text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+            let help = if is_number { "choose one of these" } else { "write the number alone, without a unit" };
+            Error::new(format!("expected {expected}, found `{text}`"), Some(help.to_owned())).at(self.tree)
         })
     }
 
@@ -205,6 +243,22 @@ impl<'a> De<'a> {
     }
 }
 
+/// What serde calls a type, in words.
+fn in_words(expected: &str) -> String {
+    let most = match expected {
+        "u8" => u64::from(u8::MAX),
+        "u16" => u64::from(u16::MAX),
+        "u32" => u64::from(u32::MAX),
+        "u64" | "usize" => return "a whole number".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => return "a whole number".to_owned(),
+        "f32" | "f64" => return "a number".to_owned(),
+        "a string" | "string" => return "text".to_owned(),
+        "a boolean" => return "`true` or `false`".to_owned(),
+        other => return other.to_owned(),
+    };
+    format!("a whole number from 0 to {most}")
+}
+
 macro_rules! numbers {
     ($($method:ident $visit:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -214,6 +268,15 @@ macro_rules! numbers {
     )*};
 }
 
+/// Yes or no, as the YAML of most other programs has it.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
+    }
+}
+
 impl<'de> Deserializer<'de> for De<'de> {
     type Error = Error;
 
@@ -221,11 +284,9 @@ impl<'de> Deserializer<'de> for De<'de> {
         match &self.tree.value {
             Value::Scalar { text, plain: true } if is_null(text) => visitor.visit_unit(),
             Value::Scalar { text, plain: true } => match text.as_str() {
-                // As the YAML of most other programs has it.
-                "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => visitor.visit_bool(true),
-                "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => visitor.visit_bool(false),
-                _ => match text.parse::<i64>() {
-                    Ok(number) if number.to_string() == *text => visitor.visit_i64(number),
+                word => match (truth(word), text.parse::<i64>()) {
+                    (Some(truth), _) => visitor.visit_bool(truth),
+                    (None, Ok(number)) if number.to_string() == *text => visitor.visit_i64(number),
                     _ => visitor.visit_borrowed_str(text),
                 },
             },
@@ -236,10 +297,13 @@ impl<'de> Deserializer<'de> for De<'de> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.scalar(&visitor)? {
-            "true" | "True" | "TRUE" => visitor.visit_bool(true),
-            "false" | "False" | "FALSE" => visitor.visit_bool(false),
-            other => Err(Error::new(format!("expected `true` or `false`, found `{other}`"), None).at(self.tree)),
+        let text = self.scalar(&visitor)?;
+        match truth(text) {
+            Some(truth) => visitor.visit_bool(truth),
+            None => {
+                let help = Some("write `true` or `false`".to_owned());
+                Err(Error::new(format!("expected `true` or `false`, found `{text}`"), help).at(self.tree))
+            }
         }
     }
 
@@ -274,6 +338,7 @@ impl<'de> Deserializer<'de> for De<'de> {
         if name == ONE_OR_MANY {
             let items = match &self.tree.value {
                 Value::Sequence(items) => items.iter(),
+                _ if self.is_nothing() => [].iter(),
                 _ => std::slice::from_ref(self.tree).iter(),
             };
             return visitor.visit_seq(Seq { items, context: self.context }).map_err(|error| error.at(self.tree));
@@ -286,6 +351,10 @@ impl<'de> Deserializer<'de> for De<'de> {
             Value::Sequence(items) => visitor
                 .visit_seq(Seq { items: items.iter(), context: self.context })
                 .map_err(|error| error.at(self.tree)),
+            // What has all of its items commented out.
+            _ if self.is_nothing() => {
+                visitor.visit_seq(Seq { items: [].iter(), context: self.context }).map_err(|error| error.at(self.tree))
+            }
             _ => Err(self.mismatch(&"a list")),
         }
     }
@@ -293,6 +362,7 @@ impl<'de> Deserializer<'de> for De<'de> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.tree.value {
             Value::Mapping(entries) => self.visit_map(entries, None, visitor),
+            _ if self.is_nothing() => self.visit_map(&[], None, visitor),
             _ => Err(self.mismatch(&"a map")),
         }
     }
@@ -332,13 +402,13 @@ impl<'de> Deserializer<'de> for De<'de> {
                     }
                     visitor.visit_enum(Variant { name: &key.text, content: Some(tree), de: self })
                 }
-                _ => Err(de::Error::custom(format!(
-                    "expected exactly one of {} here, found {} keys",
-                    variants.join(", "),
-                    entries.len()
-                ))),
+                several => {
+                    let found = if several.is_empty() { "nothing" } else { "several" };
+                    let help = format!("keep one of: {}", possible(variants).join(", "));
+                    Err(Error::new(format!("expected one choice here, found {found}"), Some(help)))
+                }
             },
-            Value::Sequence(_) => Err(self.mismatch(&format!("one of {}", variants.join(", ")).as_str())),
+            Value::Sequence(_) => Err(self.mismatch(&format!("one of {}", possible(variants).join(", ")).as_str())),
         };
         result.map_err(|error| error.at(self.tree))
     }
@@ -370,9 +440,10 @@ impl<'a> MapAccess<'a> for Map<'a> {
             {
                 let problem =
                     Problem::error(format!("unknown key `{}`", key.text), key.span).next(known_keys(&key.text, fields));
+                let misspelt = nearest(&key.text, fields.iter().copied()).is_some();
                 let mut unknown = self.context.unknown.borrow_mut();
-                if !unknown.contains(&problem) {
-                    unknown.push(problem);
+                if unknown.iter().all(|(known, _)| *known != problem) {
+                    unknown.push((problem, misspelt));
                 }
                 continue;
             }
@@ -434,7 +505,10 @@ impl<'a> VariantAccess<'a> for Variant<'a> {
         match self.content {
             None => Ok(()),
             Some(tree) if tree.kind() == "nothing" => Ok(()),
-            Some(tree) => Err(<Error as de::Error>::custom(format!("`{}` takes no settings", self.name)).at(tree)),
+            Some(tree) => {
+                let help = Some(format!("write `{}` alone", self.name));
+                Err(Error::new(format!("`{}` takes no settings", self.name), help).at(tree))
+            }
         }
     }
 

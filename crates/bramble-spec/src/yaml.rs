@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use crate::problem::{Problem, Span};
 
@@ -69,24 +69,26 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Problem>) {
             Err(error) => {
                 let start = byte(error.marker().index());
                 let end = text[start..].char_indices().nth(1).map_or(text.len(), |(i, _)| start + i);
-                reader.problems.push(
-                    Problem::error(format!("this is not valid YAML: {}", error.info()), Span { start, end })
-                        .next("check the indentation and the quotes around this place"),
-                );
+                let (message, next) = syntax(error.info());
+                reader.problems.push(Problem::error(message, Span { start, end }).next(next));
                 break;
             }
         };
         let span = Span { start: byte(at.start.index()), end: byte(at.end.index()) };
         let done = match event {
-            Event::Scalar(text, style, anchor, _) => {
-                let value = Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = reader.tag(tag.as_deref(), span);
+                let plain = style == ScalarStyle::Plain && !is_text;
+                let value = Value::Scalar { text: text.into_owned(), plain };
                 Some((reader.tree(span, value), anchor))
             }
-            Event::SequenceStart(anchor, _) => {
+            Event::SequenceStart(anchor, tag) => {
+                reader.tag(tag.as_deref(), span);
                 stack.push(Open { span, anchor, items: Vec::new(), mapping: false });
                 None
             }
-            Event::MappingStart(anchor, _) => {
+            Event::MappingStart(anchor, tag) => {
+                reader.tag(tag.as_deref(), span);
                 stack.push(Open { span, anchor, items: Vec::new(), mapping: true });
                 None
             }
@@ -101,7 +103,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Problem>) {
             Event::Alias(anchor) => match reader.anchors.get(&anchor).cloned() {
                 Some(target) => Some((reader.copy(&target), 0)),
                 None => {
-                    reader.problems.push(Problem::error("this alias has no anchor before it", span));
+                    reader.problems.push(Problem::error("this alias has no anchor before it", span).next(NO_ANCHOR));
                     Some((reader.tree(span, Value::Scalar { text: String::new(), plain: true }), 0))
                 }
             },
@@ -110,7 +112,10 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Problem>) {
             }
         };
         if stack.len() > MAX_DEPTH || reader.ids > MAX_NODES {
-            reader.problems.push(Problem::error("this file is nested too deeply, or its aliases grow too far", span));
+            reader.problems.push(
+                Problem::error("this file is nested too deeply, or its aliases grow too far", span)
+                    .next("write it with fewer levels and aliases"),
+            );
             break;
         }
         if let Some((tree, anchor)) = done {
@@ -140,7 +145,83 @@ struct Reader {
     problems: Vec<Problem>,
 }
 
+const NO_ANCHOR: &str = "write `&name` before the value that `*name` stands for, above it";
+
+/// What is wrong where the parser stops, in our words, and what to do.
+fn syntax(info: &str) -> (&'static str, &'static str) {
+    const KINDS: [(&[&str], &str, &str); 12] = [
+        (
+            &["mapping values are not allowed", "illegal placement of ':'"],
+            "a `:` stands where no key can end",
+            "put a value that has `: ` in it in quotes, and check the indentation of this line and the one above",
+        ),
+        (
+            &["did not find expected '-' indicator"],
+            "this line is no item of the list that it is indented like",
+            "begin it with `- `, or indent it like the key above the list",
+        ),
+        (
+            &["simple key expect", "did not find expected key"],
+            "here a key with a `:` behind it is expected",
+            "write `key: value`, indented like its neighbours; a line of `<<<<<<<` or `>>>>>>>` is left from a merge",
+        ),
+        (
+            &[
+                "found unexpected end of stream",
+                "invalid indentation in quoted scalar",
+                "found unexpected document indicator",
+            ],
+            "a quote is opened and not closed",
+            "close it, or put the whole value between the other kind of quotes",
+        ),
+        (&["unknown anchor", "duplicated anchor"], "this alias has no anchor before it", NO_ANCHOR),
+        (&["tab"], "a tab stands where blanks are to be", "indent with blanks"),
+        (
+            &["flow mapping", "flow sequence", "misplaced bracket", "flow construct"],
+            "a bracket is not closed, or a comma is missing",
+            "close every `[` and `{`, and put `, ` between what is inside",
+        ),
+        (
+            &["unprintable", "byte order mark"],
+            "a character stands here that no text has",
+            "was the file put together of others, or damaged? Write the line again",
+        ),
+        (
+            &["escape", "hexadecimal"],
+            "this `\\` begins nothing that is known",
+            "between double quotes a backslash is written twice; between single quotes it is one",
+        ),
+        (&["trailing content"], "something stands behind the closing quote", "put all of the value between the quotes"),
+        (
+            &["block sequence entries"],
+            "an item of a list cannot begin here",
+            "write it on a line of its own, below the key of the list",
+        ),
+        (
+            &["unexpected character", "cannot start with", "must be followed"],
+            "a value cannot begin like this",
+            "put it in quotes",
+        ),
+    ];
+    let kind = KINDS.iter().find(|(signs, ..)| signs.iter().any(|sign| info.contains(sign)));
+    kind.map_or(
+        ("this is not valid YAML", "check the indentation and the quotes around this place"),
+        |(_, message, next)| (message, next),
+    )
+}
+
 impl Reader {
+    /// Refuses what only other programs understand. Tells whether a value is said to be text (`!!str`, `!`).
+    fn tag(&mut self, tag: Option<&Tag>, span: Span) -> bool {
+        let Some(tag) = tag else { return false };
+        if !tag.is_yaml_core_schema() && !(tag.handle.is_empty() && tag.suffix == "!") {
+            let name = format!("{}{}", tag.handle, tag.suffix);
+            let problem = Problem::error(format!("`{name}` is not understood here"), span);
+            self.problems.push(problem.next("write the value itself"));
+        }
+        !tag.is_yaml_core_schema() || tag.suffix == "str"
+    }
+
     fn tree(&mut self, span: Span, value: Value) -> Tree {
         self.ids += 1;
         Tree { id: self.ids, span, value }
@@ -166,7 +247,8 @@ impl Reader {
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             let Value::Scalar { text, plain } = key.value else {
-                self.problems.push(Problem::error("a key must be a single word", key.span));
+                let problem = Problem::error("a key must be a single word", key.span);
+                self.problems.push(problem.next("a value that is to be filled in (`{{ … }}`) must be in quotes"));
                 continue;
             };
             if plain && text == "<<" {

@@ -83,7 +83,7 @@ fn two_overlays() {
         (&["16".to_owned()][..], &["on".to_owned()][..])
     );
     let report = overlays("dtoverlay: [{ a: b }]").unwrap_err();
-    assert!(report.contains("expected a string"), "{report}");
+    assert!(report.contains("expected text"), "{report}");
 }
 
 #[test]
@@ -100,4 +100,74 @@ fn maps_are_merged_as_yaml_has_it() {
     assert_eq!(labels, [1, 1, 0]);
     let report = load(&text.replace("<<: *worker }", "<<: worker }")).unwrap_err();
     assert!(report.contains("`<<` takes the keys of a map"), "{report}");
+}
+
+/// Mistakes of one sort each, tried by a reader of the documentation in November 2026: what was said was a library's, had no next
+/// step, or brought others along.
+#[test]
+fn a_mistake_is_named_once_in_plain_words_with_a_next_step() {
+    let more = |line: &str| format!("{NETWORK}distribution: none\n{}{line}\n", NODE.replace("control-plane", "worker"));
+    let k3s = |section: &str, nodes: &str| format!("{NETWORK}distribution: {{ k3s: {section} }}\n{nodes}\n");
+    let node = |settings: &str| format!("nodes:\n  - {{ name: kube1, board: rpi-4b-4gb, {settings} }}");
+    let three = "nodes:\n  - { name: a, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.50 }\n  \
+                 - { name: b, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.51 }\n  \
+                 - { name: c, role: control-plane, board: rpi-4b-4gbb, address: 10.0.0.52 }";
+    for (text, says, next) in [
+        (more("update: { drain: 5m }"), "expected a whole number from 0 to 4294967295, found `5m`", "without a unit"),
+        (more("update: { drain: -1 }"), "expected a whole number", "choose one of these"),
+        (more("prepare: { packages: vim }"), "expected a list", "`[vim]`"),
+        (more("prepare: { autoremove: maybe }"), "expected `true` or `false`", "write `true` or `false`"),
+        (more("hardware: { others: [5] }"), "found `5`", "write a part"),
+        (more("prepare: !include other.yaml"), "`!include` is not understood", "write the value itself"),
+        (more("prepare: { timezone: !vault x }"), "`!vault` is not understood", "write the value itself"),
+        (more("prepare: { timezone: Europe/ }"), "is not a time zone", "Europe/Berlin"),
+        (more("prepare: { locale: german }"), "is not a locale", "en_GB.UTF-8"),
+        (more("prepare: { locale: de_DE.utf8 }"), "is not a locale", "en_GB.UTF-8"),
+        (more("prepare: { sysctls: { vm.swappiness: \"1\\r\" } }"), "is not a kernel setting", "="),
+        (more("prepare: { boot: { config: { gpu_mem: \"16\\0\" } } }"), "control characters", "one line"),
+        (more("prepare: { sudoers: [\"a\\rb\"] }"), "one line", "item"),
+        (more("x: &a 1\nprepare: { packages: [*b] }").replace("x:", "x-a:"), "no anchor before it", "&name"),
+        (more("prepare: { timezone: \"Europe/Berlin }"), "a quote is opened and not closed", "close it"),
+        (more("prepare: { timezone: a: b }"), "bracket", "close every"),
+        (more("prepare:\n  timezone: a: b"), "a `:` stands where no key can end", "in quotes"),
+        (format!("{NETWORK}distribution: {{}}\n{NODE}"), "found nothing", "keep one of: kubeadm"),
+        (format!("{NETWORK}distribution: {{ none: {{ a: 1 }} }}\n{NODE}"), "takes no settings", "write `none` alone"),
+        (k3s("{ verison: stable }", NODE.trim_end()), "unknown key `verison`", "`version`"),
+        (k3s("{ version: stable }", &node("roel: control-plane, address: 10.0.0.50")), "unknown key `roel`", "`role`"),
+        (
+            k3s("{ version: stable }", &node("role: control-plane, adress: 10.0.0.50")),
+            "unknown key `adress`",
+            "`address`",
+        ),
+        (k3s("{ version: stable }", &node("role: ~, address: 10.0.0.50")), "`role` is missing", "needs one"),
+        (k3s("{ version: stable }", "nodes: []"), "`nodes` is missing", "at least one"),
+        (k3s("{ version: stable }", three), "rpi-4b-4gbb", "rpi-4b-4gb"),
+        (
+            more("storage: { nfs: { server: kube1 } }").replace("address: 10.0.0.50", "address: ten"),
+            "`ten`",
+            "10.0.0.50",
+        ),
+        (
+            more("")
+                .replace("subnet: 10.0.0.0/24", "subnet: 10.0.0.0/24, wifi: { country: DE, ssid: a, password: [x] }"),
+            "expected text, found a list",
+            "write text here",
+        ),
+    ] {
+        let report = load(&text).unwrap_err();
+        assert!(report.contains(says) && report.contains(next), "{text}\n{report}");
+        assert!(report.contains("bramble.yaml: 1 error\n") || report.ends_with("1 error"), "{text}\n{report}");
+        for word in ["untagged", "u32", "invalid type", "expecting", "simple key", "mapping values", "openshift"] {
+            assert!(!report.contains(word), "{report}");
+        }
+    }
+}
+
+#[test]
+fn what_is_commented_out_is_nothing() {
+    let empty = "prepare:\n  packages:\n  modules: ~\n  sysctls:\n  autoremove: yes\n  boot:\n    kernel_args: null\n    config:\naddons:\n";
+    let cluster =
+        load(&format!("{NETWORK}distribution: none\n{empty}{}", NODE.replace("control-plane", "worker"))).unwrap();
+    assert!(cluster.preparation.packages.is_empty() && cluster.preparation.boot.config.is_empty());
+    assert!(cluster.preparation.autoremove);
 }

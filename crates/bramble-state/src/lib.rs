@@ -40,7 +40,7 @@ pub use probe::{Answer, Names, Probe, Question, Reader, first_word};
 pub use record::{Record, parse_record};
 pub use resource::{
     Blob, BlobSource, Certificates, Check, Cleanup, DISK_IDENTITY, Disk, File, MEMORY_CGROUP, RPI_SWAP_FILE,
-    RPI_SWAP_TEXT, Resource, Step, Unit, with_boot_config, with_tokens,
+    RPI_SWAP_TEXT, Resource, Step, Unit, effective_boot_config, with_boot_config, with_tokens,
 };
 #[cfg(any(test, feature = "testing"))]
 pub use testing::SatisfiedNode;

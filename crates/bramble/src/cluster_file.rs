@@ -25,10 +25,19 @@ pub(crate) fn open(common: &Common, printer: &Printer) -> anyhow::Result<Project
 /// Opens it with some of its values given anew.
 pub(crate) fn open_with(common: &Common, printer: &Printer, overrides: &[Override]) -> anyhow::Result<Project> {
     let path = &common.file;
-    let text = fs::read_to_string(path).map_err(|error| {
+    let bytes = fs::read(path).map_err(|error| {
         let hint =
             if error.kind() == std::io::ErrorKind::NotFound { "; `bramble init` writes a first one" } else { "" };
         InvalidFile(format!("cannot read {}: {error}{hint}", path.display()))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        let what = if error.as_bytes().starts_with(&[0xff, 0xfe]) {
+            "is written in UTF-16"
+        } else {
+            "has bytes that are no UTF-8"
+        };
+        InvalidFile(format!("{} {what}, from line {line} on: save it as plain text (UTF-8)", path.display()))
     })?;
     let dir = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

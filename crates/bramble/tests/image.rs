@@ -4,74 +4,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::path::Path;
 
 use bramble_image::Wifi;
+use common::bench::Bench;
 use common::disk::{BOOT, CMDLINE, Disk, ISSUE, START, image, tool};
-use common::{Rack, assert_code, bramble, read, serve, text};
+use common::{Rack, assert_code, read, text};
 use serde_json::{Value, json};
-
-struct Bench {
-    dir: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new(more: &str) -> Bench {
-        let bench = Bench { dir: tempfile::tempdir().unwrap() };
-        tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &bench.name("key")]);
-        let file = format!(
-            "cluster: shelf\naccess: {{ user: dietpi, keys: [key] }}\nnetwork: {{ subnet: 10.0.0.0/24, gateway: 10.0.0.1{more} }}\n\
-             image: {{ file: image }}\ndistribution:\n  k3s: {{ version: stable }}\n\
-             prepare: {{ timezone: Europe/Berlin, boot: {{ config: {{ gpu_mem: \"16\" }} }} }}\nnodes:\n  \
-             - {{ name: kube1, role: control-plane, board: rpi-4b-4gb, address: 10.0.0.50, mac: \"dc:a6:32:00:00:01\" }}\n"
-        );
-        fs::write(bench.path("bramble.yaml"), file).unwrap();
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn name(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// Makes the image of a disk, in the file `image`.
-    fn image(&self, label: &str, files: &[(&str, &str)]) -> Vec<u8> {
-        image(self.dir.path(), "label: dos\nlabel-id: 0xb4a3b1e5", ["c", "83"], label, files)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = bramble();
-        command.current_dir(self.dir.path()).args(args).env("HOME", self.dir.path()).env_remove("XDG_CACHE_HOME");
-        command.output().unwrap()
-    }
-
-    fn build(&self, to: &str) -> Output {
-        self.run(&["image", "build", "kube1", "-t", to])
-    }
-
-    /// Builds, and lets others judge what came of it: the tools of FAT and of partition tables find no fault, and nothing
-    /// outside of the boot partition is another byte. `before`: the image's.
-    fn built(&self, before: &[u8]) -> Disk {
-        let disk = self.path("disk");
-        fs::remove_file(&disk).ok();
-        assert_code(&self.build("disk"), 0);
-        let after = fs::read(&disk).unwrap();
-        assert_eq!(after.len(), before.len());
-        assert!(after[..START] == before[..START], "the partition table, or what lies behind it");
-        assert!(after[START + BOOT..] == before[START + BOOT..], "the root partition");
-        let boot = self.path("boot-after");
-        fs::write(&boot, &after[START..START + BOOT]).unwrap();
-        tool("fsck.vfat", &["-n", &boot.display().to_string()]);
-        tool("sfdisk", &["--verify", &disk.display().to_string()]);
-        Disk { boot }
-    }
-}
 
 /// Something that is not to change, and is longer than a cluster.
 fn kernel() -> String {
@@ -334,6 +274,51 @@ fn public_key_that_is_none() {
     // A private key alone has its public half in it.
     fs::remove_file(bench.path("key.pub")).unwrap();
     assert_code(&bench.build("made"), 0);
+    let public = bramble_remote::public_half(&private).unwrap();
+    // A file of public keys may have any name.
+    fs::write(bench.path("key"), format!("# mine\n{public}\n")).unwrap();
+    assert_code(&bench.build("made-too"), 0);
+    let file = read(&bench.path("bramble.yaml"));
+    fs::write(bench.path("bramble.yaml"), file.replace("keys: [key]", &format!("keys: [\"{public}\"]"))).unwrap();
+    let refused = bench.build("refused");
+    assert!(text(&refused).contains("has a key where the name of its file is expected"), "{}", text(&refused));
+    fs::write(bench.path("bramble.yaml"), &file).unwrap();
+    fs::write(bench.path("key"), "-----BEGIN RSA PRIVATE KEY-----\n").unwrap();
+    let refused = bench.build("refused");
+    assert!(text(&refused).contains("ssh-keygen -y -f"), "{}", text(&refused));
+    tool("mkfifo", &[&bench.name("key.pub")]);
+    let refused = bench.build("refused");
+    assert!(text(&refused).contains("is no small plain file"), "{}", text(&refused));
+}
+
+#[test]
+fn a_host_key_that_was_written_by_half_is_on_no_image() {
+    let bench = Bench::new("");
+    bench.image("bootfs", &[("config.txt", ""), ("cmdline.txt", CMDLINE), ISSUE]);
+    assert_code(&bench.build("first"), 0);
+    let (private, public) = (bench.path(".bramble/host-keys/kube1"), bench.path(".bramble/host-keys/kube1.pub"));
+    let (secret, open) = (read(&private), read(&public));
+    tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &bench.name("other")]);
+    for (file, wrong) in [
+        (&private, ""),
+        (&private, "garbage"),
+        (&private, &secret[..secret.len() / 2]),
+        (&public, &read(&bench.path("other.pub"))),
+        (&public, ""),
+    ] {
+        fs::write(&private, &secret).unwrap();
+        fs::write(&public, &open).unwrap();
+        fs::write(file, wrong).unwrap();
+        let refused = bench.build("refused");
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains("are not the two halves of one key"), "{}", text(&refused));
+        assert!(!bench.path("refused").exists());
+    }
+    // The second half is made of the first.
+    fs::write(&private, &secret).unwrap();
+    fs::remove_file(&public).unwrap();
+    assert_code(&bench.build("second"), 0);
+    assert_eq!(read(&public).split(' ').nth(1), open.split(' ').nth(1));
 }
 
 #[test]
@@ -479,140 +464,6 @@ fn images_come_packed_in_three_ways() {
     }
 }
 
-/// The image as it is published, with its digests.
-fn published(bench: &Bench) -> (Vec<u8>, String, String) {
-    bench.image("bootfs", &[("cmdline.txt", CMDLINE), ("user-data", ""), ("meta-data", ""), ("kernel8.img", "")]);
-    tool("sh", &["-c", &format!("xz -0 -T2 --block-size=8MiB -k {}", bench.name("image"))]);
-    let digest = |name: &str| text(&tool("sha256sum", &[&bench.name(name)]))[..64].to_owned();
-    (fs::read(bench.path("image.xz")).unwrap(), digest("image.xz"), digest("image"))
-}
-
-fn with_source(bench: &Bench, source: &str) {
-    let file = read(&bench.path("bramble.yaml"));
-    let line = file.lines().find(|line| line.starts_with("image:")).unwrap().to_owned();
-    fs::write(bench.path("bramble.yaml"), file.replace(&line, &format!("image: {{ {source} }}"))).unwrap();
-}
-
-#[test]
-fn a_catalogue_is_shown_and_its_image_is_pinned_and_fetched_once() {
-    let bench = Bench::new("");
-    let (image, packed, unpacked) = published(&bench);
-    let size = fs::metadata(bench.path("image")).unwrap().len();
-    let (address, asked) = serve(|address| {
-        let offer = |name: &str, released: &str, more: Value| {
-            let mut offer = json!({
-                "name": name, "description": "", "url": format!("{address}/{released}/os.img.xz"), "extract_size": size,
-                "extract_sha256": unpacked, "image_download_size": image.len(), "release_date": released,
-                "init_format": "cloudinit-rpi", "devices": ["pi5-64bit", "pi4-64bit"],
-            });
-            offer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            offer
-        };
-        let list = json!({ "imager": {}, "os_list": [
-            offer("Desk OS", "2026-01-01", json!({ "init_format": "none" })),
-            { "name": "Others", "subitems": [
-                offer("Shelf OS Lite (64-bit)", "2026-03-01", json!({ "image_download_sha256": packed })),
-                { "name": "More", "subitems_url": format!("{address}/more.json") },
-                { "name": "Gone", "subitems_url": format!("{address}/gone.json") },
-            ] },
-            { "name": "Erase", "url": "internal://format" },
-        ] });
-        let more = json!({ "os_list": [
-            offer("Shelf OS Lite (64-bit)", "2025-11-01", json!({})),
-            offer("Old OS", "2024-01-01", json!({ "devices": ["pi3-64bit", "pi4-64bit"] })),
-            offer("Small OS", "2024-01-01", json!({ "devices": ["pi4-32bit", "pi3-32bit"] })),
-        ] });
-        BTreeMap::from([
-            ("/list.json".to_owned(), list.to_string().into_bytes()),
-            ("/more.json".to_owned(), more.to_string().into_bytes()),
-            ("/2026-03-01/os.img.xz".to_owned(), image.clone()),
-            // Nobody has published its digest as it is packed.
-            ("/2024-01-01/os.img.xz".to_owned(), image.clone()),
-        ])
-    });
-    let catalogue = format!("{address}/list.json");
-    let list = |more: &[&str]| {
-        let output = bench.run(&[&["image", "list", "--catalogue", &catalogue], more].concat());
-        assert_code(&output, 0);
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let all = list(&[]);
-    let names: Vec<&str> = all.lines().map(|line| line.split("  ").next().unwrap()).collect();
-    assert_eq!(names, ["NAME", "Shelf OS Lite (64-bit)", "Shelf OS Lite (64-bit)", "Old OS", "Small OS"], "{all}");
-    assert!(all.contains("2026-03-01") && all.contains("0.1 GB"), "{all}");
-    assert_eq!(list(&["--all", "os"]).lines().count(), 6);
-    assert_eq!(list(&["--board", "rpi-3b-plus"]).lines().nth(1).unwrap().split("  ").next(), Some("Old OS"));
-    let nothing = bench.run(&["image", "list", "--catalogue", &catalogue, "windows"]);
-    assert_code(&nothing, 1);
-
-    with_source(&bench, &format!("name: Shelf OS Lite (64-bit), catalogue: \"{catalogue}\""));
-    for time in ["fetched", "kept"] {
-        asked.lock().unwrap().clear();
-        let output = bench.run(&["image", "fetch", "-o", "json"]);
-        assert_code(&output, 0);
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(fs::read(told["file"].as_str().unwrap()).unwrap(), image, "{time}");
-        assert_eq!(asked.lock().unwrap().is_empty(), time == "kept");
-    }
-    let lock: Value = serde_json::from_str(&read(&bench.path("bramble.lock"))).unwrap();
-    let pin = &lock["images"][format!("{catalogue}#Shelf OS Lite (64-bit)")];
-    assert_eq!(pin["url"], format!("{address}/2026-03-01/os.img.xz"), "the newest of that name");
-    assert_eq!((&pin["sha256"], &pin["unpacked"]), (&json!(packed), &json!(unpacked)));
-    assert_code(&bench.build("disk"), 0);
-    // What is kept is looked at each time: disks forget.
-    let kept = bench.path(&format!(".cache/bramble/images/{packed}"));
-    fs::write(&kept, &image[1..]).unwrap();
-    let output = bench.run(&["image", "fetch"]);
-    assert!(text(&output).contains("is not what was published any more, and is fetched again"), "{}", text(&output));
-    assert_eq!(fs::read(&kept).unwrap(), image);
-
-    with_source(&bench, &format!("name: Small OS, catalogue: \"{catalogue}\""));
-    let small = bench.run(&["image", "fetch"]);
-    assert_code(&small, 1);
-    assert!(text(&small).contains("is not made for the boards of kube1"), "{}", text(&small));
-    with_source(&bench, &format!("name: Old OS, catalogue: \"{catalogue}\""));
-    assert_code(&bench.run(&["image", "fetch"]), 0);
-    with_source(&bench, &format!("name: No OS, catalogue: \"{catalogue}\""));
-    let unknown = bench.run(&["image", "fetch"]);
-    assert_code(&unknown, 1);
-    assert!(text(&unknown).contains("has no image `No OS`"), "{}", text(&unknown));
-}
-
-#[test]
-fn the_digest_that_stands_beside_an_image_is_taken_once_and_pinned() {
-    let bench = Bench::new("");
-    let (image, packed, _) = published(&bench);
-    let long = text(&tool("sha512sum", &[&bench.name("image.xz")]))[..128].to_owned();
-    let (address, _) = serve(|_| {
-        BTreeMap::from([
-            ("/debian/os.img.xz".to_owned(), image.clone()),
-            ("/debian/os.img.xz.sha256".to_owned(), format!("{packed}\n").into_bytes()),
-            ("/ubuntu/os.img.xz".to_owned(), image.clone()),
-            ("/ubuntu/SHA256SUMS".to_owned(), format!("{} *other\n{packed} *os.img.xz\n", "0".repeat(64)).into_bytes()),
-            ("/wrong/os.img.xz".to_owned(), image[1..].to_vec()),
-            ("/wrong/SHA256SUMS".to_owned(), format!("{packed}  os.img.xz\n").into_bytes()),
-            ("/silent/os.img.xz".to_owned(), image.clone()),
-            ("/long/os.img.xz".to_owned(), image.clone()),
-            ("/long/SHA512SUMS".to_owned(), format!("{long}  os.img.xz\n").into_bytes()),
-        ])
-    });
-    for (place, why) in [
-        ("debian", None),
-        ("ubuntu", None),
-        ("long", None),
-        ("silent", Some("no digest is published for")),
-        ("wrong", Some("was published for it: it is refused")),
-    ] {
-        fs::remove_dir_all(bench.path(".cache")).ok();
-        with_source(&bench, &format!("url: \"{address}/{place}/os.img.xz\""));
-        let output = bench.run(&["image", "fetch"]);
-        assert_code(&output, i32::from(why.is_some()));
-        assert!(text(&output).contains(why.unwrap_or("The image is here")), "{}", text(&output));
-    }
-    let lock: Value = serde_json::from_str(&read(&bench.path("bramble.lock"))).unwrap();
-    assert_eq!(lock["images"][format!("{address}/debian/os.img.xz")]["sha256"], packed);
-}
-
 #[test]
 fn an_image_for_another_architecture_is_refused() {
     let bench = Bench::new("");
@@ -656,8 +507,19 @@ fn what_cannot_be_the_image_of_a_disk_is_refused_and_leaves_nothing() {
         (vec![0; 1 << 20], "it has no partition table"),
         (good[START..].to_vec(), "it has no partition table"),
         (with(&|image| image[entry + 4] = 0x83), "none of its partitions has a FAT file system"),
-        (with(&|image| image[entry + 12..entry + 16].fill(0xff)), "its boot partition lies outside of it"),
-        (with(&|image| image[entry + 8..entry + 16].fill(0xff)), "its boot partition lies outside of it"),
+        (with(&|image| image[entry + 12..entry + 16].fill(0xff)), "it broke off: it has"),
+        (with(&|image| image[entry + 8..entry + 16].fill(0xff)), "it broke off: it has"),
+        // Its boot partition is whole.
+        (good[..good.len() - (3 << 20)].to_vec(), "it broke off: it has"),
+        (Vec::new(), "it is empty"),
+        ([&[0; 257][..], b"ustar\0"].concat(), "it is a tar archive"),
+        (
+            with(&|image| {
+                image[entry + 4] = 0xee;
+                image[4096..4104].copy_from_slice(b"EFI PART");
+            }),
+            "it is for disks with sectors of 4096 bytes",
+        ),
         (with(&|image| image[entry + 4] = 0xee), "there is no GPT behind its protective MBR"),
         (with(&|image| image[START..START + 512].fill(7)), "cannot read its boot partition"),
         (bench.image("EFI", &[("readme", "x")]), "its system is not known: its boot partition `EFI`"),

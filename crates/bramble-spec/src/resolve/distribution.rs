@@ -233,7 +233,14 @@ impl Resolver<'_> {
             }
             let value = match setting.value {
                 Setting::File(file) => match (self.read)(&file) {
-                    Ok(text) => Setting::One(text.trim_end_matches(['\r', '\n']).to_owned()),
+                    Ok(text) => {
+                        let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+                        if text.trim().is_empty() || text.chars().any(char::is_control) {
+                            let what = format!("{file}, the value of `{key}`, is not one line of text");
+                            self.error(what, setting.span, "write the value into it, and nothing else");
+                        }
+                        Setting::One(text.to_owned())
+                    }
                     Err(error) => {
                         self.error(
                             format!("cannot read {file}, the value of `{key}`: {error}"),

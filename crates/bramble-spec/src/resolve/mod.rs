@@ -23,7 +23,7 @@ use crate::cluster::{Cluster, Network, Role};
 use crate::de::{self, Spanned};
 use crate::distribution::Distribution;
 use crate::document::ClusterDocument;
-use crate::problem::{Problem, Span};
+use crate::problem::{Problem, Severity, Span};
 use crate::report::Report;
 use crate::yaml;
 
@@ -68,7 +68,8 @@ pub fn load_with(
         }
     }
     let catalogue = Catalogue::built_in().clone();
-    let mut resolver = Resolver { found: problems, skipped: Vec::new(), datastore: None, catalogue, read };
+    let mut resolver =
+        Resolver { found: problems, skipped: Vec::new(), nodes_broken: false, datastore: None, catalogue, read };
     if trees.is_empty() && !broken {
         resolver.found.push(
             Problem::error("this file holds no cluster", Span::default()).next("`bramble init` writes a first one"),
@@ -78,7 +79,9 @@ pub fn load_with(
     let mut places: Vec<Places> = Vec::new();
     for tree in &trees {
         let reading = de::from_tree::<ClusterDocument>(tree);
-        resolver.found.extend(reading.problems);
+        // What is no YAML of ours is not called wrong a second time.
+        let unread: Vec<Span> = resolver.found.iter().map(|problem| problem.place.span()).collect();
+        resolver.found.extend(reading.problems.into_iter().filter(|problem| !unread.contains(&problem.place.span())));
         resolver.skipped = reading.skipped;
         if let Some(document) = reading.value {
             let start = Span { start: tree.span.start, end: tree.span.start };
@@ -142,6 +145,9 @@ impl Resolver<'_> {
             };
             self.nodes(nodes, context, &mut places)
         });
+        let wrong =
+            |problem: &Problem| problem.severity == Severity::Error && nodes_span.contains(problem.place.span());
+        self.nodes_broken = self.found.iter().any(wrong);
         self.archives(&document.archives, distribution.as_ref());
         let archives = document.archives.into_iter().map(|archive| archive.value).collect();
         let (storage, classes) = self.storage(document.storage, nodes.as_deref().unwrap_or_default());
@@ -185,10 +191,7 @@ impl Resolver<'_> {
             if distribution != Distribution::None {
                 let count = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
                 // One that is wrong in another way was told of.
-                if count == 0
-                    && places.control_planes.is_empty()
-                    && !self.skipped.iter().any(|span| nodes_span.contains(*span))
-                {
+                if count == 0 && places.control_planes.is_empty() && !self.nodes_broken {
                     self.error(
                         "no node is a control plane",
                         Span { end: nodes_span.start, ..nodes_span },
@@ -196,7 +199,7 @@ impl Resolver<'_> {
                     );
                 }
                 self.settle_datastore(&mut distribution, count);
-                if count > 1 && network.api.is_none() {
+                if count > 1 && network.api.is_none() && !self.nodes_broken {
                     self.found.push(
                         Problem::warning(
                             format!("the API of {count} control planes answers only at the first one's address, {api}"),
@@ -211,7 +214,7 @@ impl Resolver<'_> {
                         }),
                     );
                 }
-                if count > 1 && count.is_multiple_of(2) {
+                if count > 1 && count.is_multiple_of(2) && !self.nodes_broken {
                     self.error(
                         format!("{count} control planes are worse than {}", count - 1),
                         places.control_planes.last().copied().unwrap_or(nodes_span),

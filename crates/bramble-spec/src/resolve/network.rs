@@ -46,7 +46,9 @@ impl Resolver<'_> {
             self.missing("country", whole, whole, "radio has other rules in each: `country: DE`");
             return None;
         };
-        if country.value.len() != 2 || !country.value.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        if country.value == "UK" {
+            self.error("`UK` is not a country in the lists of radio", country.span, "the United Kingdom is GB");
+        } else if country.value.len() != 2 || !country.value.bytes().all(|byte| byte.is_ascii_uppercase()) {
             self.error(
                 format!("`{}` is not a country", country.value),
                 country.span,
@@ -56,11 +58,16 @@ impl Resolver<'_> {
         let join = match (ssid, password) {
             (Some(ssid), Some(password)) => {
                 // IEEE 802.11, 9.4.2.2; control characters would break the files in which it is written.
-                if ssid.value.is_empty() || ssid.value.len() > 32 || ssid.value.chars().any(char::is_control) {
-                    self.error("this is no name of a Wi-Fi", ssid.span, "it has 1 to 32 bytes");
+                if ssid.value.is_empty() || ssid.value.len() > 32 || !ssid.value.chars().all(is_text) {
+                    self.error(
+                        "this is no name of a Wi-Fi",
+                        ssid.span,
+                        "it has 1 to 32 bytes, none of them of a control character",
+                    );
                 }
                 Some((ssid.value, password.value))
             }
+            (Some(_), None) if self.has_skipped(whole) => None,
             (Some(ssid), None) => {
                 self.error(
                     format!("the Wi-Fi `{}` has no password", ssid.value),
@@ -255,4 +262,9 @@ impl Resolver<'_> {
         let dhcp = dhcp.map(|dhcp| dhcp.value);
         Some(NetworkRanges { subnet, pods, services, gateway, dns, dhcp, pool, wifi, cni, cni_manifest, api })
     }
+}
+
+/// Tells whether a character can stand in a YAML file (YAML 1.2, 5.1).
+fn is_text(letter: char) -> bool {
+    !letter.is_control() && u32::from(letter) & 0xfffe != 0xfffe
 }

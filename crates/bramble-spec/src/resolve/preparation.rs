@@ -18,15 +18,13 @@ impl Resolver<'_> {
         }
         if let Some(zone) = &section.timezone
             && (zone.value.is_empty()
-                || zone.value.contains("..")
-                || zone.value.starts_with('/')
+                || zone.value.split('/').any(|part| !part.starts_with(|first: char| first.is_ascii_alphabetic()))
                 || !zone.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b)))
         {
             self.error(format!("`{}` is not a time zone", zone.value), zone.span, "write it like Europe/Berlin");
         }
         if let Some(locale) = &section.locale
-            && (locale.value.is_empty()
-                || !locale.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b)))
+            && (!is_locale(&locale.value))
         {
             self.error(format!("`{}` is not a locale", locale.value), locale.span, "write it like en_GB.UTF-8");
         }
@@ -57,7 +55,7 @@ impl Resolver<'_> {
             if key.is_empty()
                 || key.contains("..")
                 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
-                || value.value.contains('\n')
+                || has_control(&value.value)
             {
                 self.error(
                     format!("`{key}` is not a kernel setting"),
@@ -71,10 +69,10 @@ impl Resolver<'_> {
         for (key, value) in config.chain(&section.sshd) {
             if key.is_empty()
                 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-                || value.value.contains('\n')
+                || has_control(&value.value)
             {
                 self.error(
-                    format!("`{key}` cannot be a setting's name, or its value has several lines"),
+                    format!("`{key}` cannot be a setting's name, or its value has several lines or control characters"),
                     value.span,
                     "one word, one line",
                 );
@@ -92,7 +90,7 @@ impl Resolver<'_> {
             }
         }
         for line in &section.sudoers {
-            if line.value.contains('\n') || line.value.trim().is_empty() {
+            if has_control(&line.value) || line.value.trim().is_empty() {
                 self.error("a line for sudoers must be one line", line.span, "give each an item of its own");
             }
         }
@@ -203,4 +201,30 @@ impl Resolver<'_> {
             services: values(section.services),
         }
     }
+}
+
+/// What ends a line, or what no line of text has.
+fn has_control(text: &str) -> bool {
+    text.chars().any(|letter| letter.is_control() && letter != '\t')
+}
+
+/// Tells whether this is the name of a locale as /etc/locale.gen has it: a language with its country, and a set of characters.
+fn is_locale(name: &str) -> bool {
+    if ["C", "POSIX", "C.UTF-8"].contains(&name) {
+        return true;
+    }
+    let (name, modifier) = name.split_once('@').unwrap_or((name, "x"));
+    let (place, charset) = name.split_once('.').unwrap_or((name, "UTF-8"));
+    let letters = |text: &str, least: usize| {
+        text.len() >= least && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_alphabetic())
+    };
+    let own = place.split_once('_').is_some_and(|(language, country)| {
+        letters(language, 2)
+            && letters(country, 2)
+            && language == language.to_lowercase()
+            && country == country.to_uppercase()
+    });
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    // The system's own list of it writes utf8 (`locale -a`), which is no name there.
+    own && plain(charset) && charset == charset.to_uppercase() && charset != "UTF8" && plain(modifier)
 }

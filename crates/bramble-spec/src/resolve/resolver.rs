@@ -12,6 +12,8 @@ pub(super) struct Resolver<'a> {
     pub(super) found: Vec<Problem>,
     /// Places whose value could not be read and was reported: nothing there is "missing".
     pub(super) skipped: Vec<Span>,
+    /// Whether something is wrong with the nodes: how many there are of a kind, and which, is not known then.
+    pub(super) nodes_broken: bool,
     /// The datastore that was asked for: whether it fits is known with the nodes.
     pub(super) datastore: Option<Spanned<Datastore>>,
     /// The parts that this cluster can name.
@@ -25,9 +27,14 @@ impl Resolver<'_> {
         self.found.push(Problem::error(message, span).next(help));
     }
 
+    /// Tells whether a value in a place was wrong, which was reported.
+    pub(super) fn has_skipped(&self, within: Span) -> bool {
+        self.skipped.iter().any(|span| within.contains(*span))
+    }
+
     /// Reports that something is missing in `within`, unless a value there was wrong and already reported.
     pub(super) fn missing(&mut self, what: &str, within: Span, at: Span, help: &str) {
-        if !self.skipped.iter().any(|span| within.contains(*span)) {
+        if !self.has_skipped(within) {
             self.error(format!("`{what}` is missing"), at, help);
         }
     }

@@ -78,7 +78,7 @@ pub fn with_boot_config(text: &str, settings: &BTreeMap<String, Vec<String>>) ->
         settings.iter().flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), value.as_str())));
     let (mut of_base, others): (Vec<String>, Vec<String>) = wanted
         .filter(|(key, value)| !holds(key, value))
-        .map(|(key, value)| format!("{key}={value}"))
+        .map(|(key, value)| format!("{key}{}{value}", if COMMANDS.contains(&key) { ' ' } else { '=' }))
         .partition(|line| line.starts_with("dtparam="));
     if of_base.is_empty() && others.is_empty() {
         return bare;
@@ -91,6 +91,9 @@ pub fn with_boot_config(text: &str, settings: &BTreeMap<String, Vec<String>>) ->
     with_block(text, &lines)
 }
 
+/// What has no `=` (raspberrypi.com/documentation, config.txt).
+const COMMANDS: [&str; 2] = ["include", "initramfs"];
+
 /// Tells whether each line of a setting adds something, instead of taking the place of the one before.
 fn adds_up(key: &str) -> bool {
     ["dtoverlay", "dtparam", "gpio", "include"].contains(&key)
@@ -98,14 +101,17 @@ fn adds_up(key: &str) -> bool {
 
 /// Finds what holds for every board: the assignments outside of conditional sections, in their order, unless a conditional
 /// section behind them says something too.
-fn effective_boot_config(text: &str) -> BTreeMap<&str, Vec<&str>> {
+pub fn effective_boot_config(text: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut everywhere = true;
     for line in text.lines() {
         let line = line.trim();
         if let Some(section) = line.strip_prefix('[') {
             everywhere = section.trim_end_matches(']').trim() == "all";
-        } else if let Some((key, value)) = line.split_once('=')
+        } else if let Some((key, value)) = COMMANDS
+            .iter()
+            .find_map(|command| Some((*command, line.strip_prefix(command)?.strip_prefix([' ', '\t'])?)))
+            .or_else(|| line.split_once('='))
             && !line.starts_with('#')
         {
             let key = key.trim();
@@ -150,6 +156,16 @@ mod tests {
         assert_eq!(after, format!("{before}# BEGIN bramble\n[all]\ngpu_mem=16\n# END bramble\n"));
         assert_eq!(with_boot_config(&after, &map(&[("gpu_mem", "16")])), after);
         assert_eq!(with_boot_config(&after, &map(&[])), before);
+    }
+
+    #[test]
+    fn commands_have_no_equals_sign() {
+        let wanted = map(&[("include", "extra.txt"), ("initramfs", "initrd.img followkernel")]);
+        let after = with_boot_config("arm_64bit=1\n", &wanted);
+        assert!(after.contains("[all]\ninclude extra.txt\ninitramfs initrd.img followkernel\n"), "{after}");
+        assert_eq!(with_boot_config(&after, &wanted), after);
+        let there = "include extra.txt\ninitramfs initrd.img followkernel\n";
+        assert_eq!(with_boot_config(there, &wanted), there);
     }
 
     #[test]

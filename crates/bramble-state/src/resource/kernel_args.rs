@@ -113,15 +113,16 @@ pub fn with_tokens(text: &str, tokens: &[String]) -> String {
         Some(at) => (&text[..at], &text[at..]),
         None => (text, ""),
     };
-    let missing: Vec<&str> = tokens
-        .iter()
-        .map(String::as_str)
-        .filter(|token| !line.split_whitespace().any(|known| known == *token))
-        .collect();
+    let mut missing: Vec<&str> = Vec::new();
+    for token in tokens.iter().map(String::as_str) {
+        if !missing.contains(&token) && !line.split_ascii_whitespace().any(|known| known == token) {
+            missing.push(token);
+        }
+    }
     if missing.is_empty() {
         return text.to_owned();
     }
-    let body = line.trim_end();
+    let body = line.trim_ascii_end();
     let gap = if body.is_empty() { "" } else { " " };
     format!("{body}{gap}{}{}{rest}", missing.join(" "), &line[body.len()..])
 }

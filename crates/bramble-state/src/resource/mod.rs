@@ -31,7 +31,7 @@ mod timezone;
 mod unit;
 
 pub use blob::{Blob, BlobSource};
-pub use boot_config::with_boot_config;
+pub use boot_config::{effective_boot_config, with_boot_config};
 pub use certificates::Certificates;
 pub use cleanup::Cleanup;
 pub use disk::{DISK_IDENTITY, Disk};

@@ -224,6 +224,19 @@ pub(super) fn identity(project: &Project, node: &Node) -> anyhow::Result<Identit
     })
 }
 
+/// More than any key or password has, in bytes.
+const SMALL: u64 = 1 << 20;
+
+/// Reads a small file of the user's. A pipe would wait for ever, a device would not end.
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let cannot = || format!("cannot read {}", path.display());
+    let there = path.metadata().with_context(cannot)?;
+    if !there.is_file() || there.len() > SMALL {
+        bail!("{} is no small plain file, as keys and passwords are in", path.display());
+    }
+    fs::read(path).with_context(cannot)
+}
+
 /// What boards are told of Wi-Fi: the key that stands for the passphrase, which itself goes nowhere.
 fn wifi(project: &Project) -> anyhow::Result<Option<Wifi>> {
     let Some(written) = &project.cluster.network.wifi else { return Ok(None) };
@@ -231,8 +244,10 @@ fn wifi(project: &Project) -> anyhow::Result<Option<Wifi>> {
         None => None,
         Some((ssid, file)) => {
             let path = project.path(file);
-            let bytes = fs::read(&path)
-                .with_context(|| format!("cannot read {}, the password of the Wi-Fi `{ssid}`", path.display()))?;
+            let bytes = read_file(&path).with_context(|| format!("the password of the Wi-Fi `{ssid}`"))?;
+            if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+                bail!("{} is written in UTF-16: save it as plain text (UTF-8)", path.display());
+            }
             let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
             let text = String::from_utf8_lossy(bytes);
             let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
@@ -258,12 +273,28 @@ fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {
     let dir = project.private_dir()?.join("host-keys");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let (private, public) = (dir.join(node.name.as_str()), dir.join(format!("{}.pub", node.name)));
-    let read = |path: &Path| match fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).with_context(|| format!("cannot read {}", path.display())),
+    let read = |path: &Path| match path.exists() {
+        false => Ok(None),
+        true => read_file(path).map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())),
     };
-    if let (Some(private), Some(public)) = (read(&private)?, read(&public)?) {
-        return Ok(HostKey { private, public: public.trim().to_owned() });
+    // What a board answers with is known by these: half a file, after a power cut, would lock everybody out.
+    match (read(&private)?, read(&public)?) {
+        (Some(secret), Some(open)) if bramble_remote::are_halves(&secret, &open) => {
+            return Ok(HostKey { private: secret, public: open.trim().to_owned() });
+        }
+        // The second half was not written any more.
+        (Some(secret), None) if bramble_remote::public_half(&secret).is_some() => {
+            let open = bramble_remote::public_half(&secret).unwrap_or_default();
+            replace_file(&public, format!("{open}\n").as_bytes(), 0o644)?;
+            return Ok(HostKey { private: secret, public: open });
+        }
+        (None, None) => {}
+        _ => bail!(
+            "{} and {} are not the two halves of one key: remove both, and {} gets a new one",
+            private.display(),
+            public.display(),
+            node.name
+        ),
     }
     let made = new_host_key(&random()?, &format!("root@{}", node.name));
     let (secret, open) = made.ok_or_else(|| anyhow!("no host key can be made for {}", node.name))?;
@@ -281,18 +312,36 @@ fn public_keys(project: &Project) -> anyhow::Result<Vec<String>> {
             Some(extension) if extension == "pub" => path.clone(),
             _ => PathBuf::from(format!("{}.pub", path.display())),
         };
-        // A private key has its public half in it, too.
-        let half = || bramble_remote::public_half(&fs::read_to_string(&path).ok()?);
-        if let Some(half) = (!public.exists()).then(half).flatten() {
-            keys.push(half);
+        let cannot =
+            |path: &Path, why: String| anyhow!("{}, of `access.keys`, cannot let anybody in: {why}", path.display());
+        if !public.exists() && path.exists() {
+            let bytes = read_file(&path).context("a key of `access.keys`")?;
+            let text = String::from_utf8_lossy(&bytes);
+            // A private key has its public half in it, too; and a file may be that of public keys, whatever its name.
+            keys.extend(match bramble_remote::public_half(&text) {
+                Some(half) => vec![half],
+                None if text.contains("PRIVATE KEY-----") => {
+                    let why = format!(
+                        "its public half is not beside it: `ssh-keygen -y -f {0} >{0}.pub` writes it",
+                        path.display()
+                    );
+                    return Err(cannot(&path, why));
+                }
+                None => bramble_remote::public_keys(&bytes).map_err(|why| cannot(&path, why))?,
+            });
             continue;
         }
-        let bytes = fs::read(&public)
-            .with_context(|| format!("cannot read {}, the public half of a key of `access.keys`", public.display()))?;
-        let read = bramble_remote::public_keys(&bytes);
-        keys.extend(
-            read.map_err(|why| anyhow!("{}, of `access.keys`, cannot let anybody in: {why}", public.display()))?,
-        );
+        if !public.exists() && bramble_remote::public_keys(written.as_bytes()).is_ok_and(|keys| !keys.is_empty()) {
+            bail!(
+                "`access.keys` has a key where the name of its file is expected: write it into a file such as key.pub, and name that"
+            );
+        }
+        let bytes = read_file(&public).context("the public half of a key of `access.keys`")?;
+        let read = bramble_remote::public_keys(&bytes).map_err(|why| cannot(&public, why))?;
+        if read.is_empty() {
+            return Err(cannot(&public, "there is no key in it".to_owned()));
+        }
+        keys.extend(read);
     }
     if keys.is_empty() {
         bail!(

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, clippy::unwrap_used)]
 
+pub mod bench;
 pub mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
