@@ -13,7 +13,8 @@ drain_node() { # node seconds
     t=$(date +%s)
     kubectl_admin drain "$1" --ignore-daemonsets --delete-emptydir-data --timeout="$2s" >/run/bramble/drain 2>&1 && return 0
     {
-        echo "the pods of $1 cannot be moved; that was tried for $(($(date +%s) - t)) of $2 s:"
+        now=$(date +%s)
+        echo "the pods of $1 cannot be moved; that was tried for $((now - t)) of $2 s:"
         # It may say all of it in one line that begins with what is known.
         awk '/^error/ {
             sub(/^error: /, ""); sub(/ \(will retry after [0-9a-z]*\)/, "")

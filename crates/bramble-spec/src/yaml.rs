@@ -262,7 +262,7 @@ impl Reader {
                 self.problems.push(
                     Problem::error(format!("`{text}` is given twice"), key.span)
                         .with(first.span, "first given here")
-                        .next("keep one of the two"),
+                        .next("keep one of the two; several values of one key are a list: `[a, b]`"),
                 );
                 continue;
             }

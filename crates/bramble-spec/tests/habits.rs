@@ -121,6 +121,18 @@ fn a_mistake_is_named_once_in_plain_words_with_a_next_step() {
         (more("prepare: !include other.yaml"), "`!include` is not understood", "write the value itself"),
         (more("prepare: { timezone: !vault x }"), "`!vault` is not understood", "write the value itself"),
         (more("prepare: { timezone: Europe/ }"), "is not a time zone", "Europe/Berlin"),
+        (more("").replace("name: kube1", "name: localhost"), "no board can be called `localhost`", "such as kube1"),
+        (more("").replace("name: kube1", "name: \"1\""), "no board can be called `1`", "such as kube1"),
+        (
+            more("").replace("address: 10.0.0.50", "address: 10.0.0.50, mac: \"01:00:5e:00:00:01\""),
+            "is the address of a group",
+            "ip link",
+        ),
+        (
+            more("prepare: { boot: { config: { dtoverlay: a, dtoverlay: b } } }"),
+            "`dtoverlay` is given twice",
+            "`[a, b]`",
+        ),
         (more("prepare: { locale: german }"), "is not a locale", "en_GB.UTF-8"),
         (more("prepare: { locale: de_DE.utf8 }"), "is not a locale", "en_GB.UTF-8"),
         (more("prepare: { sysctls: { vm.swappiness: \"1\\r\" } }"), "is not a kernel setting", "="),

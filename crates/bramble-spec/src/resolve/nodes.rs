@@ -65,9 +65,27 @@ impl Resolver<'_> {
                 }
             }
             if let Some(name) = &node.name {
+                let own = name.value.as_str();
+                // A resolver takes numbers for addresses (inet_aton(3)), and this one is every machine.
+                if own == "localhost" || own.bytes().all(|byte| byte.is_ascii_digit()) || own.starts_with("0x") {
+                    self.error(
+                        format!("no board can be called `{own}`"),
+                        name.span,
+                        "give it a name of its own, such as kube1",
+                    );
+                }
                 self.unique("name", name.value.to_string(), name.span, &mut names);
             }
             if let Some(mac) = &node.mac {
+                // IEEE 802, 8.2: the lowest bit of the first byte.
+                let first = mac.value.to_string().get(..2).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+                if first.is_some_and(|byte| byte & 1 == 1) {
+                    self.error(
+                        format!("{label}: `{}` is the address of a group", mac.value),
+                        mac.span,
+                        "`ip link` shows the board's own",
+                    );
+                }
                 self.unique("MAC address", mac.value.to_string(), mac.span, &mut macs);
                 places.macs.push(Spanned { value: mac.value.to_string(), span: mac.span });
             }

@@ -389,7 +389,8 @@ fn what_is_wanted_besides(shelf: &Shelf) {
 }
 
 fn other_sudos(shelf: &Shelf) {
-    const GERMAN: &str = "apt-get -qq update && echo 'de_DE.UTF-8 UTF-8' >>/etc/locale.gen && locale-gen >/dev/null && \
+    const GERMAN: &str = "n=0; until apt-get -qq -o APT::Update::Error-Mode=any update; do n=$((n + 1)); [ $n -lt 30 ] || exit 1; sleep 1; done; \
+                          echo 'de_DE.UTF-8 UTF-8' >>/etc/locale.gen && locale-gen >/dev/null && \
                           echo LANG=de_DE.UTF-8 >/etc/locale.conf && su - pi -c 'echo x | sudo -S true' 2>&1 | tail -n 1";
     const RUST: &str = "apt-get -qq install sudo-rs >/dev/null 2>&1 && rm /etc/locale.conf && \
                         ln -sf sudo-rs /usr/bin/sudo && su - pi -c 'sudo --version'";
@@ -400,7 +401,7 @@ fn other_sudos(shelf: &Shelf) {
         fs::write(&wrong, "not it\n").unwrap();
         rack.first_boot(&rack.node(1));
         for (setup, sign) in [(GERMAN, "Passwort"), (RUST, "sudo-rs")] {
-            let shown = rack.shell(&rack.node(1), setup);
+            let shown = rack.shell(&rack.node(1), &format!("exec 2>&1; {setup}"));
             assert!(shown.contains(sign), "{shown}");
             assert_code(&home.run(&["up", "--yes"], None), 0);
             assert_code(&home.run(&["plan"], None), 0);
