@@ -31,8 +31,9 @@ ready=$(date +%s)
 
 on_rack kubeconfig --into lab/kubeconfig >/dev/null
 say 'kubectl get nodes, pods'
-$sudo "$bundle/bin/kubectl" --kubeconfig lab/kubeconfig get nodes -o wide
-$sudo "$bundle/bin/kubectl" --kubeconfig lab/kubeconfig get pods -A -o wide
+kubectl=$bundle/$(dpkg --print-architecture)/bin/kubectl
+$sudo "$kubectl" --kubeconfig lab/kubeconfig get nodes -o wide
+$sudo "$kubectl" --kubeconfig lab/kubeconfig get pods -A -o wide
 
 cat <<NEXT
 
@@ -44,7 +45,7 @@ Try next${sudo:+ (with $sudo)}; sudo on the boards asks for a password, raspberr
   target/release/bramble -f lab/bramble.yaml run uptime  a command on all boards
   target/release/bramble lab cut lab-2                   cut a board's power; start gives it back
   target/release/bramble lab save; … lab restore         keep the disks of all boards; have them back after what you dared
-  $bundle/bin/kubectl --kubeconfig lab/kubeconfig get nodes
+  $kubectl --kubeconfig lab/kubeconfig get nodes
   make down                                              undo all of it
 On real boards: target/release/bramble init
 NEXT

@@ -205,6 +205,19 @@ fn comes_up_and_goes(life: &'static Life, shelf: &Shelf) {
             assert_eq!(rack.shell(&rack.node(n), life.open_secrets), "", "others can read files of node {n}");
             rack.assert_units(&rack.node(n), life.units);
         }
+        // Labels and taints that a kubelet may not give itself come over the API, and go again.
+        let file = read(&rack.file());
+        let worker = rack.node(4);
+        let more = format!(
+            "name: {worker}, labels: {{ node-role.kubernetes.io/worker: \"\" }}, taints: [\"slow=yes:NoSchedule\"],"
+        );
+        fs::write(rack.file(), file.replace(&format!("name: {worker},"), &more)).unwrap();
+        rack.go_up();
+        let record = || rack.kubectl(1, &format!("get node {worker} -o jsonpath={{.metadata.labels}}{{.spec.taints}}"));
+        assert!(record().contains("node-role.kubernetes.io/worker") && record().contains("\"slow\""), "{}", record());
+        fs::write(rack.file(), file).unwrap();
+        rack.go_up();
+        assert!(!record().contains("node-role.kubernetes.io/worker") && !record().contains("\"slow\""), "{}", record());
         assert_code(&rack.run(&["down", "--yes"]), 0);
         let left = format!("ls -d {} 2>/dev/null", life.places);
         assert_eq!(rack.shell(&rack.node(1), &left), "");
