@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use bramble_image::{Identity, ImageError, Offer, board, boot_partition, catalogue};
+use bramble_image::{Identity, ImageError, Offer, board, boot_partition, catalogue, is_whole};
 use bramble_spec::Node;
 
 use crate::error::{Context, Result};
@@ -63,7 +63,8 @@ pub fn refuse_unfit<'a>(packed: &Path, mut nodes: impl Iterator<Item = (&'a Node
     let beginning = || Beginning { bytes: &bytes, size, at: 0 };
     // What lies behind is known when it is there.
     let told = |error: &ImageError| !matches!(error, ImageError::Io { .. });
-    if let Some(error) = boot_partition(&mut beginning()).err().filter(told) {
+    let fit = boot_partition(&mut beginning()).and_then(|_| is_whole(&mut beginning()));
+    if let Some(error) = fit.err().filter(told) {
         return Err(error).with_context(|| format!("{} is no image of a board's disk", packed.display()));
     }
     nodes.try_for_each(|(node, identity)| match board(&mut beginning(), identity).err().filter(told) {

@@ -33,7 +33,7 @@ pub use hold::{HoldError, NotADisk};
 pub use identity::{HostKey, Identity, Sides, Static, Wifi};
 pub use machine::Machine;
 pub use overlay::Change;
-pub use partitions::{Partition, boot_partition};
+pub use partitions::{Partition, boot_partition, is_whole};
 pub use source::{Packing, decompress, unpacked_size};
 pub use system::System;
 pub use write::{Customise, Progress, Target, WriteError, Written, write};

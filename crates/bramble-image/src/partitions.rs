@@ -30,38 +30,68 @@ pub struct Partition {
 /// on all media that a Pi boots from.
 pub fn boot_partition(disk: &mut (impl Read + Seek)) -> Result<Partition, ImageError> {
     let end = disk.seek(SeekFrom::End(0)).during("find the end of the image")?;
-    find(disk, end)
+    Ok(find(disk, end)?.boot)
+}
+
+/// Refuses an image behind whose end its partitions reach: one that broke off.
+///
+/// # Errors
+/// It broke off, or has no partition table that is known.
+pub fn is_whole(image: &mut (impl Read + Seek)) -> Result<(), ImageError> {
+    let has = image.seek(SeekFrom::End(0)).during("find the end of the image")?;
+    // What lies outside of it is the question; without a table there is nothing to read there.
+    let table = match find(image, u64::MAX) {
+        Err(ImageError::Io { .. }) => find(image, has)?,
+        table => table?,
+    };
+    let wants = table.ends.saturating_mul(SECTOR);
+    if wants > has { Err(ImageError::BrokeOff { has, wants }) } else { Ok(()) }
+}
+
+/// What a partition table says.
+struct Table {
+    boot: Partition,
+    /// The sector behind the last partition.
+    ends: u64,
 }
 
 /// Where the boot partition ends, told by the beginning of an image, if that is enough to tell.
 pub(crate) fn boot_partition_end(head: &[u8]) -> Option<u64> {
-    let partition = find(&mut Cursor::new(head), u64::MAX).ok()?;
+    let partition = find(&mut Cursor::new(head), u64::MAX).ok()?.boot;
     partition.start.checked_add(partition.length)
 }
 
 /// The same, on a disk that ends there.
-fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError> {
+fn find(disk: &mut (impl Read + Seek), end: u64) -> Result<Table, ImageError> {
     let first = sector(disk, end, 0)?.ok_or(ImageError::NoTable)?;
+    // Where an archive says what it is (POSIX, pax), packed or not.
+    if first[257..262] == *b"ustar" {
+        return Err(ImageError::OtherPacking { what: "a tar archive", program: "tar -xf" });
+    }
     // A FAT file system begins with the same mark as a table.
     if first[510..] != [0x55, 0xaa] || first[..3] == *b"\xeb\x58\x90" && first[82..87] == *b"FAT32" {
         return Err(ImageError::NoTable);
     }
-    let entries = || first[446..510].chunks_exact(16);
-    if entries().any(|entry| entry[4] == PROTECTIVE) {
-        return gpt(disk, end);
-    }
-    let ends = entries().filter(|entry| entry[4] != 0);
-    is_whole(ends.map(|entry| u64::from(u32_at(entry, 8)) + u64::from(u32_at(entry, 12))).max(), end)?;
-    for entry in entries() {
-        let kind = entry[4];
-        if FAT.contains(&kind) {
-            return inside(u64::from(u32_at(entry, 8)), u64::from(u32_at(entry, 12)), end);
+    let mut boot = None;
+    let mut ends = 0;
+    for entry in first[446..510].chunks_exact(16) {
+        let (kind, start, length) = (entry[4], u64::from(u32_at(entry, 8)), u64::from(u32_at(entry, 12)));
+        // A hybrid one may have both: the firmware of older boards takes the first.
+        if kind == PROTECTIVE && boot.is_none() {
+            return gpt(disk, end);
+        }
+        if kind != 0 && kind != PROTECTIVE {
+            ends = ends.max(start + length);
+        }
+        if FAT.contains(&kind) && boot.is_none() {
+            boot = Some((start, length));
         }
     }
-    Err(ImageError::NoBoot)
+    let (start, length) = boot.ok_or(ImageError::NoBoot)?;
+    Ok(Table { boot: inside(start, length, end)?, ends })
 }
 
-fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError> {
+fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Table, ImageError> {
     let has_gpt = |header: &[u8; 512]| header[..8] == *b"EFI PART";
     let Some(header) = sector(disk, end, 1)?.filter(has_gpt) else {
         // With larger sectors it begins at the second one of these.
@@ -96,14 +126,7 @@ fn gpt(disk: &mut (impl Read + Seek), end: u64) -> Result<Partition, ImageError>
         }
     }
     let (first, sectors) = found.ok_or(ImageError::NoBoot)?;
-    is_whole(Some(ends), end)?;
-    inside(first, sectors, end)
-}
-
-/// Refuses a disk behind whose end partitions reach. `ends`: the sector behind the last of them.
-fn is_whole(ends: Option<u64>, end: u64) -> Result<(), ImageError> {
-    let wants = ends.unwrap_or_default().saturating_mul(SECTOR);
-    if wants > end { Err(ImageError::BrokeOff { has: end, wants }) } else { Ok(()) }
+    Ok(Table { boot: inside(first, sectors, end)?, ends })
 }
 
 /// A partition in bytes, if it has any and lies inside of the disk.

@@ -43,10 +43,8 @@ const OTHERS: [(&[u8], &str, &str); 17] = [
     (b"QFI\xfb", "a disk of QEMU (qcow2)", "qemu-img convert -O raw"),
 ];
 
-/// Where a tar archive says what it is (POSIX, pax), in its first block.
-const TAR: (usize, &[u8]) = (257, b"ustar");
 /// How many bytes tell the packing of a file.
-const HEAD: u64 = 512;
+const HEAD: u64 = 8;
 
 impl Packing {
     /// What the first bytes of a file say.
@@ -191,9 +189,6 @@ pub fn decompress(mut packed: impl Read + Send + 'static) -> Result<Box<dyn Read
     if let Some((_, what, program)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
         return Err(ImageError::OtherPacking { what, program });
     }
-    if head.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1)) {
-        return Err(ImageError::OtherPacking { what: "a tar archive", program: "tar -xf" });
-    }
     if head.is_empty() {
         return Err(ImageError::Empty);
     }
@@ -264,7 +259,7 @@ struct Streams<R: BufRead> {
 impl<R: BufRead> Read for Streams<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while let Some(stream) = &mut self.stream {
-            let count = stream.read(into).map_err(|error| damaged(&error))?;
+            let count = stream.read(into).map_err(damaged)?;
             if count > 0 || into.is_empty() {
                 return Ok(count);
             }
@@ -285,8 +280,10 @@ impl<R: BufRead> Read for Streams<R> {
                     "the zeros between or behind its xz streams are no multiple of four: it was cut, or joined wrongly";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
-            if more && Packing::of(packed.fill_buf()?) != self.packing {
-                let what = "something else stands behind its end: was it joined with another file?";
+            // As far as the beginning of the next one is here; what is wrong with the rest the decoder says.
+            let next = packed.fill_buf()?;
+            if more && next.len() >= 6 && Packing::of(next) != self.packing {
+                let what = "something else stands behind its end: was it joined with another file? Fetch it again";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
             if more {
@@ -298,7 +295,11 @@ impl<R: BufRead> Read for Streams<R> {
 }
 
 /// What a library says of packed bytes, in our words and with what to do.
-fn damaged(error: &io::Error) -> io::Error {
+fn damaged(error: io::Error) -> io::Error {
+    // What the system says of the file is no word of a library's.
+    if error.raw_os_error().is_some() {
+        return error;
+    }
     let what = format!("it is damaged, or broke off: fetch it again ({error})");
     io::Error::new(error.kind(), what)
 }

@@ -512,7 +512,7 @@ fn what_cannot_be_the_image_of_a_disk_is_refused_and_leaves_nothing() {
         // Its boot partition is whole.
         (good[..good.len() - (3 << 20)].to_vec(), "it broke off: it has"),
         (Vec::new(), "it is empty"),
-        ([&[0; 257][..], b"ustar\0"].concat(), "it is a tar archive"),
+        ([&[0; 257][..], b"ustar\0", &[0; 512]].concat(), "it is a tar archive"),
         (
             with(&|image| {
                 image[entry + 4] = 0xee;

@@ -235,7 +235,7 @@ impl Resolver<'_> {
                 Setting::File(file) => match (self.read)(&file) {
                     Ok(text) => {
                         let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
-                        if text.trim().is_empty() || text.chars().any(char::is_control) {
+                        if text.trim().is_empty() || text.chars().any(|letter| letter.is_control() && letter != '\t') {
                             let what = format!("{file}, the value of `{key}`, is not one line of text");
                             self.error(what, setting.span, "write the value into it, and nothing else");
                         }

@@ -157,16 +157,6 @@ impl Resolver<'_> {
         }
         let cluster = (|| {
             let (network, distribution, nodes) = (network?, distribution?, nodes?);
-            // Behind a gateway it is the gateway's.
-            let in_wifi = network.wifi.as_ref().is_some_and(|wifi| wifi.join.is_some());
-            if let Some(span) = announcing.filter(|_| in_wifi && nodes.iter().all(|node| node.uplink.is_none())) {
-                // metallb.io/troubleshooting, "Using WiFi and can't reach the service?".
-                self.error(
-                    "MetalLB announces addresses by ARP, and a Raspberry Pi in a Wi-Fi answers for none but its own",
-                    span,
-                    "put the boards on Ethernet, or remove it: an ingress answers at each node's own address",
-                );
-            }
             let first = nodes.iter().find(|node| node.role == Role::ControlPlane);
             let api = match (network.api, first) {
                 (Some(api), _) => {
@@ -241,7 +231,7 @@ impl Resolver<'_> {
                 api,
             };
             let hosts: String = nodes.iter().map(|node| format!("{} {}\n", node.address, node.name)).collect();
-            Some(Cluster {
+            let cluster = Cluster {
                 name: document.cluster?.value,
                 access,
                 network,
@@ -256,7 +246,16 @@ impl Resolver<'_> {
                 hardware,
                 nodes,
                 hosts: hosts.into(),
-            })
+            };
+            if let Some(span) = announcing.filter(|_| cluster.nodes.iter().any(|node| cluster.in_wifi(node))) {
+                // metallb.io/troubleshooting, "Using WiFi and can't reach the service?".
+                self.error(
+                    "MetalLB announces addresses by ARP, and boards in a Wi-Fi answer for none but their own",
+                    span,
+                    "put the boards on Ethernet, or remove it: an ingress answers at each node's own address",
+                );
+            }
+            Some(cluster)
         })();
         (cluster, places)
     }

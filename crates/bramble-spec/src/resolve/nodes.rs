@@ -67,7 +67,10 @@ impl Resolver<'_> {
             if let Some(name) = &node.name {
                 let own = name.value.as_str();
                 // A resolver takes numbers for addresses (inet_aton(3)), and this one is every machine.
-                if own == "localhost" || own.bytes().all(|byte| byte.is_ascii_digit()) || own.starts_with("0x") {
+                if own == "localhost"
+                    || own.bytes().all(|byte| byte.is_ascii_digit())
+                    || own.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                {
                     self.error(
                         format!("no board can be called `{own}`"),
                         name.span,

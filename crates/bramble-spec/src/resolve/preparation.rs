@@ -218,12 +218,12 @@ fn is_locale(name: &str) -> bool {
     let letters = |text: &str, least: usize| {
         text.len() >= least && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_alphabetic())
     };
-    let own = place.split_once('_').is_some_and(|(language, country)| {
-        letters(language, 2)
-            && letters(country, 2)
-            && language == language.to_lowercase()
-            && country == country.to_uppercase()
-    });
+    // Some languages have no country (Esperanto).
+    let (language, country) = place.split_once('_').unwrap_or((place, "XX"));
+    let own = letters(language, 2)
+        && letters(country, 2)
+        && language == language.to_lowercase()
+        && country == country.to_uppercase();
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     // The system's own list of it writes utf8 (`locale -a`), which is no name there.
     own && plain(charset) && charset == charset.to_uppercase() && charset != "UTF8" && plain(modifier)

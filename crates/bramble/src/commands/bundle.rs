@@ -141,12 +141,12 @@ impl Create {
             .parse()
             .map_err(|_| anyhow!("`{version}` is no version of Kubernetes: say kubeadm:1.36 or kubeadm:v1.36.3"))?;
         let boards = |name: &str| Arch::ALL.into_iter().find(|arch| arch.to_string() == name);
-        if let Some(other) = self.arch.iter().find(|arch| boards(arch).is_none()) {
-            bail!("Kubernetes has no programs for {other} since 1.27");
-        }
         let mut arches: Vec<Arch> = self.arches(sources).into_iter().filter_map(boards).collect();
         arches.sort_unstable();
         arches.dedup();
+        if arches.is_empty() {
+            bail!("Kubernetes has no programs for {} since 1.27: flash 64-bit images", self.arch.join(", "));
+        }
         let release = KubernetesRelease::at(self.mirror.as_deref(), printer);
         let bundle = release.bundle(release.newest(wanted)?, &arches, self.containerd, &self.to)?;
         let for_boards: Vec<String> = arches.iter().map(Arch::to_string).collect();

@@ -273,9 +273,9 @@ fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {
     let dir = project.private_dir()?.join("host-keys");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let (private, public) = (dir.join(node.name.as_str()), dir.join(format!("{}.pub", node.name)));
-    let read = |path: &Path| match path.exists() {
-        false => Ok(None),
-        true => read_file(path).map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())),
+    let read = |path: &Path| match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => read_file(path).map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())),
     };
     // What a board answers with is known by these: half a file, after a power cut, would lock everybody out.
     match (read(&private)?, read(&public)?) {
@@ -318,7 +318,7 @@ fn public_keys(project: &Project) -> anyhow::Result<Vec<String>> {
             let bytes = read_file(&path).context("a key of `access.keys`")?;
             let text = String::from_utf8_lossy(&bytes);
             // A private key has its public half in it, too; and a file may be that of public keys, whatever its name.
-            keys.extend(match bramble_remote::public_half(&text) {
+            let read = match bramble_remote::public_half(&text) {
                 Some(half) => vec![half],
                 None if text.contains("PRIVATE KEY-----") => {
                     let why = format!(
@@ -328,7 +328,11 @@ fn public_keys(project: &Project) -> anyhow::Result<Vec<String>> {
                     return Err(cannot(&path, why));
                 }
                 None => bramble_remote::public_keys(&bytes).map_err(|why| cannot(&path, why))?,
-            });
+            };
+            if read.is_empty() {
+                return Err(cannot(&path, "there is no key in it".to_owned()));
+            }
+            keys.extend(read);
             continue;
         }
         if !public.exists() && bramble_remote::public_keys(written.as_bytes()).is_ok_and(|keys| !keys.is_empty()) {
@@ -368,6 +372,7 @@ fn make(source: &Path, to: &Path, identity: &Identity, printer: &Printer) -> any
         .map_err(anyhow::Error::from)
         .and_then(|mut image| Ok(copy(&mut image, &mut file)?))
         .with_context(|| format!("cannot unpack {} to {}", source.display(), to.display()))?;
+    bramble_image::is_whole(&mut file).with_context(|| format!("{} cannot be used", source.display()))?;
     let (system, changes) =
         board(&mut file, identity).with_context(|| format!("{} cannot be used", source.display()))?;
     for change in &changes {
