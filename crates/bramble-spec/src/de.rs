@@ -283,12 +283,10 @@ impl<'de> Deserializer<'de> for De<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.tree.value {
             Value::Scalar { text, plain: true } if is_null(text) => visitor.visit_unit(),
-            Value::Scalar { text, plain: true } => match text.as_str() {
-                word => match (truth(word), text.parse::<i64>()) {
-                    (Some(truth), _) => visitor.visit_bool(truth),
-                    (None, Ok(number)) if number.to_string() == *text => visitor.visit_i64(number),
-                    _ => visitor.visit_borrowed_str(text),
-                },
+            Value::Scalar { text, plain: true } => match (truth(text), text.parse::<i64>()) {
+                (Some(truth), _) => visitor.visit_bool(truth),
+                (None, Ok(number)) if number.to_string() == *text => visitor.visit_i64(number),
+                _ => visitor.visit_borrowed_str(text),
             },
             Value::Scalar { text, .. } => visitor.visit_borrowed_str(text),
             Value::Sequence(_) => self.deserialize_seq(visitor),

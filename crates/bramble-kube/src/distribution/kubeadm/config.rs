@@ -144,7 +144,7 @@ impl Kubeadm<'_> {
             let left = json!({ "memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" });
             kubelet["evictionHard"] = left;
         }
-        File::new(&format!("{PATCHES}/kubeletconfiguration+merge.json"), format!("{kubelet:#}\n"))
+        File::new(format!("{PATCHES}/kubeletconfiguration+merge.json"), format!("{kubelet:#}\n"))
     }
 
     pub(super) fn endpoint(&self) -> String {
