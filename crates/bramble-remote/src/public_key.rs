@@ -39,7 +39,7 @@ pub fn public_keys(bytes: &[u8]) -> Result<Vec<String>, String> {
         }
         // Nor what no YAML file may have (YAML 1.2, 5.1): some systems are told by one.
         if line.chars().any(|letter| letter.is_control() && letter != '\t' || u32::from(letter) & 0xfffe == 0xfffe) {
-            return Err(format!("line {number} has characters in it that no text has: write it again"));
+            return Err(format!("line {number} has control characters in it, or others that no text has: write it again"));
         }
         check(line).map_err(|why| format!("line {number} {why}"))?;
         keys.push(line.to_owned());
