@@ -39,7 +39,9 @@ pub fn public_keys(bytes: &[u8]) -> Result<Vec<String>, String> {
         }
         // Nor what no YAML file may have (YAML 1.2, 5.1): some systems are told by one.
         if line.chars().any(|letter| letter.is_control() && letter != '\t' || u32::from(letter) & 0xfffe == 0xfffe) {
-            return Err(format!("line {number} has control characters in it, or others that no text has: write it again"));
+            return Err(format!(
+                "line {number} has control characters in it, or others that no text has: write it again"
+            ));
         }
         check(line).map_err(|why| format!("line {number} {why}"))?;
         keys.push(line.to_owned());
@@ -271,7 +273,7 @@ mod tests {
             (other.as_bytes(), "says ssh-rsa, and the key in it is ssh-ed25519"),
             (more.as_bytes(), "part of a key"),
             (b"ssh-ed25519 AAAA\x1b[2J SECRET", "control characters"),
-            (b"\xff\xfa", "UTF-16|no text"),
+            (b"\xff\xfa", "UTF-16|no UTF-8"),
         ] {
             let error = public_keys(text).unwrap_err();
             assert!(says.split('|').any(|says| error.contains(says)) && !error.contains("SECRET"), "{error}");
