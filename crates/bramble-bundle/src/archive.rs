@@ -35,7 +35,8 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// Makes a Docker archive of one layer (the format of `docker save`: manifest.json, config, layer.tar; specified in
-/// moby's image/spec), whose programs are for this processor and run as this user. Equal trees give equal bytes: owners, times and order are fixed.
+/// moby's image/spec), whose programs are for this processor and run as this user. Equal trees give equal bytes: owners,
+/// times and order are fixed.
 pub(crate) fn image(tree: &Path, arch: Arch, name: &str, entry: &[&str], user: &str, to: &Path) -> Result<(), Error> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).at("create", parent)?;

@@ -6,7 +6,7 @@
 
 mod text;
 
-pub use text::{bytes_of, shown, text_of};
+pub use text::{bytes_of, is_utf16, shown, text_of, utf8};
 
 use std::ffi::OsString;
 use std::fs::{self, File};

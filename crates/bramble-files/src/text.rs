@@ -10,6 +10,25 @@ fn stands_for(letter: char) -> Option<u8> {
     u32::from(letter).checked_sub(BASE).and_then(|number| u8::try_from(number).ok()).filter(|byte| *byte >= 0x80)
 }
 
+/// Tells whether bytes begin as a text in UTF-16 does, which some editors and shells of Windows write.
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
+}
+
+/// Reads the text that somebody wrote for bramble.
+///
+/// # Errors
+/// What they are instead, from which line on, and what to do.
+pub fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    if is_utf16(bytes) {
+        return Err("it is written in UTF-16: save it as plain text (UTF-8)".to_owned());
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+        format!("line {line} has bytes that are no UTF-8: save it as plain text (UTF-8)")
+    })
+}
+
 /// Reads any bytes as a text, of which [`bytes_of`] makes the same bytes.
 pub fn text_of(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());

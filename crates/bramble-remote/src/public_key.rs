@@ -13,13 +13,7 @@ const LEAST_RSA: usize = 1024;
 /// # Errors
 /// The line or the file is no public key that an sshd takes, with what it is and what to do. No word of the file is told.
 pub fn public_keys(bytes: &[u8]) -> Result<Vec<String>, String> {
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err("it is written in UTF-16: save it as plain text (UTF-8)".into());
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-        format!("line {line} has bytes that are no UTF-8: save it as plain text (UTF-8)")
-    })?;
+    let text = bramble_files::utf8(bytes)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.contains("PRIVATE KEY-----") || text.trim_start().starts_with("PuTTY-User-Key-File") {
         return Err("it holds a private key, which goes nowhere: name the file of its public half".into());

@@ -30,15 +30,8 @@ pub(crate) fn open_with(common: &Common, printer: &Printer, overrides: &[Overrid
             if error.kind() == std::io::ErrorKind::NotFound { "; `bramble init` writes a first one" } else { "" };
         InvalidFile(format!("cannot read {}: {error}{hint}", path.display()))
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
-        let what = if error.as_bytes().starts_with(&[0xff, 0xfe]) {
-            "is written in UTF-16"
-        } else {
-            "has bytes that are no UTF-8"
-        };
-        InvalidFile(format!("{} {what}, from line {line} on: save it as plain text (UTF-8)", path.display()))
-    })?;
+    let text =
+        bramble_files::utf8(&bytes).map_err(|why| InvalidFile(format!("{} cannot be read: {why}", path.display())))?;
     let dir = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -50,7 +43,7 @@ pub(crate) fn open_with(common: &Common, printer: &Printer, overrides: &[Overrid
             _ => dir.join(written),
         })
     };
-    let loaded = bramble_spec::load_with(path, &text, overrides, &read);
+    let loaded = bramble_spec::load_with(path, text, overrides, &read);
     if loaded.report.problems.iter().any(|d| d.severity == Severity::Error) {
         printer.error(loaded.report.render(printer.colour));
         return Err(InvalidFile(format!("{} is not a valid cluster file", path.display())).into());

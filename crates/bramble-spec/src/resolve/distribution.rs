@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::resolver::Resolver;
-use super::text::is_http;
+use super::text::{has_control, is_http};
 use crate::catalogue::Board;
 use crate::cluster::Role;
 use crate::de::{Spanned, nearest};
@@ -235,7 +235,7 @@ impl Resolver<'_> {
                 Setting::File(file) => match (self.read)(&file) {
                     Ok(text) => {
                         let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
-                        if text.trim().is_empty() || text.chars().any(|letter| letter.is_control() && letter != '\t') {
+                        if text.trim().is_empty() || has_control(text) {
                             let what = format!("{file}, the value of `{key}`, is not one line of text");
                             self.error(what, setting.span, "write the value into it, and nothing else");
                         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::resolver::Resolver;
-use super::text::is_http;
+use super::text::{has_control, is_http};
 use crate::cluster::*;
 use crate::de::Spanned;
 use crate::distribution::Distribution;
@@ -201,11 +201,6 @@ impl Resolver<'_> {
             services: values(section.services),
         }
     }
-}
-
-/// What ends a line, or what no line of text has.
-fn has_control(text: &str) -> bool {
-    text.chars().any(|letter| letter.is_control() && letter != '\t')
 }
 
 /// Tells whether this is the name of a locale as /etc/locale.gen has it: a language with its country, and a set of characters.

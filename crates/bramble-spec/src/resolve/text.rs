@@ -26,3 +26,8 @@ pub(super) fn is_label_key(text: &str) -> bool {
     let has_prefix = text.contains('/');
     prefix_ok && (!has_prefix || !prefix.is_empty()) && !name.is_empty() && is_label_value(name)
 }
+
+/// What ends a line, or what no line of text has.
+pub(super) fn has_control(text: &str) -> bool {
+    text.chars().any(|letter| letter.is_control() && letter != '\t')
+}

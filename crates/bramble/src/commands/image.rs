@@ -245,7 +245,7 @@ fn wifi(project: &Project) -> anyhow::Result<Option<Wifi>> {
         Some((ssid, file)) => {
             let path = project.path(file);
             let bytes = read_file(&path).with_context(|| format!("the password of the Wi-Fi `{ssid}`"))?;
-            if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            if bramble_files::is_utf16(&bytes) {
                 bail!("{} is written in UTF-16: save it as plain text (UTF-8)", path.display());
             }
             let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
