@@ -31,8 +31,13 @@ system_ready() {
             [ -n "$w" ] || break
         fi
         if [ "$n" -ge 180 ]; then
-            echo 'pods of the system do not become ready:' >&2
-            kubectl_admin -n kube-system get pods -o wide >&2
+            {
+                echo 'pods of the system do not become ready:'
+                kubectl_admin -n kube-system get pods -o wide
+                w=$(echo "$w" | cut -d' ' -f1)
+                # shellcheck disable=SC2086 # They are names.
+                pods_warnings kube-system $w
+            } >&2
             return 1
         fi
         sleep 1

@@ -4,7 +4,13 @@
 smoke_kubectl() { kubectl_admin -n bramble-smoke "$@"; } # question
 
 smoke_clean() { # whether to wait
-    kubectl_admin delete namespace bramble-smoke --ignore-not-found --wait="$1" --timeout=60s >/dev/null
+    kubectl_admin delete namespace bramble-smoke --ignore-not-found --wait="$1" --timeout=60s >/dev/null && return
+    {
+        echo 'the namespace bramble-smoke of an earlier smoke test does not go:'
+        # Why it stays is said by the API alone.
+        kubectl_admin get namespace bramble-smoke -o 'jsonpath={range .status.conditions[?(@.status=="True")]}{.message}{"\n"}{end}' || :
+    } >&2
+    return 1
 }
 
 # It says all it can. A cluster that fails the test may not answer these questions either.

@@ -270,6 +270,7 @@ fn given(cluster: &Cluster, inputs: &Inputs, node: usize, seen: &Observation) ->
             Resource::Certificates(certificates) => {
                 text.push_str(&format!("--- certificates {:?}\n", certificates.files))
             }
+            Resource::Step(step) => text.push_str(&format!("--- {} {}: {}\n", step.id, step.version, step.title)),
             other => panic!("{other:?}"),
         }
     }

@@ -109,6 +109,7 @@ const STUBS: &[&str] = &[
     "systemctl",
     "udevadm",
     "umount",
+    "unshare",
     "useradd",
     "userdel",
     "visudo",

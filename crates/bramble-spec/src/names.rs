@@ -169,7 +169,8 @@ text_type! {
 
 /// Bytes as lower-case hexadecimal digits, two each.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// A Kubernetes version: a minor such as `1.36` (the newest patch of it) or a patch such as `1.36.2`.

@@ -8,6 +8,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bramble_spec::Arch;
 use common::{Rack, assert_code, read, text};
 use serde_json::Value;
 
@@ -89,7 +90,7 @@ fn a_cluster_comes_up_survives_crashes_and_power_cuts_and_goes_again() {
         .lines()
         .find_map(|l| l.split_once("bundle: ").map(|(_, p)| p.trim_end_matches(" }").to_owned()))
         .unwrap();
-    let nodes = Command::new(format!("{bundle}/bin/kubectl"))
+    let nodes = Command::new(format!("{bundle}/{}/bin/kubectl", Arch::HERE))
         .args(["--kubeconfig", config.to_str().unwrap(), "--context", "t-kube", "--cache-dir"])
         .arg(rack.dir.path().join("cache"))
         .args(["get", "nodes", "--no-headers"])

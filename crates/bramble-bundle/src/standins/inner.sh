@@ -3,8 +3,9 @@
 # BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
 # DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's
 # folder), PLUGINS (that of its volume plugins), OPT (that of containerd's programs); and, where they differ from what most
-# have, API_PORT and ANONYMOUS (whether the API answers those that it does not know).
-: "${API_PORT:=6443}" "${ANONYMOUS:=false}"
+# have, API_PORT, ANONYMOUS (whether the API answers those that it does not know) and ROUTES (the protocol of the routes to
+# other nodes' pods, which stay when it ends).
+: "${API_PORT:=6443}" "${ANONYMOUS:=false}" "${ROUTES:=143}"
 # kubectl keeps what it knows of an API in the home folder.
 export HOME=$RUN
 export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
@@ -238,7 +239,7 @@ routes() {
             2>/dev/null | while read -r name range address; do
             [ -n "$address" ] || continue
             if [ "$name" != "$NODE" ]; then
-                ip route replace "$range" via "$address" proto 143
+                ip route replace "$range" via "$address" proto "$ROUTES"
             elif [ -n "$range" ] && ! grep -qs "\"$range\"" "$AGENT/etc/cni/10-flannel.conflist"; then
                 # It may have another range than in the cluster that it was in before.
                 ip link del cni0 2>/dev/null || :
@@ -266,6 +267,31 @@ end_children() {
 }
 trap end_children EXIT
 trap 'exit 143' TERM INT
+
+# A worker's own way to a server that lives, out of those in $AGENT/servers.
+balance() { # port
+    p=
+    trap '[ -z "$p" ] || kill "$p"; exit' TERM
+    while :; do
+        while read -r a; do
+            answers "$a:$API_PORT" || continue
+            systemd-socket-activate -l "127.0.0.1:$1" /lib/systemd/systemd-socket-proxyd "$a:$API_PORT" >/dev/null 2>&1 &
+            p=$!
+            while answers "$a:$API_PORT"; do
+                sleep 2 &
+                wait $!
+            done
+            kill "$p" 2>/dev/null || :
+            p=
+        done <"$AGENT/servers"
+        sleep 1
+    done
+}
+answers() { curl -sk --max-time 2 -o /dev/null "https://$1/readyz"; } # host:port
+known_servers() { # server token
+    stranger "$1" "$2" -n kube-system get configmap standin-servers -o 'jsonpath={.data.*}' | tr ' ' '\n' >"$AGENT/servers"
+    echo >>"$AGENT/servers"
+}
 
 # Tells systemd, and ends when one of the children does. Containers go on, as KillMode=process means.
 serve() {

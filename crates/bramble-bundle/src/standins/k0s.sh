@@ -19,6 +19,8 @@ KUBELET=$K/kubelet
 PLUGINS=/usr/libexec/k0s/kubelet-plugins/volume/exec
 OPT=/opt/containerd
 SANS= BOOTSTRAP=
+# kube-router's (pkg/utils).
+ROUTES=17
 if [ ! -e "$D" ]; then
     mkdir -p "$D.$$"
     sed '1,/^__PROGRAMS__$/d' "$0" | gzip -dc | tar -x -C "$D.$$"
@@ -56,6 +58,9 @@ read_config() { # file
         fatal 'this stand-in for k0s has only etcd and kuberouter'
     if [ "$(of spec.network.nodeLocalLoadBalancing.enabled)" = true ] && [ -n "$(of spec.api.externalAddress)" ]; then
         fatal 'spec.network.nodeLocalLoadBalancing: node-local load balancing cannot be used in conjunction with an external Kubernetes API server address'
+    fi
+    if [ "$(of spec.network.controlPlaneLoadBalancing.enabled)" = true ] && [ "$(of spec.network.nodeLocalLoadBalancing.enabled)" != true ]; then
+        fatal 'this stand-in for k0s has no way from each controller to each worker without node-local load balancing'
     fi
     w=$(of "$VRRP.authPass")
     if [ "$(of spec.network.controlPlaneLoadBalancing.enabled)" = true ]; then
@@ -147,7 +152,7 @@ controller() {
     until etcd_ctl https://127.0.0.1:2379 endpoint health >/dev/null 2>&1; do sleep 0.5; done
     start_control_plane
     grant
-    publish "pods=$POD_RANGE" "services=$SERVICE_RANGE" "dns=$DNS"
+    publish "pods=$POD_RANGE" "services=$SERVICE_RANGE" "dns=$DNS" "balanced=$(of spec.network.nodeLocalLoadBalancing.enabled)"
     cp -p "$P/conf/admin.conf" "$P/admin.conf"
     cp "$P/apiserver.crt" "$P/server.crt"
     cp "$P/apiserver.crt" "$P/k0s-api.crt"
@@ -182,14 +187,22 @@ of_network_tenth() { # range
 move_address() {
     v=$(of "$VRRP.virtualIPs.[]")
     l=$(ip -4 -o addr show | awk -v a="$IP/" 'index($4, a) == 1 { print $2 }')
-    answers() { curl -sk --max-time 2 -o /dev/null "https://$1:6443/readyz"; }
     while sleep 1; do
         mine=yes
         for p in $(of "$VRRP.unicastPeers.[]"); do
-            [ "$(printf '%s\n%s\n' "$p" "$IP" | sort -V | head -n 1)" != "$p" ] || ! answers "$p" || mine=
+            [ "$(printf '%s\n%s\n' "$p" "$IP" | sort -V | head -n 1)" != "$p" ] || ! answers "$p:6443" || mine=
         done
-        answers 127.0.0.1 || mine=
+        answers 127.0.0.1:6443 || mine=
         if [ -n "$mine" ]; then ip addr add "$v" dev "$l" 2>/dev/null || :; else ip addr del "$v" dev "$l" 2>/dev/null || :; fi
+    done
+}
+
+# Which controllers there are, as the API tells.
+follow_servers() {
+    while sleep 5; do
+        kubectl --kubeconfig "$AGENT/kubelet.conf" get endpointslices -l kubernetes.io/service-name=kubernetes \
+            -o 'jsonpath={range .items[*].endpoints[*]}{.addresses[0]}{"\n"}{end}' >"$AGENT/servers.new" 2>/dev/null || continue
+        [ ! -s "$AGENT/servers.new" ] || mv "$AGENT/servers.new" "$AGENT/servers"
     done
 }
 
@@ -200,11 +213,18 @@ worker() {
         read_token "$TOKEN" worker
         cp "$RUN/ca.crt" "$AGENT/ca.crt"
         cp "$RUN/cluster.json" "$AGENT/cluster.json"
-        bootstrap_config "$server" "$token"
+        known_servers "$server" "$token"
     fi
     cp "$AGENT/cluster.json" "$RUN/cluster.json"
     POD_RANGE=$(of_cluster pods) DNS=$(of_cluster dns)
+    if [ "$(of_cluster balanced)" = true ]; then
+        child balance 7443
+        until answers 127.0.0.1:7443; do sleep 0.5; done
+        server=https://127.0.0.1:7443
+    fi
+    [ -e "$K/kubelet.conf" ] || bootstrap_config "$server" "$token"
     start_node "$LABELS" "$TAINTS"
+    child follow_servers
     ln -sfn "$AGENT/kubelet.conf" "$K/kubelet.conf"
     mkdir -p "$KUBELET/pki"
     ln -sfn "$AGENT/pki/kubelet-client-current.pem" "$KUBELET/pki/kubelet-client-current.pem"
@@ -294,8 +314,10 @@ case "${1:-} ${2:-}" in
 'backup --save-path')
     alive || fatal 'k0s is not running'
     d=$(mktemp -d)
+    case $d in "${TMPDIR:-none}"/*) ;; *) fatal "this stand-in for k0s does not write a backup into memory: $d" ;; esac
     etcd_ctl https://127.0.0.1:2379 snapshot save "$d/etcd-snapshot.db" >/dev/null
     cp -a "$P" "$d/pki"
+    [ ! -d "$IMAGES" ] || cp -a "$IMAGES" "$d/images"
     cp "$CONFIG" "$d/k0s.yaml"
     tar -C "$d" -czf "$3/k0s_backup_$(date -u +%Y-%m-%dT%H_%M_%S).tar.gz" .
     rm -rf "$d"

@@ -21,6 +21,8 @@ KUBELET=/var/lib/kubelet
 PLUGINS=/usr/libexec/kubernetes/kubelet-plugins/volume/exec
 OPT=$AGENT/containerd
 SANS= BOOTSTRAP=
+# flannel's of the backend host-gw: it says nothing of a protocol.
+ROUTES=boot
 if [ ! -e "$D" ]; then
     mkdir -p "$D.$$"
     sed '1,/^__PROGRAMS__$/d' "$0" | gzip -dc | tar -x -C "$D.$$"
@@ -192,6 +194,8 @@ server() {
     introduce admin
     cp "$P/ca.crt" "$AGENT/ca.crt"
     cp -p "$P/conf/kubelet.conf" "$AGENT/kubelet.conf"
+    mkdir -p /run/flannel
+    printf 'FLANNEL_NETWORK=%s\nFLANNEL_IPMASQ=true\n' "$POD_RANGE" >/run/flannel/subnet.env
     start_node "$(joined node-label)" "$(joined node-taint)"
     admin label node "$NODE" node-role.kubernetes.io/control-plane=true node-role.kubernetes.io/etcd=true --overwrite >/dev/null
     case " $(list disable | paste -sd' ' -) " in
@@ -266,6 +270,8 @@ agent() {
     POD_RANGE=$(of_cluster pods) DNS=$(of_cluster dns)
     introduce stranger "$url" "$(token_of "$token")"
     bootstrap_config "$url" "$(token_of "$token")"
+    mkdir -p /run/flannel
+    printf 'FLANNEL_NETWORK=%s\nFLANNEL_IPMASQ=true\n' "$POD_RANGE" >/run/flannel/subnet.env
     start_node "$(joined node-label)" "$(joined node-taint)"
     sed '/END CERTIFICATE/q' "$AGENT/pki/kubelet-client-current.pem" >"$AGENT/client-kubelet.crt"
     say 'k3s agent is up and running'

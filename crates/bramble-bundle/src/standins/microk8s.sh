@@ -109,27 +109,6 @@ control_plane() {
     serve
 }
 
-# A worker's own way to a control plane that lives.
-proxy() {
-    p=
-    trap '[ -z "$p" ] || kill "$p"; exit' TERM
-    while :; do
-        while read -r a; do
-            answers "$a" || continue
-            systemd-socket-activate -l 127.0.0.1:16443 /lib/systemd/systemd-socket-proxyd "$a:16443" >/dev/null 2>&1 &
-            p=$!
-            while answers "$a"; do
-                sleep 2 &
-                wait $!
-            done
-            kill "$p" 2>/dev/null || :
-            p=
-        done <"$AGENT/servers"
-        sleep 1
-    done
-}
-answers() { curl -sk --max-time 2 -o /dev/null "https://$1:16443/readyz"; }
-
 worker() {
     mkdir -p "$AGENT" "$D/credentials"
     if [ -e "$JOIN" ]; then
@@ -138,14 +117,13 @@ worker() {
             say "cannot reach $server: $(tail -n 1 "$RUN/error")"
             sleep 2
         done
-        stranger "$server" "$token" -n kube-system get configmap standin-servers -o 'jsonpath={.data.*}' | tr ' ' '\n' >"$AGENT/servers"
-        echo >>"$AGENT/servers"
+        known_servers "$server" "$token"
     fi
     cp "$AGENT/cluster.json" "$RUN/cluster.json"
     of_cluster ca >"$AGENT/ca.crt"
     POD_RANGE=$(of_cluster pods) DNS=$(of_cluster dns)
-    child proxy
-    until answers 127.0.0.1; do sleep 0.5; done
+    child balance 16443
+    until answers 127.0.0.1:16443; do sleep 0.5; done
     [ ! -e "$JOIN" ] || bootstrap_config https://127.0.0.1:16443 "$token"
     start_node microk8s.io/cluster=true,node.kubernetes.io/microk8s-worker=microk8s-worker ''
     ln -sfn "$AGENT/kubelet.conf" "$D/credentials/kubelet.config"

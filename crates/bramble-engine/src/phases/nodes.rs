@@ -200,8 +200,14 @@ impl SharedRun {
             }
             return Ok(changes);
         }
-        let (mut seen, changes) = session.converge(&desired, Some((plan, seen))).await?;
-        // It may have been a member of what was there before.
+        // It may have been a member of what was there before, whose programs cannot run any more.
+        let was_member = seen.done(bramble_kube::MEMBER).is_some();
+        let desired = |seen: &Observation| {
+            let mut seen = seen.clone();
+            seen.forget(bramble_kube::MEMBER);
+            desired(&seen)
+        };
+        let (mut seen, changes) = session.converge(&desired, (!was_member).then_some((plan, seen))).await?;
         seen.forget(bramble_kube::MEMBER);
         if *task == Some(Task::Init) {
             self.init(session, &*life, &seen).await?;

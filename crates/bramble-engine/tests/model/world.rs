@@ -144,9 +144,8 @@ impl World {
     }
 
     /// The same without programs, which a member gets at its turn.
-    fn desired_without_programs(&self, name: &NodeName) -> Vec<Resource> {
+    fn without_programs(&self, mut all: Vec<Resource>) -> Vec<Resource> {
         let life = lifecycle(&self.cluster, &self.inputs).unwrap();
-        let mut all = self.desired(name);
         all.retain(|resource| !life.is_program(resource));
         all
     }
@@ -203,15 +202,14 @@ impl World {
     fn change(&mut self, name: &NodeName, text: &str) -> (Answer, Option<Fault>) {
         let count = text.lines().filter(|line| line.starts_with("run ")).count();
         let is_step = text.contains("\nstep_begins ") && text.contains(&format!(" {} ", bramble_kube::MEMBER));
-        let whole = self.desired(name);
-        let without = self.desired_without_programs(name);
         let mut brought = None;
         if !is_step {
-            for wanted in [whole, without] {
-                if brought.is_none() && self.planned(name, &wanted).len() == count {
-                    brought = Some(wanted);
-                }
-            }
+            let is_meant = |wanted: &Vec<Resource>| self.planned(name, wanted).len() == count;
+            let whole = self.desired(name);
+            brought = match is_meant(&whole) {
+                true => Some(whole),
+                false => Some(self.without_programs(whole)).filter(is_meant),
+            };
         }
         let mut output = String::new();
         // Each function of a change is followed by the line that runs it.
@@ -254,7 +252,8 @@ impl World {
         if body.contains("\nkubeadm_init ") || body.contains("\nkubeadm_join\n") {
             self.reset += usize::from(self.is_member(name));
         }
-        for line in body.lines() {
+        let is_known = |line: &&str| line.starts_with("step_ends ") || line.starts_with("kubeadm_init ");
+        for line in body.lines().filter(is_known) {
             let words: Vec<String> = words(line);
             match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                 ["step_ends", id, value] => {
@@ -273,7 +272,6 @@ impl World {
                     }
                     told.push_str(&format!("@fact ca-hash {CA}\n@fact joinable yes\n"));
                 }
-                ["kubeadm_upgrade", ..] => {}
                 _ => {}
             }
         }

@@ -50,7 +50,7 @@ pods_say() {
     sed 's/.* in \([^ ]*\): .*/\1/' "$D/waits" | sort -u >"$D/spaces"
     : >"$D/pods"
     while read -r space; do
-        kubectl_admin -n "$space" get pods -o 'jsonpath={range .items[*]}{.metadata.name}|{.status.phase}|{.status.conditions[?(@.type=="PodScheduled")].message}|{range .status.initContainerStatuses[*]}{.state.waiting.reason} {.state.waiting.message} {end}|{range .status.containerStatuses[*]}{.state.waiting.reason} {.state.waiting.message} {end}{"\n"}{end}' \
+        kubectl_admin -n "$space" get pods -o 'jsonpath={range .items[*]}{.metadata.name}|{.status.phase}|{.status.conditions[?(@.type=="PodScheduled")].message}|{range .status.initContainerStatuses[*]}{.state.waiting.reason} {.state.waiting.message} {end}|{range .status.containerStatuses[*]}{.state.waiting.reason} {.state.waiting.message} {end}|{.metadata.namespace}{"\n"}{end}' \
             </dev/null >>"$D/pods"
     done <"$D/spaces"
     # An image that does not come is told twice in other words: the first says why.
@@ -61,6 +61,12 @@ pods_say() {
         gsub(/ +/, " ", w); sub(/^ /, "", w); sub(/ $/, "", w)
         if (w != "" || $2 != "Running") print $1 ": " (w == "" ? $2 : w)
     }' "$D/pods" | cut -c 1-300 | head -n 10 >"$D/why"
+    # What hinders the making of containers is told by events alone.
+    sed -n 's/: ContainerCreating$//p' "$D/why" >"$D/made"
+    while read -r pod; do
+        space=$(awk -F'|' -v p="$pod" '$1 == p { print $NF }' "$D/pods")
+        pods_warnings "$space" "$pod" >>"$D/why"
+    done <"$D/made"
 }
 
 # Waits for the workloads of an add-on, and says what for. An image that cannot be had is waited for less long.

@@ -1,7 +1,7 @@
 # Shared by the scripts of all distributions. Takes B and the functions of steps.sh; service, the unit of the programs; again,
 # whether an earlier attempt was cut off (`step_begins` sets it); and of the distribution kubectl_admin, was_member,
 # reset_kubernetes.
-# Defines: private_file, private_folder, api_answers, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
+# Defines: private_file, private_folder, api_answers, pods_warnings, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
 # A distribution defines besides: stop_kubernetes, forget_node, forget_tokens, snapshot_state.
 
 # A file for this run only, in memory, that nobody else can read.
@@ -29,6 +29,18 @@ api_answers() { # seconds [kubectl's --server=…]
         fi
         sleep 0.5; n=$((n + 1))
     done
+}
+
+# What was said last of these pods in warning, a line each. Of one whose containers are being made only events tell more.
+pods_warnings() { # namespace pods…
+    private_folder
+    kubectl_admin -n "$1" get events --field-selector type=Warning,involvedObject.kind=Pod --sort-by=.lastTimestamp \
+        -o 'jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}{end}' </dev/null >/run/bramble/events
+    shift
+    for p in "$@"; do
+        awk -v p="$p: " 'index($0, p) == 1 { l = $0 } END { if (l != "") print substr(l, 1, 400) }' /run/bramble/events
+    done
+    rm -f /run/bramble/events
 }
 
 # Begins with a node that is in no cluster.
@@ -69,6 +81,12 @@ remove_rules() { # iptables|ip6tables
 # What pods and their network leave behind when the programs that made them have ended.
 remove_pods_network() {
     private_folder
+    if [ -e /run/flannel/subnet.env ]; then
+        # flannel's routes to the pods of others, where it makes no link of its own, outlive it.
+        while IFS='=' read -r k v; do
+            [ "$k" != FLANNEL_NETWORK ] || best_effort ip route flush root "$v" proto boot
+        done </run/flannel/subnet.env
+    fi
     unmount_below /var/lib/kubelet/ /run/netns/cni- /var/lib/cni/ /run/flannel/
     for n in /run/netns/cni-*; do [ ! -e "$n" ] || rm -f "$n"; done
     rm -rf --one-file-system /var/lib/cni/* /run/flannel

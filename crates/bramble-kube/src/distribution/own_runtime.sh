@@ -1,6 +1,6 @@
 # For distributions that bring a container runtime of their own and are one service. Takes service; of the distribution
 # runs, whether it does, and hopeless, a line of its journal after which it never will; and the functions of steps.sh.
-# Defines: descendants, end_pods, service_runs.
+# Defines: descendants, end_pods, remove_sockets, service_runs.
 
 # The processes with these numbers and all that they started. Some end while this reads.
 descendants() { # pid…
@@ -26,6 +26,11 @@ end_pods() { # folder
     s=$(descendants $s)
     # shellcheck disable=SC2086
     best_effort kill -9 $s
+}
+
+# Shims of containerd and its plugins have places of their own below /run, whoever's containerd it is. The system's goes on.
+remove_sockets() {
+    [ -e /run/containerd/containerd.sock ] || rm -rf --one-file-system /run/containerd /run/nri
 }
 
 # Starts the service or starts it again, and waits until it runs; one that ends again and again has failed.

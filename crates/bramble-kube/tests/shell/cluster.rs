@@ -32,6 +32,13 @@ fn units_that_are_not_there_need_no_stop() {
 }
 
 #[test]
+fn the_last_warning_of_each_pod_is_told() {
+    let said = "dns-1: no sandbox\ndns-10: another\ndns-1: cannot start the sandbox\nin two lines";
+    let run = check(k3s("pods_warnings kube-system dns-1 dns-2").says("k3s kubectl*get events*", said));
+    assert_eq!(run.stdout, "dns-1: cannot start the sandbox\n");
+}
+
+#[test]
 fn what_stays_mounted_is_not_emptied() {
     let mounts = "36 25 0:1 / /var/lib/kubelet/pods/1 rw - tmpfs tmpfs rw\n";
     let case = k3s("unmount_below /var/lib/kubelet/").file("/proc/self/mountinfo", mounts);
@@ -51,6 +58,10 @@ fn the_network_of_pods_goes() {
     assert!(!run.called("ip6tables-restore") && !run.called("ip link del flannel.1"));
     assert!(run.file("var/lib/kubelet/pods/1/x").is_none() && run.file("run/netns/cni-1").is_none());
     check(k3s("remove_pods_network").without("iptables-save").without("ip6tables-save"));
+    let routed = with_pods(k3s("remove_pods_network"))
+        .file("/run/flannel/subnet.env", "FLANNEL_NETWORK=10.42.0.0/16\nFLANNEL_SUBNET=10.42.1.1/24\n")
+        .best_effort("ip route flush*");
+    assert!(check(routed).called("ip route flush root 10.42.0.0/16 proto boot"));
     check(k3s("remove_rules iptables").says("iptables-save", "-A KUBE-A"));
     check(k3s("remove_link cni0").file("/sys/class/net/cni0/x", "").best_effort("ip link del cni0"));
 }

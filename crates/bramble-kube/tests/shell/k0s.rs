@@ -113,6 +113,8 @@ fn it_begins_a_cluster_or_joins_one() {
 
 #[test]
 fn its_state_is_saved() {
-    check(k0s("snapshot_state /run/bramble").on("k0s backup*", "echo x >$R/run/bramble/k0s_backup_1"));
+    let saves = "unshare --mount*k0s backup --save-path*";
+    let run = check(k0s("snapshot_state /run/bramble").on(saves, "echo x >$R/run/bramble/k0s_backup_1"));
+    assert!(run.called("unshare* /run/bramble/none /var/lib/k0s/images /run/bramble"), "{:?}", run.calls);
     assert!(k0s("snapshot_state /run/bramble").run(None).code != 0);
 }

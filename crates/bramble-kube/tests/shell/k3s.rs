@@ -25,9 +25,18 @@ fn a_reset_takes_all_but_images() {
     let case = with_pods(k3s("reset_kubernetes"))
         .file(&format!("{K}/agent/images/a.tar"), "")
         .file(&format!("{K}/agent/client-kubelet.crt"), "")
+        .file(&format!("{K}/agent/etc/crictl.yaml"), "")
+        .file(&format!("{K}/agent/etc/containerd/config.toml"), "")
+        .file(&format!("{K}/agent/etc/containerd/config-v3.toml.tmpl"), "")
+        .file(&format!("{K}/agent/etc/containerd/config-v3.toml.d/own.toml"), "")
         .file(&format!("{K}/server/db/x"), "");
     let run = check(case);
-    assert!(run.file(&format!("{K}/agent/images/a.tar")).is_some());
+    for stays in ["images/a.tar", "etc/containerd/config-v3.toml.tmpl", "etc/containerd/config-v3.toml.d/own.toml"] {
+        assert!(run.file(&format!("{K}/agent/{stays}")).is_some(), "{stays}");
+    }
+    for goes in ["etc/crictl.yaml", "etc/containerd/config.toml"] {
+        assert!(run.file(&format!("{K}/agent/{goes}")).is_none(), "{goes}");
+    }
     assert!(run.file(&format!("{K}/server/db/x")).is_none());
     assert!(run.file(&format!("{K}/agent/client-kubelet.crt")).is_none());
     // Nothing is there.
@@ -65,6 +74,33 @@ fn it_begins_a_cluster_or_joins_one() {
     check(started(k3s("k3s_join a b https://10.0.0.1:6443").says("k3s kubectl*EtcdIsVoter*", "True")));
     check(started(k3s("service=k3s-agent\nk3s_join a '' https://10.0.0.1:6443")));
     started(k3s("k3s_join a b c")).refuses("its etcd does not catch up");
+}
+
+#[test]
+fn releases_that_nobody_runs_any_more_go() {
+    check(k3s("unpack"));
+    let data = format!("{K}/data");
+    let mut case = k3s("forget_releases")
+        .on("readlink*/current", &format!("echo $R{data}/new"))
+        .on("readlink*/previous", &format!("echo $R{data}/last"))
+        .on("ls -l*", &format!("echo \"x -> $R{data}/shim/bin/containerd-shim-runc-v2\"; false"));
+    for release in ["new", "last", "shim", "shi", "cni"] {
+        case = case.file(&format!("{data}/{release}/bin/k3s"), "");
+    }
+    let case = case.may_fail("readlink*", "there is no such link").may_fail("ls -l*", "some processes have ended");
+    let run = check(case);
+    for (release, stays) in [("new", true), ("last", true), ("shim", true), ("cni", true), ("shi", false)] {
+        assert_eq!(run.file(&format!("{data}/{release}/bin/k3s")).is_some(), stays, "{release}");
+    }
+}
+
+#[test]
+fn sockets_of_shims_go_unless_they_are_the_systems() {
+    let case = || k3s("remove_sockets").file("/run/containerd/s/1", "").file("/run/nri/nri.sock", "");
+    let run = check(case());
+    assert!(run.file("run/containerd/s/1").is_none() && run.file("run/nri/nri.sock").is_none());
+    let run = check(case().file("/run/containerd/containerd.sock", ""));
+    assert!(run.file("run/containerd/s/1").is_some() && run.file("run/nri/nri.sock").is_some());
 }
 
 #[test]

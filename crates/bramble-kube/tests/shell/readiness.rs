@@ -11,7 +11,10 @@ fn gates_open_only_when_it_is_so() {
     let failed = k3s("nodes_ready n1 n2").on("k3s kubectl*wait*", "false").run(None);
     assert!(failed.code != 0 && !failed.stdout.contains("@fact"));
     check(k3s("system_ready").says("k3s kubectl*jsonpath*", "coredns-1 Running True"));
-    let waiting = k3s("system_ready").says("k3s kubectl*jsonpath*", "coredns-1 Running False");
-    waiting.refuses("pods of the system do not become ready");
+    let waiting = k3s("system_ready")
+        .says("k3s kubectl*get events*", "coredns-1: cannot start the sandbox")
+        .says("k3s kubectl*jsonpath*", "coredns-1 Running False");
+    let run = waiting.refuses("pods of the system do not become ready");
+    assert!(run.stderr.contains("\ncoredns-1: cannot start the sandbox\n"), "{}", run.stderr);
     check(k3s("drain_all n1 n2").best_effort("k3s kubectl*drain*"));
 }

@@ -112,10 +112,11 @@ enum LabCommand {
         #[arg(long, default_value = "lab", value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Put a new board in the place of one: an empty disk, other host keys
+    /// Put new boards in the places of some: an empty disk, other host keys
     Replace {
-        /// The node, as `node` or `rack/node`
-        node: String,
+        /// The nodes, as `node` or `rack/node`, all of one rack
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
         /// The folder of the cluster file, whose pinned host keys become the new ones
         #[arg(long, default_value = "lab", value_name = "DIR")]
         dir: PathBuf,
@@ -296,11 +297,21 @@ impl Lab {
                 pin_host_keys(&rack, &dir)?;
                 printer.result(format!("Rack {} is as it was saved.", rack.name));
             }
-            LabCommand::Replace { node, dir } => {
-                let (rack, node) = find(&racks, &node)?;
-                racks.replace(&rack, &node)?;
-                pin_host_keys(&rack, &dir)?;
-                printer.result(format!("{node} is another board."));
+            LabCommand::Replace { nodes, dir } => {
+                let found = nodes.iter().map(|node| find(&racks, node)).collect::<anyhow::Result<Vec<_>>>()?;
+                let Some((rack, _)) = found.first() else { bail!("no board is named") };
+                if let Some((other, node)) = found.iter().find(|(other, _)| other.name != rack.name) {
+                    bail!(
+                        "{node} is in the rack {}, and others are in {}: name boards of one rack",
+                        other.name,
+                        rack.name
+                    );
+                }
+                for (rack, node) in &found {
+                    racks.replace(rack, node)?;
+                    printer.result(format!("{node} is another board."));
+                }
+                pin_host_keys(rack, &dir)?;
             }
             LabCommand::Bundle { again, upstream, mirror, containerd, arch, minor } => {
                 let minor = minor.get()?;
@@ -542,7 +553,11 @@ fn list(racks: &Racks, printer: &Printer) -> anyhow::Result<()> {
 /// `rack/node`, or a node's name if only one rack has it.
 fn find(racks: &Racks, name: &str) -> anyhow::Result<(Rack, String)> {
     if let Some((rack, node)) = name.split_once('/') {
-        return Ok((racks.open(rack)?, node.to_owned()));
+        let rack = racks.open(rack)?;
+        if !rack.nodes.iter().any(|own| own.name == node) {
+            bail!("the rack {} has no node `{node}`; `bramble lab list` shows all", rack.name);
+        }
+        return Ok((rack, node.to_owned()));
     }
     let mut found: Vec<Rack> =
         racks.list()?.into_iter().filter(|rack| rack.nodes.iter().any(|node| node.name == name)).collect();

@@ -14,6 +14,9 @@ use crate::wreck;
 /// The versions of the two bundles (`modules/` of bramble-bundle).
 const VERSIONS: [&str; 2] = ["1.36.3", "1.37.2"];
 
+/// The range of pods that a cluster file has where it names none.
+const PODS: &str = "10.244.0.0/16";
+
 /// What the lives of the distributions differ in.
 struct Life {
     name: &'static str,
@@ -221,6 +224,8 @@ fn comes_up_and_goes(life: &'static Life, shelf: &Shelf) {
         assert_code(&rack.run(&["down", "--yes"]), 0);
         let left = format!("ls -d {} 2>/dev/null", life.places);
         assert_eq!(rack.shell(&rack.node(1), &left), "");
+        let routes = format!("ip route show root {PODS} | grep -v 'proto 143'");
+        assert_eq!(rack.shell(&rack.node(1), &routes), "", "routes to pods are left");
     });
 }
 

@@ -60,6 +60,7 @@ reset_kubernetes() {
     rm -f /etc/cni/net.d/10-kuberouter.conflist /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig
     rm -rf --one-file-system /run/k0s /etc/k0s/member
     [ ! -d "$K" ] || find "$K" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf --one-file-system {} +
+    remove_sockets
     forget_token
     forget_cluster
 }
@@ -119,7 +120,8 @@ k0s_init() { # backup role…
         rm -rf "$d"
         mkdir -m 700 "$d"
         tar -C "$d" -xzf "$1"
-        k0s restore "$d"/k0s_backup_* --config-out "$d/k0s.yaml" >"$d/log" 2>&1 || { tail -n 5 "$d/log" >&2; return 1; }
+        # What it unpacks is not for a /tmp in memory.
+        TMPDIR=$d k0s restore "$d"/k0s_backup_* --config-out "$d/k0s.yaml" >"$d/log" 2>&1 || { tail -n 5 "$d/log" >&2; return 1; }
         rm -rf "$d" "$1"
     fi
     shift
@@ -153,8 +155,14 @@ k0s_join() { # token address
     done
 }
 
+# Images are not the state of a cluster, and k0s knows of no way to leave them out: it is shown an empty folder. It works in
+# TMPDIR, since /tmp may be memory.
 snapshot_state() { # folder
-    k0s backup --save-path "$1" >/run/bramble/snapshot 2>&1 || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
+    mkdir -p "$1/tmp" "$1/none" "$K/images"
+    # shellcheck disable=SC2016 # They are for the inner shell.
+    TMPDIR=$1/tmp unshare --mount sh -ec 'mount --bind "$1" "$2"; exec k0s backup --save-path "$3"' sh "$1/none" "$K/images" "$1" \
+        >/run/bramble/snapshot 2>&1 || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
+    rm -rf "$1/tmp" "$1/none"
     set -- "$1"/k0s_backup_*
     [ -s "$1" ] || { tail -n 3 /run/bramble/snapshot >&2; return 1; }
 }

@@ -231,7 +231,11 @@ impl Lifecycle for K0s<'_> {
                     "/var/lib/k0s/pki/*server.crt",
                     "/var/lib/k0s/pki/k0s-api.crt",
                     "/var/lib/k0s/pki/*client.crt",
+                    "/var/lib/k0s/pki/ccm.crt",
+                    "/var/lib/k0s/pki/konnectivity.crt",
+                    "/var/lib/k0s/pki/scheduler.crt",
                     "/var/lib/k0s/pki/etcd/peer.crt",
+                    "/var/lib/k0s/pki/etcd/server.crt",
                 ],
                 before: RENEWAL,
                 renew,
@@ -275,7 +279,8 @@ impl K0s<'_> {
         let moving = keepalived::wanted(cluster);
         let mut api = json!({ "address": node.address });
         if moving {
-            api["externalAddress"] = json!(network.api);
+            // No `externalAddress`: konnectivity's agents would all go where the address is, and the other controllers could
+            // reach no kubelet (docs.k0sproject.io, "Control plane load balancing").
             api["sans"] = json!([network.api]);
         }
         let mut net = json!({
@@ -295,7 +300,8 @@ impl K0s<'_> {
                     "unicastSourceIP": node.address, "unicastPeers": peers,
                 }] },
             });
-        } else if several {
+        }
+        if several {
             // Each worker has a way to every controller.
             net["nodeLocalLoadBalancing"] = json!({ "enabled": true });
         }

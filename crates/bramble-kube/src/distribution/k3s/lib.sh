@@ -1,6 +1,6 @@
 # What k3s needs. Takes service, and the functions of steps.sh, cluster.sh and own_runtime.sh.
 # Defines what cluster.sh and own_runtime.sh ask of a distribution, and: k3s_init, k3s_join, k3s_restore, tell_how_to_join,
-# plain_token, begin, copy_sqlite.
+# plain_token, begin, copy_sqlite, unpack, forget_releases.
 K=/var/lib/rancher/k3s
 kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; } # question
 
@@ -12,7 +12,8 @@ forget_node() { # name address
 
 stop_kubernetes() { systemctl stop k3s; }
 
-# Kubernetes leaves the node, whatever state it was in. Volumes of pods and images that were sent stay.
+# Kubernetes leaves the node, whatever state it was in. Volumes of pods, images that were sent and what somebody has said to
+# k3s' containerd stay.
 reset_kubernetes() {
     stop_units k3s k3s-agent
     end_pods "$K/data"
@@ -20,8 +21,31 @@ reset_kubernetes() {
     PATH=$PATH:$K/data/current/bin/aux remove_pods_network
     rm -rf --one-file-system /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
         /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d
-    [ ! -d "$K/agent" ] || find "$K/agent" -mindepth 1 -maxdepth 1 ! -name images -exec rm -rf --one-file-system {} +
+    a=$K/agent
+    for d in "$a" "$a/etc" "$a/etc/containerd"; do
+        [ ! -d "$d" ] || find "$d" -mindepth 1 -maxdepth 1 ! -path "$a/images" ! -path "$a/etc" ! -path "$a/etc/containerd" \
+            ! -path "$a/etc/containerd/*.tmpl" ! -path "$a/etc/containerd/*.toml.d" -exec rm -rf --one-file-system {} +
+    done
+    remove_sockets
     forget_cluster
+}
+
+# k3s unpacks itself when it is first asked for something: 275 MB, before its turn to start.
+unpack() { k3s kubectl version --client >/dev/null; }
+
+# What earlier releases have unpacked goes, but for the last one, and for those whose programs still run: the shims of pods.
+forget_releases() {
+    private_folder
+    # Some processes end while this reads.
+    ls -l /proc/[0-9]*/exe >/run/bramble/programs 2>/dev/null || :
+    for d in "$K"/data/*; do
+        if [ -L "$d" ] || [ ! -d "$d" ] || [ "${d##*/}" = cni ]; then continue; fi
+        for l in current previous; do
+            [ "$(readlink "$K/data/$l" || :)" != "$d" ] || continue 2
+        done
+        grep -qF -e "-> $d/" /run/bramble/programs || rm -rf --one-file-system "$d"
+    done
+    rm -f /run/bramble/programs
 }
 
 runs() { systemctl -q is-active "$service"; } # question

@@ -83,10 +83,14 @@ const AGENT_TOKEN: &str = "agent-token";
 /// The name of the fact that says where a node that joins finds the cluster.
 const SERVER: &str = "server";
 
+/// The mark of the release whose programs are unpacked.
+const UNPACKED: &str = "unpacked";
+
 const PROGRAM: &str = "/usr/local/bin/k3s";
 const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+const CONTAINERD: &str = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/bramble.toml";
 const TOKEN_FILE: &str = "/etc/rancher/k3s/token";
 const ADMIN: &str = "/etc/rancher/k3s/k3s.yaml";
 /// k3s makes its certificates for a year and renews them when it starts with less than 120 days left.
@@ -132,6 +136,8 @@ impl Lifecycle for K3s<'_> {
         if let Some(release) = &self.inputs.release {
             let arch = arch(node, seen);
             all.extend(release.blob(&(K3S.program)(&release.version, arch), PROGRAM, "755"));
+            // While others wait for the first server, or its pods still run.
+            all.push(Resource::Step(self.unpack(node, &release.version)));
             if self.config.images == Images::Upload || release.offline {
                 let name = (K3S.archive)(&release.version, arch);
                 all.extend(release.blob(&name, &format!("{IMAGES}/{name}"), "644"));
@@ -141,6 +147,13 @@ impl Lifecycle for K3s<'_> {
         all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
         // Also when it goes.
         let mut reads = vec![CONFIG.to_owned(), REGISTRIES.to_owned()];
+        if seen.facts.container {
+            // Releases since spring 2026 read it (k3s, pull request 13680); before that only a template of somebody's own.
+            let text = "# Written by bramble: a container may not lower its own OOM score.\nversion = 3\n\n\
+                        [plugins.'io.containerd.cri.v1.runtime']\n  disable_apparmor = true\n  restrict_oom_score_adj = true\n";
+            all.push(Resource::File(File::new(CONTAINERD, text.to_owned())));
+            reads.push(CONTAINERD.to_owned());
+        }
         // docs.k3s.io, "Private Registry Configuration". JSON is YAML.
         let mirrors = (!self.cluster.registries.is_empty()).then(|| {
             let of = |(registry, mirror): (&String, &String)| (registry.clone(), json!({ "endpoint": [mirror] }));
@@ -167,7 +180,11 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn is_program(&self, resource: &Resource) -> bool {
-        matches!(resource, Resource::Blob(blob) if blob.path == PROGRAM)
+        match resource {
+            Resource::Blob(blob) => blob.path == PROGRAM,
+            Resource::Step(step) => step.id == UNPACKED,
+            _ => false,
+        }
     }
 
     fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem> {
@@ -225,7 +242,9 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn upgrade(&self, node: &Node, _: &Observation, _: bool) -> Step {
-        one_service::upgrade(self, node, self.on(node))
+        let mut step = one_service::upgrade(self, node, self.on(node));
+        step.apply.fixed("forget_releases");
+        step
     }
 
     fn kubectl(&self) -> Commands {
@@ -283,6 +302,12 @@ impl K3s<'_> {
         let mut undo = self.on(node);
         undo.fixed("reset_kubernetes");
         undo
+    }
+
+    fn unpack(&self, node: &Node, version: &str) -> Step {
+        let mut apply = self.on(node);
+        apply.fixed("unpack");
+        Step { id: UNPACKED, title: format!("unpack k3s {version}"), version: version.to_owned(), apply, undo: None }
     }
 
     /// Writes config.yaml: for servers what must be the same on all of them, for each what is its own.
