@@ -95,6 +95,15 @@ fn releases_that_nobody_runs_any_more_go() {
 }
 
 #[test]
+fn passwords_of_boards_are_not_those_of_a_backup() {
+    let secrets = "secret/kube2.node-password.k3s\nsecret/k3s-serving";
+    let run = check(k3s("forget_passwords").says("k3s kubectl*get secrets*", secrets));
+    assert!(
+        run.called("k3s kubectl* delete secret/kube2.node-password.k3s*") && !run.called("*delete secret/k3s-serving*")
+    );
+}
+
+#[test]
 fn sockets_of_shims_go_unless_they_are_the_systems() {
     let case = || k3s("remove_sockets").file("/run/containerd/s/1", "").file("/run/nri/nri.sock", "");
     let run = check(case());

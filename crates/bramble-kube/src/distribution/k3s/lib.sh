@@ -1,6 +1,6 @@
 # What k3s needs. Takes service, and the functions of steps.sh, cluster.sh and own_runtime.sh.
 # Defines what cluster.sh and own_runtime.sh ask of a distribution, and: k3s_init, k3s_join, k3s_restore, tell_how_to_join,
-# plain_token, begin, copy_sqlite, unpack, forget_releases.
+# plain_token, begin, copy_sqlite, unpack, forget_releases, forget_passwords.
 K=/var/lib/rancher/k3s
 kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; } # question
 
@@ -89,10 +89,22 @@ begin() { # token agent-token server
     )
 }
 
+# Boards may have joined anew since the backup, with another password than it has: each says its own again.
+forget_passwords() {
+    private_folder
+    api_answers 120
+    kubectl_admin -n kube-system get secrets -o name >/run/bramble/secrets
+    sed -n '/\.node-password\.k3s$/p' /run/bramble/secrets | while read -r s; do
+        kubectl_admin -n kube-system delete "$s" --ignore-not-found </dev/null >/dev/null
+    done
+    rm -f /run/bramble/secrets
+}
+
 k3s_init() { # token agent-token address backup component
     leave_old
     if [ -z "$4" ]; then begin "$1" "$2" ''; else k3s_restore "$4"; fi
     service_runs start
+    [ -z "$4" ] || forget_passwords
     facts=$(tell_how_to_join "$3")
     if [ -n "$5" ]; then
         # The system's pods come a little later.
