@@ -17,16 +17,17 @@ test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored --skip lives:: --skip arm64_board
 
-# Lives of clusters, of all distributions, and other long tests: an hour and a half.
+# Lives of clusters, of all distributions, and other long tests: an hour and a half. ROWS= names some.
+ROWS ?= lives::
 test-lives: PACKAGES += python3-minimal qemu-system-x86
 test-lives: deps
 	$(CARGO) test --workspace --no-run
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored lives::
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored $(ROWS)
 
 # Boards with arm64 that boot in QEMU. Making their systems takes half an hour, once.
 test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-support
 test-arm64: deps
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test -p bramble --test boot -- --ignored arm64_board
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test -p bramble --test racks -- --ignored arm64_board
 
 # Rounds in which something goes wrong at a random moment of a random command: make chaos N=100 SEED=1
 N ?= 100

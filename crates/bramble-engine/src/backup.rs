@@ -56,6 +56,9 @@ impl Backup<'_> {
     async fn make<N: Network>(self, network: &Arc<N>, interface: &Arc<dyn Interface>) -> anyhow::Result<Saved> {
         let cluster = &self.project.cluster;
         let life = lifecycle(cluster, self.inputs).ok_or_else(|| anyhow!("{} has no Kubernetes", cluster.name))?;
+        if let Some(elsewhere) = life.state_elsewhere() {
+            bail!("{elsewhere}");
+        }
         let planes: Vec<Node> = cluster.control_planes().cloned().collect();
         let work = async |session: Session<N>| {
             let seen = session.observe(&[]).await?;

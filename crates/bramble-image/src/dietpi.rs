@@ -82,7 +82,9 @@ fn plain_key(key: &str) -> Result<String, ImageError> {
     let mut words = key.split_whitespace();
     let (kind, encoded) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if !["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|known| kind.starts_with(known)) {
-        let what = "to take a public key with options before it; name a file with the key alone".to_owned();
+        let (first, last) = (kind, key.split_whitespace().last().unwrap_or_default());
+        let what =
+            format!("to take a public key with options before it (`{first} … {last}`); name a file with the key alone");
         return Err(ImageError::CannotSay { system: "DietPi", what });
     }
     let harmless = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@._+=-".contains(&byte));

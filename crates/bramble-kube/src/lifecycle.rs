@@ -128,6 +128,12 @@ pub trait Lifecycle: Send + Sync {
         None
     }
 
+    /// Tells whether a worker learns from the control planes at its start alone what their files say: then it changes after
+    /// them.
+    fn follows_control_planes(&self) -> bool {
+        false
+    }
+
     /// Gives the commands for each member that stays while the cluster's state goes back to a backup: the programs
     /// there that watch the API wait for changes newer than any that it knows now, and begin again.
     fn refresh(&self, node: &Node) -> Commands;
@@ -143,6 +149,11 @@ pub trait Lifecycle: Send + Sync {
     /// `snapshot_state FOLDER`, which puts all that makes the cluster what it is into a folder, and prints nothing;
     /// and those of `cluster.sh`.
     fn kubectl(&self) -> Commands;
+
+    /// Says where the state of the cluster is, if it is not on its nodes: then neither a backup nor a restore is bramble's.
+    fn state_elsewhere(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Gives the path of the administrator's kubeconfig on a control plane.
     fn admin_config(&self) -> &'static str;

@@ -23,7 +23,7 @@ nodes_ready() { # nodes…
 # Waits for the pods of the system. Those whose work is over are never ready. An API that does not answer for a moment is
 # asked again.
 system_ready() {
-    n=0
+    n=0 w=
     while :; do
         if kubectl_admin -n kube-system get pods \
             -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' >/run/bramble/pods; then

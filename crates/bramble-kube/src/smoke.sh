@@ -6,7 +6,7 @@ smoke_kubectl() { kubectl_admin -n bramble-smoke "$@"; } # question
 smoke_clean() { # whether to wait
     kubectl_admin delete namespace bramble-smoke --ignore-not-found --wait="$1" --timeout=60s >/dev/null && return
     {
-        echo 'the namespace bramble-smoke of an earlier smoke test does not go:'
+        echo 'the namespace of the smoke test, bramble-smoke, does not go:'
         # Why it stays is said by the API alone.
         kubectl_admin get namespace bramble-smoke -o 'jsonpath={range .status.conditions[?(@.status=="True")]}{.message}{"\n"}{end}' || :
     } >&2

@@ -307,6 +307,45 @@ fn k3s_servers_and_agents_are_given_their_files() {
 }
 
 #[test]
+fn servers_of_k3s_meet_in_a_database_and_nodes_share_images() {
+    let cluster = of(
+        "k3s: { version: stable, server: { datastore-endpoint: \"mysql://k3s@tcp(10.0.0.99:3306)/k3s\", embedded-registry: true } }",
+        3,
+    );
+    let inputs = k3s_release();
+    let life = lifecycle(&cluster, &inputs).unwrap();
+    assert!(life.state_elsewhere().is_some_and(|where_it_is| where_it_is.contains("pg_dump")));
+    let text = given(&cluster, &inputs, 1, &seen(""));
+    assert!(text.contains("datastore-endpoint: \"mysql://k3s@tcp(10.0.0.99:3306)/k3s\""), "{text}");
+    assert!(!text.contains("cluster-init"), "{text}");
+    assert!(
+        text.contains("--- /etc/rancher/k3s/registries.yaml 600\n{\n  \"mirrors\": {\n    \"*\": {}\n  }\n}\n"),
+        "{text}"
+    );
+    let mut facts = life.secrets([7; 64]);
+    facts.set(JoinFacts::CA, &"cd".repeat(32));
+    facts.set("server", "https://10.0.0.50:6443");
+    let joins = |node: usize| {
+        let step = life.join(&cluster.nodes[node], &seen(""), &facts).unwrap();
+        step.apply.as_str().lines().find(|line| line.starts_with("k3s_join ")).unwrap().to_owned()
+    };
+    assert!(joins(1).ends_with(" '' ''"), "{}", joins(1));
+    assert!(joins(3).ends_with(" https://10.0.0.50:6443 ''"), "{}", joins(3));
+    // Nobody is led to a database with nothing in it.
+    for (was, refused) in [("etcd", true), ("sqlite", true), ("external", false)] {
+        let output = format!(
+            "bramble 1\nfact cgroup 2\nfact os debian 13 trixie\nfact arch arm64\ndone kubernetes x\ndone datastore {was}\nend\n"
+        );
+        let problems = life.check(&cluster.nodes[0], &Observation::parse(&output, &[]).unwrap());
+        assert_eq!(
+            problems.iter().any(|problem| problem.message.contains("would begin anew")),
+            refused,
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn k3s_is_told_how_it_begins() {
     let inputs = k3s_release();
     let mut all = String::new();

@@ -100,6 +100,9 @@ pub enum Datastore {
     Sqlite,
     /// etcd, on every control plane.
     Etcd,
+    /// A database that others look after, named by the setting `datastore-endpoint` of servers.
+    #[serde(skip_deserializing)]
+    External,
 }
 
 /// The value of a setting that a distribution's own configuration file knows.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use bramble_spec::{Distribution, Setting, load_with};
+use bramble_spec::{Datastore, Distribution, Setting, load_with};
 
 const FILE: &str = "cluster: home\nnetwork: { subnet: 10.0.0.0/24 }\ndistribution:\n  k3s:\n    version: stable\n    \
                     server: { vpn-auth: { file: secrets/vpn }, datastore-endpoint: { file: db }, write-kubeconfig-mode: 600 }\n\
@@ -22,6 +22,33 @@ fn a_secret_can_be_in_a_file_of_its_own() {
     let Distribution::K3s(k3s) = &loaded.clusters[0].distribution else { panic!() };
     assert_eq!(k3s.server["vpn-auth"], Setting::One("name=tailscale,joinKey=hunter2".into()));
     assert_eq!(k3s.server["datastore-endpoint"], Setting::One("postgres://bramble:pass word@10.0.0.9/k3s".into()));
+    assert_eq!(k3s.datastore, Datastore::External);
+}
+
+#[test]
+fn a_database_is_named_once_and_one_that_servers_can_share() {
+    let said = |datastore: &str, endpoint: &str| {
+        let file = FILE.replace("version: stable\n", &format!("version: stable\n{datastore}"));
+        let loaded = load_with(Path::new("bramble.yaml"), &file, &[], &|_| Ok(endpoint.to_owned()));
+        loaded.report.render(false)
+    };
+    let shared = said("", "mysql://k3s:hunter2@tcp(10.0.0.9:3306)/k3s");
+    assert!(!shared.contains("error") && !shared.contains("hunter2"), "{shared}");
+    let twice = said("    datastore: etcd\n", "postgres://10.0.0.9/k3s");
+    assert!(twice.contains("`datastore-endpoint` says where the state is kept"), "{twice}");
+    let local = said("", "sqlite:///var/lib/hunter2.db");
+    assert!(local.contains("names no database that k3s can share") && !local.contains("hunter2"), "{local}");
+    let list =
+        load_with(Path::new("bramble.yaml"), &FILE.replace("{ file: db }", "[postgres://10.0.0.9/k3s]"), &[], &|_| {
+            Ok("x".into())
+        });
+    assert!(list.report.render(false).contains("names no database that k3s can share"));
+    let two = FILE.trim_end().to_owned()
+        + "\n  - { name: kube2, role: control-plane, board: rpi-4b-8gb, address: 10.0.0.52 }\n";
+    let two = load_with(Path::new("bramble.yaml"), &two, &[], &|_| Ok("postgres://10.0.0.9/k3s".into()));
+    assert!(!two.report.has_errors(), "{}", two.report.render(false));
+    let word = said("    datastore: external\n", "postgres://10.0.0.9/k3s");
+    assert!(word.contains("possible: sqlite, etcd\n"), "{word}");
 }
 
 #[test]

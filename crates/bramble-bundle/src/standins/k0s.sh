@@ -59,7 +59,7 @@ read_config() { # file
     if [ "$(of spec.network.nodeLocalLoadBalancing.enabled)" = true ] && [ -n "$(of spec.api.externalAddress)" ]; then
         fatal 'spec.network.nodeLocalLoadBalancing: node-local load balancing cannot be used in conjunction with an external Kubernetes API server address'
     fi
-    if [ "$(of spec.network.controlPlaneLoadBalancing.enabled)" = true ] && [ "$(of spec.network.nodeLocalLoadBalancing.enabled)" != true ]; then
+    if [ -n "$(of "$VRRP.unicastPeers.[]")" ] && [ "$(of spec.network.nodeLocalLoadBalancing.enabled)" != true ]; then
         fatal 'this stand-in for k0s has no way from each controller to each worker without node-local load balancing'
     fi
     w=$(of "$VRRP.authPass")

@@ -245,6 +245,9 @@ impl SharedRun {
         let less = upgrades && !plan.is_empty();
         let plan = if less { bramble_state::plan(&desired(&seen), &seen) } else { plan };
         if node.role != Role::ControlPlane || plan.is_empty() {
+            if !plan.is_empty() && life.follows_control_planes() {
+                self.share.subscribe().wait_for(|shared| shared.unsettled == 0).await?;
+            }
             return Ok(session.converge(&desired, Some((plan, seen))).await?.1);
         }
         let _turn = self.plane_turns.acquire().await?;

@@ -61,17 +61,23 @@ pods_say() {
         gsub(/ +/, " ", w); sub(/^ /, "", w); sub(/ $/, "", w)
         if (w != "" || $2 != "Running") print $1 ": " (w == "" ? $2 : w)
     }' "$D/pods" | cut -c 1-300 | head -n 10 >"$D/why"
-    # What hinders the making of containers is told by events alone.
-    sed -n 's/: ContainerCreating$//p' "$D/why" >"$D/made"
-    while read -r pod; do
-        space=$(awk -F'|' -v p="$pod" '$1 == p { print $NF }' "$D/pods")
-        pods_warnings "$space" "$pod" >>"$D/why"
-    done <"$D/made"
+}
+
+# What hinders the making of those pods' containers is told by events alone: in the file told.
+events_say() {
+    : >"$D/told"
+    awk -F'|' 'NF > 5 && $2 == "Pending" && $3 == "" && $4 $5 ~ /^ *(ContainerCreating|PodInitializing| )* *$/ { print $NF, $1 }' "$D/pods" >"$D/made"
+    while read -r space; do
+        p=$(awk -v s="$space" '$1 == s { print $2 }' "$D/made")
+        # shellcheck disable=SC2086 # They are names.
+        [ -z "$p" ] || pods_warnings "$space" $p >>"$D/told"
+    done <"$D/spaces"
 }
 
 # Waits for the workloads of an add-on, and says what for. An image that cannot be had is waited for less long.
 wait_ready() { # name
-    begun=$(date +%s) stuck=
+    begun=$(date +%s) stuck='' asked=$begun
+    rm -f "$D/told"
     while :; do
         # An API that does not answer for a moment is asked again.
         attempt unready "$1"
@@ -83,9 +89,14 @@ wait_ready() { # name
         fi
         [ "$rc" = 0 ] || : >"$D/why"
         now=$(date +%s)
+        if [ -s "$D/why" ] && [ "$((now - asked))" -ge 20 ]; then
+            asked=$now
+            attempt events_say
+            [ "$rc" = 0 ] || : >"$D/told"
+        fi
         # Whoever waits here ends when nobody listens any more.
         first=$(head -n 1 "$D/waits")
-        why=$(head -n 1 "$D/why")
+        why=$(cat "$D/told" "$D/why" 2>/dev/null | head -n 1)
         printf '@waiting %s%s\n' "$first" "${why:+; $why}"
         if [ -s "$D/why" ] && ! grep -qv ': \(ErrImagePull\|ImagePullBackOff\|InvalidImageName\|ErrImageNeverPull\)' "$D/why"; then
             stuck=${stuck:-$now}
@@ -95,6 +106,7 @@ wait_ready() { # name
         if [ "$((now - begun))" -ge 300 ] || { [ -n "$stuck" ] && [ "$((now - stuck))" -ge 90 ]; }; then
             echo "it does not get ready within $((now - begun)) s:"
             cat "$D/waits" "$D/why"
+            [ ! -e "$D/told" ] || cat "$D/told"
             return 1
         fi
         sleep 2

@@ -28,9 +28,16 @@ end_pods() { # folder
     best_effort kill -9 $s
 }
 
-# Shims of containerd and its plugins have places of their own below /run, whoever's containerd it is. The system's goes on.
+# Shims of containerd and its plugins have places of their own below /run, whoever's containerd it is: they go when nobody
+# has any.
 remove_sockets() {
-    [ -e /run/containerd/containerd.sock ] || rm -rf --one-file-system /run/containerd /run/nri
+    [ ! -e /run/containerd/containerd.sock ] || return 0
+    for p in /proc/[0-9]*; do
+        # It may have ended meanwhile.
+        c=$({ tr '\0' ' ' <"$p/cmdline"; } 2>/dev/null) || continue
+        case $c in *containerd-shim* | */containerd\ * | */dockerd\ * | */crio\ *) return 0 ;; esac
+    done
+    rm -rf --one-file-system /run/containerd /run/nri
 }
 
 # Starts the service or starts it again, and waits until it runs; one that ends again and again has failed.

@@ -65,6 +65,19 @@ fn what_is_waited_for_is_told() {
         k3s("D=/run/bramble; echo 'Deployment/d in a: 0 of 1 ready' >$D/waits; pods_say; grep -q waiting $D/why")
             .says("k3s kubectl*get pods*", "d-1|Pending||| waiting"),
     );
+    let made =
+        case("d-1|Pending|||ContainerCreating ContainerCreating |a\nd-2|Pending||PodInitializing |PodInitializing |a")
+            .says("k3s kubectl*get events*", "d-1: no sandbox\nd-2: the volume cannot be mounted\nd-3: unhealthy");
+    let run = made.refuses("d-1: no sandbox");
+    assert!(
+        run.stdout.contains("d-2: the volume cannot be mounted") && !run.stdout.contains("unhealthy"),
+        "{}",
+        run.stdout
+    );
+    check(
+        k3s("D=/run/bramble; echo a >$D/spaces; echo 'd-1|Pending|||ContainerCreating |a' >$D/pods; events_say; cat $D/told")
+            .says("k3s kubectl*get events*", "d-1: no sandbox"),
+    );
     case("d-1|Pending|0/1 nodes are available: insufficient memory||").refuses("insufficient memory");
 }
 

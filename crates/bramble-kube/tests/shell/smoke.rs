@@ -18,4 +18,8 @@ fn the_smoke_test_finds_what_does_not_work() {
     assert!(run.file("var/lib/bramble/done/smoke").is_none());
     good().on("k3s kubectl*rollout*", "false").refuses("does not become ready");
     check(k3s("smoke_clean true"));
+    k3s("smoke_clean true")
+        .on("k3s kubectl*delete namespace*", "echo timed out >&2; false")
+        .says("k3s kubectl*get namespace*", "Discovery failed for some groups")
+        .refuses("does not go:\nDiscovery failed for some groups");
 }

@@ -63,6 +63,11 @@ const OURS: &[(&str, &str)] = &[
     ("with-node-id", "nodes have the names of the cluster file"),
 ];
 
+/// The setting of k3s' servers that says where the state is kept.
+const ENDPOINT: &str = "datastore-endpoint";
+/// How it begins (kine, pkg/drivers).
+const DATABASES: [&str; 6] = ["postgres://", "postgresql://", "mysql://", "nats://", "https://", "http://"];
+
 impl Resolver<'_> {
     pub(super) fn distribution(&mut self, section: Spanned<DistributionSection>) -> Option<Distribution> {
         let kubeadm = match section.value {
@@ -122,7 +127,22 @@ impl Resolver<'_> {
                 );
             }
         }
+        let endpoint = section.server.get(ENDPOINT).map(|setting| setting.span);
         let server = self.settings(section.server, "server", K3S_SERVER_FLAGS);
+        let is_known = |setting: &Setting| match setting {
+            Setting::One(text) => DATABASES.iter().any(|scheme| text.starts_with(scheme)),
+            _ => false,
+        };
+        if let (Some(span), Some(setting)) = (endpoint, server.get(ENDPOINT))
+            && !is_known(setting)
+        {
+            let known = DATABASES.map(|scheme| format!("`{scheme}`")).join(", ");
+            self.error(
+                format!("`{ENDPOINT}` names no database that k3s can share"),
+                span,
+                format!("it begins with one of {known} (a web address is an etcd)"),
+            );
+        }
         let agent = self.settings(section.agent, "agent", K3S_AGENT_FLAGS);
         self.datastore = section.datastore;
         let mut disable: Vec<String> = section.disable.into_iter().map(|component| component.value).collect();
@@ -262,6 +282,15 @@ impl Resolver<'_> {
         let Distribution::K3s(k3s) = distribution else { return };
         let fits = if control_planes == 1 { Datastore::Sqlite } else { Datastore::Etcd };
         k3s.datastore = match self.datastore.take() {
+            Some(asked) if k3s.server.contains_key(ENDPOINT) => {
+                self.error(
+                    format!("`{ENDPOINT}` says where the state is kept, and so does `datastore`"),
+                    asked.span,
+                    "remove one of them",
+                );
+                Datastore::External
+            }
+            None if k3s.server.contains_key(ENDPOINT) => Datastore::External,
             Some(Spanned { value: Datastore::Sqlite, span }) if control_planes > 1 => {
                 self.error(
                     format!("SQLite cannot be shared by {control_planes} control planes"),

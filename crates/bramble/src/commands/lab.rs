@@ -1,5 +1,6 @@
 //! `bramble lab`: a virtual rack on this machine.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -307,11 +308,12 @@ impl Lab {
                         rack.name
                     );
                 }
-                for (rack, node) in &found {
+                let names: BTreeSet<&String> = found.iter().map(|(_, node)| node).collect();
+                for node in names {
                     racks.replace(rack, node)?;
+                    pin_host_keys(rack, &dir)?;
                     printer.result(format!("{node} is another board."));
                 }
-                pin_host_keys(rack, &dir)?;
             }
             LabCommand::Bundle { again, upstream, mirror, containerd, arch, minor } => {
                 let minor = minor.get()?;

@@ -42,6 +42,9 @@ impl Restore {
         let file = self.backup.display();
         {
             let life = lifecycle(cluster, &inputs).ok_or_else(|| anyhow!("{} has no Kubernetes", cluster.name))?;
+            if let Some(elsewhere) = life.state_elsewhere() {
+                bail!("{elsewhere}");
+            }
             if manifest.cluster != cluster.name.as_str() {
                 bail!("{file} is a backup of the cluster {}, the cluster file says {}", manifest.cluster, cluster.name);
             }

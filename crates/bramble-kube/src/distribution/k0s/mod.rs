@@ -202,6 +202,10 @@ impl Lifecycle for K0s<'_> {
         Ok(script)
     }
 
+    fn follows_control_planes(&self) -> bool {
+        true
+    }
+
     fn refresh(&self, node: &Node) -> Commands {
         one_service::restart(self.on(node))
     }
@@ -270,12 +274,16 @@ impl K0s<'_> {
         undo
     }
 
+    /// Whether each worker has a way of its own to every controller.
+    fn balances(&self) -> bool {
+        self.cluster.control_planes().count() > 1
+    }
+
     /// Writes k0s.yaml. Beneath `api`, `storage` and `network` k0s ignores keys that it does not know, so what is
     /// written here must be right. JSON is YAML.
     fn settings(&self, node: &Node) -> String {
         let cluster = self.cluster;
         let network = &cluster.network;
-        let several = cluster.control_planes().count() > 1;
         let moving = keepalived::wanted(cluster);
         let mut api = json!({ "address": node.address });
         if moving {
@@ -301,8 +309,7 @@ impl K0s<'_> {
                 }] },
             });
         }
-        if several {
-            // Each worker has a way to every controller.
+        if self.balances() {
             net["nodeLocalLoadBalancing"] = json!({ "enabled": true });
         }
         let mut spec = json!({
@@ -341,8 +348,14 @@ impl K0s<'_> {
         } else {
             ""
         };
-        let command = words.join(" ");
-        let values = [("ROLE", role(node)), ("PROGRAM", PROGRAM), ("ENVIRONMENT", arm), ("COMMAND", &command)];
+        // A worker makes that way when it starts, and not before (docs.k0sproject.io, "Node-local load balancing").
+        let way = match self.balances() && node.role != Role::ControlPlane {
+            true => "# With a way of its own to each controller.\n",
+            false => "",
+        };
+        let (command, environment) = (words.join(" "), way.to_owned() + arm);
+        let values =
+            [("ROLE", role(node)), ("PROGRAM", PROGRAM), ("ENVIRONMENT", &*environment), ("COMMAND", &command)];
         fill(include_str!("k0s.service"), &values)
     }
 }

@@ -38,19 +38,22 @@ forget_releases() {
     private_folder
     # Some processes end while this reads.
     ls -l /proc/[0-9]*/exe >/run/bramble/programs 2>/dev/null || :
+    [ -s /run/bramble/programs ] || return 0
     for d in "$K"/data/*; do
         if [ -L "$d" ] || [ ! -d "$d" ] || [ "${d##*/}" = cni ]; then continue; fi
         for l in current previous; do
             [ "$(readlink "$K/data/$l" || :)" != "$d" ] || continue 2
         done
-        grep -qF -e "-> $d/" /run/bramble/programs || rm -rf --one-file-system "$d"
+        # Programs are told by where they really are.
+        r=$(readlink -f "$d")
+        grep -qF -e "-> $r/" /run/bramble/programs || rm -rf --one-file-system "$d"
     done
     rm -f /run/bramble/programs
 }
 
 runs() { systemctl -q is-active "$service"; } # question
 # shellcheck disable=SC2034 # For service_runs.
-hopeless='Node password rejected'
+hopeless='Node password rejected\|encrypted with different token'
 
 was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; } # question
 
@@ -120,12 +123,13 @@ k3s_init() { # token agent-token address backup component
     step_ends ca-hash "$h"
 }
 
-k3s_join() { # token agent-token server
+k3s_join() { # token agent-token server etcd
     leave_old
     begin "$1" "$2" "$3"
     service_runs start
     [ "$service" = k3s ] || return 0
     api_answers 120
+    [ -n "$4" ] || return 0
     # It begins as a learner; the next one can come when this one votes.
     h=$(hostname)
     n=0

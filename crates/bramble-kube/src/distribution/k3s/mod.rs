@@ -10,7 +10,7 @@ use crate::distribution::keepalived;
 use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
-use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, Packages, member};
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, member};
 use crate::template::fill;
 
 /// The facts of k3s.
@@ -83,6 +83,8 @@ const AGENT_TOKEN: &str = "agent-token";
 /// The name of the fact that says where a node that joins finds the cluster.
 const SERVER: &str = "server";
 
+/// The mark that says where the cluster's state is kept.
+const DATASTORE: &str = "datastore";
 /// The mark of the release whose programs are unpacked.
 const UNPACKED: &str = "unpacked";
 
@@ -136,7 +138,7 @@ impl Lifecycle for K3s<'_> {
         if let Some(release) = &self.inputs.release {
             let arch = arch(node, seen);
             all.extend(release.blob(&(K3S.program)(&release.version, arch), PROGRAM, "755"));
-            // While others wait for the first server, or its pods still run.
+            // While others wait for the first server, or the old release still runs.
             all.push(Resource::Step(self.unpack(node, &release.version)));
             if self.config.images == Images::Upload || release.offline {
                 let name = (K3S.archive)(&release.version, arch);
@@ -155,17 +157,20 @@ impl Lifecycle for K3s<'_> {
             reads.push(CONTAINERD.to_owned());
         }
         // docs.k3s.io, "Private Registry Configuration". JSON is YAML.
-        let mirrors = (!self.cluster.registries.is_empty()).then(|| {
-            let of = |(registry, mirror): (&String, &String)| (registry.clone(), json!({ "endpoint": [mirror] }));
-            let mirrors: serde_json::Map<_, _> = self.cluster.registries.iter().map(of).collect();
-            format!("{:#}\n", json!({ "mirrors": mirrors }))
-        });
+        let of = |(registry, mirror): (&String, &String)| (registry.clone(), json!({ "endpoint": [mirror] }));
+        let mut mirrors: serde_json::Map<_, _> = self.cluster.registries.iter().map(of).collect();
+        if self.config.server.get("embedded-registry") == Some(&Setting::One("true".into())) {
+            // Nodes ask each other only for images of registries that are named (docs.k3s.io, "Embedded Registry Mirror").
+            mirrors.entry("*").or_insert_with(|| json!({}));
+        }
+        let mirrors = (!mirrors.is_empty()).then(|| format!("{:#}\n", json!({ "mirrors": mirrors })));
         if let Some(text) = self.inputs.registries.clone().or(mirrors) {
             all.push(Resource::File(File { secret: true, ..own(REGISTRIES, text) }));
         }
         all.extend(one_service::archives(self.inputs, IMAGES));
         if node.role == Role::ControlPlane {
             all.push(one_service::kubectl(self.name()));
+            all.push(Resource::Step(self.note_datastore(node)));
         }
         let service = service(node);
         let unit = format!("/etc/systemd/system/{service}.service");
@@ -188,7 +193,18 @@ impl Lifecycle for K3s<'_> {
     }
 
     fn check(&self, node: &Node, seen: &Observation) -> Vec<Problem> {
-        K3S.check(self.inputs.release.as_ref(), node, seen).into_iter().collect()
+        let mut problems: Vec<Problem> = K3S.check(self.inputs.release.as_ref(), node, seen).into_iter().collect();
+        let (was, now) = (seen.done(DATASTORE).filter(|_| seen.done(MEMBER).is_some()), self.datastore());
+        // k3s itself takes what is in SQLite into etcd, and nothing anywhere else.
+        if let Some(was) = was.filter(|was| *was != now && (*was, now) != ("sqlite", "etcd")) {
+            let (was, now) = (place(was), place(now));
+            let message =
+                format!("the cluster's state is kept {was}, and would begin anew {now}, without all that is there");
+            problems.push(Problem::error(message, &node.name).next(
+                "put the datastore of the cluster file back; to move, make another cluster and take your workloads there",
+            ));
+        }
+        problems
     }
 
     fn secrets(&self, random: [u8; 64]) -> JoinFacts {
@@ -219,14 +235,21 @@ impl Lifecycle for K3s<'_> {
     fn join(&self, node: &Node, _: &Observation, facts: &JoinFacts) -> Result<Step, MissingFact> {
         let ca = facts.get(JoinFacts::CA)?;
         let moving = format!("https://{}:6443", self.cluster.network.api);
-        let server = if keepalived::wanted(self.cluster) { &moving } else { facts.get(SERVER)? };
+        let elsewhere = self.config.datastore == Datastore::External && node.role == Role::ControlPlane;
+        let server = match (elsewhere, keepalived::wanted(self.cluster)) {
+            // Servers meet in the database.
+            (true, _) => "",
+            (_, true) => &moving,
+            _ => facts.get(SERVER)?,
+        };
+        let etcd = if self.config.datastore == Datastore::Etcd { "etcd" } else { "" };
         // The digest of the CA in a token is what the cluster is known by.
         let (token, agent_token) = match node.role {
             Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
             _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
         };
         let mut apply = self.on(node);
-        apply.call("k3s_join", [token.as_str(), agent_token, server]);
+        apply.call("k3s_join", [token.as_str(), agent_token, server, etcd]);
         let title = format!("join the cluster {} (k3s {})", self.cluster.name, kind(node));
         Ok(member(self, node, Some(ca), title, apply, self.undo(node)))
     }
@@ -249,6 +272,14 @@ impl Lifecycle for K3s<'_> {
 
     fn kubectl(&self) -> Commands {
         self.script("k3s")
+    }
+
+    fn state_elsewhere(&self) -> Option<&'static str> {
+        let elsewhere = self.config.datastore == Datastore::External;
+        elsewhere.then_some(
+            "the state of this cluster is in the database of `datastore-endpoint`: save it and put it back there, with its own \
+             tools (pg_dump, mariadb-dump), and keep a copy of /etc/rancher/k3s/token with it, which opens it",
+        )
     }
 
     fn admin_config(&self) -> &'static str {
@@ -302,6 +333,21 @@ impl K3s<'_> {
         let mut undo = self.on(node);
         undo.fixed("reset_kubernetes");
         undo
+    }
+
+    fn datastore(&self) -> &'static str {
+        match self.config.datastore {
+            Datastore::Sqlite => "sqlite",
+            Datastore::Etcd => "etcd",
+            Datastore::External => "external",
+        }
+    }
+
+    fn note_datastore(&self, node: &Node) -> Step {
+        let mut apply = self.on(node);
+        apply.call("step_ends", [DATASTORE, self.datastore()]);
+        let title = format!("note that the cluster's state is kept {}", place(self.datastore()));
+        Step { id: DATASTORE, title, version: self.datastore().to_owned(), apply, undo: None }
     }
 
     fn unpack(&self, node: &Node, version: &str) -> Step {
@@ -373,6 +419,15 @@ impl K3s<'_> {
             values.iter().for_each(|value| text.push_str(&format!("  - {}\n", quoted(value))));
         }
         text
+    }
+}
+
+/// Says in words where the state of a cluster is.
+fn place(datastore: &str) -> &'static str {
+    match datastore {
+        "sqlite" => "in SQLite",
+        "etcd" => "in etcd",
+        _ => "in a database elsewhere",
     }
 }
 

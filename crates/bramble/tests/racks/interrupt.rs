@@ -1,10 +1,6 @@
 //! A command that is ended before its end, a folder that is open to others, and a disk of this machine that is full, with a
 //! real board.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Rack, assert_code, read, text, wait_for};
+use crate::common::{Rack, assert_code, read, text, wait_for};
 
 fn bare(name: &str, subnet: &str) -> Rack {
     let rack = Rack::bare(name, 1, subnet, &[]);

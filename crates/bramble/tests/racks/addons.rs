@@ -1,18 +1,12 @@
 //! Add-ons on a real Kubernetes, behind a gateway: applied, changed, removed; a real Prometheus (Debian's program, in an image that nodes pull
 //! through a real registry) that watches a real node exporter on every node. What `vcgencmd` says is the test's.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-#[path = "common/registry.rs"]
-mod registry;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Rack, assert_code, read, text, wait_for};
-use registry::Registry;
+use crate::common::{Rack, assert_code, read, text, wait_for};
+use crate::registry::Registry;
 use serde_json::{Value, json};
 
 /// A root with Debian's Prometheus, where the image of the project has it, as a tar archive.

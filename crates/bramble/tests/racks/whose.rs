@@ -1,17 +1,13 @@
 //! Whose cluster it is, on a real cluster with real sshd: what a person may have done to the cluster file or the folder, and
 //! what must not follow from it; and two people at the same boards.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{Rack, assert_code, program, read, text, wait_for, without};
+use crate::common::{Rack, assert_code, program, read, text, wait_for, without};
 
 /// A user who is not root, as every Debian has one.
 const NOBODY: u32 = 65534;

@@ -1,12 +1,8 @@
 //! Boards that are looked for and asked, on a rack.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 
-use common::{Rack, assert_code, read, text};
+use crate::common::{Rack, assert_code, read, text};
 use serde_json::{Value, json};
 
 fn found(rack: &Rack, more: &[&str], code: i32) -> Vec<Value> {
@@ -79,7 +75,7 @@ fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
 
     // One that no node is, and one that is off.
     fs::write(rack.file(), &file).unwrap();
-    fs::write(rack.file(), common::without(&file, &names[2])).unwrap();
+    fs::write(rack.file(), crate::common::without(&file, &names[2])).unwrap();
     assert!(rack.lab(&["cut", &format!("t-find/{}", names[1])]).status.success());
     let shown = rack.run(&["discover"]);
     assert_code(&shown, 3);
@@ -94,8 +90,9 @@ fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
     let foreign = rack.run(&["boot-order", "-n", &names[0]]);
     assert_code(&foreign, 1);
     assert!(text(&foreign).contains("which bramble does not know"), "{}", text(&foreign));
-    let one =
-        common::without(&own, &names[1]).replace("generic-amd64", "rpi-4b-4gb").replace("generic-arm64", "rpi-4b-4gb");
+    let one = crate::common::without(&own, &names[1])
+        .replace("generic-amd64", "rpi-4b-4gb")
+        .replace("generic-arm64", "rpi-4b-4gb");
     fs::write(rack.file(), one).unwrap();
     let none = rack.run(&["boot-order"]);
     assert_code(&none, 1);

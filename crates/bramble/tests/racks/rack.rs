@@ -1,14 +1,10 @@
 //! Boards of a virtual rack, prepared over real SSH: real sshd, systemd, sudo, apt and dpkg of Debian.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use common::{Rack, assert_code, read, text, traces};
+use crate::common::{Rack, assert_code, read, text, traces};
 use sha2::{Digest, Sha256};
 
 const FETCHED: &str = "the file that every node fetches\n";
@@ -40,7 +36,7 @@ fn the_23_steps_are_done_once_mended_exactly_and_undone_wholly() {
     let node = rack.node(1);
     let url = serve("10.78.1.1");
     let digest: String = Sha256::digest(FETCHED).iter().map(|byte| format!("{byte:02x}")).collect();
-    let steps = include_str!("../../../bench/w23/prepare.yaml").replace("@URL@", &url).replace("@SHA256@", &digest);
+    let steps = include_str!("../../../../bench/w23/prepare.yaml").replace("@URL@", &url).replace("@SHA256@", &digest);
     rack.append(&steps);
     // sudo leaves its own mark in the home folder when it is first used.
     assert_code(&rack.run(&["run", "--sudo", "true"]), 0);
@@ -216,7 +212,7 @@ fn two_racks_side_by_side_and_nothing_is_left_of_them() {
     assert_code(&rack.lab(&["down", "t-right"]), 0);
     assert_code(&rack.run(&["run", "true"]), 0);
     // Raising is cut off half way: taking down still finds everything.
-    let mut half = common::bramble();
+    let mut half = crate::common::bramble();
     let state = rack.disk("x").ancestors().nth(5).unwrap().to_owned();
     let mut child = half.arg("lab").arg("--state").arg(state).args(&args).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(400));

@@ -1,14 +1,10 @@
 //! Which keys bramble trusts and signs with, against the sshd of a board.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Rack, assert_code, read, text, wait_for};
+use crate::common::{Rack, assert_code, read, text, wait_for};
 
 struct Board(Rack);
 

@@ -4,15 +4,11 @@
 //! and its command line from the boot partition. The system is Debian 13, with Debian's own cloud-init, netplan and NetworkManager
 //! (or networkd), or Debian 12 with NetworkManager and a user of its own, as Raspberry Pi OS has had them.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../common/mod.rs"]
-mod common;
 mod machine;
 
 use std::fs;
 
-use common::{Rack, assert_code, bramble, read, text};
+use crate::common::{Rack, assert_code, bramble, read, text};
 use machine::{AMD64, ARM64, Board, CLOUD_INIT, CLOUD_INIT_NETWORKD, FIRSTRUN, Machine, System};
 
 fn through(number: u8, machine: &'static Machine, system: &System) -> Board {

@@ -1,15 +1,11 @@
 //! Boards that hang or talk too much, and what a run leaves behind, over real SSH.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Rack, assert_code, program, read, text};
+use crate::common::{Rack, assert_code, program, read, text};
 
 #[test]
 #[ignore = "needs root: `make test`"]

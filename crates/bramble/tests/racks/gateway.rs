@@ -1,16 +1,12 @@
 //! A rack behind a gateway: real dnsmasq, real nftables. This machine has no part in the rack's own network. Kubernetes behind a
 //! gateway is in the test of the add-ons.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
-
-mod common;
-
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Rack, assert_code, read, text, traces, wait_for};
+use crate::common::{Rack, assert_code, read, text, traces, wait_for};
 
 fn connects(address: &str) -> bool {
     let address: SocketAddr = address.parse().unwrap();

@@ -1,15 +1,11 @@
 //! The whole of it: a real Kubernetes (out of its Go modules) on a virtual rack of one control plane and two workers.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{Rack, assert_code, read, text};
 use bramble_spec::Arch;
-use common::{Rack, assert_code, read, text};
 use serde_json::Value;
 
 fn status(rack: &Rack) -> Value {

@@ -1,15 +1,11 @@
 //! Files that leave here once and are passed on by the boards, on a rack whose way out of this machine is narrow.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Rack, assert_code, text};
+use crate::common::{Rack, assert_code, text};
 
 const SIZE: u64 = 24_000_000;
 
