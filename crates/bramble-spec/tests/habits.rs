@@ -120,6 +120,7 @@ fn a_mistake_is_named_once_in_plain_words_with_a_next_step() {
         (more("hardware: { others: [5] }"), "found `5`", "write a part"),
         (more("prepare: !include other.yaml"), "`!include` is not understood", "write the value itself"),
         (more("prepare: { timezone: !vault UTC }"), "`!vault` is not understood", "write the value itself"),
+        (more("prepare: { timezone: Europe/ }"), "`Europe/` is not a time zone", "did you mean `Europe/"),
         (more("prepare: { timezone: Mars/Olympus }"), "`Mars/Olympus` is not a time zone", "Europe/Berlin"),
         (more("prepare: { timezone: europe/berlin }"), "is not a time zone", "did you mean `Europe/Berlin`?"),
         (more("").replace("name: kube1", "name: localhost"), "no board can be called `localhost`", "such as kube1"),
