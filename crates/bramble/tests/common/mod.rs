@@ -16,25 +16,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Racks are raised one at a time: these machines are small.
-static RAISED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+/// How many racks may be up at once: these machines are small.
+static PLACES: (Mutex<u8>, Condvar) = (Mutex::new(3), Condvar::new());
 
-/// A rack's turn, until it is dropped.
-struct Turn;
+/// The places of a rack until it is dropped: one of a rack without Kubernetes, two of one with it.
+struct Turn(u8);
 
 impl Turn {
-    fn take() -> Turn {
-        let (raised, ended) = &RAISED;
-        let free = raised.lock().unwrap();
-        *ended.wait_while(free, |raised| *raised).unwrap() = true;
-        Turn
+    fn take(places: u8) -> Turn {
+        let (free, ended) = &PLACES;
+        *ended.wait_while(free.lock().unwrap(), |free| *free < places).unwrap() -= places;
+        Turn(places)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *RAISED.0.lock().unwrap() = false;
-        RAISED.1.notify_one();
+        *PLACES.0.lock().unwrap() += self.0;
+        PLACES.1.notify_all();
     }
 }
 
@@ -136,7 +135,7 @@ spec: { minAvailable: 3, selector: { matchLabels: { app: work } } }
 impl Rack {
     /// Raises a rack; `more` are further arguments of `bramble lab up`.
     pub fn up(name: &str, more: &[&str]) -> Rack {
-        let turn = Turn::take();
+        let turn = Turn::take(if more.contains(&"--bare") { 1 } else { 2 });
         let root = Command::new("id").arg("-u").output().unwrap();
         assert_eq!(root.stdout, b"0\n", "the tests on a rack need root: make test asks for it");
         let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
