@@ -42,9 +42,9 @@ undoing() { # files…
 
 K=crates/bramble-kube/src D=crates/bramble-kube/src/distribution S=crates/bramble-state/src C=crates/bramble/src/commands
 STRICT=crates/bramble-shell/src/strict.sh
-ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon/lib.sh"
+ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup.sh $K/smoke.sh $K/addon/lib.sh"
 {
-    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/undo.sh" "$S/resource/disk_identity.sh"
+    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/undo.sh" "$S/updates.sh" "$S/resource/disk_identity.sh"
     strictly turn 'B RUN WHO SEEN' "$STRICT" "$S/lock.sh" "$S/turn.sh"
     undoing "$S/ledger.sh"
     strictly probe '' "$STRICT" "$S/probe.sh"
@@ -54,6 +54,8 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/backup.sh $K/smoke.sh $K/addon
     done
     # shellcheck disable=SC2086
     strictly kubeadm 'service again minor' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON
+    strictly wear 'seconds' "$STRICT" "$K/wear.sh"
+    strictly why 'units service again' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" "$K/why/why.sh"
     strictly gluster '' "$STRICT" "$K/storage/gluster.sh"
     strictly mount '' "$STRICT" "$S/steps.sh" "$K/storage/mount.sh"
     strictly images '' "$STRICT" "$K/images.sh"

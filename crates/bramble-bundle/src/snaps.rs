@@ -22,7 +22,7 @@ pub(crate) const TEXTS: &[(&str, &[&str])] = &[
         &[
             "daemon-kubelite microk8s kubelite",
             "daemon-containerd idle",
-            "daemon-cluster-agent idle",
+            "daemon-cluster-agent microk8s cluster-agent",
             "daemon-apiserver-kicker idle",
         ],
     ),

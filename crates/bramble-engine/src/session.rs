@@ -240,7 +240,7 @@ impl<N: Network> Session<N> {
     }
 
     /// Boots the node and waits until it is another boot.
-    async fn reboot(&mut self, boot_id: &str, reason: &str) -> anyhow::Result<()> {
+    pub(crate) async fn reboot(&mut self, boot_id: &str, reason: &str) -> anyhow::Result<()> {
         self.say(Event::Rebooting(reason.to_owned()));
         let boot = Script::new("boot", Commands::new().fixed("sync\nsystemctl --no-block reboot"));
         // The connection goes down with the board, at any moment. A slow card takes its time to write out what it holds.

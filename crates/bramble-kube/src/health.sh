@@ -44,6 +44,7 @@ tell_health() { # kinds nodes…
     for name in "$@"; do
         awk -v n="$name" '$1 == n { f = 1; 
                 if ($2 != "True") print "@fact unready the node " n " is not Ready"
+                if ($3 == "out" || $4 == "out") print "@fact unready the node " n " is out of service"
                 if ($3 == "yes") print "@fact unready the node " n " was left cordoned" }
             END { if (!f) print "@fact unready the node " n " is not there" }' /run/bramble/health
     done

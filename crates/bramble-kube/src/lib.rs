@@ -17,6 +17,7 @@ mod inputs;
 mod lifecycle;
 mod manifest;
 mod membership;
+mod power;
 mod preflight;
 mod prepare;
 mod readiness;
@@ -26,6 +27,8 @@ mod smoke;
 mod status;
 mod storage;
 mod template;
+mod wear;
+mod why;
 
 pub use addon::{
     ADDONS, AddonPlan, Has, Rendered, apply_script, ca_script, left_behind, mark_script, remove_script, render, sources,
@@ -41,7 +44,7 @@ pub use gateway::{Lease, leases};
 pub use identity::{Destruction, Identity, OWNER, Owner, adoptable, foreign, owner, owner_step};
 pub use images::{Image, Images};
 pub use inputs::Inputs;
-pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, VERSION};
+pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, Secret, VERSION};
 pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
 };
@@ -49,6 +52,7 @@ pub use membership::{
     ANSWERS, Agenda, FORGOTTEN, Leaver, Task, agenda, answers_script, ca, forget_script, members, members_script,
     restoration, stop_script,
 };
+pub use power::{out_script, running_script};
 pub use preflight::{check, check_together};
 pub use prepare::prepare;
 pub use readiness::{
@@ -64,3 +68,5 @@ pub use status::{
     watched,
 };
 pub use storage::{mount_script, pool_script, storage_marks};
+pub use wear::{Writes, writes_script};
+pub use why::{Case, Cause, NodeCase, Told, causes, pods_script, why_script};

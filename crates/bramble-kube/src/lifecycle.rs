@@ -53,6 +53,24 @@ impl fmt::Debug for JoinFacts {
     }
 }
 
+/// A secret of a cluster that can be made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secret {
+    /// What lets nodes in.
+    Tokens,
+    /// What Secrets are encrypted with in the datastore.
+    EncryptionKeys,
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Secret::Tokens => "the tokens",
+            Secret::EncryptionKeys => "the encryption keys",
+        })
+    }
+}
+
 /// Debian packages that a distribution wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packages {
@@ -149,6 +167,25 @@ pub trait Lifecycle: Send + Sync {
     /// `snapshot_state FOLDER`, which puts all that makes the cluster what it is into a folder, and prints nothing;
     /// and those of `cluster.sh`.
     fn kubectl(&self) -> Commands;
+
+    /// Gives what makes a secret anew on a control plane whose API answers, behind [`Lifecycle::kubectl`]; it tells the facts
+    /// that others need.
+    ///
+    /// # Errors
+    /// There is no such secret: then why, and what there is instead.
+    fn rotate(&self, secret: Secret) -> Result<Commands, &'static str> {
+        Err(match secret {
+            Secret::Tokens => {
+                "this distribution has no tokens that last: those that `bramble up` makes let nobody in any more when it ends"
+            }
+            Secret::EncryptionKeys => "bramble encrypts Secrets in the datastore of k3s only",
+        })
+    }
+
+    /// Gives what lets a member go on with a secret that was made anew, if it has to do with it.
+    fn take(&self, _: Secret, _: &Node, _: &JoinFacts) -> Result<Option<Commands>, MissingFact> {
+        Ok(None)
+    }
 
     /// Says where the state of the cluster is, if it is not on its nodes: then neither a backup nor a restore is bramble's.
     fn state_elsewhere(&self) -> Option<&'static str> {

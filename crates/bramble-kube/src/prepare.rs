@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bramble_shell::Commands;
-use bramble_spec::{AddonKind, Cluster, Cni, Distribution, Needs, Node, Preparation, Role, Swap};
+use bramble_spec::{AddonKind, Cluster, Cni, Distribution, Needs, Node, Preparation, Role, Swap, Wear};
 use bramble_state::{Blob, BlobSource, Check, Cleanup, File, NetworkManager, Observation, Resource, Step, Unit};
 
 use crate::identity::owner_step;
@@ -11,6 +11,11 @@ use crate::inputs::Inputs;
 use crate::lifecycle::Lifecycle;
 use crate::{addon, distribution, gateway, storage};
 
+const WATCHDOG_FILE: &str = "/etc/systemd/system.conf.d/90-bramble.conf";
+/// The mark of the watchdog's setting that systemd has read.
+const WATCHDOG: &str = "watchdog";
+const JOURNAL_FILE: &str = "/etc/systemd/journald.conf.d/90-bramble.conf";
+const WEAR_UNIT: &str = "/etc/systemd/system/bramble-wear.service";
 /// sshd keeps the first value that it reads of a setting, so ours come before the others.
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/00-bramble.conf";
 const SUDOERS_FILE: &str = "/etc/sudoers.d/bramble";
@@ -38,6 +43,12 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     };
     all.extend(kernel(wanted, node, modules, &needs));
     all.extend(access(wanted));
+    all.extend(hangs(wanted, seen));
+    if wanted.wear == Some(Wear::Low) {
+        all.extend(wear(seen));
+    }
+    // It reads that file also when it goes.
+    all.push(Resource::Unit(Unit::new("systemd-journald", vec![JOURNAL_FILE.into()])));
     if life.is_some() && seen.facts.network == NetworkManager::NetworkManager {
         all.extend(left_alone());
     }
@@ -180,6 +191,33 @@ fn left_alone() -> [Resource; 2] {
     [Resource::File(file), Resource::Step(Step { id: "pod-links", title, version: "1".into(), apply, undo: None })]
 }
 
+/// Lets the hardware boot a board that hangs: systemd tells it that it lives, as on Raspberry Pi OS, which has the same
+/// (systemd-system.conf(5)).
+fn hangs(wanted: &Preparation, seen: &Observation) -> Vec<Resource> {
+    if !wanted.watchdog || !seen.facts.watchdog || seen.facts.container {
+        return Vec::new();
+    }
+    let text = "# Written by bramble: a board that hangs boots.\n[Manager]\nRuntimeWatchdogSec=1min\n";
+    let mut apply = Commands::new();
+    apply.fixed("systemctl daemon-reload");
+    let title = "let systemd watch over the board with its watchdog".to_owned();
+    let step = Step { id: WATCHDOG, title, version: "1min".into(), apply, undo: None };
+    vec![Resource::File(File::new(WATCHDOG_FILE, text)), Resource::Step(step)]
+}
+
+/// Keeps a node from writing what nobody misses after a power cut: logs to the disk at once, and when a file was last read.
+fn wear(seen: &Observation) -> Vec<Resource> {
+    let text = "# Written by bramble: the journal is in memory, and bounded.\n[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n";
+    let mut all = vec![Resource::File(File::new(JOURNAL_FILE, text))];
+    // How a container's root is mounted, and what its disk forgets, is the machine's below.
+    if !seen.facts.container {
+        all.push(Resource::File(File::new(WEAR_UNIT, include_str!("wear.service"))));
+        all.push(Resource::Unit(Unit::new("bramble-wear", vec![WEAR_UNIT.into()])));
+        all.push(Resource::Unit(Unit::new("fstrim.timer", Vec::new())));
+    }
+    all
+}
+
 /// Says who may log in, and who may become root.
 fn access(wanted: &Preparation) -> Vec<Resource> {
     let mut all = Vec::new();
@@ -233,7 +271,14 @@ fn files(wanted: &Preparation, inputs: &Inputs) -> Vec<Resource> {
 }
 
 /// Gives what a node may have of earlier cluster files.
-fn cleanups() -> [Cleanup; 5] {
+fn cleanups() -> [Cleanup; 6] {
     let [nfs, gluster] = storage::cleanups();
-    [nfs, gluster, addon::cleanup(), gateway::cleanup(), distribution::cleanup()]
+    let settings = Cleanup {
+        what: "what was set against wear and for the watchdog".to_owned(),
+        units: vec!["bramble-wear.service".to_owned(), "fstrim.timer".to_owned()],
+        files: [WATCHDOG_FILE, JOURNAL_FILE, WEAR_UNIT].map(str::to_owned).to_vec(),
+        steps: vec![WATCHDOG],
+        ..Cleanup::default()
+    };
+    [nfs, gluster, addon::cleanup(), gateway::cleanup(), distribution::cleanup(), settings]
 }

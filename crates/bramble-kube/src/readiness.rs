@@ -16,10 +16,11 @@ const WAITING: Duration = Duration::from_secs(5 * 60);
 /// what is not.
 pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     let mut script = library(life);
-    script.fixed(include_str!("rolling.sh")).fixed("api_answers 120\nuncordon_left");
+    script.fixed(include_str!("rolling.sh")).fixed(include_str!("power.sh"));
+    script.fixed("api_answers 120\nuncordon_left");
     adopt(&mut script, cluster, 120);
     script.fixed("echo '@fact gate nodes-appeared'");
-    script.call("nodes_ready", cluster.members().map(|node| node.name.as_str())).fixed("system_ready");
+    script.call("nodes_ready", cluster.members().map(|node| node.name.as_str())).fixed("in_service\nsystem_ready");
     Script::new("wait until all nodes are Ready and the pods of the system run", &script).silent_for(WAITING)
 }
 

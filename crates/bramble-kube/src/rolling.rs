@@ -15,11 +15,14 @@ pub fn drain_node_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) ->
     Script::new(format!("drain {name}"), &script).silent_for(WAITING + Duration::from_secs(u64::from(seconds)))
 }
 
-/// Gives the script that waits until the node reports again and is Ready with this version, and uncordons it, for a
-/// control plane.
-pub fn uncordon_script(life: &dyn Lifecycle, name: &NodeName, version: &str) -> Script {
+/// Gives the script that waits until the node reports again and is Ready, with this version if one is given, and uncordons
+/// it, for a control plane.
+pub fn uncordon_script(life: &dyn Lifecycle, name: &NodeName, version: Option<&str>) -> Script {
     let mut script = rolling(life);
-    script.fixed("api_answers 120").call("node_returns", [name.as_str(), version]).call("uncordon", [name.as_str()]);
+    script
+        .fixed("api_answers 120")
+        .call("node_returns", [name.as_str(), version.unwrap_or_default()])
+        .call("uncordon", [name.as_str()]);
     Script::new(format!("wait until {name} is Ready again, and uncordon it"), &script).silent_for(WAITING)
 }
 

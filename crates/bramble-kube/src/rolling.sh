@@ -43,7 +43,7 @@ node_lease() { kubectl_admin -n kube-node-lease get lease "$1" --ignore-not-foun
 
 # A node that was away is called Ready until it is missed: what counts is a sign of life from now. While its kubelet or the
 # API start again there is no answer.
-node_returns() { # node version
+node_returns() { # node [version]
     n=0
     until before=$(node_lease "$1"); do
         [ "$n" -lt 120 ] || { echo "the API does not say when $1 was last heard of" >&2; return 1; }
@@ -51,8 +51,8 @@ node_returns() { # node version
         n=$((n + 1))
     done
     n=0 says=
-    until now=$(node_lease "$1") && says=$(node_says "$1") && [ "$now" != "$before" ] && [ "$says" = "v$2 True" ]; do
-        [ "$n" -lt 300 ] || { echo "$1 does not come back as a node that is Ready with v$2; it says: $says" >&2; return 1; }
+    until now=$(node_lease "$1") && says=$(node_says "$1") && [ "$now" != "$before" ] && [ "$says" = "${2:+v}${2:-${says% *}} True" ]; do
+        [ "$n" -lt 300 ] || { echo "$1 does not come back as a node that is Ready${2:+ with v$2}; it says: $says" >&2; return 1; }
         sleep 1
         n=$((n + 1))
     done

@@ -182,7 +182,8 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
             .map(|c| text(&c["state"]["waiting"]["reason"]))
             .find(|why| !why.is_empty())
             .unwrap_or_else(|| phase.clone());
-        (!ready && phase != "Succeeded").then(|| format!("{}: {why}", text(&pod["metadata"]["name"])))
+        (!ready && phase != "Succeeded" && phase != "Failed")
+            .then(|| format!("{}: {why}", text(&pod["metadata"]["name"])))
     });
     let dns = pods.iter().any(|pod| pod["metadata"]["labels"]["k8s-app"] == "kube-dns");
     Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns, addons })

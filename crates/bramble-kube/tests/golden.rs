@@ -271,6 +271,7 @@ fn given(cluster: &Cluster, inputs: &Inputs, node: usize, seen: &Observation) ->
                 text.push_str(&format!("--- certificates {:?}\n", certificates.files))
             }
             Resource::Step(step) => text.push_str(&format!("--- {} {}: {}\n", step.id, step.version, step.title)),
+            Resource::Other(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -392,4 +393,51 @@ fn vxlan_missing() {
     for (os, extra) in [("ubuntu 22.04", true), ("ubuntu 23.10", true), ("ubuntu 24.04", false), ("debian 13", false)] {
         assert_eq!(has(&cluster, os), (true, extra), "{os}");
     }
+}
+
+const ARGUMENTS: &str = "\narguments:\n  kubelet: { max-pods: 60, eviction-hard: \"nodefs.available<10%\" }\n  \
+                         kube-apiserver: { audit-log-maxage: 7 }\n  kube-scheduler: { v: 2 }\n";
+
+/// What a control plane and a worker that are members get otherwise when Kubernetes' programs have arguments.
+#[test]
+fn programs_of_every_distribution_have_the_arguments_of_the_cluster_file() {
+    let mut all = String::new();
+    for (distribution, inputs) in [
+        ("kubeadm: { version: \"1.36\" }", Inputs::default()),
+        ("k3s: { version: stable }", k3s_release()),
+        ("k0s: { version: v1.36.3+k0s.2 }", k0s_release("1.36.3+k0s.2")),
+        ("microk8s: { version: \"1.36\" }", microk8s_release("1.36.3+r9123")),
+    ] {
+        let plain = of(distribution, 1);
+        let told = of(&format!("{distribution}{ARGUMENTS}"), 1);
+        let output = "bramble 1\nfact cgroup 2\nfact os debian 13 trixie\nfact arch arm64\ndone kubernetes x\nend\n";
+        let member = Observation::parse(output, &[]).unwrap();
+        for node in [0, 1] {
+            let before = given(&plain, &inputs, node, &member);
+            all.push_str(&format!("=== {distribution}, {}\n", told.nodes[node].name));
+            for line in given(&told, &inputs, node, &member).lines().filter(|line| !before.contains(*line)) {
+                all.push_str(&format!("{line}\n"));
+            }
+        }
+        let life = lifecycle(&told, &inputs).unwrap();
+        let begins = life.init(&told.nodes[0], &member, &life.secrets([0; 64]), None).unwrap();
+        let words = ["pod_patches", "tell_arguments", "step_ends settings", "step_ends arguments"];
+        for line in begins.apply.as_str().lines().filter(|line| words.iter().any(|word| line.starts_with(word))) {
+            all.push_str(&format!("{line}\n"));
+        }
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn no_plan_shows_a_secret_of_k3s() {
+    let cluster = of("k3s: { version: stable, server: { etcd-s3: true, etcd-s3-secret-key: hunter2 } }", 1);
+    let life_inputs = k3s_release();
+    let life = lifecycle(&cluster, &life_inputs).unwrap();
+    let files = life.resources(&cluster.nodes[0], &seen("")).into_iter().filter_map(|resource| match resource {
+        Resource::File(file) if file.content.contains("hunter2") => Some((file.path, file.mode, file.secret)),
+        _ => None,
+    });
+    let place = ("/etc/rancher/k3s/config.yaml.d/bramble.yaml".to_owned(), "600".into(), true);
+    assert_eq!(files.collect::<Vec<_>>(), [place]);
 }

@@ -125,6 +125,11 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Tells whether nothing at all answers there: no machine is on at this address, as far as the network tells.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, ConnectError::Unreachable { .. })
+    }
+
     /// Tells whether this is what an sshd that stops or starts looks like.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

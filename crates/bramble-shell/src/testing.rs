@@ -30,8 +30,8 @@ use crate::{Commands, Script};
 
 /// Tools that only turn text into text. They are real, and never fail.
 const FILTERS: &[&str] = &[
-    "awk", "basename", "comm", "cut", "dirname", "grep", "head", "od", "sed", "seq", "sort", "tail", "tr", "wc",
-    "xargs",
+    "awk", "basename", "comm", "cut", "dirname", "grep", "head", "od", "paste", "sed", "seq", "sort", "tail", "tr",
+    "uniq", "wc", "xargs",
 ];
 /// Tools that are real unless a case says otherwise, and can be told to fail.
 const REAL: &[&str] = &[
@@ -75,13 +75,17 @@ const STUBS: &[&str] = &[
     "e2fsck",
     "findmnt",
     "flock",
+    "getent",
     "gluster",
+    "groupdel",
     "hostname",
     "id",
     "ip",
     "ip6tables-restore",
     "ip6tables-save",
     "iptables-restore",
+    "iptables-legacy-restore",
+    "iptables-legacy-save",
     "iptables-save",
     "journalctl",
     "k0s",
@@ -107,6 +111,7 @@ const STUBS: &[&str] = &[
     "swapon",
     "sync",
     "systemctl",
+    "timedatectl",
     "udevadm",
     "umount",
     "unshare",

@@ -113,8 +113,10 @@ pub enum Setting {
     One(String),
     /// Several values.
     Many(Vec<String>),
-    /// One value that is in a file, as a secret should be; resolving puts what it holds in its place.
+    /// One value that is in a file, as a secret should be; resolving makes a [`Setting::Secret`] of it.
     File(String),
+    /// One value that nobody is shown.
+    Secret(String),
 }
 
 impl<'de> Deserialize<'de> for Setting {
@@ -186,6 +188,7 @@ impl From<Setting> for Written {
             Setting::One(text) => Written::Text(text),
             Setting::Many(list) => Written::List(list),
             Setting::File(file) => Written::File { file },
+            Setting::Secret(_) => Written::Text("(secret)".into()),
         }
     }
 }
@@ -327,7 +330,9 @@ impl Distribution {
     /// Says where mirrors of registries are set, if that is not the cluster file's `registries`.
     pub(crate) fn registries_elsewhere(&self) -> Option<&'static str> {
         match self {
-            Distribution::MicroK8s(_) => Some("put a hosts.toml into its args/certs.d, by `prepare: files`"),
+            Distribution::MicroK8s(_) => Some(
+                "when it runs, put a hosts.toml into /var/snap/microk8s/current/args/certs.d of each node, by `bramble run`",
+            ),
             Distribution::K3s(k3s) if k3s.registries.is_some() => Some("say it in the file that `k3s` names"),
             _ => None,
         }

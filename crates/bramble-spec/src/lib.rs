@@ -5,6 +5,7 @@
 //! checked). Nothing behind [`load`] can meet an invalid cluster.
 
 mod addon;
+mod arguments;
 mod catalogue;
 mod cluster;
 mod de;
@@ -22,6 +23,7 @@ mod resolve;
 mod yaml;
 
 pub use addon::{ADDON_PACKAGES, Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
+pub use arguments::{Arguments, Component};
 pub use catalogue::{
     Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Connector, DiskKind, Family, Fan, From as Sources, Hat,
     Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,
@@ -29,7 +31,7 @@ pub use catalogue::{
 };
 pub use cluster::{
     Access, BootSettings, Cluster, Cni, Download, Gluster, HeldFile, ImageSource, Jump, Network, Nfs, Node,
-    Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Wifi,
+    Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Wear, Wifi,
 };
 pub use de::Spanned;
 pub use distribution::*;

@@ -53,6 +53,10 @@ const MAX_NODES: usize = 200_000;
 
 /// Reads every document of `text`. A syntax error ends the reading: what was whole before it is returned too.
 pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Problem>) {
+    let odd = odd_blanks(text);
+    if !odd.is_empty() {
+        return (Vec::new(), odd);
+    }
     // The parser counts characters; spans are bytes.
     let offsets: Option<Vec<usize>> =
         (!text.is_ascii()).then(|| text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect());
@@ -130,6 +134,40 @@ pub(crate) fn parse(text: &str) -> (Vec<Tree>, Vec<Problem>) {
     }
     documents.retain(|tree| tree.kind() != "nothing");
     (documents, reader.problems)
+}
+
+/// Finds characters that look like blanks, and are none to YAML, where blanks separate: text copied from a web page or a chat
+/// has them.
+fn odd_blanks(text: &str) -> Vec<Problem> {
+    if text.is_ascii() {
+        return Vec::new();
+    }
+    let is_odd = |c: char| {
+        c == '\u{200b}'
+            || c == '\u{2060}'
+            || (c.is_whitespace() && !c.is_ascii() && !"\u{85}\u{2028}\u{2029}".contains(c))
+    };
+    let mut found = Vec::new();
+    let mut line_start = 0;
+    for line in text.split_inclusive('\n') {
+        let (mut before, mut leading) = (None, true);
+        for (at, c) in line.char_indices() {
+            if is_odd(c) && (leading || matches!(before, Some(':' | '-'))) {
+                let start = line_start + at;
+                let what = format!("U+{:04X} looks like a blank, and is none in YAML", u32::from(c));
+                let span = Span { start, end: start + c.len_utf8() };
+                found.push(
+                    Problem::error(what, span)
+                        .next("write a blank in its place; it came with text copied from elsewhere"),
+                );
+                break;
+            }
+            leading &= c == ' ' || c == '\t';
+            before = Some(c);
+        }
+        line_start += line.len();
+    }
+    found
 }
 
 struct Open {
@@ -297,7 +335,10 @@ pub(crate) fn set(documents: &mut [Tree], path: &str, value: &str) -> Result<(),
         (None, true) => {
             Tree { id: 0, span: Span::default(), value: Value::Scalar { text: String::new(), plain: true } }
         }
-        _ => return Err("the value is not YAML".to_owned()),
+        _ => {
+            let why = mistakes.first().map_or("it holds several documents", |mistake| mistake.message.as_str());
+            return Err(format!("the value is not YAML: {why}"));
+        }
     };
     let keys: Vec<&str> = path.split('.').collect();
     if documents.is_empty() {

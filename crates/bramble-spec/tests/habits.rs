@@ -185,3 +185,19 @@ fn what_is_commented_out_is_nothing() {
     assert!(cluster.preparation.packages.is_empty() && cluster.preparation.boot.config.is_empty());
     assert!(cluster.preparation.autoremove);
 }
+
+#[test]
+fn a_blank_that_is_none_is_named_with_its_line() {
+    let good = "cluster: home # a\u{a0}b\nnetwork: { subnet: 10.0.0.0/24 }\ndistribution: none\nnodes:\n  - { name: a, role: worker, board: rpi-4b-8gb, address: 10.0.0.51 }\n";
+    assert!(load(good).is_ok(), "in a comment nobody minds");
+    for (text, sign, line) in [
+        (good.replace("  - {", "\u{a0} - {"), "U+00A0", ":5:1"),
+        (good.replace("network: {", "network:\u{a0}{"), "U+00A0", ":2:9"),
+        (good.replace("  - {", "  -\u{2003}{"), "U+2003", ":5:4"),
+        (good.replace("distribution:", "\u{200b}distribution:"), "U+200B", ":3:1"),
+    ] {
+        let said = load(&text).unwrap_err();
+        assert!(said.contains(&format!("{sign} looks like a blank")) && said.contains(line), "{said}");
+        assert!(said.contains("bramble.yaml: 1 error\n"), "{said}");
+    }
+}

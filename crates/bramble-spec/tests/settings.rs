@@ -20,9 +20,23 @@ fn a_secret_can_be_in_a_file_of_its_own() {
     let loaded = load_with(Path::new("bramble.yaml"), FILE, &[], &read);
     assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
     let Distribution::K3s(k3s) = &loaded.clusters[0].distribution else { panic!() };
-    assert_eq!(k3s.server["vpn-auth"], Setting::One("name=tailscale,joinKey=hunter2".into()));
-    assert_eq!(k3s.server["datastore-endpoint"], Setting::One("postgres://bramble:pass word@10.0.0.9/k3s".into()));
+    assert_eq!(k3s.server["vpn-auth"], Setting::Secret("name=tailscale,joinKey=hunter2".into()));
+    assert_eq!(k3s.server["datastore-endpoint"], Setting::Secret("postgres://bramble:pass word@10.0.0.9/k3s".into()));
     assert_eq!(k3s.datastore, Datastore::External);
+    assert!(!serde_json::to_string(&loaded.clusters[0]).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn a_secret_that_stands_in_the_cluster_file_is_told_of_and_shown_nowhere() {
+    let server = "{ etcd-s3: true, etcd-s3-access-key: AKIA1, etcd-s3-secret-key: hunter2 }";
+    let at = FILE.find("{ vpn-auth").unwrap();
+    let file = FILE.replacen(&FILE[at..FILE[at..].find('\n').unwrap() + at], server, 1);
+    let loaded = load_with(Path::new("bramble.yaml"), &file, &[], &|_| Err(std::io::ErrorKind::NotFound.into()));
+    let said = loaded.report.render(false);
+    assert!(said.contains("warning: the value of `etcd-s3-secret-key` is a secret"), "{said}");
+    let Distribution::K3s(k3s) = &loaded.clusters[0].distribution else { panic!() };
+    assert_eq!(k3s.server["etcd-s3-secret-key"], Setting::Secret("hunter2".into()));
+    assert_eq!(k3s.server["etcd-s3-access-key"], Setting::One("AKIA1".into()));
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub struct Facts {
     pub rpi_swap: bool,
     /// Whether bramble has changed something here.
     pub ledger: bool,
+    /// Whether its hardware has a watchdog that the kernel knows.
+    pub watchdog: bool,
     /// Whether the node is a container, as in the virtual rack.
     pub container: bool,
     /// The cmdline.txt that this board's firmware reads.
@@ -146,6 +148,7 @@ impl Facts {
             "reboot-required" => self.reboot_required = true,
             "rpi-swap" => self.rpi_swap = true,
             "container" => self.container = true,
+            "watchdog" => self.watchdog = true,
             "cmdline-file" => self.cmdline_file = Some(text()),
             "config-file" => self.config_file = Some(text()),
             _ => return None,

@@ -24,6 +24,7 @@ mod testing;
 mod tests;
 mod turn;
 mod undo;
+mod updates;
 
 pub use diff::plan;
 pub use digest::entry_hash;
@@ -46,3 +47,4 @@ pub use resource::{
 pub use testing::SatisfiedNode;
 pub use turn::{Turn, who};
 pub use undo::{UNDONE, undo_script};
+pub use updates::{RebootWhen, Updates, Wanted};

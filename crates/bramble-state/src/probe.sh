@@ -77,6 +77,7 @@ done
 if [ -d /run/NetworkManager/devices ]; then echo 'fact network NetworkManager'
 elif [ -e /run/systemd/netif/state ]; then echo 'fact network networkd'; fi
 [ ! -e /run/systemd/container ] || echo 'fact container yes'
+[ ! -c /dev/watchdog ] || echo 'fact watchdog yes'
 [ ! -e /run/reboot-required ] || echo 'fact reboot-required yes'
 [ ! -d /etc/rpi/swap.conf.d ] && [ ! -e /usr/lib/systemd/system-generators/rpi-swap-generator ] || echo 'fact rpi-swap yes'
 for f in "$B"/done/*; do [ ! -f "$f" ] || { v=; IFS= read -r v <"$f" || :; printf 'done %s %s\n' "${f##*/}" "$v"; }; done

@@ -29,18 +29,27 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 18] = [
+const MEANING: [(&str, &[&str]); 27] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
     ("plan", &["file", "cluster", "bundle"]),
     ("up", &["file", "cluster", "bundle"]),
+    ("upgrade", &["file", "cluster", "bundle"]),
+    ("reboot", &["file", "cluster", "bundle"]),
+    ("off", &["file", "cluster", "bundle"]),
+    ("on", &["file", "cluster", "bundle"]),
+    ("out", &["file", "cluster", "bundle"]),
     ("status", &["file", "cluster", "bundle"]),
+    ("why", &["file", "cluster"]),
+    ("wear", &["file", "cluster"]),
+    ("report", &["file", "cluster"]),
     ("addons", &["file", "cluster", "bundle"]),
     ("run", &["file", "cluster"]),
     ("kubeconfig", &["file", "cluster"]),
     ("backup", &["file", "cluster", "bundle"]),
     ("restore", &["file", "cluster", "bundle"]),
+    ("rotate", &["file", "cluster", "bundle"]),
     ("bundle", &["file", "cluster"]),
     ("flash", &["file", "cluster"]),
     ("discover", &["file", "cluster"]),
@@ -148,6 +157,11 @@ mod tests {
         let all = command();
         for (name, _) in MEANING {
             assert!(all.find_subcommand(name).is_some(), "{name}");
+        }
+        // Whoever adds a command that is about a cluster says so.
+        for command in all.get_subcommands().map(clap::Command::get_name) {
+            let about_none = ["lab", "boards", "schema"].contains(&command);
+            assert_eq!(MEANING.iter().any(|(known, _)| *known == command), !about_none, "{command}");
         }
     }
 }

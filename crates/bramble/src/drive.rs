@@ -215,7 +215,7 @@ impl Drive<'_> {
 }
 
 /// The time in UTC, for the name of a file.
-fn stamp() -> String {
+pub(crate) fn stamp() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -235,7 +235,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year + era * 400 + u64::from(date.1 <= 2), date.1, date.0)
 }
 
-fn with_log(error: anyhow::Error, log: &RunLog) -> anyhow::Error {
+pub(crate) fn with_log(error: anyhow::Error, log: &RunLog) -> anyhow::Error {
     log.text("failed", &format!("{error:#}"));
     anyhow!("{error:#}\nthe log of this run is in {}", log.path().display())
 }

@@ -50,8 +50,24 @@ enum Command {
     Plan(commands::plan::Plan),
     /// Make the cluster what the cluster file says
     Up(commands::up::Up),
+    /// Upgrade the boards' system and firmware, one board after the other, while the cluster runs
+    Upgrade(commands::maintain::Upgrade),
+    /// Boot boards again, one after the other, while the cluster runs
+    Reboot(commands::maintain::Reboot),
+    /// Switch all boards off, in order: the state is saved, pods end, then workers, control planes, the gateway
+    Off(commands::power::SwitchOff),
+    /// Wait until a cluster that was switched off is as it was, and say what is not
+    On(commands::power::SwitchOn),
+    /// Say of a board that it is off for certain: its pods and volumes go elsewhere at once
+    Out(commands::power::Out),
     /// Show the health of nodes and cluster
     Status(commands::status::Status),
+    /// Say why nodes, or the cluster, are not well: the cause, where it is seen, what to do
+    Why(commands::why::Why),
+    /// Measure what the boards write to their disks, by program, and how long the disks last
+    Wear(commands::wear::Wear),
+    /// Gather what somebody who helps wants to see into a file, without secrets and addresses
+    Report(commands::report::Report),
     /// Add-ons: what they need and what they are made of
     Addons(commands::addons::Addons),
     /// Run a command on all nodes
@@ -62,6 +78,8 @@ enum Command {
     Backup(commands::backup::Backup),
     /// Bring a cluster back from a backup
     Restore(commands::restore::Restore),
+    /// Make secrets of the cluster anew while it runs: tokens, encryption keys
+    Rotate(commands::rotate::Rotate),
     /// Bundles: releases for machines without a network
     Bundle(commands::bundle::Bundle),
     /// Write the disks of boards: cards, sticks, drives, several at once
@@ -101,6 +119,14 @@ const RESTORE: Option<&str> = Some(
      the same command was run to its end",
 );
 const BACKUP: Option<&str> = Some("no backup was written");
+const MAINTENANCE: Option<&str> = Some(
+    "what a board has begun goes on there to its end, and no other one begins; the same command again goes on, and `bramble up` \
+     uncordons what was left cordoned",
+);
+const OFF: Option<&str> =
+    Some("boards that were told to halt go off; the others run on: `bramble off` goes on from there");
+const ROTATE: Option<&str> =
+    Some("nodes that have not taken the new secret need it when they start again: run the same command again");
 const RUN: Option<&str> = Some("what a board has begun goes on there to its end");
 const MOVE_ROOT: Option<&str> =
     Some("the copy is not finished, and the board boots from the disk that it had; run the same command again");
@@ -114,12 +140,21 @@ fn main() -> ExitCode {
         Command::Init(command) => command.run(common, &printer),
         Command::Plan(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Up(command) => block_on(&printer, UP, command.run(common, &printer)),
+        Command::Upgrade(command) => block_on(&printer, MAINTENANCE, command.run(common, &printer)),
+        Command::Reboot(command) => block_on(&printer, MAINTENANCE, command.run(common, &printer)),
+        Command::Off(command) => block_on(&printer, OFF, command.run(common, &printer)),
+        Command::On(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Out(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Status(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Why(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Wear(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Report(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Addons(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Run(command) => block_on(&printer, RUN, command.run(common, &printer)),
         Command::Kubeconfig(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Backup(command) => block_on(&printer, BACKUP, command.run(common, &printer)),
         Command::Restore(command) => block_on(&printer, RESTORE, command.run(common, &printer)),
+        Command::Rotate(command) => block_on(&printer, ROTATE, command.run(common, &printer)),
         Command::Bundle(command) => command.run(common, &printer),
         Command::Flash(command) => command.run(common, &printer),
         Command::Discover(command) => block_on(&printer, None, command.run(common, &printer)),

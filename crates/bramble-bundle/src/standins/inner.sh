@@ -3,12 +3,15 @@
 # BIN LIB (programs and their libraries), P (the cluster's keys), RUN (sockets), AGENT (what belongs to this node alone),
 # DB (etcd's folder), NODE, IP, POD_RANGE, SERVICE_RANGE, DNS, VERSION, PAUSE, IMAGES, KUBELET (the kubelet's
 # folder), PLUGINS (that of its volume plugins), OPT (that of containerd's programs); and, where they differ from what most
-# have, API_PORT, ANONYMOUS (whether the API answers those that it does not know) and ROUTES (the protocol of the routes to
-# other nodes' pods, which stay when it ends).
-: "${API_PORT:=6443}" "${ANONYMOUS:=false}" "${ROUTES:=143}"
+# have, API_PORT, ANONYMOUS (whether the API answers those that it does not know), ROUTES (the protocol of the routes to
+# other nodes' pods, which stay when it ends) and BLACKHOLE (that of a route for the node's own range that leads nowhere).
+: "${API_PORT:=6443}" "${ANONYMOUS:=false}" "${ROUTES:=143}" "${BLACKHOLE:=}"
 # kubectl keeps what it knows of an API in the home folder.
 export HOME=$RUN
 export PATH=$BIN:$PATH LD_LIBRARY_PATH=$LIB XTABLES_LIBDIR=$LIB/xtables
+
+# A program's further arguments, a word each; fronts have their own.
+further() { :; } # program
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 
@@ -88,6 +91,7 @@ start_etcd() { # name initial-cluster new|existing
         --peer-client-cert-auth --log-level warn
 }
 
+# shellcheck disable=SC2046 # They are words.
 start_control_plane() {
     child kube-apiserver --advertise-address "$IP" --secure-port "$API_PORT" --anonymous-auth="$ANONYMOUS" \
         --authorization-mode Node,RBAC --client-ca-file "$P/ca.crt" --enable-admission-plugins NodeRestriction \
@@ -100,7 +104,7 @@ start_control_plane() {
         --proxy-client-cert-file "$P/front-proxy-client.crt" --proxy-client-key-file "$P/front-proxy-client.key" \
         --service-account-issuer https://kubernetes.default.svc.cluster.local --service-account-key-file "$P/sa.pub" \
         --service-account-signing-key-file "$P/sa.key" --service-cluster-ip-range "$SERVICE_RANGE" \
-        --tls-cert-file "$P/apiserver.crt" --tls-private-key-file "$P/apiserver.key" --event-ttl 10m
+        --tls-cert-file "$P/apiserver.crt" --tls-private-key-file "$P/apiserver.key" --event-ttl 10m $(further kube-apiserver)
     n=0
     until admin get --raw /readyz >/dev/null 2>&1; do
         [ "$n" -lt 240 ] || { say 'the API does not answer'; exit 1; }
@@ -109,8 +113,9 @@ start_control_plane() {
     child kube-controller-manager --kubeconfig "$P/conf/controller-manager.conf" --bind-address 127.0.0.1 \
         --cluster-signing-cert-file "$P/ca.crt" --cluster-signing-key-file "$P/ca.key" --root-ca-file "$P/ca.crt" \
         --service-account-private-key-file "$P/sa.key" --use-service-account-credentials --allocate-node-cidrs \
-        --controllers '*,bootstrapsigner,tokencleaner' --cluster-cidr "$POD_RANGE" --service-cluster-ip-range "$SERVICE_RANGE"
-    child kube-scheduler --kubeconfig "$P/conf/scheduler.conf" --bind-address 127.0.0.1
+        --controllers '*,bootstrapsigner,tokencleaner' --cluster-cidr "$POD_RANGE" --service-cluster-ip-range "$SERVICE_RANGE" \
+        $(further kube-controller-manager)
+    child kube-scheduler --kubeconfig "$P/conf/scheduler.conf" --bind-address 127.0.0.1 $(further kube-scheduler)
 }
 
 # What every node may do, and those that only have a token.
@@ -218,10 +223,11 @@ CONFIG
   "rotateCertificates": true, "failCgroupV1": false, "containerRuntimeEndpoint": "unix://$RUN/containerd/containerd.sock", "imageGCHighThresholdPercent": 100,
   "evictionHard": { "imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%" } }
 CONFIG
+    # shellcheck disable=SC2046 # They are words.
     child kubelet --config "$AGENT/etc/kubelet.json" --kubeconfig "$AGENT/kubelet.conf" \
         ${BOOTSTRAP:+--bootstrap-kubeconfig "$AGENT/bootstrap.conf"} --cert-dir "$AGENT/pki" --root-dir "$KUBELET" --volume-plugin-dir "$PLUGINS" --hostname-override "$NODE" \
         --node-ip "$IP" \
-        ${1:+--node-labels "$1"} ${2:+--register-with-taints "$2"}
+        ${1:+--node-labels "$1"} ${2:+--register-with-taints "$2"} $(further kubelet)
     n=0
     until [ -s "$AGENT/kubelet.conf" ] && kubectl --kubeconfig "$AGENT/kubelet.conf" get node "$NODE" >/dev/null 2>&1; do
         [ "$n" -lt 600 ] || { say 'this node does not register'; exit 1; }
@@ -241,6 +247,7 @@ routes() {
             if [ "$name" != "$NODE" ]; then
                 ip route replace "$range" via "$address" proto "$ROUTES"
             elif [ -n "$range" ] && ! grep -qs "\"$range\"" "$AGENT/etc/cni/10-flannel.conflist"; then
+                [ -z "$BLACKHOLE" ] || ip route replace blackhole "$range" proto "$BLACKHOLE" metric 1024
                 # It may have another range than in the cluster that it was in before.
                 ip link del cni0 2>/dev/null || :
                 mkdir -p "$AGENT/etc/cni"

@@ -50,6 +50,7 @@ read_config() { # file
     mkdir -p "$RUN"
     values "$1" >"$RUN/values"
     while read -r key _; do
+        case $key in spec.api.extraArgs.* | spec.controllerManager.extraArgs.* | spec.scheduler.extraArgs.*) continue ;; esac
         # shellcheck disable=SC2086
         printf '%s\n' $KEYS | grep -qxF -e "$key" || fatal "unknown field \"$key\" in $1"
     done <"$RUN/values"
@@ -68,7 +69,16 @@ read_config() { # file
     fi
 }
 
-TOKEN='' LABELS='' TAINTS='' IP='' CONFIG=/etc/k0s/k0s.yaml WORKER='' FREE=''
+TOKEN='' LABELS='' TAINTS='' IP='' CONFIG=/etc/k0s/k0s.yaml WORKER='' FREE='' EXTRA=''
+further() { # program
+    case $1 in
+    kubelet) echo "$EXTRA" ;;
+    kube-apiserver) more api ;;
+    kube-controller-manager) more controllerManager ;;
+    kube-scheduler) more scheduler ;;
+    esac
+}
+more() { sed -n "s/^spec\.$1\.extraArgs\.\([^ ]*\) /--\1=/p" "$RUN/values"; } # section
 flags() { # controller|worker flag…
     role=$1
     shift
@@ -80,7 +90,11 @@ flags() { # controller|worker flag…
         *,--token-file=*) TOKEN=${a#*=} ;;
         *,--labels=*) LABELS=${a#*=} ;;
         *,--taints=*) TAINTS=$TAINTS${TAINTS:+,}${a#*=} ;;
-        *,--kubelet-extra-args=--node-ip=*) IP=${a#*=*=} ;;
+        *,--kubelet-extra-args=*)
+            for e in ${a#*=}; do
+                case $e in --node-ip=*) IP=${e#*=} ;; *) EXTRA="$EXTRA $e" ;; esac
+            done
+            ;;
         *,--profile=* | *,--ignore-pre-flight-checks) ;;
         *) fatal "unknown flag: $a" ;;
         esac

@@ -70,6 +70,7 @@ settings() { # server|agent argument…
 }
 get() { sed -n "s/^$1 //p" "$RUN/settings" | tail -n 1; }
 list() { sed -n "s/^$1 //p" "$RUN/settings"; }
+further() { list "$1-arg" | sed "s/^/--/"; }
 joined() { list "$1" | paste -sd, -; }
 # A file of a token, without the digest of the CA before it.
 secret() { # file
@@ -315,6 +316,23 @@ etcd-snapshot)
     [ "$dir" != "$K/server/db/snapshots" ] || mkdir -p "$dir"
     [ -d "$dir" ] || fatal "stat $dir: no such file or directory"
     etcd_ctl https://127.0.0.1:2379 snapshot save "$dir/$name-$(hostname)-$(date +%s)" >/dev/null
+    ;;
+token)
+    [ "$*" = 'token rotate' ] || fatal "this stand-in for k3s cannot do: $*"
+    old=$(secret "$K/server/token")
+    new=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    e=https://127.0.0.1:2379
+    etcd_ctl "$e" get --print-value-only "$(bootstrap_key "$old")" >"$RUN/bootstrap"
+    [ -s "$RUN/bootstrap" ] || fatal 'failed to rotate token: no bootstrap data of the old one'
+    etcd_ctl "$e" put "$(bootstrap_key "$new")" <"$RUN/bootstrap" >/dev/null
+    etcd_ctl "$e" del "$(bootstrap_key "$old")" >/dev/null
+    rm -f "$RUN/bootstrap"
+    t=$(token_of "$old")
+    admin -n kube-system delete secret "bootstrap-token-${t%.*}" --ignore-not-found >/dev/null
+    let_in "$new"
+    (umask 077; sed "s/::server:.*/::server:$new/" "$K/server/token" >"$K/server/token.new")
+    mv "$K/server/token.new" "$K/server/token"
+    echo 'Token rotated, restart k3s nodes with new token'
     ;;
 --version) echo "k3s version $VERSION+k3s1 (a stand-in)" ;;
 *) fatal "this stand-in for k3s cannot do: $*" ;;

@@ -21,6 +21,8 @@ KUBELET=$C/var/lib/kubelet
 PLUGINS=/usr/libexec/kubernetes/kubelet-plugins/volume/exec
 OPT=$C/var/lib/containerd
 SANS= BOOTSTRAP=
+# calico's own blocks lead nowhere, on no link, also when it is gone (felix, vxlan_mgr.go).
+BLACKHOLE=80
 API_PORT=16443 ANONYMOUS=true
 UNIT=snap.microk8s.daemon-kubelite
 JOIN=$D/var/joins
@@ -31,6 +33,8 @@ fatal() { # message
     echo "$*" >&2
     exit 1
 }
+# A line each; what begins with # is none.
+further() { [ ! -e "$D/args/$1" ] || grep -v '^#' "$D/args/$1"; } # program
 is_worker() { [ -e "$LOCK/clustered.lock" ]; }
 KEYS='version extraSANs.[] extraKubeAPIServerArgs.--authorization-mode extraKubeAPIServerArgs.--advertise-address
 extraCNIEnv.IPv4_SUPPORT
@@ -99,7 +103,7 @@ control_plane() {
     until etcd_ctl https://127.0.0.1:2379 endpoint health >/dev/null 2>&1; do sleep 0.5; done
     start_control_plane
     grant
-    publish "pods=$POD_RANGE" "services=$SERVICE_RANGE" "dns=$DNS"
+    publish "pods=$POD_RANGE" "services=$SERVICE_RANGE" "dns=$DNS" "kubelet=$(cat "$D/args/kubelet")"
     cp "$P/ca.crt" "$AGENT/ca.crt"
     cp -p "$P/conf/kubelet.conf" "$AGENT/kubelet.conf"
     start_node microk8s.io/cluster=true,node.kubernetes.io/microk8s-controlplane=microk8s-controlplane ''
@@ -164,7 +168,7 @@ join() { # address:port/token[/fingerprint] [--worker]
     h=${1%%:*}
     t=${1#*/}
     echo "Contacting cluster at $h"
-    f=$(openssl s_client -connect "$h:16443" </dev/null 2>/dev/null | fingerprint) || exit 5
+    f=$(openssl s_client -connect "$h:25000" </dev/null 2>/dev/null | fingerprint) || exit 5
     if [ "$f" != "${t#*/}" ]; then
         echo "Joining cluster failed. Could not verify the identity of $h. Use '--skip-verify' to skip server certificate check."
         exit 4
@@ -178,6 +182,10 @@ join() { # address:port/token[/fingerprint] [--worker]
     rm -rf "$DB" "$P" "$AGENT/pki" "$AGENT"/*.conf "$D/credentials"
     mkdir -p "$P"
     (umask 077; echo "https://$h:16443 $t" >"$JOIN")
+    # Its kubelet has those of the other node from now on.
+    mkdir -p "$RUN"
+    stranger "https://$h:16443" "$t" -n kube-system get configmap standin -o json >"$RUN/cluster.json"
+    of_cluster kubelet >"$D/args/kubelet"
     : >"$LOCK/no-cert-reissue"
     [ $# = 1 ] || : >"$LOCK/clustered.lock"
     systemctl start "$UNIT"
@@ -223,12 +231,17 @@ database() { # backup -o name | restore archive
         tar -C "$d" -xzf "$2"
         n=$(basename "$2" .tar.gz)
         [ -s "$d/$n/db" ] || { echo 'Restore process failed. 1'; exit 3; }
-        systemctl stop "$UNIT"
+        ! systemctl -q is-active "$UNIT" || { echo 'this stand-in for MicroK8s restores only while kubelite is stopped'; exit 3; }
+        if [ -e "$C/fail-restore" ]; then
+            echo 'time="now" level=error msg="failed to restore key" key=/registry/x'
+            exit 0
+        fi
         rm -rf "$DB"
         read_launch
         etcdutl snapshot restore "$d/$n/db" --data-dir "$DB" --name "$NODE" --initial-cluster "$NODE=https://$IP:2380" \
             --initial-advertise-peer-urls "https://$IP:2380" >/dev/null 2>&1
         rm -rf "$d"
+        echo 'time="now" level=info msg="completed database restore"'
         ;;
     *) fatal "this stand-in for MicroK8s cannot do: dbctl $*" ;;
     esac
@@ -247,12 +260,20 @@ refresh_certs() { # -e certificate | folder
     esac
     echo 'Restarting service kubelite.'
     systemctl restart "$UNIT"
+    [ "$1 ${2:-}" != '-e server.crt' ] || systemctl restart snap.microk8s.daemon-cluster-agent
     sleep 2
+}
+
+# It shows the certificate that it began with.
+agent() {
+    until [ -s "$P/server.crt" ]; do sleep 1; done
+    exec openssl s_server -accept 25000 -cert "$P/server.crt" -key "$P/apiserver.key" -www >/dev/null 2>&1
 }
 
 run=${1:-}
 [ $# = 0 ] || shift
 case $run in
+cluster-agent) agent ;;
 kubelite)
     read_launch
     if is_worker; then worker; else control_plane; fi
@@ -270,7 +291,8 @@ status)
     on_a_control_plane 0
     printf 'microk8s:\n  running: True\nhigh-availability:\n  enabled: True\n  nodes:\n'
     etcd_ctl https://127.0.0.1:2379 member list 2>/dev/null | awk -F', ' '
-        { sub("https://", "", $4); sub(":2380", "", $4); printf "    - address: %s:19001\n      role: voter\n", $4 }'
+        { sub("https://", "", $4); sub(":2380", "", $4); a[NR] = $4 }
+        END { if (NR == 1) a[1] = "127.0.0.1"; for (i = 1; i <= NR; i++) printf "    - address: %s:19001\n      role: voter\n", a[i] }'
     echo 'addons:'
     ;;
 kubectl)

@@ -49,6 +49,8 @@ install() { # file classic
     else
         mkdir -p "/var/snap/$n/$r"
     fi
+    # snapd/overlord/snapstate/backend/link.go: it removes no folder.
+    [ ! -d "/var/snap/$n/current" ] || [ -L "/var/snap/$n/current" ] || fatal "cannot perform the following tasks: - Make snap \"$n\" available to the system"
     ln -sfn "$r" "/snap/$n/current"
     ln -sfn "$r" "/var/snap/$n/current"
     if [ -z "$old" ] && ! hook "$n" install; then

@@ -155,7 +155,7 @@ async fn turn<N: Network>(
     if plane.is_none() {
         session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await.context(CORDONED)?;
     }
-    let uncordon = bramble_kube::uncordon_script(life, &node.name, &life.kubelet_version());
+    let uncordon = bramble_kube::uncordon_script(life, &node.name, Some(&life.kubelet_version()));
     plane.unwrap_or(session).act(&uncordon, |_, _| {}).await.context(CORDONED)?;
     Ok(changes)
 }

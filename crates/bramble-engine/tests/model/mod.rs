@@ -5,7 +5,7 @@
 //! as the resources that it was brought to and the marks of its finished steps; its answer to a look is made of those
 //! ([`bramble_state::satisfied`]). A script that this model does not know makes the test fail.
 
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, unused_imports)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -52,7 +52,7 @@ leave_old() {
 }
 
 # The marks of a membership that is over.
-forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons" "$B/done/datastore"; }
+forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons" "$B/done/datastore" "$B/done/settings" "$B/done/arguments"; }
 
 # Stops those of these units that there are. Files go only when nobody writes them any more.
 stop_units() { # units…
@@ -68,7 +68,7 @@ remove_link() { # name
 }
 
 # Removes what Kubernetes and its networks put into the packet filter; other rules stay.
-remove_rules() { # iptables|ip6tables
+remove_rules() { # iptables|ip6tables|iptables-legacy|ip6tables-legacy
     "$1-save" >/run/bramble/rules
     r='KUBE-\|CNI-\|cali-\|FLANNEL-\|flanneld\|kube-router\|kube-bridge\|kube-dummy-if'
     if grep -q "$r" /run/bramble/rules; then
@@ -95,7 +95,9 @@ remove_pods_network() {
     ip -o link show type veth >/run/bramble/links
     awk -F': ' '$2 ~ /^veth|^cali/ { sub(/@.*/, "", $2); print $2 }' /run/bramble/links | while read -r l; do remove_link "$l"; done
     rm -f /run/bramble/links
-    for t in iptables ip6tables; do
+    # Calico's for a node's own blocks lead nowhere, on no link.
+    best_effort ip route flush proto 80
+    for t in iptables ip6tables iptables-legacy ip6tables-legacy; do
         if command -v "$t-save" >/dev/null; then
             # A kernel without IPv6 has no rules for it either.
             attempt remove_rules "$t"

@@ -37,7 +37,7 @@ pub trait DistributionFacts: Sync {
 
     /// Lists the files that say something of registries, and the archives of images, that its nodes may have. One that
     /// ends with `/` or `-` stands for all that begin so.
-    fn image_files(&self) -> &'static [&'static str] {
+    fn optional_files(&self) -> &'static [&'static str] {
         &[]
     }
 

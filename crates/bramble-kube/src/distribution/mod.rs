@@ -57,11 +57,11 @@ pub(crate) fn pod_units() -> String {
     units.join(" ")
 }
 
-/// Gives what any node may have of registries and archives of images.
+/// Gives what any node may have of registries, archives of images and settings that the cluster file no longer has.
 pub(crate) fn cleanup() -> Cleanup {
-    let files = DISTRIBUTIONS.into_iter().flat_map(DistributionFacts::image_files);
+    let files = DISTRIBUTIONS.into_iter().flat_map(DistributionFacts::optional_files);
     Cleanup {
-        what: "what was said of registries and archives".to_owned(),
+        what: "what the cluster file no longer says of registries, archives and settings".to_owned(),
         files: files.map(|file| (*file).to_owned()).collect(),
         ..Cleanup::default()
     }

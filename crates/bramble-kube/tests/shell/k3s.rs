@@ -165,3 +165,28 @@ fn its_state_comes_back() {
         .on("tar*", ": >$R/var/lib/bramble/restore/token; : >$R/var/lib/bramble/restore/agent-token");
     bare.refuses("the backup has no tokens");
 }
+
+#[test]
+fn secrets_are_made_anew() {
+    let rotate = || {
+        k3s("rotate_token")
+            .file("/var/lib/rancher/k3s/server/token", "K10ab::server:n3w\n")
+            .file("/etc/rancher/k3s/token", "old")
+    };
+    let run = check(rotate());
+    assert_eq!(run.stdout, "@fact token n3w\n");
+    assert_eq!(run.file("/etc/rancher/k3s/token").as_deref(), Some("n3w"));
+    rotate().on("k3s token rotate", "echo why; false").refuses("why");
+    k3s("rotate_token").file("/var/lib/rancher/k3s/server/token", "").refuses("server/token is empty");
+    let take = || service(k3s("take_tokens K10ab::server:n3w ag3nt")).file("/etc/rancher/k3s/x", "");
+    let run = check(take().may_fail("systemctl reset-failed*", "it is not loaded"));
+    assert_eq!(run.file("/etc/rancher/k3s/token").as_deref(), Some("K10ab::server:n3w"));
+    assert_eq!(run.file("/etc/rancher/k3s/agent-token").as_deref(), Some("ag3nt"));
+    assert!(run.called("systemctl --no-block restart k3s"));
+    check(k3s("keep_tokens t ''").file("/etc/rancher/k3s/x", ""));
+    let status = |said: &str| k3s("rotate_encryption").says("k3s secrets-encrypt status", said);
+    let well = "Encryption Status: Enabled\nServer Encryption Hashes: All hashes match";
+    assert!(check(status(well)).called("k3s secrets-encrypt rotate-keys"));
+    status("Encryption Status: Disabled, no configuration file found").refuses("k3s does not encrypt Secrets here");
+    status("Encryption Status: Enabled\nServer Encryption Hashes: hash does not match").refuses("not all servers have");
+}

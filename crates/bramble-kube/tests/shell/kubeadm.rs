@@ -37,12 +37,16 @@ fn a_reset_takes_the_containers_as_far_as_it_can() {
             .socket("/run/containerd/containerd.sock")
             .file("/etc/kubernetes/admin.conf", "")
             .file("/var/lib/etcd/member/x", "")
+            .file("/etc/systemd/logind.conf.d/99-kubelet.conf", "")
+            .best_effort("systemctl kill -s HUP systemd-logind")
+            .may_fail("rmdir /etc/systemd/logind.conf.d", "others have something there")
     };
     let fine = case().best_effort("ctr*").best_effort("rm -f /run/bramble/ending").best_effort("mkdir -p /run/bramble");
     // The folder for notes is needed by what follows: only that says so.
     let run = fine.run(None);
     assert!(run.code == 0 && run.called("ctr*containers rm c1"), "{}", run.stderr);
     assert!(run.file("etc/kubernetes/admin.conf").is_none() && run.file("var/lib/etcd/member/x").is_none());
+    assert!(run.file("etc/systemd/logind.conf.d/99-kubelet.conf").is_none());
     check(empty(kubeadm("reset_kubernetes")));
     let broken = with_pods(kubeadm("reset_kubernetes").on("ctr*", "echo 'no containerd' >&2; false"))
         .socket("/run/containerd/containerd.sock")
@@ -167,4 +171,33 @@ fn its_state_is_saved_and_comes_back() {
         .file("/var/lib/bramble/restore/pki/etcd/ca.crt", "x")
         .file("/var/lib/bramble/restore/out/etcd/member/x", "x");
     assert!(check(place).file("var/lib/etcd/member/x").is_some());
+}
+
+#[test]
+fn settings_of_a_node_reach_programs_that_run() {
+    let run = check(
+        kubeadm("pod_patches /etc/bramble/kubeadm kube-apiserver '[1]' kube-scheduler '[2]'")
+            .file("/etc/bramble/kubeadm/kube-controller-manager+json.json", "[0]")
+            .file("/etc/bramble/kubeadm/kubeletconfiguration+merge.json", "{}"),
+    );
+    let patch = |name: &str| run.file(&format!("/etc/bramble/kubeadm/{name}.json"));
+    assert_eq!(patch("kube-apiserver+json").as_deref(), Some("[1]\n"));
+    assert_eq!(patch("kube-scheduler+json").as_deref(), Some("[2]\n"));
+    assert_eq!(patch("kube-controller-manager+json"), None);
+    assert_eq!(patch("kubeletconfiguration+merge").as_deref(), Some("{}"));
+    let settings = |patches: &str| {
+        kubeadm(&format!("pod_patches /etc/bramble/kubeadm {patches}\nkubeadm_settings /etc/bramble/kubeadm"))
+            .file("/etc/kubernetes/tmp/x", "")
+            .file("/etc/kubernetes/manifests/kube-apiserver.yaml", "")
+    };
+    let plane = check(settings("kube-apiserver '[1]'"));
+    assert!(plane.called(
+        "kubeadm upgrade node phase control-plane --certificate-renewal=false --etcd-upgrade=false --patches /etc/bramble/kubeadm"
+    ));
+    assert!(plane.called("kubeadm upgrade node phase kubelet-config --patches /etc/bramble/kubeadm"));
+    assert!(plane.called("systemctl restart kubelet") && plane.file("/etc/kubernetes/tmp/x").is_none());
+    // What somebody has edited in the pods' manifests is not written over for nothing.
+    assert!(!check(settings("")).called("kubeadm*control-plane*"));
+    let gone = settings("").file("/etc/bramble/kubeadm/kube-scheduler+json.json", "[0]");
+    assert!(check(gone).called("kubeadm*control-plane*"), "what was patched goes back");
 }

@@ -11,10 +11,13 @@ mod k0s;
 mod k3s;
 mod kubeadm;
 mod microk8s;
+mod power;
 mod readiness;
 mod rolling;
 mod smoke;
 mod storage;
+mod wear;
+mod why;
 
 use bramble_shell::testing::{Case, Run};
 use bramble_state::STEPS;
@@ -22,11 +25,12 @@ use bramble_state::STEPS;
 const CLUSTER: &str = include_str!("../../src/distribution/cluster.sh");
 const OWN_RUNTIME: &str = include_str!("../../src/distribution/own_runtime.sh");
 /// What scripts on a control plane have behind the functions of the distribution.
-const ON_CONTROL_PLANES: [&str; 7] = [
+const ON_CONTROL_PLANES: [&str; 8] = [
     include_str!("../../src/records.sh"),
     include_str!("../../src/readiness.sh"),
     include_str!("../../src/health.sh"),
     include_str!("../../src/rolling.sh"),
+    include_str!("../../src/power.sh"),
     include_str!("../../src/backup.sh"),
     include_str!("../../src/smoke.sh"),
     include_str!("../../src/addon/lib.sh"),
@@ -69,7 +73,14 @@ fn check(case: Case) -> Run {
 
 /// A node on which nothing of Kubernetes ever was.
 fn empty(case: Case) -> Case {
-    case.says("systemctl show*", "not-found").without("iptables-save").without("ip6tables-save")
+    without_packet_filter(case.says("systemctl show*", "not-found")).best_effort("ip route flush*")
+}
+
+/// A node without a packet filter.
+fn without_packet_filter(case: Case) -> Case {
+    ["iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save"]
+        .into_iter()
+        .fold(case, Case::without)
 }
 
 /// What systemd says of a service that runs.
@@ -96,13 +107,15 @@ fn with_pods(case: Case) -> Case {
             "kubepods.slice loaded active active x\nkubepods-pod1.slice loaded active active x",
         )
         .says("iptables-save", "-A KUBE-SERVICES")
-        .says("ip6tables-save", "-A OTHER");
+        .says("ip6tables-save", "-A OTHER")
+        .says("iptables-legacy-save", "-A cali-PREROUTING");
     service(case)
         .best_effort("find /var/lib/kubelet*")
         .best_effort("find /sys/fs/cgroup/kubepods*")
         .may_fail("rmdir /sys/fs/cgroup/kubepods", "find says so, of which the log tells")
         .best_effort("systemctl stop kubepods*")
         .best_effort("ip link del*")
+        .best_effort("ip route flush*")
         .best_effort("ip*tables-*")
         .best_effort("rm -f /run/bramble/rules")
 }

@@ -14,9 +14,10 @@ use serde::Serialize;
 pub use self::access::{Access, Jump, Sudo};
 pub use self::network::{Cni, Network, Wifi};
 pub use self::node::{Node, Published, Role, Taint, TaintEffect, Uplink};
-pub use self::preparation::{BootSettings, Download, HeldFile, Preparation, Sent, Swap};
+pub use self::preparation::{BootSettings, Download, HeldFile, Preparation, Sent, Swap, Wear};
 pub use self::storage::{Gluster, Nfs, Storage};
 use crate::addon::Addon;
+use crate::arguments::Arguments;
 use crate::distribution::Distribution;
 use crate::hardware::Hardware;
 use crate::names::{ClusterName, Sha256Digest};
@@ -32,6 +33,8 @@ pub struct Cluster {
     pub network: Network,
     /// Which Kubernetes.
     pub distribution: Distribution,
+    /// What Kubernetes' own programs are told beside that.
+    pub arguments: Arguments,
     /// The system that is written onto the boards' disks.
     pub image: Option<ImageSource>,
     /// Where the images of a registry come from instead: a URL without a `/` at its end, by the registry's host.

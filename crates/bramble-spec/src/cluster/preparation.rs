@@ -28,6 +28,10 @@ pub struct Preparation {
     pub boot: BootSettings,
     /// What happens to swap.
     pub swap: Swap,
+    /// How little is written to the disks, if that was asked for.
+    pub wear: Option<Wear>,
+    /// Whether a board that hangs boots by its hardware's watchdog, if it has one.
+    pub watchdog: bool,
     /// Settings of sshd.
     pub sshd: BTreeMap<String, String>,
     /// Lines for sudoers.
@@ -49,6 +53,14 @@ pub struct BootSettings {
     pub config: BTreeMap<String, Vec<String>>,
     /// Arguments of the kernel.
     pub kernel_args: Vec<String>,
+}
+
+/// How little is written to the disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wear {
+    /// As little as can be without losing what matters.
+    Low,
 }
 
 /// What happens to swap.

@@ -18,6 +18,7 @@ pub(crate) use self::network::*;
 pub(crate) use self::nodes::*;
 pub(crate) use self::prepare::*;
 pub(crate) use self::storage::*;
+use crate::arguments::ArgumentsSection;
 use crate::cluster::Sudo;
 use crate::de::Spanned;
 use crate::distribution::DistributionSection;
@@ -39,6 +40,9 @@ pub struct ClusterDocument {
     /// Which Kubernetes.
     #[schemars(required)]
     pub(crate) distribution: Option<Spanned<DistributionSection>>,
+    /// What Kubernetes' own programs are told beside that.
+    #[serde(default)]
+    pub(crate) arguments: ArgumentsSection,
     /// The system that is written onto the boards' disks.
     pub(crate) image: Option<Spanned<ImageSection>>,
     /// Where the images of a registry come from instead, such as `docker.io: http://10.0.0.10:5000`.

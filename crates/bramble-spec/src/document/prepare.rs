@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::cluster::Swap;
+use crate::cluster::{Swap, Wear};
 use crate::de::{OneOrMany, Spanned};
 use crate::names::{FileMode, Sha256Digest};
 
@@ -37,6 +37,11 @@ pub(crate) struct PrepareSection {
     pub(crate) boot: BootSection,
     /// Whether swap is turned off (`none`) or left alone (`keep`); `none` if not given and there is Kubernetes.
     pub(crate) swap: Option<Swap>,
+    /// `low`: less is written to the disks, so that cards last longer: the journal is in memory, files' access times are not
+    /// kept, containers' logs are short, and Kubernetes' controllers say less often that they are there.
+    pub(crate) wear: Option<Wear>,
+    /// Whether a board that hangs boots by itself, by the watchdog in its hardware, if it has one; true if not given.
+    pub(crate) watchdog: Option<bool>,
     /// Settings of sshd, such as `PermitRootLogin: no`.
     #[serde(default)]
     pub(crate) sshd: BTreeMap<String, Spanned<String>>,

@@ -65,6 +65,8 @@ const OURS: &[(&str, &str)] = &[
 
 /// The setting of k3s' servers that says where the state is kept.
 const ENDPOINT: &str = "datastore-endpoint";
+/// Settings of k3s' servers that are secrets.
+const SECRETS: [&str; 3] = ["etcd-s3-secret-key", "etcd-s3-session-token", "vpn-auth"];
 /// How it begins (kine, pkg/drivers).
 const DATABASES: [&str; 6] = ["postgres://", "postgresql://", "mysql://", "nats://", "https://", "http://"];
 
@@ -130,7 +132,7 @@ impl Resolver<'_> {
         let endpoint = section.server.get(ENDPOINT).map(|setting| setting.span);
         let server = self.settings(section.server, "server", K3S_SERVER_FLAGS);
         let is_known = |setting: &Setting| match setting {
-            Setting::One(text) => DATABASES.iter().any(|scheme| text.starts_with(scheme)),
+            Setting::One(text) | Setting::Secret(text) => DATABASES.iter().any(|scheme| text.starts_with(scheme)),
             _ => false,
         };
         if let (Some(span), Some(setting)) = (endpoint, server.get(ENDPOINT))
@@ -259,7 +261,7 @@ impl Resolver<'_> {
                             let what = format!("{file}, the value of `{key}`, is not one line of text");
                             self.error(what, setting.span, "write the value into it, and nothing else");
                         }
-                        Setting::One(text.to_owned())
+                        Setting::Secret(text.to_owned())
                     }
                     Err(error) => {
                         self.error(
@@ -270,6 +272,16 @@ impl Resolver<'_> {
                         continue;
                     }
                 },
+                Setting::One(text) if SECRETS.contains(&key.as_str()) => {
+                    self.found.push(
+                        Problem::warning(
+                            format!("the value of `{key}` is a secret, and this file is no place for one"),
+                            setting.span,
+                        )
+                        .next(format!("put it into a file that git ignores: `{key}: {{ file: secrets/{key} }}`")),
+                    );
+                    Setting::Secret(text)
+                }
                 value => value,
             };
             settings.insert(key, value);

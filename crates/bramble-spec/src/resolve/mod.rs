@@ -2,6 +2,7 @@
 
 mod access;
 mod addons;
+mod arguments;
 mod distribution;
 mod gateway;
 mod hardware;
@@ -115,6 +116,7 @@ impl Resolver<'_> {
         }
         let access = self.access(document.access);
         let distribution = document.distribution.and_then(|section| self.distribution(section));
+        let arguments = self.arguments(document.arguments, distribution.as_ref());
         let preparation = self.preparation(document.prepare, distribution.as_ref());
         let update = self.update(document.update);
         let registries = self.registries(document.registries, distribution.as_ref());
@@ -231,12 +233,17 @@ impl Resolver<'_> {
                 cni_manifest: network.cni_manifest,
                 api,
             };
+            let mut arguments = arguments;
+            if preparation.wear.is_some() && distribution != Distribution::None {
+                arguments.write_less(nodes.iter().filter(|node| node.role == Role::ControlPlane).count());
+            }
             let hosts: String = nodes.iter().map(|node| format!("{} {}\n", node.address, node.name)).collect();
             let cluster = Cluster {
                 name: document.cluster?.value,
                 access,
                 network,
                 distribution,
+                arguments,
                 image,
                 registries,
                 archives,

@@ -173,6 +173,8 @@ impl Resolver<'_> {
                 kernel_args: values(section.boot.kernel_args),
             },
             swap: section.swap.unwrap_or(if kubernetes { Swap::Off } else { Swap::Keep }),
+            wear: section.wear,
+            watchdog: section.watchdog.unwrap_or(true),
             sshd: section.sshd.into_iter().map(|(key, value)| (key, value.value)).collect(),
             sudoers: values(section.sudoers),
             files: section

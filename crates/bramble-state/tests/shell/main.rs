@@ -7,6 +7,7 @@ mod ledgers;
 mod look;
 mod places;
 mod turn;
+mod updates;
 
 use bramble_shell::testing::{Case, Run};
 

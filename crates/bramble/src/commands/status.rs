@@ -103,7 +103,7 @@ impl Status {
     }
 }
 
-async fn ask(cluster: &Cluster, plane: &Session<SshNetwork>) -> Result<ClusterReport, String> {
+pub(super) async fn ask(cluster: &Cluster, plane: &Session<SshNetwork>) -> Result<ClusterReport, String> {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs).ok_or("there is no Kubernetes")?;
     let output =

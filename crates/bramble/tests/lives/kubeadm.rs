@@ -14,10 +14,11 @@ use crate::wreck;
 const API: &str = "10.78.10.9";
 
 pub(crate) const ROWS: &[Row] = &[
-    Row { name: "kubeadm::the_api_moves_when_its_holder_loses_its_power", test: the_api_moves },
-    Row { name: "kubeadm::a_wreck_comes_back_from_a_backup", test: a_wreck_comes_back },
+    Row { name: "lives::ci::kubeadm::the_api_moves_when_its_holder_loses_its_power", test: the_api_moves },
+    Row { name: "lives::ci::kubeadm::a_wreck_comes_back_from_a_backup", test: a_wreck_comes_back },
     Row { name: "lives::kubeadm::a_worker_leaves_as_it_came_and_comes_back_as_another_board", test: a_worker_leaves },
     Row { name: "lives::kubeadm::boards_are_replaced_and_no_host_key_is_taken_for_granted", test: boards_are_replaced },
+    Row { name: "lives::kubeadm::programs_have_the_arguments_of_the_cluster_file", test: programs_have_arguments },
     Row { name: "lives::kubeadm::a_certificate_that_ends_soon_is_renewed", test: a_certificate_is_renewed },
     Row { name: "lives::kubeadm::an_upgrade_costs_a_service_no_request", test: an_upgrade_costs_nothing },
     Row {
@@ -27,7 +28,7 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// Three control planes, whose API has an address that moves, and two workers.
-fn on_three_planes(shelf: &Shelf, test: impl FnOnce(&mut Saved)) {
+pub(crate) fn on_three_planes(shelf: &Shelf, test: impl FnOnce(&mut Saved)) {
     shelf.with("t-life", make, test);
 }
 
@@ -67,6 +68,39 @@ fn the_api_moves(shelf: &Shelf) {
         let status = rack.well();
         assert_eq!(status["conditions"][0]["state"], "good", "{status:#}");
         rack.start(holder);
+        rack.assert_well();
+    });
+}
+
+fn programs_have_arguments(shelf: &Shelf) {
+    on_three_planes(shelf, |Saved { rack, .. }| {
+        let file = read(&rack.file());
+        let before = rack.shell(&rack.node(2), "cat /etc/kubernetes/manifests/*.yaml");
+        let told = "arguments: { kubelet: { max-pods: 47 }, kube-apiserver: { audit-log-maxage: 7 }, kube-scheduler: { v: 2 } }\nnodes:";
+        fs::write(rack.file(), file.replace("nodes:", told)).unwrap();
+        rack.go_up();
+        let pods = || rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.capacity.pods}'");
+        wait_for("kubelets to report", || pods() == "47 47 47 47 47");
+        for n in 1..=3 {
+            let api = rack.kubectl(
+                n,
+                &format!(
+                    "-n kube-system get pod kube-apiserver-{} -o jsonpath={{.spec.containers[0].command}}",
+                    rack.node(n)
+                ),
+            );
+            assert!(api.contains("--audit-log-maxage=7"), "{api}");
+        }
+        rack.assert_well();
+        // A node that comes later has them from its first start on.
+        rack.replace(5);
+        rack.go_up();
+        wait_for("the new kubelet to report", || pods() == "47 47 47 47 47");
+        rack.assert_well();
+        fs::write(rack.file(), &file).unwrap();
+        rack.go_up();
+        wait_for("kubelets to report", || pods() == "110 110 110 110 110");
+        assert_eq!(rack.shell(&rack.node(2), "cat /etc/kubernetes/manifests/*.yaml"), before);
         rack.assert_well();
     });
 }
@@ -150,7 +184,7 @@ fn a_wreck_comes_back(shelf: &Shelf) {
 }
 
 /// Two pods that answer HTTP behind a Service. As upstream advises, one that ends answers until nobody is sent there any more.
-const SERVICE: &str = r#"
+pub(crate) const SERVICE: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: web }
@@ -183,7 +217,7 @@ spec: { clusterIP: 10.96.0.200, selector: { app: web }, ports: [{ port: 80, targ
 "#;
 
 /// Asks the Service ten times a second from a board that stays, until the file is gone; prints how often and what went wrong.
-const PROBE: &str = "\
+pub(crate) const PROBE: &str = "\
 n=0 bad=0; while [ -e /root/probing ]; do
     n=$((n + 1)); a=$(curl -s --max-time 2 http://10.96.0.200/) || :
     [ \"$a\" = good ] || { bad=$((bad + 1)); echo \"$(date +%T) no answer\"; }

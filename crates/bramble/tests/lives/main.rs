@@ -11,6 +11,7 @@ mod habits;
 mod kubeadm;
 mod later;
 mod released;
+mod second_day;
 mod shelf;
 mod standins;
 mod two;
@@ -28,8 +29,17 @@ fn main() -> ExitCode {
     // One rack at a time is what a small machine carries.
     arguments.test_threads = Some(1);
     let shelf = Arc::new(Shelf::default());
-    let rows =
-        [habits::ROWS, addons::ROWS, kubeadm::ROWS, later::ROWS, released::ROWS, standins::ROWS, two::ROWS].concat();
+    let rows = [
+        habits::ROWS,
+        addons::ROWS,
+        kubeadm::ROWS,
+        second_day::ROWS,
+        later::ROWS,
+        released::ROWS,
+        standins::ROWS,
+        two::ROWS,
+    ]
+    .concat();
     let trials = rows.iter().map(|row| {
         let (test, shelf) = (row.test, shelf.clone());
         let run = move || {

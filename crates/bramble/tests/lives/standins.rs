@@ -101,7 +101,7 @@ macro_rules! row {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    row!("lives::k3s_by_a_stand_in::it_comes_up_and_goes", K3S, comes_up_and_goes),
+    row!("lives::ci::k3s_by_a_stand_in::it_comes_up_and_goes", K3S, comes_up_and_goes),
     row!("lives::k3s_by_a_stand_in::the_api_moves", K3S, the_api_moves),
     row!("lives::k3s_by_a_stand_in::boards_leave_and_are_replaced", K3S, boards_leave_and_are_replaced),
     row!("lives::k3s_by_a_stand_in::a_wreck_comes_back_from_a_backup", K3S, a_wreck_comes_back),
@@ -214,12 +214,32 @@ fn comes_up_and_goes(life: &'static Life, shelf: &Shelf) {
         let more = format!(
             "name: {worker}, labels: {{ node-role.kubernetes.io/worker: \"\" }}, taints: [\"slow=yes:NoSchedule\"],"
         );
-        fs::write(rack.file(), file.replace(&format!("name: {worker},"), &more)).unwrap();
+        // And what Kubernetes' own programs are told beside that.
+        let told = "arguments: { kubelet: { max-pods: 47 }, kube-apiserver: { audit-log-maxage: 7 } }\nnodes:";
+        let changed = file.replace(&format!("name: {worker},"), &more).replace("nodes:", told);
+        fs::write(rack.file(), changed).unwrap();
         rack.go_up();
+        let pods = || rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.capacity.pods}'");
+        wait_for("kubelets to report", || pods() == "47 47 47 47");
+        let api = || rack.shell(&rack.node(2), "tr '\\0' ' ' </proc/$(pgrep -o -f '[k]ube-apiserver')/cmdline");
+        assert!(api().contains("--audit-log-maxage=7"), "{}", api());
+        assert_eq!(rack.plan().0, 0, "{:?}", rack.titles());
         let record = || rack.kubectl(1, &format!("get node {worker} -o jsonpath={{.metadata.labels}}{{.spec.taints}}"));
         assert!(record().contains("node-role.kubernetes.io/worker") && record().contains("\"slow\""), "{}", record());
         fs::write(rack.file(), file).unwrap();
         rack.go_up();
+        assert!(!api().contains("audit-log-maxage"), "{}", api());
+        // Tokens are made anew, and all start with them; where there are none, it says so.
+        let rotated = rack.run(&["rotate", "tokens"]);
+        if life.name == "k3s" {
+            assert_code(&rotated, 0);
+            rack.cut(2);
+            rack.start(2);
+            rack.assert_well();
+        } else {
+            assert_code(&rotated, 1);
+            assert!(text(&rotated).contains("this distribution has no tokens that last"), "{}", text(&rotated));
+        }
         assert!(!record().contains("node-role.kubernetes.io/worker") && !record().contains("\"slow\""), "{}", record());
         assert_code(&rack.run(&["down", "--yes"]), 0);
         let left = format!("ls -d {} 2>/dev/null", life.places);

@@ -1,7 +1,7 @@
 //! The distribution `k0s`. What its source says is gathered in docs/distributions/k0s.md.
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Distribution, Images, K0s as Config, Node, Problem, Role};
+use bramble_spec::{Cluster, Cni, Component, Distribution, Images, K0s as Config, Node, Problem, Role};
 use bramble_state::{Certificates, File, Observation, Resource, STEPS, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -36,7 +36,7 @@ impl DistributionFacts for Facts {
         &["k0scontroller.service", "k0sworker.service"]
     }
 
-    fn image_files(&self) -> &'static [&'static str] {
+    fn optional_files(&self) -> &'static [&'static str] {
         &["/etc/k0s/certs.d/", CONTAINERD, "/var/lib/k0s/images/bramble-"]
     }
 
@@ -317,6 +317,17 @@ impl K0s<'_> {
             "storage": { "type": "etcd", "etcd": { "peerAddress": node.address } },
             "telemetry": { "enabled": false },
         });
+        let sections = [
+            ("api", Component::KubeApiserver),
+            ("controllerManager", Component::KubeControllerManager),
+            ("scheduler", Component::KubeScheduler),
+        ];
+        for (section, component) in sections {
+            let told = cluster.arguments.map_of(component);
+            if !told.is_empty() {
+                spec[section]["extraArgs"] = json!(told);
+            }
+        }
         if minor(&self.version()) >= 35 {
             spec["workerProfiles"] = json!([{ "name": CGROUP1, "values": { "failCgroupV1": false } }]);
         }
@@ -342,7 +353,13 @@ impl K0s<'_> {
         if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
             words.extend([format!("--profile={CGROUP1}"), "--ignore-pre-flight-checks".to_owned()]);
         }
-        words.push(format!("--kubelet-extra-args=--node-ip={}", node.address));
+        let mut kubelet = vec![format!("--node-ip={}", node.address)];
+        kubelet.extend(self.cluster.arguments.flags_of(Component::Kubelet));
+        words.push(match kubelet.as_slice() {
+            [one] => format!("--kubelet-extra-args={one}"),
+            // One word to systemd, in which % begins a specifier (systemd.service, "Command lines").
+            all => format!("\"--kubelet-extra-args={}\"", all.join(" ").replace('%', "%%")),
+        });
         let arm = if seen.facts.arch == "armhf" && node.role == Role::ControlPlane {
             "Environment=ETCD_UNSUPPORTED_ARCH=arm\n"
         } else {

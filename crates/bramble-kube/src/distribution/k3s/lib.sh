@@ -1,6 +1,6 @@
 # What k3s needs. Takes service, and the functions of steps.sh, cluster.sh and own_runtime.sh.
 # Defines what cluster.sh and own_runtime.sh ask of a distribution, and: k3s_init, k3s_join, k3s_restore, tell_how_to_join,
-# plain_token, begin, copy_sqlite, unpack, forget_releases, forget_passwords.
+# plain_token, keep_tokens, begin, rotate_token, take_tokens, rotate_encryption, copy_sqlite, unpack, forget_releases, forget_passwords.
 K=/var/lib/rancher/k3s
 kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; } # question
 
@@ -20,7 +20,7 @@ reset_kubernetes() {
     unmount_below /run/k3s/ "$K/server/" "$K/agent/"
     PATH=$PATH:$K/data/current/bin/aux remove_pods_network
     rm -rf --one-file-system /run/k3s "$K/server" /etc/rancher/node /etc/rancher/k3s/token /etc/rancher/k3s/agent-token \
-        /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d
+        /etc/rancher/k3s/k3s.yaml /etc/rancher/k3s/config.yaml.d/10-begin.yaml
     a=$K/agent
     for d in "$a" "$a/etc" "$a/etc/containerd"; do
         [ ! -d "$d" ] || find "$d" -mindepth 1 -maxdepth 1 ! -path "$a/images" ! -path "$a/etc" ! -path "$a/etc/containerd" \
@@ -84,12 +84,53 @@ forget_tokens() { :; }
 # k3s is told how it begins: with whom, if not alone, and by which token.
 begin() { # token agent-token server
     mkdir -p /etc/rancher/k3s/config.yaml.d
+    keep_tokens "$1" "$2"
+    [ -z "$3" ] || (umask 077; echo "server: $3" >/etc/rancher/k3s/config.yaml.d/10-begin.yaml)
+}
+
+keep_tokens() { # token agent-token
     (
         umask 077
         printf '%s' "$1" >/etc/rancher/k3s/token
         [ -z "$2" ] || printf '%s' "$2" >/etc/rancher/k3s/agent-token
-        [ -z "$3" ] || echo "server: $3" >/etc/rancher/k3s/config.yaml.d/10-begin.yaml
     )
+}
+
+# Servers have a new token from now on, by which their datastore opens; each needs it when it starts again.
+rotate_token() {
+    private_folder
+    k3s token rotate >/run/bramble/rotate 2>&1 || { tail -n 3 /run/bramble/rotate >&2; return 1; }
+    rm -f /run/bramble/rotate
+    t=$(plain_token "$K/server/token")
+    [ -n "$t" ] || { echo "$K/server/token is empty" >&2; return 1; }
+    # Its datastore opens only by this one from now on, also if this script ends here.
+    keep_tokens "$t" ''
+    echo "@fact token $t"
+}
+
+take_tokens() { # token agent-token
+    keep_tokens "$1" "$2"
+    service_runs restart
+}
+
+# All Secrets are encrypted anew; other servers read the new key when they start again.
+rotate_encryption() {
+    s=$(k3s secrets-encrypt status)
+    case $s in
+    *'Encryption Status: Enabled'*) ;;
+    *)
+        echo 'k3s does not encrypt Secrets here: say "server: { secrets-encryption: true }" for a new cluster; one that runs wants "k3s secrets-encrypt enable", too' >&2
+        return 1
+        ;;
+    esac
+    case $s in
+    *'All hashes match'*) ;;
+    *)
+        echo 'not all servers have the keys of the last time yet: start k3s again on those that have not, one after the other' >&2
+        return 1
+        ;;
+    esac
+    k3s secrets-encrypt rotate-keys
 }
 
 # Boards may have joined anew since the backup, with another password than it has: each says its own again.

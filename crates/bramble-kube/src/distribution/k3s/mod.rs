@@ -1,7 +1,11 @@
 //! The distribution `k3s`. What its source says is gathered in docs/distributions/k3s.md.
 
+use std::collections::BTreeMap;
+
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Cni, Datastore, Distribution, Images, K3s as Config, Node, Problem, Role, Setting};
+use bramble_spec::{
+    Cluster, Cni, Component, Datastore, Distribution, Images, K3s as Config, Node, Problem, Role, Setting,
+};
 use bramble_state::{Certificates, File, Observation, Resource, STEPS, Step};
 use serde_json::json;
 
@@ -10,7 +14,7 @@ use crate::distribution::keepalived;
 use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
-use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, member};
+use crate::lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, Secret, member};
 use crate::template::fill;
 
 /// The facts of k3s.
@@ -39,8 +43,8 @@ impl DistributionFacts for Facts {
         &["k3s.service", "k3s-agent.service"]
     }
 
-    fn image_files(&self) -> &'static [&'static str] {
-        &[REGISTRIES, "/var/lib/rancher/k3s/agent/images/bramble-"]
+    fn optional_files(&self) -> &'static [&'static str] {
+        &[REGISTRIES, SECRETS, "/var/lib/rancher/k3s/agent/images/bramble-"]
     }
 
     fn lifecycle<'c>(&self, cluster: &'c Cluster, inputs: &'c Inputs) -> Option<Box<dyn Lifecycle + 'c>> {
@@ -90,6 +94,19 @@ const UNPACKED: &str = "unpacked";
 
 const PROGRAM: &str = "/usr/local/bin/k3s";
 const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+/// What nobody but root may read, and no plan shows; k3s takes it with the file above (docs.k3s.io, "Configuration Options").
+const SECRETS: &str = "/etc/rancher/k3s/config.yaml.d/bramble.yaml";
+/// Settings that are lists, and that bramble has values for.
+const LISTS: [&str; 8] = [
+    "disable",
+    "kube-apiserver-arg",
+    "kube-controller-manager-arg",
+    "kube-proxy-arg",
+    "kube-scheduler-arg",
+    "kubelet-arg",
+    "node-taint",
+    "tls-san",
+];
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
 const CONTAINERD: &str = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/bramble.toml";
@@ -147,8 +164,11 @@ impl Lifecycle for K3s<'_> {
         }
         let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
         all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
-        // Also when it goes.
-        let mut reads = vec![CONFIG.to_owned(), REGISTRIES.to_owned()];
+        if let Some(text) = self.secret_settings(node) {
+            all.push(Resource::File(File { secret: true, ..own(SECRETS, text) }));
+        }
+        // Also when they go.
+        let mut reads = vec![CONFIG.to_owned(), SECRETS.to_owned(), REGISTRIES.to_owned()];
         if seen.facts.container {
             // Releases since spring 2026 read it (k3s, pull request 13680); before that only a template of somebody's own.
             let text = "# Written by bramble: a container may not lower its own OOM score.\nversion = 3\n\n\
@@ -243,11 +263,7 @@ impl Lifecycle for K3s<'_> {
             _ => facts.get(SERVER)?,
         };
         let etcd = if self.config.datastore == Datastore::Etcd { "etcd" } else { "" };
-        // The digest of the CA in a token is what the cluster is known by.
-        let (token, agent_token) = match node.role {
-            Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
-            _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
-        };
+        let (token, agent_token) = self.tokens(node, facts)?;
         let mut apply = self.on(node);
         apply.call("k3s_join", [token.as_str(), agent_token, server, etcd]);
         let title = format!("join the cluster {} (k3s {})", self.cluster.name, kind(node));
@@ -272,6 +288,26 @@ impl Lifecycle for K3s<'_> {
 
     fn kubectl(&self) -> Commands {
         self.script("k3s")
+    }
+
+    fn rotate(&self, secret: Secret) -> Result<Commands, &'static str> {
+        let mut script = Commands::new();
+        script.fixed(match secret {
+            Secret::Tokens => "rotate_token",
+            Secret::EncryptionKeys => "rotate_encryption",
+        });
+        Ok(script)
+    }
+
+    fn take(&self, secret: Secret, node: &Node, facts: &JoinFacts) -> Result<Option<Commands>, MissingFact> {
+        if secret == Secret::EncryptionKeys {
+            // Servers read them when they start.
+            return Ok((node.role == Role::ControlPlane).then(|| one_service::restart(self.on(node))));
+        }
+        let (token, agent_token) = self.tokens(node, facts)?;
+        let mut script = self.on(node);
+        script.call("take_tokens", [token.as_str(), agent_token]);
+        Ok(Some(script))
     }
 
     fn state_elsewhere(&self) -> Option<&'static str> {
@@ -335,6 +371,16 @@ impl K3s<'_> {
         undo
     }
 
+    /// Gives the token that a node has, and on servers that of agents. The digest of the CA in it is what the cluster is
+    /// known by.
+    fn tokens<'f>(&self, node: &Node, facts: &'f JoinFacts) -> Result<(String, &'f str), MissingFact> {
+        let ca = facts.get(JoinFacts::CA)?;
+        Ok(match node.role {
+            Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
+            _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
+        })
+    }
+
     fn datastore(&self) -> &'static str {
         match self.config.datastore {
             Datastore::Sqlite => "sqlite",
@@ -354,6 +400,25 @@ impl K3s<'_> {
         let mut apply = self.on(node);
         apply.fixed("unpack");
         Step { id: UNPACKED, title: format!("unpack k3s {version}"), version: version.to_owned(), apply, undo: None }
+    }
+
+    /// Gives what the cluster file says of k3s' own settings for such a node.
+    fn further(&self, node: &Node) -> &BTreeMap<String, Setting> {
+        if node.role == Role::ControlPlane { &self.config.server } else { &self.config.agent }
+    }
+
+    /// Writes those of them that are secrets.
+    fn secret_settings(&self, node: &Node) -> Option<String> {
+        let secret = |(key, setting): (&String, &Setting)| match setting {
+            // Of a list bramble has values of its own, which a key without the sign would replace.
+            Setting::Secret(value) if LISTS.contains(&key.as_str()) => {
+                Some(format!("{key}+:\n  - {}\n", quoted(value)))
+            }
+            Setting::Secret(value) => Some(format!("{key}: {}\n", quoted(value))),
+            _ => None,
+        };
+        let text: String = self.further(node).iter().filter_map(secret).collect();
+        (!text.is_empty()).then(|| format!("# Written by bramble.\n{text}"))
     }
 
     /// Writes config.yaml: for servers what must be the same on all of them, for each what is its own.
@@ -386,7 +451,7 @@ impl K3s<'_> {
                 },
             );
         }
-        let mut kubelet = Vec::new();
+        let mut kubelet = cluster.arguments.of(Component::Kubelet);
         if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
             kubelet.push("fail-cgroupv1=false".to_owned());
         }
@@ -402,16 +467,18 @@ impl K3s<'_> {
             lists.push(("disable", config.disable.clone()));
             let moving = keepalived::wanted(cluster).then(|| cluster.network.api.to_string());
             lists.push(("tls-san", moving.into_iter().collect()));
+            lists.push(("kube-apiserver-arg", cluster.arguments.of(Component::KubeApiserver)));
+            lists.push(("kube-controller-manager-arg", cluster.arguments.of(Component::KubeControllerManager)));
+            lists.push(("kube-scheduler-arg", cluster.arguments.of(Component::KubeScheduler)));
         }
-        let further = if server { &config.server } else { &config.agent };
-        for (key, setting) in further {
+        for (key, setting) in self.further(node) {
             match (setting, lists.iter_mut().find(|(known, _)| known == key)) {
                 (Setting::One(value), Some((_, list))) => list.push(value.clone()),
                 (Setting::Many(values), Some((_, list))) => list.extend(values.iter().cloned()),
                 (Setting::One(value), None) => text.push_str(&format!("{key}: {}\n", quoted(value))),
                 (Setting::Many(values), None) => lists.push((key, values.clone())),
-                // The resolver has read it.
-                (Setting::File(_), _) => {}
+                // They have a file of their own.
+                (Setting::File(_) | Setting::Secret(_), _) => {}
             }
         }
         for (key, values) in lists.iter().filter(|(_, values)| !values.is_empty()) {

@@ -1,6 +1,6 @@
 # What kubeadm needs. Takes service; and the functions of steps.sh and cluster.sh.
 # Defines what cluster.sh asks of a distribution, and: etcd_ctl, end_containers, unpack_state, place_state, patched,
-# kubeadm_init, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
+# kubeadm_init, pod_patches, kubeadm_settings, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
 # kill_containers, restart_system, renew_certificates.
 kubectl_admin() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf "$@"; } # question
 
@@ -54,6 +54,12 @@ reset_kubernetes() {
     fi
     unmount_below /etc/kubernetes/ /var/lib/etcd/
     rm -rf --one-file-system /etc/kubernetes/* /var/lib/etcd/*
+    # With it the kubelet has asked for time to end pods in.
+    if [ -e /etc/systemd/logind.conf.d/99-kubelet.conf ]; then
+        rm -f /etc/systemd/logind.conf.d/99-kubelet.conf
+        rmdir /etc/systemd/logind.conf.d 2>/dev/null || :
+        best_effort systemctl kill -s HUP systemd-logind
+    fi
     remove_pods_network
     forget_cluster
 }
@@ -153,6 +159,32 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
     } | tell_progress || unit_failed kubelet
     rm -f "$c"
     step_ends ca-hash "$k"
+}
+
+# Writes patches that kubeadm applies to the pods of the control plane, each under the name of its program; others go. Sets
+# patched, whether there are any, or were.
+pod_patches() { # folder [program patch]…
+    d=$1
+    shift
+    mkdir -p "$d"
+    patched=
+    for f in "$d"/kube-*+json.json; do [ ! -e "$f" ] || patched=yes; done
+    [ "$#" = 0 ] || patched=yes
+    rm -f "$d"/kube-*+json.json
+    while [ "$#" -gt 0 ]; do
+        printf '%s\n' "$2" >"$d/$1+json.json"
+        shift 2
+    done
+}
+
+# Makes anew what patches are for. What comes out as it was goes on running; pods that nothing is patched in stay as they are.
+kubeadm_settings() { # patches
+    if [ -n "$patched" ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then
+        kubeadm upgrade node phase control-plane --certificate-renewal=false --etcd-upgrade=false --patches "$1" 2>&1
+    fi
+    kubeadm upgrade node phase kubelet-config --patches "$1" 2>&1
+    rm -rf /etc/kubernetes/tmp
+    systemctl restart kubelet || unit_failed kubelet
 }
 
 # Shows the plugins of a folder in another one, too; what lies there stays.

@@ -4,9 +4,10 @@ mod config;
 pub(crate) mod routed;
 
 use bramble_shell::Commands;
-use bramble_spec::{Arch, Cluster, Cni, Distribution, KubeadmSource, Node, Problem, Role, hex, published};
+use bramble_spec::{Arch, Cluster, Cni, Component, Distribution, KubeadmSource, Node, Problem, Role, hex, published};
 use bramble_state::{Blob, BlobSource, Certificates, File, Observation, Resource, STEPS, Step, Unit};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::bundle::BundleFile;
 use crate::distribution::facts::{CniManifest, DistributionFacts, Programs};
@@ -52,8 +53,8 @@ impl DistributionFacts for Facts {
         &["kubelet.service"]
     }
 
-    fn image_files(&self) -> &'static [&'static str] {
-        &["/etc/containerd/certs.d/"]
+    fn optional_files(&self) -> &'static [&'static str] {
+        &["/etc/containerd/certs.d/", KUBELET_DEFAULTS]
     }
 
     fn lifecycle<'c>(&self, cluster: &'c Cluster, inputs: &'c Inputs) -> Option<Box<dyn Lifecycle + 'c>> {
@@ -63,6 +64,10 @@ impl DistributionFacts for Facts {
 }
 
 const CONFIG: &str = "/run/bramble/kubeadm.yaml";
+/// What Debian's way of starting the kubelet adds to its command line (kubernetes/release, 10-kubeadm.conf).
+const KUBELET_DEFAULTS: &str = "/etc/default/kubelet";
+/// The mark that says with which settings of this node's own the programs of Kubernetes run.
+const SETTINGS: &str = "settings";
 
 fn token(random: &[u8]) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -193,7 +198,17 @@ impl Lifecycle for Kubeadm<'_> {
             all.push(Resource::other(Images(archives)));
         }
         all.push(Resource::File(self.kubelet_patch(seen)));
+        let told = self.cluster.arguments.flags_of(Component::Kubelet);
+        if !told.is_empty() {
+            all.push(Resource::File(File::new(
+                KUBELET_DEFAULTS,
+                format!("KUBELET_EXTRA_ARGS=\"{}\"\n", told.join(" ")),
+            )));
+        }
         all.extend(self.kubelet_unit(seen));
+        if seen.done(MEMBER).is_some() {
+            all.push(Resource::Step(self.settings(node, seen)));
+        }
         all.extend(self.plugin_links().map(Resource::Step));
         if self.cluster.network.cni == Cni::Routed {
             all.extend(routed::resources(self.cluster, node));
@@ -264,6 +279,7 @@ impl Lifecycle for Kubeadm<'_> {
         let text = self.cluster_config(node, seen, secrets, restored.is_some())?;
         let skip = if self.without_dns() { "addon/coredns" } else { "" };
         let mut apply = self.kubectl();
+        self.write_patches(node, &mut apply);
         apply.call("private_file", [CONFIG, &text]);
         let upload = if self.several() { "--upload-certs" } else { "--" };
         apply.call("kubeadm_init", [upload, skip, &node.address.to_string(), restored.unwrap_or_default()]);
@@ -272,6 +288,7 @@ impl Lifecycle for Kubeadm<'_> {
                 .call("private_file", ["/run/bramble/cni.yaml", manifest])
                 .fixed("kubectl_admin apply -f /run/bramble/cni.yaml");
         }
+        apply.call("step_ends", [SETTINGS, &self.settings_digest(node, seen)]);
         let free = node.taints.as_ref().is_some_and(Vec::is_empty);
         let more = if free { ", without a taint: workloads run there" } else { "" };
         let title = format!("make the cluster {} (kubeadm init){more}", self.cluster.name);
@@ -297,8 +314,9 @@ impl Lifecycle for Kubeadm<'_> {
             });
         }
         let mut apply = self.kubectl();
+        self.write_patches(node, &mut apply);
         apply.call("private_file", [CONFIG, &documents(&[join])]);
-        apply.fixed("kubeadm_join");
+        apply.fixed("kubeadm_join").call("step_ends", [SETTINGS, &self.settings_digest(node, seen)]);
         let title = format!("join the cluster {} (kubeadm join)", self.cluster.name);
         Ok(member(self, node, Some(ca), title, apply, self.undo()))
     }
@@ -405,15 +423,56 @@ impl Kubeadm<'_> {
 
     fn undo(&self) -> Commands {
         let mut undo = self.kubectl();
-        undo.fixed("reset_kubernetes");
+        undo.fixed("reset_kubernetes").call("rm -rf --", [PATCHES]);
         undo
+    }
+
+    /// Gives what the programs of Kubernetes that run in pods on this node are told beside what kubeadm says: the name of a
+    /// program, and a patch of its pod (kubernetes.io, "Customizing components with the kubeadm API", patches).
+    fn pod_patches(&self, node: &Node) -> Vec<(&'static str, String)> {
+        let components = [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
+        let of = |component: Component| {
+            let add = |value: String| json!({ "op": "add", "path": "/spec/containers/0/command/-", "value": value });
+            let told: Vec<_> = self.cluster.arguments.flags_of(component).into_iter().map(add).collect();
+            (!told.is_empty()).then(|| (component.name(), json!(told).to_string()))
+        };
+        components.into_iter().filter(|_| node.role == Role::ControlPlane).filter_map(of).collect()
+    }
+
+    /// Writes the patches that kubeadm is about to read.
+    fn write_patches(&self, node: &Node, script: &mut Commands) {
+        let patches = self.pod_patches(node);
+        let words = patches.iter().flat_map(|(name, patch)| [*name, patch]);
+        script.call("pod_patches", [PATCHES].into_iter().chain(words));
+    }
+
+    fn settings_digest(&self, node: &Node, seen: &Observation) -> String {
+        let all = json!([self.kubelet_patch(seen).content, self.pod_patches(node)]);
+        bramble_spec::hex(&Sha256::digest(all.to_string()))
+    }
+
+    /// Gives a member the settings of its own that it has not yet: kubeadm reads them only when it makes or upgrades something.
+    fn settings(&self, node: &Node, seen: &Observation) -> Step {
+        let mut apply = self.kubectl();
+        self.write_patches(node, &mut apply);
+        apply.call("kubeadm_settings", [PATCHES]);
+        let patches = self.pod_patches(node);
+        let programs: Vec<&str> = ["kubelet"].into_iter().chain(patches.iter().map(|(name, _)| *name)).collect();
+        Step {
+            id: SETTINGS,
+            title: format!("give {} the settings of this node", programs.join(", ")),
+            version: self.settings_digest(node, seen),
+            apply,
+            undo: None,
+        }
     }
 
     /// Gives the kubelet's unit. The project's packages bring one; a bundle has only the program.
     fn kubelet_unit(&self, seen: &Observation) -> Vec<Resource> {
         // Before it is a member there is nothing that it could run with.
         let member = seen.done(MEMBER).is_some();
-        let unit = Resource::Unit(Unit { running: member, ..Unit::new("kubelet", Vec::new()) });
+        let reads = vec![KUBELET_DEFAULTS.to_owned()];
+        let unit = Resource::Unit(Unit { running: member, ..Unit::new("kubelet", reads) });
         if !self.bundled() {
             return vec![unit];
         }

@@ -3,7 +3,7 @@
 # Takes service; snaps, those that were sent, in the order in which they need each other; and the functions of steps.sh,
 # cluster.sh and own_runtime.sh. Defines what cluster.sh and own_runtime.sh ask of a distribution, and: microk8s, is_worker,
 # planes, asserted, installed, patiently, install_snaps, send_images, images_arrived, in_time, begin_waiting, begin,
-# tell_ca, tell_tokens, microk8s_init, ask_to_join, join_said, microk8s_join, microk8s_upgrade, without_kicker,
+# tell_ca, tell_tokens, tell_arguments, microk8s_init, ask_to_join, join_said, microk8s_join, microk8s_upgrade, without_kicker,
 # renew_certificates, restore_state, remove_snaps.
 P=/snap/microk8s/current
 D=/var/snap/microk8s/current
@@ -63,6 +63,7 @@ patiently() {
 # snaps of its own: ours are the same bytes, once.
 install_snaps() {
     patiently snap wait system seed.loaded
+    [ -e "$P" ] || getent group microk8s >/dev/null || : >"$B/group.ours"
     for s in $snaps; do
         r=$(asserted "$s")
         [ -n "$r" ] || { echo "$S/$s.assert names no revision" >&2; return 1; }
@@ -220,15 +221,30 @@ microk8s_join() { # address:port token address [--worker]
         in_time || { echo 'it does not become a member:'; join_said "$2" | tail -n 5; unit_failed "$service"; return 1; } >&2
         sleep 1
     done
-    # It has its kubelet's arguments from the other node, whose system may be another one.
+    # It has its kubelet's arguments from the other node, whose system may be another one: the file may be missing here, or name
+    # a name server of this machine's, which pods would look for in themselves. MicroK8s finds one by itself then.
     f=
     [ ! -e "$D/args/kubelet" ] || f=$(sed -n 's/^--resolv-conf=//p' "$D/args/kubelet")
-    if [ -n "$f" ] && [ ! -e "$f" ]; then
+    if [ -n "$f" ] && { [ ! -e "$f" ] || grep -q '^ *nameserver *\(127\.\|::1\)' "$f"; }; then
         sed -i '/^--resolv-conf=/d' "$D/args/kubelet"
         service_runs restart
     fi
     # Its agent would show others the certificate that it began with.
     [ -n "$4" ] || systemctl restart snap.microk8s.daemon-cluster-agent
+}
+
+# Tells a program of Kubernetes its further arguments, behind those that it has; those of before go.
+tell_arguments() { # program [argument]…
+    f=$D/args/$1
+    shift
+    # A node has from MicroK8s what it begins with; the last line may have no end.
+    # shellcheck disable=SC1003
+    sed -i -e '/^# bramble begins$/,/^# bramble ends$/d' -e '$a\' "$f"
+    [ "$#" = 0 ] || {
+        echo '# bramble begins'
+        printf '%s\n' "$@"
+        echo '# bramble ends'
+    } >>"$f"
 }
 
 microk8s_upgrade() {
@@ -282,7 +298,8 @@ restore_state() { # archive
     api_answers 120
     # Into its database alone: what runs beside it would write as well. It says what it could not put back, and goes on.
     systemctl stop "$service"
-    if ! (cd "$d" && microk8s dbctl restore state.tar.gz >"$d/log" 2>&1) || grep -q 'Failed to restore key' "$d/log"; then
+    if ! (cd "$d" && microk8s dbctl restore state.tar.gz >"$d/log" 2>&1) || grep -qi 'failed to restore key' "$d/log" ||
+        ! grep -qi 'completed database restore' "$d/log"; then
         tail -n 5 "$d/log" >&2
         return 1
     fi
@@ -313,6 +330,10 @@ reset_kubernetes() {
 
 # The last one can only go with the package snapd itself.
 remove_snaps() {
+    if [ -e "$B/group.ours" ]; then
+        ! getent group microk8s >/dev/null || best_effort groupdel microk8s
+        rm -f "$B/group.ours"
+    fi
     [ -e "$B/snaps.ours" ] || return 0
     l=$(sort -u "$B/snaps.ours" | grep -vxF snapd || [ "$?" = 1 ])
     for s in $l snapd; do

@@ -1,9 +1,10 @@
 //! The distribution MicroK8s. What its source says is gathered in docs/distributions/microk8s.md.
 
 use bramble_shell::Commands;
-use bramble_spec::{Cluster, Distribution, MicroK8s as Config, Node, Problem, Role};
+use bramble_spec::{Cluster, Component, Distribution, MicroK8s as Config, Node, Problem, Role};
 use bramble_state::{Certificates, File, Observation, Resource, STEPS, Step, Unit};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
@@ -78,6 +79,8 @@ const SERVICE: &str = "snap.microk8s.daemon-kubelite";
 /// The names of the facts that say where and with what nodes join: `node=token` each.
 const AGENT: &str = "agent";
 const TOKENS: &str = "tokens";
+/// The mark that says which further arguments the programs of Kubernetes have.
+const ARGUMENTS: &str = "arguments";
 /// Those of its certificates that do not last ten years are made for one (microk8s, actions/common/utils.sh).
 const RENEWAL: i64 = 30 * 24 * 3600;
 /// At or below so many KiB MicroK8s runs no control plane (microk8s, snap/hooks/install).
@@ -98,6 +101,7 @@ impl Lifecycle for MicroK8s<'_> {
 
     fn folders(&self) -> &'static [&'static str] {
         &[
+            "/etc/apparmor.d/cri-containerd.apparmor.d",
             "/snap",
             "/root/snap",
             "/var/snap",
@@ -121,7 +125,8 @@ impl Lifecycle for MicroK8s<'_> {
 
     fn packages(&self, node: &Node, _: &Observation) -> Packages {
         // Its services call sudo, even as root (microk8s, actions/common/utils.sh, `run_with_sudo`).
-        let mut install = vec!["snapd".to_owned(), "sudo".to_owned()];
+        // Its own iptables writes into the old tables, which only Debian's package shows.
+        let mut install = vec!["snapd".to_owned(), "sudo".to_owned(), "iptables".to_owned()];
         if keepalived::holds(self.cluster, node) {
             install.extend(keepalived::PACKAGES.map(str::to_owned));
         }
@@ -146,6 +151,9 @@ impl Lifecycle for MicroK8s<'_> {
             all.extend(
                 ["snap.microk8s.daemon-containerd", SERVICE].map(|name| Resource::Unit(Unit::new(name, vec![]))),
             );
+            if self.has_arguments() || seen.done(ARGUMENTS).is_some() {
+                all.push(Resource::Step(self.arguments(node)));
+            }
         }
         if keepalived::holds(self.cluster, node) {
             all.extend(keepalived::resources(self.cluster, node, seen, self));
@@ -203,6 +211,7 @@ impl Lifecycle for MicroK8s<'_> {
         let dns = if own { String::new() } else { format!("/etc/resolv.conf {dns}") };
         let others = self.cluster.members().filter(|other| other.name != node.name).map(|other| other.name.as_str());
         apply.call("microk8s_init", [restored.unwrap_or_default(), &address, &dns].into_iter().chain(others));
+        self.begin_with_arguments(node, &mut apply);
         let title = format!("make the cluster {} (MicroK8s)", self.cluster.name);
         Ok(member(self, node, None, title, apply, self.undo()))
     }
@@ -217,6 +226,7 @@ impl Lifecycle for MicroK8s<'_> {
         let worker = if node.role == Role::ControlPlane { "" } else { "--worker" };
         let mut apply = self.script();
         apply.call("microk8s_join", [agent, &token, &address, worker]);
+        self.begin_with_arguments(node, &mut apply);
         let title = format!("join the cluster {} (MicroK8s, {})", self.cluster.name, node.role);
         Ok(member(self, node, Some(ca), title, apply, self.undo()))
     }
@@ -311,6 +321,42 @@ impl MicroK8s<'_> {
         let mut undo = self.script();
         undo.fixed("reset_kubernetes\nremove_snaps");
         undo
+    }
+
+    fn has_arguments(&self) -> bool {
+        Component::ALL.iter().any(|component| !self.cluster.arguments.of(*component).is_empty())
+    }
+
+    /// Lists the programs that a node has, each with its further arguments.
+    fn told(&self, node: &Node) -> Vec<(&'static str, Vec<String>)> {
+        let has = |component: &Component| *component == Component::Kubelet || node.role == Role::ControlPlane;
+        let told = |component: Component| (component.name(), self.cluster.arguments.flags_of(component));
+        Component::ALL.into_iter().filter(has).map(told).collect()
+    }
+
+    /// Gives the programs of a node the arguments that they have not, and takes those away that they should not have any more.
+    /// Returns the version of the step that does so.
+    fn tell(&self, node: &Node, script: &mut Commands) -> String {
+        let told = self.told(node);
+        for (program, arguments) in &told {
+            script.call("tell_arguments", [*program].into_iter().chain(arguments.iter().map(String::as_str)));
+        }
+        script.fixed("service_runs restart");
+        bramble_spec::hex(&Sha256::digest(json!(told).to_string()))
+    }
+
+    fn arguments(&self, node: &Node) -> Step {
+        let mut apply = self.script();
+        let version = self.tell(node, &mut apply);
+        Step { id: ARGUMENTS, title: "give Kubernetes' programs their arguments".into(), version, apply, undo: None }
+    }
+
+    /// The same for a node that has just become a member.
+    fn begin_with_arguments(&self, node: &Node, script: &mut Commands) {
+        if self.has_arguments() {
+            let version = self.tell(node, script);
+            script.call("step_ends", [ARGUMENTS, &version]);
+        }
     }
 
     /// Writes the launch configuration (microk8s-cluster-agent, pkg/k8sinit/schema.go). It replaces the one in the
