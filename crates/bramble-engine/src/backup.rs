@@ -60,11 +60,7 @@ impl Backup<'_> {
             bail!("{elsewhere}");
         }
         let planes: Vec<Node> = cluster.control_planes().cloned().collect();
-        let work = async |session: Session<N>| {
-            let seen = session.observe(&[]).await?;
-            Ok((session, seen))
-        };
-        let fleet = Fleet::visit(network, &planes, interface, work).await?;
+        let fleet = Fleet::observe(network, &planes, interface).await?;
         let members: Vec<_> = fleet.nodes.iter().filter(|(_, seen)| bramble_kube::ca(seen).is_some()).collect();
         if members.is_empty() {
             match fleet.lost.first() {

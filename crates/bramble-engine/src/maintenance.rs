@@ -4,20 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, anyhow, bail};
-use bramble_kube::{ANSWERS, Inputs, Lifecycle, MEMBER, lifecycle};
+use anyhow::Context as _;
+use bramble_kube::{Inputs, MEMBER, lifecycle};
 use bramble_spec::{Cluster, Node, NodeName, Role, hex, name_ranges};
 use bramble_state::{Observation, Plan, RebootWhen, Turn, Updates, Wanted};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::backup::refuse_foreign;
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::event::{Event, Interface};
 use crate::node_plan::NodePlan;
+use crate::phases::rolling::{CORDONED, drain, returns};
 use crate::project::{Project, random};
 use crate::session::Session;
-use crate::survey::{Fleet, complete, speaker};
+use crate::survey::{Fleet, answers, complete, speaker};
 use crate::transport::Network;
 
 /// What is done with each node in its turn.
@@ -87,7 +88,54 @@ impl<N: Network> Maintenance<N> {
         network: &Arc<N>,
         interface: &Arc<dyn Interface>,
     ) -> Result<Maintenance<N>> {
-        Ok(look(project, inputs, who, nodes, work, network, interface).await?)
+        let cluster = Arc::new(project.cluster.clone());
+        let is_chosen = |node: &Node| nodes.is_empty() || nodes.contains(&node.name);
+        let visited: Vec<Node> =
+            cluster.nodes.iter().filter(|node| is_chosen(node) || node.role == Role::ControlPlane).cloned().collect();
+        let chosen_names: Arc<Vec<NodeName>> =
+            Arc::new(visited.iter().filter(|node| is_chosen(node)).map(|node| node.name.clone()).collect());
+        let run = hex(&random::<8>()?);
+        let names = chosen_names.clone();
+        let fleet = Fleet::visit(network, &visited, interface, move |mut session: Session<N>| {
+            let (names, run, who) = (names.clone(), run.clone(), who.clone());
+            async move {
+                session.say(Event::Looking);
+                let seen = session.observe(&[]).await?;
+                let updates = match work {
+                    Work::Upgrade(wanted) if names.contains(&session.node.name) => {
+                        session.say(Event::Waiting("a list of what is new".into()));
+                        Updates::parse(&session.ask(&Updates::script(wanted), |_, _| {}).await?)
+                    }
+                    _ => Updates::default(),
+                };
+                session.begin_turn(Turn { run, who, seen: seen.facts.run.clone() });
+                session.say(Event::Looked);
+                Ok(Looked { session, seen, updates })
+            }
+        })
+        .await?;
+        let chosen_lost: Vec<(Node, anyhow::Error)> = {
+            let (chosen, planes): (Vec<_>, Vec<_>) =
+                fleet.lost.into_iter().partition(|(node, _)| chosen_names.contains(&node.name));
+            // Two at once are one too many.
+            let takes = fleet
+                .nodes
+                .iter()
+                .any(|looked| looked.is_control_plane() && chosen_names.contains(&looked.session.node.name));
+            if takes && let Some((node, error)) = planes.first() {
+                bail!(
+                    "the control plane {} is away, and no other one is taken out of service meanwhile: {error:#}",
+                    node.name
+                );
+            }
+            chosen
+        };
+        complete(&chosen_lost)?;
+        let looked: Vec<_> = fleet.nodes.iter().map(|looked| (&looked.session.node, &looked.seen)).collect();
+        refuse_foreign(&cluster, project.identity()?.as_ref(), &looked)?;
+        let (chosen, others) =
+            fleet.nodes.into_iter().partition(|looked| chosen_names.contains(&looked.session.node.name));
+        Ok(Maintenance { cluster, inputs: Arc::new(inputs), work, chosen, others })
     }
 
     /// Says what would be done, in the order of the turns.
@@ -201,64 +249,6 @@ impl<N: Network> Maintenance<N> {
     }
 }
 
-async fn look<N: Network>(
-    project: &Project,
-    inputs: Inputs,
-    who: String,
-    nodes: &[NodeName],
-    work: Work,
-    network: &Arc<N>,
-    interface: &Arc<dyn Interface>,
-) -> anyhow::Result<Maintenance<N>> {
-    let cluster = Arc::new(project.cluster.clone());
-    let is_chosen = |node: &Node| nodes.is_empty() || nodes.contains(&node.name);
-    let visited: Vec<Node> =
-        cluster.nodes.iter().filter(|node| is_chosen(node) || node.role == Role::ControlPlane).cloned().collect();
-    let chosen_names: Arc<Vec<NodeName>> =
-        Arc::new(visited.iter().filter(|node| is_chosen(node)).map(|node| node.name.clone()).collect());
-    let run = hex(&random::<8>()?);
-    let names = chosen_names.clone();
-    let fleet = Fleet::visit(network, &visited, interface, move |mut session: Session<N>| {
-        let (names, run, who) = (names.clone(), run.clone(), who.clone());
-        async move {
-            session.say(Event::Looking);
-            let seen = session.observe(&[]).await?;
-            let updates = match work {
-                Work::Upgrade(wanted) if names.contains(&session.node.name) => {
-                    session.say(Event::Waiting("a list of what is new".into()));
-                    Updates::parse(&session.ask(&Updates::script(wanted), |_, _| {}).await?)
-                }
-                _ => Updates::default(),
-            };
-            session.begin_turn(Turn { run, who, seen: seen.facts.run.clone() });
-            session.say(Event::Looked);
-            Ok(Looked { session, seen, updates })
-        }
-    })
-    .await?;
-    let chosen_lost: Vec<(Node, anyhow::Error)> = {
-        let (chosen, planes): (Vec<_>, Vec<_>) =
-            fleet.lost.into_iter().partition(|(node, _)| chosen_names.contains(&node.name));
-        // Two at once are one too many.
-        let takes = fleet
-            .nodes
-            .iter()
-            .any(|looked| looked.is_control_plane() && chosen_names.contains(&looked.session.node.name));
-        if takes && let Some((node, error)) = planes.first() {
-            bail!(
-                "the control plane {} is away, and no other one is taken out of service meanwhile: {error:#}",
-                node.name
-            );
-        }
-        chosen
-    };
-    complete(&chosen_lost)?;
-    let looked: Vec<_> = fleet.nodes.iter().map(|looked| (&looked.session.node, &looked.seen)).collect();
-    refuse_foreign(&cluster, project.identity()?.as_ref(), &looked)?;
-    let (chosen, others) = fleet.nodes.into_iter().partition(|looked| chosen_names.contains(&looked.session.node.name));
-    Ok(Maintenance { cluster, inputs: Arc::new(inputs), work, chosen, others })
-}
-
 /// Makes sure that every other control plane's API answers: etcd would lose its majority by two of three.
 async fn others_answer<'a, N: Network>(
     cluster: &Cluster,
@@ -267,10 +257,7 @@ async fn others_answer<'a, N: Network>(
 ) -> anyhow::Result<()> {
     let Some(life) = lifecycle(cluster, inputs) else { return Ok(()) };
     for looked in planes.filter(|looked| looked.is_member()) {
-        let mut answers = false;
-        let told = |name: &str, value: &str| answers |= name == ANSWERS && value == "yes";
-        looked.session.ask(&bramble_kube::answers_script(&*life), told).await?;
-        if !answers {
+        if !answers(&*life, &looked.session).await? {
             bail!(
                 "it was left alone: the API of the control plane {} does not answer, and no other one is taken out of service meanwhile",
                 looked.session.node.name
@@ -295,52 +282,32 @@ async fn turn<N: Network>(
         (Some(life), Some(planes)) => Some(speaker(&**life, planes.iter().map(|plane| &plane.session)).await?),
         _ => None,
     };
-    let node = looked.session.node.clone();
     if let Some(life) = &life {
-        looked.session.say(Event::Waiting("its pods to be drained".into()));
-        let drain = bramble_kube::drain_node_script(&**life, &node.name, cluster.update.drain);
-        plane.unwrap_or(&looked.session).act(&drain, |_, _| {}).await?;
+        drain(cluster, &**life, plane, &looked.session).await?;
     }
-    let changed = change(looked, &plan, work).await;
-    changed.with_context(|| if life.is_some() { "it stays cordoned until this is fixed" } else { "it failed" })?;
+    let changed = change(looked, &plan).await;
+    changed.with_context(|| if life.is_some() { CORDONED } else { "it failed" })?;
     if let Some(life) = &life {
-        returns(&**life, plane, &looked.session).await.context("it stays cordoned until this is fixed")?;
+        returns(&**life, plane, &looked.session, None).await?;
     }
     looked.session.say(Event::Done("done".into()));
     Ok(plan.reboot.is_some())
 }
 
-async fn change<N: Network>(looked: &mut Looked<N>, plan: &Plan, work: Work) -> anyhow::Result<()> {
+async fn change<N: Network>(looked: &mut Looked<N>, plan: &Plan) -> anyhow::Result<()> {
     looked.session.apply(plan, |_, _| {}).await?;
     let Some(reason) = &plan.reboot else { return Ok(()) };
     let boot_id = looked.seen.facts.boot_id.clone();
     looked.session.reboot(&boot_id, reason).await?;
-    if looked.updates.firmware.is_some() && matches!(work, Work::Upgrade(Wanted { firmware: true, .. })) {
+    if looked.updates.firmware.is_some() {
         let ask = Updates::script(Wanted { system: false, firmware: true, reboot: RebootWhen::Never });
         let now = Updates::parse(&looked.session.ask(&ask, |_, _| {}).await?);
         if now.settings != looked.updates.settings {
             bail!("the EEPROM has other settings than before: look at `bramble boot-order` and rpi-eeprom-config");
         }
         if now.firmware.is_some() {
-            return Err(anyhow!(
-                "the EEPROM still has its old firmware: `sudo rpi-eeprom-update` on the board says more"
-            ));
+            bail!("the EEPROM still has its old firmware: `sudo rpi-eeprom-update` on the board says more");
         }
     }
-    Ok(())
-}
-
-/// Waits until a node is Ready again, and uncordons it.
-async fn returns<N: Network>(
-    life: &dyn Lifecycle,
-    plane: Option<&Session<N>>,
-    session: &Session<N>,
-) -> anyhow::Result<()> {
-    session.say(Event::Waiting("it to be Ready again".into()));
-    if plane.is_none() {
-        session.ask(&bramble_kube::updated_script(life, session.node.address), |_, _| {}).await?;
-    }
-    let uncordon = bramble_kube::uncordon_script(life, &session.node.name, None);
-    plane.unwrap_or(session).act(&uncordon, |_, _| {}).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use bramble_kube::{Inputs, Lifecycle, MEMBER, lifecycle};
 use bramble_shell::{Commands, Script};
-use bramble_spec::{Node, NodeName, Role};
+use bramble_spec::{NodeName, Role};
 use bramble_state::Observation;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -53,7 +53,7 @@ impl<N: Network> Off<N> {
     ) -> Result<Off<N>> {
         let look = async || -> anyhow::Result<Off<N>> {
             let cluster = &project.cluster;
-            let fleet = visit(&cluster.nodes, network, interface).await?;
+            let fleet = Fleet::observe(network, &cluster.nodes, interface).await?;
             let losses = if fleet.lost.is_empty() { String::new() } else { losses(&fleet.lost) };
             if fleet.nodes.is_empty() {
                 bail!("no node answers:{losses}");
@@ -116,18 +116,6 @@ impl<N: Network> Off<N> {
     }
 }
 
-async fn visit<N: Network>(
-    nodes: &[Node],
-    network: &Arc<N>,
-    interface: &Arc<dyn Interface>,
-) -> Result<Fleet<(Session<N>, Observation)>> {
-    Fleet::visit(network, nodes, interface, async |session: Session<N>| {
-        let seen = session.observe(&[]).await?;
-        Ok((session, seen))
-    })
-    .await
-}
-
 /// What runs, by a control plane whose API answers.
 async fn running<N: Network>(life: &dyn Lifecycle, nodes: &[(Session<N>, Observation)]) -> anyhow::Result<Running> {
     let members = nodes.iter().filter(|(_, seen)| seen.done(MEMBER).is_some()).map(|(session, _)| session);
@@ -179,7 +167,7 @@ pub async fn on<N: Network>(
     let cluster = &project.cluster;
     let ends = Instant::now() + patience;
     loop {
-        let fleet = visit(&cluster.nodes, network, interface).await?;
+        let fleet = Fleet::observe(network, &cluster.nodes, interface).await?;
         let mut missing: Vec<String> =
             fleet.lost.iter().map(|(node, _)| format!("{} does not answer", node.name)).collect();
         let life = lifecycle(cluster, inputs);

@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::event::{Event, Interface};
 use crate::phases::RESTART;
 use crate::project::{Project, random};
-use crate::session::Session;
 use crate::survey::{Fleet, speaker};
 use crate::transport::Network;
 
@@ -41,11 +40,7 @@ impl Rotation<'_> {
         let life = lifecycle(cluster, self.inputs).ok_or_else(|| anyhow!("{} has no Kubernetes", cluster.name))?;
         let begin = life.rotate(self.secret).map_err(|why| anyhow!("{why}"))?;
         let members: Vec<Node> = cluster.members().cloned().collect();
-        let work = async |session: Session<N>| {
-            let seen = session.observe(&[]).await?;
-            Ok((session, seen))
-        };
-        let nodes = Fleet::visit(network, &members, interface, work).await?.complete()?;
+        let nodes = Fleet::observe(network, &members, interface).await?.complete()?;
         let looked: Vec<_> = nodes.iter().map(|(session, seen)| (&session.node, seen)).collect();
         refuse_foreign(cluster, self.project.identity()?.as_ref(), &looked)?;
         if let Some((session, _)) = nodes.iter().find(|(_, seen)| ca(seen).is_none()) {

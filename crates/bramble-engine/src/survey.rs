@@ -118,6 +118,24 @@ impl<N: Network> Fleet<Session<N>> {
     }
 }
 
+impl<N: Network> Fleet<(Session<N>, Observation)> {
+    /// Connects to every node, and looks at it, whatever it should have.
+    ///
+    /// # Errors
+    /// As of [`Fleet::visit`].
+    pub async fn observe(
+        network: &Arc<N>,
+        nodes: &[Node],
+        interface: &Arc<dyn Interface>,
+    ) -> Result<Fleet<(Session<N>, Observation)>> {
+        Fleet::visit(network, nodes, interface, async |session: Session<N>| {
+            let seen = session.observe(&[]).await?;
+            Ok((session, seen))
+        })
+        .await
+    }
+}
+
 pub(crate) fn complete(lost: &[(Node, anyhow::Error)]) -> Result<()> {
     if !lost.is_empty() {
         bail!("not every node can be reached:{}", losses(lost));
@@ -271,10 +289,7 @@ pub async fn speaker<'a, N: Network>(
     }
     let mut silent = Vec::new();
     for session in planes {
-        let mut answers = false;
-        let told = |name: &str, value: &str| answers |= name == ANSWERS && value == "yes";
-        let asked = session.ask(&bramble_kube::answers_script(life), told).await;
-        if asked.is_ok() && answers {
+        if answers(life, session).await.unwrap_or(false) {
             return Ok(session);
         }
         silent.push(session.node.name.as_str());
@@ -283,6 +298,14 @@ pub async fn speaker<'a, N: Network>(
         bail!("no control plane of the cluster can be reached");
     }
     bail!("the API answers on none of {}: `bramble status` says more", name_ranges(silent))
+}
+
+/// Asks a control plane whether its own API answers.
+pub(crate) async fn answers<N: Network>(life: &dyn Lifecycle, plane: &Session<N>) -> anyhow::Result<bool> {
+    let mut answers = false;
+    let told = |name: &str, value: &str| answers |= name == ANSWERS && value == "yes";
+    plane.ask(&bramble_kube::answers_script(life), told).await?;
+    Ok(answers)
 }
 
 /// Lets the cluster forget nodes.

@@ -7,6 +7,7 @@
 mod addon;
 mod arguments;
 mod catalogue;
+mod civil;
 mod cluster;
 mod de;
 mod distribution;
@@ -29,6 +30,7 @@ pub use catalogue::{
     Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,
     parts_schema,
 };
+pub use civil::civil;
 pub use cluster::{
     Access, BootSettings, Cluster, Cni, Download, Gluster, HeldFile, ImageSource, Jump, Network, Nfs, Node,
     Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Wear, Wifi,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
+use bramble_spec::civil;
 
 use crate::paths::{LEDGER, STEPS};
 use crate::plan::{Change, Detail, Plan};
@@ -144,13 +145,8 @@ impl Updates {
 
 /// The day of a time since 1970, in UTC.
 fn day(seconds: i64) -> String {
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (month, day) = (if month < 10 { month + 3 } else { month - 9 }, day - (153 * month + 2) / 5 + 1);
-    format!("{:04}-{month:02}-{day:02}", year + era * 400 + i64::from(month <= 2))
+    let (year, month, day) = civil(seconds.div_euclid(86_400));
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bramble_engine::{
 use bramble_fetch::LockFile;
 use bramble_kube::{Identity, Inputs, Lifecycle};
 use bramble_shell::Script;
-use bramble_spec::{Distribution, Node, NodeName, group, lines, name_ranges};
+use bramble_spec::{Distribution, Node, NodeName, civil, group, lines, name_ranges};
 use serde_json::json;
 
 use crate::confirmed::Confirmed;
@@ -49,8 +49,7 @@ impl Drive<'_> {
         let names = project.cluster.nodes.iter().map(|node| node.name.as_str());
         let progress = Arc::new(Progress::new(self.printer, names));
         let private = project.private_dir()?;
-        let name = format!("{}-{}-{}", stamp(), self.command, project.cluster.name);
-        let log = Arc::new(RunLog::begin(&private.join("log"), &name, progress.clone())?);
+        let log = begin_log(project, self.command, progress.clone())?;
         log.text("run", &format!("bramble {} {} on {}", env!("CARGO_PKG_VERSION"), self.command, project.cluster.name));
         let setup = Setup {
             network: cluster_file::network(project)?,
@@ -214,25 +213,20 @@ impl Drive<'_> {
     }
 }
 
+/// Begins the log of a run of this command.
+pub(crate) fn begin_log(project: &Project, command: &str, next: Arc<dyn Interface>) -> anyhow::Result<Arc<RunLog>> {
+    let name = format!("{}-{command}-{}", stamp(), project.cluster.name);
+    Ok(Arc::new(RunLog::begin(&project.private_dir()?.join("log"), &name, next)?))
+}
+
 /// The time in UTC, for the name of a file.
 pub(crate) fn stamp() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or_default();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (hours, minutes, seconds, part) = (rest / 3600, rest / 60 % 60, rest % 60, since.subsec_millis());
     format!("{year:04}{month:02}{day:02}T{hours:02}{minutes:02}{seconds:02}.{part:03}Z")
-}
-
-/// Year, month and day of a day since 1970 (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    (year + era * 400 + u64::from(date.1 <= 2), date.1, date.0)
 }
 
 pub(crate) fn with_log(error: anyhow::Error, log: &RunLog) -> anyhow::Error {

@@ -10,7 +10,7 @@ mod prepare;
 mod readiness;
 mod records;
 mod remove;
-mod rolling;
+pub(crate) mod rolling;
 mod settle;
 mod smoke;
 mod stop;

@@ -139,11 +139,8 @@ async fn turn<N: Network>(
     session: &mut Session<N>,
     upgrade: Option<bool>,
 ) -> anyhow::Result<usize> {
-    const CORDONED: &str = "it stays cordoned until this is fixed";
     let node = session.node.clone();
-    session.say(Event::Waiting("its pods to be drained".into()));
-    let drain = bramble_kube::drain_node_script(life, &node.name, cluster.update.drain);
-    plane.unwrap_or(session).act(&drain, |_, _| {}).await?;
+    drain(cluster, life, plane, session).await?;
     let (seen, mut changes) = session.converge(&desired(cluster, &node, inputs), None).await.context(CORDONED)?;
     if let Some(first) = upgrade {
         let step = life.upgrade(&node, &seen, first);
@@ -151,11 +148,38 @@ async fn turn<N: Network>(
         session.apply(&plan, |_, _| {}).await.context(CORDONED)?;
         changes += 1;
     }
+    returns(life, plane, session, Some(&life.kubelet_version())).await?;
+    Ok(changes)
+}
+
+/// What is true of a node whose turn has ended too early.
+pub(crate) const CORDONED: &str = "it stays cordoned until this is fixed";
+
+/// Takes the pods off a node, and lets it take none.
+pub(crate) async fn drain<N: Network>(
+    cluster: &Cluster,
+    life: &dyn Lifecycle,
+    plane: Option<&Session<N>>,
+    session: &Session<N>,
+) -> anyhow::Result<()> {
+    session.say(Event::Waiting("its pods to be drained".into()));
+    let drain = bramble_kube::drain_node_script(life, &session.node.name, cluster.update.drain);
+    plane.unwrap_or(session).act(&drain, |_, _| {}).await?;
+    Ok(())
+}
+
+/// Waits until a node is Ready again, with this version if one is given, and lets it take pods as before.
+pub(crate) async fn returns<N: Network>(
+    life: &dyn Lifecycle,
+    plane: Option<&Session<N>>,
+    session: &Session<N>,
+    version: Option<&str>,
+) -> anyhow::Result<()> {
     session.say(Event::Waiting("it to be Ready again".into()));
     if plane.is_none() {
-        session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await.context(CORDONED)?;
+        session.ask(&bramble_kube::updated_script(life, session.node.address), |_, _| {}).await.context(CORDONED)?;
     }
-    let uncordon = bramble_kube::uncordon_script(life, &node.name, Some(&life.kubelet_version()));
+    let uncordon = bramble_kube::uncordon_script(life, &session.node.name, version);
     plane.unwrap_or(session).act(&uncordon, |_, _| {}).await.context(CORDONED)?;
-    Ok(changes)
+    Ok(())
 }

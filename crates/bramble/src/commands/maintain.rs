@@ -4,14 +4,14 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::bail;
-use bramble_engine::{Interface, Maintenance, RunLog, Work};
+use bramble_engine::{Interface, Maintenance, Work};
 use bramble_spec::NodeName;
 use bramble_state::{RebootWhen, Wanted};
 use clap::ValueEnum;
 use serde_json::json;
 
 use crate::confirmed::Yes;
-use crate::drive::{stamp, with_log};
+use crate::drive::{begin_log, with_log};
 use crate::ui::plan::{plans_json, render_plans};
 use crate::ui::printer::{Format, Printer, Style};
 use crate::ui::progress::Progress;
@@ -89,8 +89,7 @@ async fn maintain(command: &str, nodes: Nodes, work: Work, common: &Common, prin
     let inputs = cluster_file::inputs(&project, printer)?;
     let network = cluster_file::network(&project)?;
     let progress = Arc::new(Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str())));
-    let name = format!("{}-{command}-{}", stamp(), project.cluster.name);
-    let log = Arc::new(RunLog::begin(&project.private_dir()?.join("log"), &name, progress.clone())?);
+    let log = begin_log(&project, command, progress.clone())?;
     let interface: Arc<dyn Interface> = log.clone();
     let looked = Maintenance::look(&project, inputs, sudo_user::who(), &names, work, &network, &interface).await;
     progress.end();

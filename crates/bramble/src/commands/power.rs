@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use bramble_engine::{Backup, BackupKey, Interface, Off, Project, RunLog, Running, on};
+use bramble_engine::{Backup, BackupKey, Interface, Off, Project, Running, on};
 use bramble_kube::{lifecycle, out_script};
 use bramble_remote::ConnectError;
 use bramble_spec::{Cluster, MacAddr, Role, name_ranges};
 use serde_json::json;
 
 use crate::confirmed::Yes;
-use crate::drive::{ask_plane, stamp, visit, with_log};
+use crate::drive::{ask_plane, begin_log, visit, with_log};
 use crate::ui::printer::{Format, Printer, Style};
 use crate::ui::progress::Progress;
 use crate::{Common, Done, cluster_file};
@@ -58,8 +58,7 @@ impl SwitchOff {
         let network = cluster_file::network(&project)?;
         let names = || project.cluster.nodes.iter().map(|node| node.name.as_str());
         let progress = Arc::new(Progress::new(printer, names()));
-        let name = format!("{}-off-{}", stamp(), project.cluster.name);
-        let log = Arc::new(RunLog::begin(&project.private_dir()?.join("log"), &name, progress.clone())?);
+        let log = begin_log(&project, "off", progress.clone())?;
         let interface: Arc<dyn Interface> = log.clone();
         let off = Off::look(&project, &inputs, &network, &interface).await;
         progress.end();

@@ -1,6 +1,5 @@
 //! `bramble why`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bramble_engine::{Event, Project, Session, SshNetwork};
@@ -142,7 +141,6 @@ impl Why {
 /// The causes by node; what several nodes have in common stands once.
 pub(super) fn render(printer: &Printer, causes: &[Cause]) -> String {
     let mut text = String::new();
-    let mut shown = BTreeSet::new();
     let whole = causes.iter().filter(|cause| cause.node.is_none()).map(|cause| ("cluster", page(printer, cause)));
     let nodes = causes.iter().filter_map(|cause| Some((cause.node.as_ref()?.as_str(), page(printer, cause))));
     // A node's causes stand together, as they were found.
@@ -155,9 +153,7 @@ pub(super) fn render(printer: &Printer, causes: &[Cause]) -> String {
     }
     for (names, pages) in group(by.iter().map(|(name, pages)| (*name, pages.as_str()))) {
         let title = name_ranges(names.iter().copied());
-        if shown.insert(title.clone()) {
-            text.push_str(&format!("{}\n{pages}", printer.style(Style::Bold, &title)));
-        }
+        text.push_str(&format!("{}\n{pages}", printer.style(Style::Bold, &title)));
     }
     text
 }

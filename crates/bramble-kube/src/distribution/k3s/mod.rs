@@ -96,17 +96,6 @@ const PROGRAM: &str = "/usr/local/bin/k3s";
 const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 /// What nobody but root may read, and no plan shows; k3s takes it with the file above (docs.k3s.io, "Configuration Options").
 const SECRETS: &str = "/etc/rancher/k3s/config.yaml.d/bramble.yaml";
-/// Settings that are lists, and that bramble has values for.
-const LISTS: [&str; 8] = [
-    "disable",
-    "kube-apiserver-arg",
-    "kube-controller-manager-arg",
-    "kube-proxy-arg",
-    "kube-scheduler-arg",
-    "kubelet-arg",
-    "node-taint",
-    "tls-san",
-];
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
 const CONTAINERD: &str = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/bramble.toml";
@@ -164,7 +153,7 @@ impl Lifecycle for K3s<'_> {
         }
         let own = |path: &str, text: String| File { mode: "600".into(), ..File::new(path, text) };
         all.push(Resource::File(own(CONFIG, self.settings(node, seen))));
-        if let Some(text) = self.secret_settings(node) {
+        if let Some(text) = self.secret_settings(node, seen) {
             all.push(Resource::File(File { secret: true, ..own(SECRETS, text) }));
         }
         // Also when they go.
@@ -407,11 +396,38 @@ impl K3s<'_> {
         if node.role == Role::ControlPlane { &self.config.server } else { &self.config.agent }
     }
 
+    /// Gives the settings that are lists and that bramble has to do with, each with what it puts there itself.
+    fn lists(&self, node: &Node, seen: &Observation) -> Vec<(&str, Vec<String>)> {
+        let (cluster, config) = (self.cluster, self.config);
+        let mut kubelet = cluster.arguments.of(Component::Kubelet);
+        if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
+            kubelet.push("fail-cgroupv1=false".to_owned());
+        }
+        let mut proxy = Vec::new();
+        if seen.facts.container {
+            // The connection table belongs to the machine below.
+            proxy.push("conntrack-max-per-core=0".to_owned());
+        }
+        let mut lists = vec![("kubelet-arg", kubelet), ("kube-proxy-arg", proxy)];
+        let taints = node.taints.iter().flatten().map(ToString::to_string);
+        lists.push(("node-taint", taints.collect()));
+        if node.role == Role::ControlPlane {
+            lists.push(("disable", config.disable.clone()));
+            let moving = keepalived::wanted(cluster).then(|| cluster.network.api.to_string());
+            lists.push(("tls-san", moving.into_iter().collect()));
+            lists.push(("kube-apiserver-arg", cluster.arguments.of(Component::KubeApiserver)));
+            lists.push(("kube-controller-manager-arg", cluster.arguments.of(Component::KubeControllerManager)));
+            lists.push(("kube-scheduler-arg", cluster.arguments.of(Component::KubeScheduler)));
+        }
+        lists
+    }
+
     /// Writes those of them that are secrets.
-    fn secret_settings(&self, node: &Node) -> Option<String> {
+    fn secret_settings(&self, node: &Node, seen: &Observation) -> Option<String> {
+        let lists = self.lists(node, seen);
         let secret = |(key, setting): (&String, &Setting)| match setting {
             // Of a list bramble has values of its own, which a key without the sign would replace.
-            Setting::Secret(value) if LISTS.contains(&key.as_str()) => {
+            Setting::Secret(value) if lists.iter().any(|(list, _)| list == key) => {
                 Some(format!("{key}+:\n  - {}\n", quoted(value)))
             }
             Setting::Secret(value) => Some(format!("{key}: {}\n", quoted(value))),
@@ -451,26 +467,7 @@ impl K3s<'_> {
                 },
             );
         }
-        let mut kubelet = cluster.arguments.of(Component::Kubelet);
-        if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
-            kubelet.push("fail-cgroupv1=false".to_owned());
-        }
-        let mut proxy = Vec::new();
-        if seen.facts.container {
-            // The connection table belongs to the machine below.
-            proxy.push("conntrack-max-per-core=0".to_owned());
-        }
-        let mut lists = vec![("kubelet-arg", kubelet), ("kube-proxy-arg", proxy)];
-        let taints = node.taints.iter().flatten().map(ToString::to_string);
-        lists.push(("node-taint", taints.collect()));
-        if server {
-            lists.push(("disable", config.disable.clone()));
-            let moving = keepalived::wanted(cluster).then(|| cluster.network.api.to_string());
-            lists.push(("tls-san", moving.into_iter().collect()));
-            lists.push(("kube-apiserver-arg", cluster.arguments.of(Component::KubeApiserver)));
-            lists.push(("kube-controller-manager-arg", cluster.arguments.of(Component::KubeControllerManager)));
-            lists.push(("kube-scheduler-arg", cluster.arguments.of(Component::KubeScheduler)));
-        }
+        let mut lists = self.lists(node, seen);
         for (key, setting) in self.further(node) {
             match (setting, lists.iter_mut().find(|(known, _)| known == key)) {
                 (Setting::One(value), Some((_, list))) => list.push(value.clone()),
