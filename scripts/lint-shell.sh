@@ -42,9 +42,9 @@ undoing() { # files…
 
 K=crates/bramble-kube/src D=crates/bramble-kube/src/distribution S=crates/bramble-state/src C=crates/bramble/src/commands
 STRICT=crates/bramble-shell/src/strict.sh
-ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup.sh $K/smoke.sh $K/addon/lib.sh"
+ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup/backup.sh $K/smoke.sh $K/addon/lib.sh"
 {
-    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/undo.sh" "$S/updates.sh" "$S/resource/disk_identity.sh"
+    strictly plan '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/undo.sh" "$S/eeprom.sh" "$S/updates.sh" "$S/resource/disk_identity.sh"
     strictly turn 'B RUN WHO SEEN' "$STRICT" "$S/lock.sh" "$S/turn.sh"
     undoing "$S/ledger.sh"
     strictly probe '' "$STRICT" "$S/probe.sh"
@@ -54,6 +54,10 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup.sh $K/smoke
     done
     # shellcheck disable=SC2086
     strictly kubeadm 'service again minor' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON
+    # shellcheck disable=SC2086
+    strictly backup 'service again minor cluster distribution api every wait keep recipient' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON "$K/backup/automatic.sh"
+    strictly watch 'units service again' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" "$K/why/why.sh" "$K/watch/watch.sh"
+    strictly receive '' "$STRICT" "$K/backup/receive.sh"
     strictly wear 'seconds' "$STRICT" "$K/wear.sh"
     strictly why 'units service again' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" "$K/why/why.sh"
     strictly gluster '' "$STRICT" "$K/storage/gluster.sh"
@@ -74,7 +78,7 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup.sh $K/smoke
     strictly module '' "$STRICT" "$S/resource/module.sh"
     strictly swap '' "$STRICT" "$S/steps.sh" "$S/places.sh" "$S/lock.sh" "$S/ledger.sh" "$S/resource/swap.sh"
     strictly way-in '' "$STRICT" "$K/gateway/way_in.sh"
-    strictly boot-order wanted "$STRICT" "$C/boot_order.sh"
+    strictly boot-order wanted "$STRICT" "$S/eeprom.sh" "$C/boot_order.sh"
     strictly move-root 'to go is' "$STRICT" "$S/resource/disk_identity.sh" "$C/move_root.sh"
 } >"$T/all"
 sort -u "$T/all"

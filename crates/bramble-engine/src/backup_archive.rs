@@ -60,6 +60,11 @@ pub struct BackupKey {
 }
 
 impl BackupKey {
+    /// Gives its public half, for which backups are encrypted.
+    pub fn recipient(&self) -> String {
+        self.identity.to_public().to_string()
+    }
+
     /// Reads the key at `path`, or makes one there if `make` says so.
     ///
     /// # Errors

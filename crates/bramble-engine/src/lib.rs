@@ -6,6 +6,7 @@
 
 mod backup;
 mod backup_archive;
+mod backup_verify;
 mod error;
 mod event;
 mod log;
@@ -25,6 +26,7 @@ mod transport;
 
 pub use backup::{Backup, Saved, refuse_foreign};
 pub use backup_archive::{BackupKey, Manifest, read as read_backup};
+pub use backup_verify::{Verified, verify_backup};
 pub use error::{EngineError, Result};
 pub use event::{Event, Interface};
 pub use log::RunLog;

@@ -162,6 +162,12 @@ impl<N: Network> Maintenance<N> {
         held
     }
 
+    /// Says of each node whose newer firmware is not written why that is.
+    pub fn kept(&self) -> Vec<String> {
+        let why = |looked: &Looked<N>| Some(format!("{}: {}", looked.session.node.name, looked.updates.kept.as_ref()?));
+        self.chosen.iter().filter_map(why).collect()
+    }
+
     /// Does it: control planes go first, one by one, then workers, `update.workers` at once, and the gateway at last. The
     /// first one that fails is the last one touched.
     ///

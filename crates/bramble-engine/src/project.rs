@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use bramble_fetch::{Sources, replace_file};
 use bramble_files::PrivateFile;
-use bramble_kube::Identity;
-use bramble_spec::{Cluster, Node};
+use bramble_kube::{BackupKeys, Identity};
+use bramble_spec::{BackupPlace, Cluster, Node};
 
+use crate::backup_archive::BackupKey;
 use crate::error::{Result, bail};
 
 /// A cluster and its folder.
@@ -111,6 +112,58 @@ impl Project {
     /// `.bramble` cannot be made.
     pub fn backup_key(&self) -> Result<PathBuf> {
         Ok(self.private_dir()?.join("backup.key"))
+    }
+
+    /// Gives what backups need that the control planes make by themselves, if the cluster file asks for them; and whether the key
+    /// that opens them was made just now.
+    ///
+    /// # Errors
+    /// A file that a place names cannot be read, or is no private key without a passphrase.
+    pub fn backup_keys(&self) -> Result<Option<(BackupKeys, BackupKey)>> {
+        let Some(backups) = &self.cluster.backups else { return Ok(None) };
+        let key = BackupKey::open(&self.backup_key()?, true)?;
+        let path = self.private_dir()?.join("backup_ssh");
+        let private = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let made = bramble_remote::new_key_pair(&random()?, &format!("backups of {}", self.cluster.name));
+                let (private, _) = made.ok_or_else(|| anyhow!("cannot make a key for backups"))?;
+                replace_file(&path, private.as_bytes(), 0o600)?;
+                private
+            }
+            Err(error) => return Err(anyhow!(error).context(format!("cannot read {}", path.display())).into()),
+        };
+        let public = bramble_remote::public_half(&private).ok_or_else(|| {
+            anyhow!("{} is no private key in OpenSSH's form; remove it, and bramble makes another", path.display())
+        })?;
+        let mut keys = BackupKeys { recipient: key.recipient(), private, public, ..BackupKeys::default() };
+        for place in &backups.to {
+            let (written, is_key) = match place {
+                BackupPlace::Ssh { key: Some(key), .. } => (key, true),
+                BackupPlace::S3 { credentials, .. } => (credentials, false),
+                _ => continue,
+            };
+            let path = self.path(written);
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}, which the backup at {place} needs", path.display()))?;
+            if is_key && bramble_remote::public_half(&text).is_none() {
+                bail!("{}, which the backup at {place} needs, is no private key in OpenSSH's form", path.display());
+            }
+            if is_key && bramble_remote::is_encrypted(&text) {
+                bail!(
+                    "{}, which the backup at {place} needs, has a passphrase, which nobody can type on the boards",
+                    path.display()
+                );
+            }
+            if !is_key && !(text.contains("aws_access_key_id") && text.contains("aws_secret_access_key")) {
+                bail!(
+                    "{}, which the backup at {place} needs, has no `aws_access_key_id` and `aws_secret_access_key` in it",
+                    path.display()
+                );
+            }
+            keys.files.insert(written.clone(), text);
+        }
+        Ok(Some((keys, key)))
     }
 
     /// Makes sure that no other bramble works on this cluster from this folder.

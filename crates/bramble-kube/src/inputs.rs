@@ -32,6 +32,30 @@ pub struct Inputs {
     pub format: BTreeSet<(NodeName, String)>,
     /// The add-ons of the cluster file.
     pub addons: Vec<Rendered>,
+    /// What backups need that the control planes make by themselves.
+    pub backups: Option<BackupKeys>,
+    /// The password of the user that watches the UPS, if a file has it.
+    pub ups_password: Option<String>,
     /// The files of `prepare.uploads`, by what the cluster file calls them.
     pub uploads: BTreeMap<String, LocalFile>,
+}
+
+/// What backups need that the control planes make by themselves. What it shows are no secrets.
+#[derive(Clone, Default)]
+pub struct BackupKeys {
+    /// The age key that they are encrypted for.
+    pub recipient: String,
+    /// The private key, in OpenSSH's form, with which control planes log in where backups go.
+    pub private: String,
+    /// Its public half, in one line.
+    pub public: String,
+    /// The texts of the files that places name: private keys and credentials, by what the cluster file calls them.
+    pub files: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for BackupKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files: Vec<&String> = self.files.keys().collect();
+        f.debug_struct("BackupKeys").field("recipient", &self.recipient).field("files", &files).finish_non_exhaustive()
+    }
 }

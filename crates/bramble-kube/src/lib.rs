@@ -27,6 +27,8 @@ mod smoke;
 mod status;
 mod storage;
 mod template;
+mod ups;
+mod watch;
 mod wear;
 mod why;
 
@@ -43,7 +45,7 @@ pub use files::{Archive, LocalFile};
 pub use gateway::{Lease, leases};
 pub use identity::{Destruction, Identity, OWNER, Owner, adoptable, foreign, owner, owner_step};
 pub use images::{Image, Images};
-pub use inputs::Inputs;
+pub use inputs::{BackupKeys, Inputs};
 pub use lifecycle::{JoinFacts, Lifecycle, MEMBER, MissingFact, Packages, Secret, VERSION};
 pub use manifest::{
     Place, Platform, Reference, Requirement, Run, has_large_pages, images, needs_small_pages, objects, title,
@@ -64,9 +66,10 @@ pub use records::{
 pub use rolling::{drain_node_script, uncordon_script, updated_script};
 pub use smoke::{smoke_mark, smoke_script};
 pub use status::{
-    ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes, status_script,
-    watched,
+    BackupReport, ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes,
+    status_script, watched,
 };
 pub use storage::{mount_script, pool_script, storage_marks};
+pub use watch::{ClusterEvent, ClusterSample, NodeSample, Sample, journal_script, sample_script};
 pub use wear::{Writes, writes_script};
 pub use why::{Case, Cause, NodeCase, Told, causes, pods_script, why_script};

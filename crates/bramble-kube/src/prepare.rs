@@ -6,10 +6,11 @@ use bramble_shell::Commands;
 use bramble_spec::{AddonKind, Cluster, Cni, Distribution, Needs, Node, Preparation, Role, Swap, Wear};
 use bramble_state::{Blob, BlobSource, Check, Cleanup, File, NetworkManager, Observation, Resource, Step, Unit};
 
+use crate::backup::automatic;
 use crate::identity::owner_step;
 use crate::inputs::Inputs;
 use crate::lifecycle::Lifecycle;
-use crate::{addon, distribution, gateway, storage};
+use crate::{addon, distribution, gateway, storage, ups};
 
 const WATCHDOG_FILE: &str = "/etc/systemd/system.conf.d/90-bramble.conf";
 /// The mark of the watchdog's setting that systemd has read.
@@ -42,7 +43,7 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
         Some(_) => &["overlay", "br_netfilter"],
     };
     all.extend(kernel(wanted, node, modules, &needs));
-    all.extend(access(wanted));
+    all.extend(access(wanted, automatic::sshd(cluster, node)));
     all.extend(hangs(wanted, seen));
     if wanted.wear == Some(Wear::Low) {
         all.extend(wear(seen));
@@ -59,6 +60,8 @@ pub fn prepare(cluster: &Cluster, node: &Node, seen: &Observation, inputs: &Inpu
     all.extend(storage::resources(cluster, node, seen, inputs));
     all.extend(addon::node_resources(cluster, node, life));
     all.extend(life.into_iter().flat_map(|life| life.resources(node, seen)));
+    all.extend(automatic::resources(cluster, node, life, inputs));
+    all.extend(ups::resources(cluster, node, inputs));
     all
 }
 
@@ -95,6 +98,8 @@ fn packages(
     }
     packages.extend(needs.iter().flat_map(|needs| needs.packages).map(|name| (*name).to_owned()));
     packages.extend(storage::packages(cluster, node).into_iter().map(str::to_owned));
+    packages.extend(automatic::packages(cluster, node).into_iter().map(str::to_owned));
+    packages.extend(cluster.ups.is_some().then(|| ups::PACKAGE.to_owned()));
     if node.uplink.is_some() {
         packages.extend(gateway::PACKAGES.map(str::to_owned));
     }
@@ -218,14 +223,16 @@ fn wear(seen: &Observation) -> Vec<Resource> {
     all
 }
 
-/// Says who may log in, and who may become root.
-fn access(wanted: &Preparation) -> Vec<Resource> {
+/// Says who may log in, and who may become root. `more`: settings of sshd besides those of the cluster file.
+fn access(wanted: &Preparation, more: Option<File>) -> Vec<Resource> {
     let mut all = Vec::new();
-    if !wanted.sshd.is_empty() {
-        let text: String = wanted.sshd.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
-        let file = File { check: Some(Check::Sshd), ..File::new(SSHD_FILE, text) };
-        all.push(Resource::File(file));
-        all.push(Resource::Unit(Unit::new("ssh", vec![SSHD_FILE.into()])));
+    let text: String = wanted.sshd.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+    let own = (!text.is_empty()).then(|| File { check: Some(Check::Sshd), ..File::new(SSHD_FILE, text) });
+    let files: Vec<File> = own.into_iter().chain(more).collect();
+    if !files.is_empty() {
+        let reads = files.iter().map(|file| file.path.clone()).collect();
+        all.extend(files.into_iter().map(Resource::File));
+        all.push(Resource::Unit(Unit::new("ssh", reads)));
     }
     if !wanted.sudoers.is_empty() {
         let text: String = wanted.sudoers.iter().map(|line| format!("{line}\n")).collect();
@@ -271,7 +278,7 @@ fn files(wanted: &Preparation, inputs: &Inputs) -> Vec<Resource> {
 }
 
 /// Gives what a node may have of earlier cluster files.
-fn cleanups() -> [Cleanup; 6] {
+fn cleanups() -> [Cleanup; 8] {
     let [nfs, gluster] = storage::cleanups();
     let settings = Cleanup {
         what: "what was set against wear and for the watchdog".to_owned(),
@@ -280,5 +287,14 @@ fn cleanups() -> [Cleanup; 6] {
         steps: vec![WATCHDOG],
         ..Cleanup::default()
     };
-    [nfs, gluster, addon::cleanup(), gateway::cleanup(), distribution::cleanup(), settings]
+    [
+        nfs,
+        gluster,
+        addon::cleanup(),
+        gateway::cleanup(),
+        distribution::cleanup(),
+        automatic::cleanup(),
+        ups::cleanup(),
+        settings,
+    ]
 }

@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::Value;
 
 use bramble_shell::Script;
-use bramble_spec::{Cluster, Cni, Distribution, Node, Place, Problem, Role, Severity};
+use bramble_spec::{Backups, Cluster, Cni, Distribution, Node, Place, Problem, Role, Severity};
 use bramble_state::{Observation, Resource, Unit};
 
 use crate::distribution::kubeadm::routed::PodRoutes;
@@ -114,13 +114,82 @@ pub struct ClusterReport {
     pub dns: bool,
     /// Workloads of add-ons, by the add-on: how many there are, and which are not ready, as `name: n of m`.
     pub addons: BTreeMap<String, (usize, Vec<String>)>,
+    /// The backups that it makes by itself, if it was asked.
+    pub backups: Option<BackupReport>,
+}
+
+/// What the cluster says of the backups that it makes by itself. Times are in seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackupReport {
+    /// The control plane's clock.
+    pub now: u64,
+    /// When the last one was made that is at one place at least; 0 if there is none.
+    pub made: u64,
+    /// Its file.
+    pub file: String,
+    /// Where the last one could not be put, or not be made at all, as `place: why`.
+    pub failed: Vec<String>,
+}
+
+impl BackupReport {
+    fn parse(text: &str) -> Option<BackupReport> {
+        let mut lines = text.trim_start().lines();
+        let now = lines.next()?.trim().parse().ok()?;
+        let Some((made, file)) = lines.next().and_then(|line| line.split_once(' ')) else {
+            return Some(BackupReport { now, ..BackupReport::default() });
+        };
+        Some(BackupReport {
+            now,
+            made: made.parse().unwrap_or(0),
+            file: file.to_owned(),
+            failed: lines.filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+        })
+    }
+
+    fn condition(&self, backups: &Backups) -> Condition {
+        let problem = |problem: Problem| {
+            Condition::problem(
+                "BackupMade",
+                problem.next("`journalctl -u bramble-backup` on the control planes tells more"),
+            )
+        };
+        let age = self.now.saturating_sub(self.made);
+        let said = if self.failed.is_empty() { String::new() } else { format!("; {}", self.failed.join("; ")) };
+        match self.made {
+            0 if self.failed.is_empty() => problem(Problem::note("none was made yet", Place::Whole)),
+            0 => problem(Problem::error(format!("none could be made{said}"), Place::Whole)),
+            _ if age > 2 * u64::from(backups.every) => {
+                problem(Problem::error(format!("the last one is {} old{said}", span(age)), Place::Whole))
+            }
+            _ if !self.failed.is_empty() => problem(Problem::error(
+                format!("the last one, {} ago, is not everywhere{said}", span(age)),
+                Place::Whole,
+            )),
+            _ => Condition::good("BackupMade", format!("{}, {} ago", self.file, span(age))),
+        }
+    }
+}
+
+/// Says how long something took or is ago, in the largest unit that fits.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// Asks the API, on a control plane, for what [`parse_nodes`] reads.
-pub fn status_script(life: &dyn Lifecycle) -> Script {
+pub fn status_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     let mut script = life.kubectl();
     for what in ["nodes", "-n kube-system pods", "deployments,daemonsets,statefulsets -A -l bramble/addon"] {
         script.call_with("kubectl_admin get", what.split(' '), "-o json --request-timeout=10s").fixed("echo '@next'");
+    }
+    if cluster.backups.is_some() {
+        script.fixed("date +%s").fixed(
+            "kubectl_admin -n kube-system get configmap bramble-backups --ignore-not-found --request-timeout=10s -o 'jsonpath={.data.made} {.data.file}{\"\\n\"}{.data.failed}'",
+        );
     }
     Script::new("ask the API how the cluster is", &script).silent_for(Duration::from_secs(60)).printing(REPORT)
 }
@@ -129,7 +198,7 @@ pub fn status_script(life: &dyn Lifecycle) -> Script {
 pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     let (nodes, rest) = output.split_once("@next")?;
     let (pods, rest) = rest.split_once("@next")?;
-    let (workloads, _) = rest.split_once("@next")?;
+    let (workloads, backups) = rest.split_once("@next")?;
     let nodes: Value = serde_json::from_str(nodes).ok()?;
     let pods: Value = serde_json::from_str(pods).ok()?;
     let workloads: Value = serde_json::from_str(workloads).ok()?;
@@ -186,7 +255,14 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
             .then(|| format!("{}: {why}", text(&pod["metadata"]["name"])))
     });
     let dns = pods.iter().any(|pod| pod["metadata"]["labels"]["k8s-app"] == "kube-dns");
-    Some(ClusterReport { nodes: nodes.collect(), bad_pods: bad_pods.collect(), system_pods: pods.len(), dns, addons })
+    Some(ClusterReport {
+        nodes: nodes.collect(),
+        bad_pods: bad_pods.collect(),
+        system_pods: pods.len(),
+        dns,
+        addons,
+        backups: BackupReport::parse(backups),
+    })
 }
 
 /// Lists what a look at a node asks about so that [`node_conditions`] can tell all.
@@ -340,6 +416,9 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
             true => Condition::good("AddonReady", format!("{name}: {count} of {count} workloads ready")),
             false => bad("AddonReady", format!("{name}: {}", unready.join(", "))),
         });
+    }
+    if let (Some(wanted), Some(told)) = (&cluster.backups, &report.backups) {
+        found.push(told.condition(wanted));
     }
     found
 }

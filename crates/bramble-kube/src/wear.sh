@@ -13,8 +13,12 @@ writers() {
 # Bytes that the disk of the root has written until now.
 disk_writes() {
     s=$(findmnt -nvo SOURCE /)
-    n=$(lsblk -no PKNAME "$s")
-    n=$(echo "$n" | head -n 1)
+    n=
+    # The root of a container, and an overlay, are no devices.
+    if [ -b "$s" ]; then
+        n=$(lsblk -no PKNAME "$s")
+        n=$(echo "$n" | head -n 1)
+    fi
     [ -n "$n" ] || n=${s##*/}
     w=$(awk -v d="$n" '$3 == d { print $10 * 512 }' /proc/diskstats)
     echo "$n ${w:-0}"

@@ -19,9 +19,9 @@ pub use connection::{Connection, Dialer, Target, Way};
 pub use error::{ConnectError, ExecError};
 pub use exec::{Exit, LineReader, Root, Secret, printable};
 pub use host_keys::{HostKeys, UnknownKey};
-pub use key_pair::new_host_key;
+pub use key_pair::new_key_pair;
 pub use login::Credentials;
-pub use public_key::{are_halves, public_half, public_keys};
+pub use public_key::{are_halves, is_encrypted, public_half, public_keys};
 #[cfg(feature = "testing")]
 pub use spread::relay_events;
 pub use spread::{Parcel, Recipient, Spreader};

@@ -54,6 +54,11 @@ pub fn public_half(private: &str) -> Option<String> {
     PrivateKey::from_openssh(private).ok()?.public_key().to_openssh().ok()
 }
 
+/// Tells whether an OpenSSH private key has a passphrase.
+pub fn is_encrypted(private: &str) -> bool {
+    PrivateKey::from_openssh(private).is_ok_and(|key| key.is_encrypted())
+}
+
 /// Tells whether a line is a key, with options before it or without.
 fn check(line: &str) -> Result<(), String> {
     let key = is_type(line.split_whitespace().next().unwrap_or_default())

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bramble_remote::{Connection, Credentials, Dialer, HostKeys, Target, new_host_key};
+use bramble_remote::{Connection, Credentials, Dialer, HostKeys, Target, new_key_pair};
 use russh::Preferred;
 use russh::keys::{Algorithm, decode_secret_key};
 use russh::server::{self, Auth, PublicKeyOffer, VerifiedPublicKey};
@@ -40,7 +40,7 @@ fn rsa(dir: &Path) -> PathBuf {
 /// Logs in with an RSA key at a server that signs and takes signatures so; tells the error, and how many keys were shown.
 async fn log_in(types: &[Algorithm]) -> (Option<String>, usize) {
     let dir = tempfile::tempdir().unwrap();
-    let (private, public) = new_host_key(&[7; 32], "board").unwrap();
+    let (private, public) = new_key_pair(&[7; 32], "board").unwrap();
     let keys = vec![decode_secret_key(&private, None).unwrap()];
     let preferred = Preferred { key: Cow::Owned(types.to_vec()), ..Preferred::DEFAULT };
     let config = Arc::new(server::Config { keys, preferred, ..server::Config::default() });

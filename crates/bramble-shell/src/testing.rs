@@ -61,11 +61,13 @@ const REAL: &[&str] = &[
 ];
 /// Programs that do nothing and succeed unless a case says otherwise.
 const STUBS: &[&str] = &[
+    "age",
     "apt-get",
     "apt-mark",
     "blkid",
     "blockdev",
     "chattr",
+    "chown",
     "ctr",
     "curl",
     "dd",
@@ -101,9 +103,11 @@ const STUBS: &[&str] = &[
     "mount",
     "mountpoint",
     "openssl",
+    "rclone",
     "rpi-eeprom-config",
     "rpi-eeprom-update",
     "sfdisk",
+    "sftp",
     "snap",
     "ss",
     "sshd",

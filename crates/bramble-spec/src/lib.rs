@@ -30,10 +30,11 @@ pub use catalogue::{
     Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,
     parts_schema,
 };
-pub use civil::civil;
+pub use civil::{civil, utc};
 pub use cluster::{
-    Access, BootSettings, Cluster, Cni, Download, Gluster, HeldFile, ImageSource, Jump, Network, Nfs, Node,
-    Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Wear, Wifi,
+    Access, BackupPlace, Backups, BootSettings, Cluster, Cni, Download, Gluster, HeldFile, ImageSource, Jump, Network,
+    Nfs, Node, Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Ups, Wear,
+    Wifi,
 };
 pub use de::Spanned;
 pub use distribution::*;

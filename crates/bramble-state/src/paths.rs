@@ -16,3 +16,5 @@ pub(crate) const TURN: &str = include_str!("turn.sh");
 pub(crate) const LOCK: &str = include_str!("lock.sh");
 /// What every script that changes a node begins with, after [`STEPS`].
 pub(crate) const LEDGER: &str = concat!(include_str!("places.sh"), include_str!("lock.sh"), include_str!("ledger.sh"));
+/// Shell functions for the EEPROM of a Raspberry Pi.
+pub const EEPROM: &str = include_str!("eeprom.sh");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bramble_shell::{Commands, Script};
 use bramble_spec::civil;
 
-use crate::paths::{LEDGER, STEPS};
+use crate::paths::{EEPROM, LEDGER, STEPS};
 use crate::plan::{Change, Detail, Plan};
 
 const UPDATES: &str = include_str!("updates.sh");
@@ -45,6 +45,8 @@ pub struct Updates {
     pub firmware: Option<(i64, i64)>,
     /// The digest of the bootloader's settings.
     pub settings: Option<String>,
+    /// Why newer firmware is not written.
+    pub kept: Option<String>,
     /// Whether its system wants to boot already.
     pub restart: bool,
 }
@@ -66,7 +68,7 @@ impl Updates {
     /// Gives the script that looks for what is wanted; it fetches apt's lists.
     pub fn script(wanted: Wanted) -> Script {
         let mut script = Commands::new();
-        script.fixed(STEPS).fixed(LEDGER).fixed(UPDATES);
+        script.fixed(STEPS).fixed(LEDGER).fixed(EEPROM).fixed(UPDATES);
         if wanted.system {
             script.fixed("list_packages");
         }
@@ -89,6 +91,7 @@ impl Updates {
                 ["firmware", from, to] => updates.firmware = from.parse().ok().zip(to.parse().ok()),
                 ["settings", digest] => updates.settings = Some(digest.to_owned()),
                 ["restart", _] => updates.restart = true,
+                ["kept", ..] => updates.kept = line.strip_prefix("kept ").map(str::to_owned),
                 _ => {}
             }
         }
@@ -100,7 +103,7 @@ impl Updates {
         let mut plan = Plan::default();
         let mut change = |title: String, detail: Detail, function: &'static str| {
             let mut script = Commands::new();
-            script.fixed(UPDATES).fixed(function);
+            script.fixed(EEPROM).fixed(UPDATES).fixed(function);
             plan.changes.push(Change::new(title, vec![detail], script));
         };
         if !self.packages.is_empty() {

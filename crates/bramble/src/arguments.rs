@@ -29,7 +29,7 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 27] = [
+const MEANING: [(&str, &[&str]); 28] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
@@ -41,6 +41,7 @@ const MEANING: [(&str, &[&str]); 27] = [
     ("on", &["file", "cluster", "bundle"]),
     ("out", &["file", "cluster", "bundle"]),
     ("status", &["file", "cluster", "bundle"]),
+    ("watch", &["file", "cluster"]),
     ("why", &["file", "cluster"]),
     ("wear", &["file", "cluster"]),
     ("report", &["file", "cluster"]),

@@ -71,7 +71,23 @@ pub(crate) fn open_with(common: &Common, printer: &Printer, overrides: &[Overrid
 /// Gathers what the plan needs besides the cluster file. What must be fetched is fetched once and pinned.
 pub(crate) fn inputs(project: &Project, printer: &Printer) -> anyhow::Result<Inputs> {
     let sources = project.sources()?;
-    Ok(bramble_fetch::inputs(&sources, &mut sources.lock_file()?, printer)?)
+    let mut inputs = bramble_fetch::inputs(&sources, &mut sources.lock_file()?, printer)?;
+    if let Some((keys, key)) = project.backup_keys()? {
+        if key.fresh {
+            printer.info(format!(
+                "The key of the backups is new, in {}: keep a copy of it elsewhere, without it none can be opened.\n",
+                key.path.display()
+            ));
+        }
+        inputs.backups = Some(keys);
+    }
+    if let Some(written) = project.cluster.ups.as_ref().and_then(|ups| ups.password_file.as_ref()) {
+        let path = project.path(written);
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}, which has the password of the UPS", path.display()))?;
+        inputs.ups_password = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    Ok(inputs)
 }
 
 /// Brings the image of the boards' system here, and tells where it is.

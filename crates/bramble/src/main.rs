@@ -62,6 +62,8 @@ enum Command {
     Out(commands::power::Out),
     /// Show the health of nodes and cluster
     Status(commands::status::Status),
+    /// Show how boards and cluster are, live, until you press q
+    Watch(commands::watch::Watch),
     /// Say why nodes, or the cluster, are not well: the cause, where it is seen, what to do
     Why(commands::why::Why),
     /// Measure what the boards write to their disks, by program, and how long the disks last
@@ -146,6 +148,7 @@ fn main() -> ExitCode {
         Command::On(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Out(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Status(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Watch(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Why(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Wear(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Report(command) => block_on(&printer, None, command.run(common, &printer)),

@@ -2,6 +2,8 @@
 //! failing.
 
 use bramble_shell::testing::{Case, assert_covered};
+use bramble_state::EEPROM;
+use sha2::{Digest, Sha256};
 
 /// A test has no block device: a file stands in for it.
 fn without_devices(script: &str) -> String {
@@ -10,48 +12,84 @@ fn without_devices(script: &str) -> String {
 
 fn boot_order(wanted: &str) -> Case {
     let script = include_str!("../src/commands/boot_order.sh");
-    Case::new(format!("wanted={wanted}"), script).says("rpi-eeprom-update -b", "/var/eeprom")
+    Case::new(format!("{EEPROM}\nwanted={wanted}"), script)
+        .says("rpi-eeprom-update -b", "/var/eeprom")
+        .says("rpi-eeprom-update -l", "/var/eeprom/newest")
+        .file("/var/eeprom/newest", "")
+        .says("rpi-eeprom-update", "CURRENT: a (1746713597)\nLATEST: b (1778249597)")
 }
 
 const SETTINGS: &str = "printf '[all]\\nBOOT_UART=0\\nBOOT_ORDER=0xF41\\n[gpio8=0]\\nBOOT_ORDER=0x1\\n'";
+const UPDATE: &str = "an update";
+const SIG: &str = "8e7bd8bb53cb8d4e1a2ed4c8d8e6cc1a9d1a3d0eb1c5dd1b1b5d1b2f1b0a0000\nts: 1778246781\n";
 
 #[test]
 fn a_boot_order_is_told() {
     let run = boot_order("''").on("rpi-eeprom-config", SETTINGS).check();
     assert_eq!(run.stdout, "order 0xf41\n");
-    // What the next boot brings counts more than what is there.
-    let waiting = boot_order("''")
-        .file("/var/eeprom/pieeprom.upd", "")
-        .on("rpi-eeprom-config *pieeprom.upd", "echo BOOT_ORDER=0xf14")
-        .check();
-    assert_eq!(waiting.stdout, "waiting yes\norder 0xf14\n");
+    // What the next boot brings counts more than what is there: a file that is whole, and newer than the last update.
+    let waiting = |sig: &str| {
+        boot_order("''")
+            .file("/var/eeprom/pieeprom.upd", UPDATE)
+            .file("/var/eeprom/pieeprom.sig", sig)
+            .on("rpi-eeprom-config *pieeprom.upd", "echo BOOT_ORDER=0xf14")
+            .on("rpi-eeprom-config", SETTINGS)
+    };
+    let whole = waiting(&SIG.replace(&SIG[..64], &hex(UPDATE)));
+    assert_eq!(whole.check().stdout, "waiting yes\norder 0xf14\n");
+    assert_eq!(waiting(SIG).run(None).stdout, "order 0xf41\n", "one that was cut off");
+    // 1778246781, as the device tree has it: it was written, and its file stays.
+    let stamp = "/proc/device-tree/chosen/bootloader/update-timestamp";
+    let written = whole.clone().file(stamp, "").after(format!("printf '\\151\\375\\344\\175' >{stamp}"));
+    assert_eq!(written.run(None).stdout, "order 0xf41\n");
     // A Raspberry Pi 5 has written it already, and shows the one that it booted with.
     let written = boot_order("''").file("/run/bramble/boot-order", "0xf14\n").on("rpi-eeprom-config", SETTINGS).check();
     assert_eq!(written.stdout, "waiting yes\norder 0xf14\n");
     boot_order("''").without("rpi-eeprom-config").refuses("install the package rpi-eeprom");
+    let silent = boot_order("0xf14").says("rpi-eeprom-config", "ioctl_set_msg failed:-1");
+    assert!(!silent.refuses("cannot be read").called("*--apply*"));
 }
 
 #[test]
 fn a_boot_order_is_set_where_it_is_another() {
-    let case = |wanted| {
+    let with = |wanted: &str, settings: &str| {
         boot_order(wanted)
-            .on("rpi-eeprom-config", SETTINGS)
+            .on("rpi-eeprom-config", settings)
             .on("rpi-eeprom-config --apply *", "/bin/cat \"$2\" >$R/applied; echo why")
+            .may_fail("rpi-eeprom-update", "1 says that there is a newer one")
+            .may_fail("rpi-eeprom-update -l", "then there is no file of that name")
     };
-    let run = case("0xf416").check();
+    let applied = |settings: &str| with("0xf416", settings).run(None).file("applied");
+    let run = with("0xf416", SETTINGS).run(None);
     assert_eq!(run.stdout, "order 0xf41\nset yes\n");
     assert_eq!(
         run.file("applied").as_deref(),
-        Some("[all]\nBOOT_UART=0\n[gpio8=0]\nBOOT_ORDER=0x1\n[all]\nBOOT_ORDER=0xf416\n")
+        Some("[all]\nBOOT_UART=0\nBOOT_ORDER=0xf416\n[gpio8=0]\nBOOT_ORDER=0x1\n")
     );
     assert_eq!(run.file("run/bramble/boot-order").as_deref(), Some("0xf416\n"));
-    let again = case("0xf416").file("/run/bramble/boot-order", "0xf416\n").check();
+    // Where there is none it comes before the first part that is not for all; lines may end as on Windows.
+    assert_eq!(
+        applied("printf '[all]\\r\\nBOOT_UART=1\\r\\n[config.txt]\\r\\n[all]\\r\\ngpu_mem=16\\r\\n'").as_deref(),
+        Some("[all]\nBOOT_UART=1\nBOOT_ORDER=0xf416\n[config.txt]\n[all]\ngpu_mem=16\n")
+    );
+    let again = with("0xf416", SETTINGS).file("/run/bramble/boot-order", "0xf416\n").run(None);
     assert!(!again.called("*--apply*"), "what is asked for twice is written once");
-    assert!(!case("0xf41").check().called("*--apply*"));
-    let failed = boot_order("0xf416")
-        .on("rpi-eeprom-config", SETTINGS)
-        .on("rpi-eeprom-config --apply *", "echo 'no space'; false");
-    assert!(!failed.refuses("no space").stdout.contains("set yes"));
+    assert!(!with("0xf41", SETTINGS).run(None).called("*--apply*"));
+    let older = "echo 'CURRENT: b (1778249597)'; echo 'LATEST: a (1746713597)'";
+    assert!(
+        !with("0xf14", SETTINGS).before_all("rpi-eeprom-update", older).refuses("is newer than").called("*--apply*")
+    );
+    with("0xf14", SETTINGS).before_all("rpi-eeprom-update -l", "echo none").refuses("with rpiboot");
+    let failed = with("0xf416", SETTINGS)
+        .before_all("rpi-eeprom-config --apply *", "echo 'no space'; false")
+        .refuses("no space");
+    assert!(!failed.stdout.contains("set yes") && failed.called("rpi-eeprom-update -r"), "{:?}", failed.calls);
+    let begun = with("0xf416", SETTINGS).before_all("rpi-eeprom-config --apply *", "echo 'UPDATE FAILED'; false");
+    assert!(!begun.refuses("UPDATE FAILED").called("rpi-eeprom-update -r"));
+}
+
+fn hex(text: &str) -> String {
+    bramble_spec::hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// A board that boots from a card, with an empty disk beside it.

@@ -16,7 +16,7 @@ use crate::distribution::facts::DistributionFacts;
 use crate::lifecycle::Lifecycle;
 use crate::status::ClusterReport;
 
-const WHY: &str = include_str!("why.sh");
+pub(crate) const WHY: &str = include_str!("why.sh");
 /// The most bytes that a node says of itself.
 const PAGE: u64 = 1024 * 1024;
 

@@ -16,6 +16,7 @@ mod readiness;
 mod rolling;
 mod smoke;
 mod storage;
+mod watch;
 mod wear;
 mod why;
 
@@ -31,7 +32,7 @@ const ON_CONTROL_PLANES: [&str; 8] = [
     include_str!("../../src/health.sh"),
     include_str!("../../src/rolling.sh"),
     include_str!("../../src/power.sh"),
-    include_str!("../../src/backup.sh"),
+    include_str!("../../src/backup/backup.sh"),
     include_str!("../../src/smoke.sh"),
     include_str!("../../src/addon/lib.sh"),
 ];

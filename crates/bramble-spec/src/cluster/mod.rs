@@ -1,8 +1,10 @@
 //! What a cluster file means: everything filled in, looked up and checked.
 
 mod access;
+mod backup;
 pub(crate) mod network;
 pub(crate) mod node;
+mod power;
 mod preparation;
 mod storage;
 
@@ -12,8 +14,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use self::access::{Access, Jump, Sudo};
+pub use self::backup::{Backups, Place as BackupPlace};
 pub use self::network::{Cni, Network, Wifi};
 pub use self::node::{Node, Published, Role, Taint, TaintEffect, Uplink};
+pub use self::power::Ups;
 pub use self::preparation::{BootSettings, Download, HeldFile, Preparation, Sent, Swap, Wear};
 pub use self::storage::{Gluster, Nfs, Storage};
 use crate::addon::Addon;
@@ -47,6 +51,10 @@ pub struct Cluster {
     pub addons: Vec<Addon>,
     /// What every node gets first.
     pub preparation: Preparation,
+    /// Backups that the control planes make by themselves.
+    pub backups: Option<Backups>,
+    /// The UPS behind which all boards are.
+    pub ups: Option<Ups>,
     /// How nodes that run pods are changed.
     pub update: Update,
     /// What stands beside the boards.

@@ -68,7 +68,7 @@ pub(crate) struct FittingSection {
     pub(crate) with: Option<Vec<Spanned<Short<LineSection>>>>,
 }
 
-/// A part by its word alone, or with more about it.
+/// A thing by its word alone, or with more about it.
 #[derive(Debug)]
 pub(crate) struct Short<T>(pub(crate) T);
 
@@ -79,7 +79,7 @@ impl<'de, T: Deserialize<'de> + From<String>> Deserialize<'de> for Short<T> {
             type Value = Short<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a part, or a map with `part`")
+                f.write_str("a word, or a mapping")
             }
 
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Short<T>, E> {

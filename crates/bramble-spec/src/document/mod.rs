@@ -1,9 +1,11 @@
 //! What can be written in a cluster file.
 
 mod addons;
+mod backup;
 mod hardware;
 mod network;
 mod nodes;
+mod power;
 mod prepare;
 mod storage;
 
@@ -13,9 +15,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::addons::*;
+pub(crate) use self::backup::*;
 pub(crate) use self::hardware::*;
 pub(crate) use self::network::*;
 pub(crate) use self::nodes::*;
+pub(crate) use self::power::*;
 pub(crate) use self::prepare::*;
 pub(crate) use self::storage::*;
 use crate::arguments::ArgumentsSection;
@@ -60,6 +64,11 @@ pub struct ClusterDocument {
     /// What every node gets before Kubernetes.
     #[serde(default)]
     pub(crate) prepare: PrepareSection,
+    /// Backups that the control planes make by themselves.
+    pub(crate) backup: Option<Spanned<BackupSection>>,
+    /// Where the boards' power comes from.
+    #[serde(default)]
+    pub(crate) power: PowerSection,
     /// How nodes that run pods are changed.
     #[serde(default)]
     pub(crate) update: UpdateSection,

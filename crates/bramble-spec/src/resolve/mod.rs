@@ -3,12 +3,14 @@
 mod access;
 mod addons;
 mod arguments;
+mod backup;
 mod distribution;
 mod gateway;
 mod hardware;
 mod images;
 mod network;
 mod nodes;
+mod power;
 mod preparation;
 mod resolver;
 mod storage;
@@ -119,6 +121,7 @@ impl Resolver<'_> {
         let arguments = self.arguments(document.arguments, distribution.as_ref());
         let preparation = self.preparation(document.prepare, distribution.as_ref());
         let update = self.update(document.update);
+        let ups = self.ups(document.power);
         let registries = self.registries(document.registries, distribution.as_ref());
         let image = document.image.and_then(|section| self.image(section));
         let network = document.network.and_then(|section| self.network(section, distribution.as_ref()));
@@ -153,6 +156,7 @@ impl Resolver<'_> {
         self.archives(&document.archives, distribution.as_ref());
         let archives = document.archives.into_iter().map(|archive| archive.value).collect();
         let (storage, classes) = self.storage(document.storage, nodes.as_deref().unwrap_or_default());
+        let backups = self.backups(document.backup, distribution.as_ref(), nodes.as_deref().unwrap_or_default());
         let mut addons = addons;
         if distribution.as_ref() != Some(&Distribution::None) {
             addons.splice(0..0, classes);
@@ -250,6 +254,8 @@ impl Resolver<'_> {
                 storage,
                 addons,
                 preparation,
+                backups,
+                ups,
                 update,
                 hardware,
                 nodes,

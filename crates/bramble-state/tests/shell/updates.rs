@@ -2,10 +2,12 @@
 
 use super::*;
 
+const EEPROM: &str = include_str!("../../src/eeprom.sh");
+
 const UPDATES: &str = include_str!("../../src/updates.sh");
 
 fn updates(body: &str) -> Case {
-    let case = Case::new(format!("{STEPS}{LEDGER}{UPDATES}"), body)
+    let case = Case::new(format!("{STEPS}{LEDGER}{EEPROM}{UPDATES}"), body)
         .may_fail("flock -n 9", "then it waits")
         .file("/proc/sys/kernel/random/boot_id", "a-boot\n");
     ["ledger", "done", "pending"]
@@ -35,7 +37,10 @@ fn newer_firmware_is_told_with_the_settings_that_it_has_now() {
     // rpi-eeprom-update ends with 1 if there is a newer one.
     let told = |said: &str, code: i32| {
         let answer = format!("printf '{said}'; exit {code}");
-        updates("list_firmware").on("rpi-eeprom-update", &answer).says("rpi-eeprom-config", "[all]\nBOOT_ORDER=0xf41")
+        updates("list_firmware")
+            .on("rpi-eeprom-update", &answer)
+            .says("rpi-eeprom-config", "[all]\nBOOT_UART=1\nBOOT_ORDER=0xf41")
+            .says("rpi-eeprom-update -b", "/var/eeprom")
     };
     let both = "BOOTLOADER: update available\\n   CURRENT: Thu  8 May 14:13:17 UTC 2025 (1746713597)\\n    \
                 LATEST: Fri  8 May 14:13:17 UTC 2026 (1778249597)\\n  VL805: up to date\\n   CURRENT: 000138c0\\n";
@@ -46,6 +51,17 @@ fn newer_firmware_is_told_with_the_settings_that_it_has_now() {
     assert!(run.stdout.starts_with("settings "), "{}", run.stdout);
     told("cannot read the EEPROM\\n", 2).refuses("cannot read the EEPROM");
     assert_eq!(told("This board has no EEPROM\\n", 0).run(None).stdout, "");
+    // What waits for the next boot has the newest firmware already, and an upgrade would take it away.
+    let waits = told(both, 1).file("/run/bramble/boot-order", "0xf14\n").run(None);
+    assert!(waits.stdout.starts_with("restart yes\nsettings "), "{}", waits.stdout);
+    for (settings, why) in [
+        ("[all]\nFREEZE_VERSION=1\nBOOT_ORDER=0xf1", "FREEZE_VERSION is set"),
+        ("[all]\nBOOT_ORDER=0xf14", "an upgrade drops settings of so few lines"),
+        ("ioctl_set_msg failed:-1", "its settings cannot be read"),
+    ] {
+        let kept = told(both, 1).before_all("rpi-eeprom-config", &format!("printf '%s\\n' '{settings}'")).run(None);
+        assert!(kept.stdout.starts_with(&format!("kept {why}\nsettings ")), "{}", kept.stdout);
+    }
     let none = updates("list_firmware").without("rpi-eeprom-update").run(None);
     assert_eq!((none.code, none.stdout.as_str()), (0, ""));
 }
@@ -54,4 +70,9 @@ fn newer_firmware_is_told_with_the_settings_that_it_has_now() {
 fn upgrades_are_made() {
     assert!(check(updates("upgrade_packages")).called("apt-get -q -y*--with-new-pkgs upgrade"));
     assert!(check(updates("upgrade_firmware")).called("rpi-eeprom-update -a"));
+    let failed = updates("upgrade_firmware").on("rpi-eeprom-update -a", "echo 'No space left on device'; false");
+    assert!(failed.refuses("No space left on device").called("rpi-eeprom-update -r"), "half of it does not stay");
+    let newer = "Inst rpi-eeprom [28.1-1] (28.2-1 Raspberry Pi:stable [arm64])";
+    let waits = updates("list_packages").says("apt-get -s*upgrade", newer).file("/run/bramble/boot-order", "0xf14\n");
+    waits.refuses("boot it first");
 }

@@ -1,9 +1,11 @@
 //! `bramble backup`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bramble_engine::{Backup as Making, BackupKey, Interface};
+use anyhow::bail;
+use bramble_engine::{Backup as Making, BackupKey, Interface, Manifest, Project, verify_backup};
+use bramble_spec::{BackupPlace, utc};
 use serde_json::json;
 
 use crate::ui::printer::{Format, Printer, Style};
@@ -11,7 +13,10 @@ use crate::ui::progress::Progress;
 use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Backup {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The file to write; otherwise CLUSTER-TIME.bramble-backup beside the cluster file
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
@@ -20,9 +25,29 @@ pub(crate) struct Backup {
     key: Option<PathBuf>,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// Look into a backup: whether it is whole, and knows all objects that the cluster had (exit code 1 if not)
+    Verify {
+        /// The backup
+        #[arg(value_name = "FILE")]
+        backup: PathBuf,
+        /// The key that opens it; otherwise .bramble/backup.key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Show where the cluster's own backups go, and the key with which they come to an SSH server
+    Places,
+}
+
 impl Backup {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
+        match self.what {
+            Some(What::Verify { backup, key }) => return verify(&project, &backup, key, printer),
+            Some(What::Places) => return places(&project, printer),
+            None => {}
+        }
         let inputs = cluster_file::inputs(&project, printer)?;
         let key = BackupKey::open(&self.key.map_or_else(|| project.backup_key(), Ok)?, true)?;
         let network = cluster_file::network(&project)?;
@@ -54,4 +79,54 @@ impl Backup {
         }
         Ok(Done::Good)
     }
+}
+
+fn verify(project: &Project, file: &Path, key: Option<PathBuf>, printer: &Printer) -> anyhow::Result<Done> {
+    let key = BackupKey::open(&key.map_or_else(|| project.backup_key(), Ok)?, false)?;
+    let found = verify_backup(project, file, &key)?;
+    let (all, missing) = (found.manifest.objects.len(), found.missing.len());
+    let good = missing == 0 && all > 0 && !found.databases.is_empty();
+    if printer.format == Format::Json {
+        printer.json(&json!({
+            "file": file, "good": good, "cluster": found.manifest.cluster, "kubernetes": found.manifest.kubernetes,
+            "made": found.manifest.made, "databases": found.databases, "objects": all, "missing": found.missing,
+        }));
+        return Ok(if good { Done::Good } else { Done::Code(1) });
+    }
+    let mark = if good { printer.style(Style::Good, "✓") } else { printer.style(Style::Bad, "✗") };
+    let Manifest { cluster, distribution, kubernetes, made, .. } = &found.manifest;
+    printer.result(format!(
+        "{mark} {}: {cluster}, {distribution} {kubernetes}, made on {}",
+        file.display(),
+        utc(*made)
+    ));
+    for database in &found.databases {
+        printer.result(format!("  {database}"));
+    }
+    if found.databases.is_empty() {
+        printer.result("  no database is in it");
+    }
+    printer.result(format!("  {} of {all} objects are in it", all - missing));
+    for object in found.missing.iter().take(10) {
+        printer.result(format!("  {} {object}", printer.style(Style::Bad, "missing:")));
+    }
+    Ok(if good { Done::Good } else { Done::Code(1) })
+}
+
+fn places(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
+    let (Some(backups), Some((keys, _))) = (&project.cluster.backups, project.backup_keys()?) else {
+        bail!("the cluster file asks for no backups; `backup: {{ every: 6h, to: [kube2:/srv/backups] }}` does");
+    };
+    let places: Vec<String> = backups.to.iter().map(BackupPlace::to_string).collect();
+    if printer.format == Format::Json {
+        printer.json(&json!({ "every": backups.every, "keep": backups.keep, "to": places, "public_key": keys.public }));
+        return Ok(Done::Good);
+    }
+    for place in &places {
+        printer.result(place);
+    }
+    if backups.to.iter().any(|place| matches!(place, BackupPlace::Ssh { key: None, .. })) {
+        printer.result(format!("\nAn SSH server lets them in by this line in its authorized_keys:\n{}", keys.public));
+    }
+    Ok(Done::Good)
 }

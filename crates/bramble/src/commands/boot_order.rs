@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use bramble_shell::{Commands, Script};
@@ -102,8 +103,12 @@ pub(super) async fn ask(session: &Session<SshNetwork>, wanted: Option<&Order>) -
     has_eeprom(&session.node.board.id)?;
     session.say(Event::Running);
     let mut script = Commands::new();
-    script.set("wanted", wanted.map_or("", |order| order.0.as_str())).fixed(include_str!("boot_order.sh"));
-    let script = Script::new("read its boot order", &script);
+    script
+        .set("wanted", wanted.map_or("", |order| order.0.as_str()))
+        .fixed(bramble_state::EEPROM)
+        .fixed(include_str!("boot_order.sh"));
+    // A flash chip of a Raspberry Pi 5 is slow: rpi-eeprom-config itself waits three minutes.
+    let script = Script::new("read its boot order", &script).silent_for(Duration::from_secs(600));
     let mut told = Told { order: Order(DEFAULT.into()), waiting: false, set: false };
     for line in session.ask(&script, |_, _| {}).await?.lines() {
         match line.split_once(' ') {

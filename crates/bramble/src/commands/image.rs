@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use bramble_fetch::{CATALOGUE, offers, refuse_unfit, replace_file};
 use bramble_image::{HostKey, Identity, Sides, Static, System, Wifi, board};
-use bramble_remote::{HostKeys, new_host_key};
+use bramble_remote::{HostKeys, new_key_pair};
 use bramble_spec::{Catalogue, Distribution, Node, Sudo, Swap, hex};
 use bramble_state::MEMORY_CGROUP;
 use ipnet::Ipv4Net;
@@ -296,7 +296,7 @@ fn host_key(project: &Project, node: &Node) -> anyhow::Result<HostKey> {
             node.name
         ),
     }
-    let made = new_host_key(&random()?, &format!("root@{}", node.name));
+    let made = new_key_pair(&random()?, &format!("root@{}", node.name));
     let (secret, open) = made.ok_or_else(|| anyhow!("no host key can be made for {}", node.name))?;
     replace_file(&private, secret.as_bytes(), 0o600)?;
     replace_file(&public, format!("{open}\n").as_bytes(), 0o644)?;

@@ -110,6 +110,9 @@ async fn maintain(command: &str, nodes: Nodes, work: Work, common: &Common, prin
     }
     if !json {
         printer.info(render_plans(printer, &plans).trim_end());
+        for kept in maintenance.kept() {
+            printer.info(format!("The firmware in the EEPROM stays as it is on {kept}."));
+        }
         let held = maintenance.held();
         if !held.is_empty() {
             printer.info(format!("Held, and left as they are: {}.", held.join(", ")));

@@ -24,5 +24,6 @@ pub(crate) mod rotate;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod watch;
 pub(crate) mod wear;
 pub(crate) mod why;

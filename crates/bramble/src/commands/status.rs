@@ -106,8 +106,10 @@ impl Status {
 pub(super) async fn ask(cluster: &Cluster, plane: &Session<SshNetwork>) -> Result<ClusterReport, String> {
     let inputs = Inputs::default();
     let life = lifecycle(cluster, &inputs).ok_or("there is no Kubernetes")?;
-    let output =
-        plane.ask(&bramble_kube::status_script(&*life), |_, _| {}).await.map_err(|error| format!("{error:#}"))?;
+    let output = plane
+        .ask(&bramble_kube::status_script(cluster, &*life), |_, _| {})
+        .await
+        .map_err(|error| format!("{error:#}"))?;
     bramble_kube::parse_nodes(&output).ok_or_else(|| "the API's answer cannot be read".to_owned())
 }
 

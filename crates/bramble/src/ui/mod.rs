@@ -5,3 +5,4 @@ pub(crate) mod plan;
 pub(crate) mod printer;
 pub(crate) mod progress;
 pub(crate) mod transfer;
+pub(crate) mod watch;

@@ -8,6 +8,7 @@ mod addons;
 #[path = "../common/mod.rs"]
 mod common;
 mod habits;
+mod kept;
 mod kubeadm;
 mod later;
 mod released;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         habits::ROWS,
         addons::ROWS,
         kubeadm::ROWS,
+        kept::ROWS,
         second_day::ROWS,
         later::ROWS,
         released::ROWS,

@@ -206,7 +206,7 @@ fn a_board_died(shelf: &Shelf) {
     });
 }
 
-/// A fault, how it is made on a node, and how it is mended; the cause that must be named.
+/// A fault, how it is made on a node by its own shell, and how it is mended; the cause that must be named.
 struct Fault {
     cause: &'static str,
     make: &'static str,
@@ -237,6 +237,31 @@ const FAULTS: &[Fault] = &[
         make: "cp -L /var/lib/kubelet/pki/kubelet-client-current.pem /root/cert; openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -days 3 -subj /CN=x -out /root/short 2>/dev/null; mount --bind /root/short $(readlink -f /var/lib/kubelet/pki/kubelet-client-current.pem)",
         mend: "umount $(readlink -f /var/lib/kubelet/pki/kubelet-client-current.pem)",
     },
+    Fault {
+        cause: "heat",
+        make: "mkdir -p /root/hot/thermal_zone0; echo 84000 >/root/hot/thermal_zone0/temp; mount --bind /root/hot /sys/class/thermal",
+        mend: "umount /sys/class/thermal",
+    },
+    Fault {
+        cause: "under-voltage",
+        make: "printf '#!/bin/sh\\necho throttled=0x50001\\n' >/usr/local/bin/vcgencmd; chmod +x /usr/local/bin/vcgencmd",
+        mend: "rm /usr/local/bin/vcgencmd",
+    },
+    Fault {
+        cause: "slow-link",
+        make: "echo 100 >/root/speed; mount --bind /root/speed $(readlink -f /sys/class/net/$(ip -4 route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/speed)",
+        mend: "umount $(readlink -f /sys/class/net/$(ip -4 route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/speed)",
+    },
+    Fault { cause: "program", make: "systemctl stop containerd", mend: "systemctl start containerd" },
+    Fault { cause: "no-sshd", make: "systemctl stop ssh.socket ssh 2>/dev/null", mend: "systemctl start ssh" },
+];
+
+/// Faults that are made from outside of a board, by the lab.
+const OUTSIDE: &[(&str, &[&str], &[&str])] = &[
+    ("clock", &["clock", "NODE", "+1h"], &["clock", "NODE", "real"]),
+    ("disk-full", &["fill", "NODE"], &["fill", "NODE", "--undo"]),
+    ("unreachable", &["link", "down", "NODE"], &["link", "up", "NODE"]),
+    ("hung", &["hang", "NODE"], &[]),
 ];
 
 fn why(shelf: &Shelf) {
@@ -265,6 +290,31 @@ fn why(shelf: &Shelf) {
                 rack.shell(&node, "sleep 2; journalctl --rotate -q && journalctl --vacuum-time=1s -q");
             }
         }
+        for (cause, make, mend) in OUTSIDE {
+            let own = format!("{}/{node}", rack.name);
+            let lab = |words: &[&str]| {
+                let words: Vec<&str> =
+                    words.iter().map(|word| if *word == "NODE" { own.as_str() } else { word }).collect();
+                assert_code(&rack.lab(&words), 0);
+            };
+            lab(make);
+            let found = causes(rack);
+            assert_eq!(found, [(node.clone(), (*cause).to_owned())], "{}", text(&rack.run(&["why"])));
+            if mend.is_empty() {
+                rack.cut(4);
+                rack.start(4);
+            } else {
+                lab(mend);
+            }
+            rack.assert_well();
+        }
+        // A pod that fits nowhere.
+        rack.apply(&STATEFUL.replace("containers:", "nodeSelector: { nowhere: here }\n      containers:"));
+        wait_for("the pod that fits nowhere", || {
+            rack.kubectl(1, "get events --field-selector reason=FailedScheduling").contains("db-0")
+        });
+        assert_eq!(causes(rack), [("cluster".to_owned(), "pending".to_owned())], "{}", text(&rack.run(&["why"])));
+        rack.kubectl(1, "delete statefulset db");
         // A workload whose image nobody has, and a board that hangs: both, and nothing of what follows from them.
         rack.apply(&STATEFUL.replace("bundle.bramble/busybox:1", "nowhere.invalid/none:1"));
         wait_for("the image that does not come", || rack.kubectl(1, "get pods").contains("ImagePull"));

@@ -12,18 +12,27 @@ fn found(rack: &Rack, more: &[&str], code: i32) -> Vec<Value> {
     told["machines"].as_array().unwrap().clone()
 }
 
-/// The EEPROM's tools are stand-ins that take and give what upstream's do: there is no EEPROM here. The script has been run
-/// by hand with upstream's own rpi-eeprom-config and an image of a Pi 5's bootloader.
+/// The EEPROM's tools are stand-ins that take and give what upstream's do: there is no EEPROM here. The scripts have been
+/// run by hand with upstream's own of 2026-08 and images of the bootloaders of a Pi 4 and a Pi 5.
 const EEPROM: &str = r#"mkdir -p /run/boot && printf '[all]\nBOOT_UART=1\nBOOT_ORDER=0xf41\n[gpio8=0]\nBOOT_ORDER=0xf2\n' >/run/eeprom
+touch /run/newest
 cat >/usr/local/bin/rpi-eeprom-update <<'END'
 #!/bin/sh
-[ "$1" = -b ] && echo /run/boot
+case $1 in
+-b) echo /run/boot ;;
+-l) echo /run/newest ;;
+'') printf 'BOOTLOADER: up to date\n   CURRENT: a (1746713597)\n    LATEST: a (1746713597)\n' ;;
+*) exit 2 ;;
+esac
 END
 cat >/usr/local/bin/rpi-eeprom-config <<'END'
 #!/bin/sh
 case $1 in
 '') cat /run/eeprom ;;
---apply) [ $# = 2 ] && cp "$2" /run/boot/pieeprom.upd ;;
+--apply)
+    [ $# = 2 ] && cp "$2" /run/boot/pieeprom.upd
+    { sha256sum </run/boot/pieeprom.upd | cut -d ' ' -f 1; echo 'ts: 1778249597'; } >/run/boot/pieeprom.sig
+    ;;
 /*) cat "$1" ;;
 *) exit 2 ;;
 esac
@@ -108,7 +117,7 @@ fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
         assert!(text(&output).contains(&format!("{}  {said}", names[0])), "{}", text(&output));
     }
     let kept = rack.shell(&names[0], "cat /run/boot/pieeprom.upd");
-    assert_eq!(kept, "[all]\nBOOT_UART=1\n[gpio8=0]\nBOOT_ORDER=0xf2\n[all]\nBOOT_ORDER=0xf14\n");
+    assert_eq!(kept, "[all]\nBOOT_UART=1\nBOOT_ORDER=0xf14\n[gpio8=0]\nBOOT_ORDER=0xf2\n");
     let wrong = rack.run(&["boot-order", "floppy"]);
     assert_code(&wrong, 2);
 }

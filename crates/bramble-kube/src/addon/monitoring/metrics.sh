@@ -66,6 +66,14 @@ metrics() {
         n=${f#/sys/fs/ext4/}
         echo "bramble_filesystem_written_bytes{device=\"${n%%/*}\"} ${k}000"
     done
+    if read -r m e 2>/dev/null </var/lib/bramble/backup-made; then
+        echo '# HELP bramble_backup_made_seconds When the cluster made its last backup by itself, in seconds since 1970.'
+        echo '# TYPE bramble_backup_made_seconds gauge'
+        echo "bramble_backup_made_seconds $m"
+        echo '# HELP bramble_backup_every_seconds How much time there should be between two of them.'
+        echo '# TYPE bramble_backup_every_seconds gauge'
+        echo "bramble_backup_every_seconds $e"
+    fi
     echo '# HELP bramble_certificate_end_seconds When a certificate ends, in seconds since 1970.'
     echo '# TYPE bramble_certificate_end_seconds gauge'
     # shellcheck disable=SC2154 # They are named above this text.

@@ -2,6 +2,10 @@
 
 print_state() {
     umask 077
+    # One at a time: they share this folder, and etcd's.
+    mkdir -p /run/bramble
+    exec 9>/run/bramble/backup.lock
+    flock -w 900 9
     d=$B/backup
     rm -rf "$d"
     mkdir -p "$d"

@@ -1,5 +1,7 @@
 //! The state of a cluster, to be kept elsewhere.
 
+pub(crate) mod automatic;
+
 use std::time::Duration;
 
 use bramble_shell::Script;
