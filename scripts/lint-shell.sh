@@ -107,7 +107,7 @@ L=crates/bramble-bundle/src/standins I=crates/bramble-image/src
 } >"$T/all"
 sort -u "$T/all"
 git ls-files 'crates/*.sh' 'scripts/*.sh' 'bench/*.sh' |
-    grep -v "^$K/[a-z0-9_]*\.sh\$\|^$K/\(addon\|distribution\|storage\|gateway\)/[a-z0-9_/]*\.sh\$\|^$S/\|^$C/\|^$STRICT\$\|^$I/\|^$L/\(k3s\|k0s\|microk8s\|inner\)\|^crates/bramble-bundle/src/[a-z]*\.sh\$" >"$T/programs"
+    grep -v "^$K/[a-z0-9_]*\.sh\$\|^$K/\(addon\|backup\|distribution\|storage\|gateway\|watch\)/[a-z0-9_/]*\.sh\$\|^$S/\|^$C/\|^$STRICT\$\|^$I/\|^$L/\(k3s\|k0s\|microk8s\|inner\)\|^crates/bramble-bundle/src/[a-z]*\.sh\$" >"$T/programs"
 # It is a program of its own, in a folder of libraries.
 echo "$K/addon/monitoring/metrics.sh" >>"$T/programs"
 xargs shellcheck -s dash -f gcc <"$T/programs" || bad=1

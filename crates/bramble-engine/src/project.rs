@@ -155,10 +155,12 @@ impl Project {
                     path.display()
                 );
             }
-            if !is_key && !(text.contains("aws_access_key_id") && text.contains("aws_secret_access_key")) {
+            let credentials = ["aws_access_key_id", "aws_secret_access_key"];
+            if !is_key && credentials.iter().any(|name| !text.contains(name)) {
                 bail!(
-                    "{}, which the backup at {place} needs, has no `aws_access_key_id` and `aws_secret_access_key` in it",
-                    path.display()
+                    "{}, which the backup at {place} needs, has no {} in it",
+                    path.display(),
+                    credentials.join(" and ")
                 );
             }
             keys.files.insert(written.clone(), text);

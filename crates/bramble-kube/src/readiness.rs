@@ -7,6 +7,7 @@ use bramble_shell::{Commands, Script};
 use bramble_spec::Cluster;
 
 use crate::addon::Rendered;
+use crate::distribution::keepalived;
 use crate::lifecycle::Lifecycle;
 
 /// The silence of scripts that wait for something on the cluster, by themselves for three minutes at most.
@@ -21,6 +22,9 @@ pub fn ready_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     adopt(&mut script, cluster, 120);
     script.fixed("echo '@fact gate nodes-appeared'");
     script.call("nodes_ready", cluster.members().map(|node| node.name.as_str())).fixed("in_service\nsystem_ready");
+    if keepalived::wanted(cluster) {
+        script.call("address_answers", [cluster.network.api.to_string(), life.api_port().to_string()]);
+    }
     Script::new("wait until all nodes are Ready and the pods of the system run", &script).silent_for(WAITING)
 }
 

@@ -1,5 +1,5 @@
 # What must be true before a run goes on, asked on a control plane. Takes the functions of the distribution; defines:
-# adopt, nodes_ready, system_ready, drain_all.
+# adopt, nodes_ready, system_ready, address_answers, drain_all.
 
 # Waits until a node has registered, and tells the API which range of pods it has where bramble chose it: a kubelet that
 # knows its range reports at once, not after ten seconds.
@@ -45,6 +45,19 @@ system_ready() {
     done
     rm -f /run/bramble/pods
     echo '@fact gate system-ready'
+}
+
+# The address that moves between control planes is where people and nodes ask; that each answers at its own says nothing of it.
+address_answers() { # address port
+    n=0
+    until curl -sk -o /dev/null --max-time 3 "https://$1:$2/readyz"; do
+        if [ "$n" -ge 30 ]; then
+            echo "the API answers on its control planes, and not at $1, the address that moves between them: none holds it, or another machine has it" >&2
+            return 1
+        fi
+        sleep 2
+        n=$((n + 1))
+    done
 }
 
 # Takes the pods off the nodes before the cluster goes.

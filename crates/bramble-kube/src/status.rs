@@ -12,7 +12,7 @@ use bramble_spec::{Backups, Cluster, Cni, Distribution, Node, Place, Problem, Ro
 use bramble_state::{Observation, Resource, Unit};
 
 use crate::distribution::kubeadm::routed::PodRoutes;
-use crate::distribution::lifecycle;
+use crate::distribution::{keepalived, lifecycle};
 use crate::inputs::Inputs;
 use crate::lifecycle::{Lifecycle, MEMBER, REPORT};
 
@@ -114,6 +114,8 @@ pub struct ClusterReport {
     pub dns: bool,
     /// Workloads of add-ons, by the add-on: how many there are, and which are not ready, as `name: n of m`.
     pub addons: BTreeMap<String, (usize, Vec<String>)>,
+    /// Whether its API answers at the address that moves between control planes, if there is one.
+    pub address: Option<bool>,
     /// The backups that it makes by itself, if it was asked.
     pub backups: Option<BackupReport>,
 }
@@ -186,6 +188,11 @@ pub fn status_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
     for what in ["nodes", "-n kube-system pods", "deployments,daemonsets,statefulsets -A -l bramble/addon"] {
         script.call_with("kubectl_admin get", what.split(' '), "-o json --request-timeout=10s").fixed("echo '@next'");
     }
+    if keepalived::wanted(cluster) {
+        let url = format!("https://{}:{}/readyz", cluster.network.api, life.api_port());
+        script.call_with("curl -sk -o /dev/null --max-time 3", [url], "&& echo answers || echo silent");
+    }
+    script.fixed("echo '@next'");
     if cluster.backups.is_some() {
         script.fixed("date +%s").fixed(
             "kubectl_admin -n kube-system get configmap bramble-backups --ignore-not-found --request-timeout=10s -o 'jsonpath={.data.made} {.data.file}{\"\\n\"}{.data.failed}'",
@@ -198,7 +205,8 @@ pub fn status_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
 pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
     let (nodes, rest) = output.split_once("@next")?;
     let (pods, rest) = rest.split_once("@next")?;
-    let (workloads, backups) = rest.split_once("@next")?;
+    let (workloads, rest) = rest.split_once("@next")?;
+    let (address, backups) = rest.split_once("@next")?;
     let nodes: Value = serde_json::from_str(nodes).ok()?;
     let pods: Value = serde_json::from_str(pods).ok()?;
     let workloads: Value = serde_json::from_str(workloads).ok()?;
@@ -261,6 +269,11 @@ pub fn parse_nodes(output: &str) -> Option<ClusterReport> {
         system_pods: pods.len(),
         dns,
         addons,
+        address: match address.trim() {
+            "answers" => Some(true),
+            "silent" => Some(false),
+            _ => None,
+        },
         backups: BackupReport::parse(backups),
     })
 }
@@ -382,7 +395,14 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
     };
     let bad = |name, message: String| Condition::bad(name, message, Place::Whole);
     let address = format!("https://{}:{}", cluster.network.api, life.api_port());
-    let mut found = vec![Condition::good("ApiAnswers", address)];
+    let mut found = vec![match report.address {
+        Some(false) => {
+            let message = format!("not at {address}, which moves between the control planes: none of them holds it");
+            let next = "look at keepalived on the control planes, and whether another machine has the address";
+            Condition::problem("ApiAnswers", Problem::error(message, Place::Whole).next(next))
+        }
+        _ => Condition::good("ApiAnswers", address),
+    }];
     let ready = report.nodes.iter().filter(|node| node.ready.is_ok()).count();
     let members = cluster.members().count();
     let count = format!("{ready} of {members}");

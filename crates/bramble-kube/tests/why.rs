@@ -46,6 +46,7 @@ fn report(ready: Result<(), String>) -> ClusterReport {
         system_pods: 9,
         dns: true,
         addons: Default::default(),
+        address: None,
         backups: None,
     }
 }

@@ -199,6 +199,8 @@ of_network_tenth() { # range
 
 # The address is where the first controller is, in the order of their addresses, whose API answers.
 move_address() {
+    # keepalived runs as this user where there is one, cannot write to /run, and ends, again and again.
+    if id -u keepalived >/dev/null 2>&1; then exit 0; fi
     v=$(of "$VRRP.virtualIPs.[]")
     l=$(ip -4 -o addr show | awk -v a="$IP/" 'index($4, a) == 1 { print $2 }')
     while sleep 1; do

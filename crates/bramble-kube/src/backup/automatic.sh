@@ -73,9 +73,9 @@ EOF
     echo "$name: $bytes bytes"
 }
 
-# What was said last tells why.
+# What was said last tells why; sftp repeats what it is told.
 failed_place() { # place
-    why=$(tail -n 1 "$W/said" | tr -d '"\\\r' | tr '\t' ' ' | cut -c 1-300)
+    why=$(sed '/^sftp> /d' "$W/said" | tail -n 1 | tr -d '"\\\r' | tr '\t' ' ' | cut -c 1-300)
     printf '%s: %s\n' "$1" "${why:-no reason was given}" >>"$W/failed"
 }
 
@@ -110,7 +110,7 @@ put_sftp() { # host folder
     attempt sftp_does "$1" "put $W/$name $2/.$name.part
 get $2/.$name.part $W/back"
     if [ "$rc" != 0 ]; then
-        attempt sftp_does "$1" "-rm $2/.$name.part"
+        attempt sftp_does "$1" "-rm $2/.$name.part" >/dev/null 2>&1
         return 1
     fi
     same_back

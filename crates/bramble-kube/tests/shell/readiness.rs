@@ -18,3 +18,10 @@ fn gates_open_only_when_it_is_so() {
     assert!(run.stderr.contains("\ncoredns-1: cannot start the sandbox\n"), "{}", run.stderr);
     check(k3s("drain_all n1 n2").best_effort("k3s kubectl*drain*"));
 }
+
+#[test]
+fn an_address_that_nobody_holds_is_told_although_each_control_plane_answers() {
+    let case = k3s("address_answers 10.0.0.9 6443");
+    assert!(check(case.clone()).called("curl*https://10.0.0.9:6443/readyz"));
+    case.on("curl*", "false").refuses("and not at 10.0.0.9, the address that moves between them");
+}

@@ -109,13 +109,14 @@ fn backups(shelf: &Shelf) {
         assert_ne!(kept(rack, 4, "srv/backups"), now);
         assert_eq!(rack.shell(&rack.node(5), "ls -A /srv/keep; umount /srv/keep"), "");
 
-        // A server that says another key than the cluster file gets nothing.
-        rack.shell(
-            &rack.node(5),
-            "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key",
-        );
+        // A server that has another key than the cluster file says gets nothing.
+        let other = fs::read_to_string(rack.disk(&rack.node(3)).join("etc/ssh/ssh_host_ed25519_key.pub")).unwrap();
+        fs::write(rack.file(), read(&rack.file()).replace(host_key.trim(), other.trim())).unwrap();
+        rack.go_up();
         make_now(rack);
-        assert!(condition(rack).1.contains("ssh://keeper@"), "{}", condition(rack).1);
+        let (state, reason) = condition(rack);
+        assert!(state == "bad" && reason.contains("ssh://keeper@"), "{reason}");
+        println!("another key: {reason}");
 
         // The file that the timer made brings the cluster back.
         rack.kubectl(1, "create namespace later");
@@ -146,7 +147,9 @@ export NUT_CONFPATH=/root/ups NUT_STATEPATH=/run/ups NUT_ALTPIDPATH=/run/ups
 d=$(ls /lib/nut/dummy-ups /usr/libexec/nut/dummy-ups 2>/dev/null | head -n 1)
 systemd-run -q --unit rack-ups --setenv NUT_CONFPATH=/root/ups --setenv NUT_STATEPATH=/run/ups "$d" -a ups -u root -F
 sleep 2
-systemd-run -q --unit rack-upsd --setenv NUT_CONFPATH=/root/ups --setenv NUT_STATEPATH=/run/ups /usr/sbin/upsd -u root -F"#;
+systemd-run -q --unit rack-upsd --setenv NUT_CONFPATH=/root/ups --setenv NUT_STATEPATH=/run/ups "$(ls /lib/nut/upsd /usr/libexec/nut/upsd 2>/dev/null | head -n 1)" -u root -F
+sleep 1
+upsc ups@localhost ups.status >/dev/null 2>&1"#;
 
 fn ups(shelf: &Shelf) {
     on_three_planes(shelf, |Saved { rack, .. }| {

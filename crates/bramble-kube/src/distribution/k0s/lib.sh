@@ -34,8 +34,9 @@ forget_node() { # name address
     kubectl_admin delete node "$1" --ignore-not-found --timeout=60s >/dev/null
 }
 
-# The users that its programs run as; without them all would run as root (k0s, pkg/install/users_linux.go).
-K0S_USERS='etcd kube-apiserver konnectivity-server kube-scheduler keepalived'
+# The users that its programs run as; without them all would run as root (k0s, pkg/apis/k0s/v1beta1/system.go). keepalived has to: as
+# a user `keepalived` it cannot write its file of its process into /run, and ends.
+K0S_USERS='etcd kube-apiserver konnectivity-server kube-scheduler'
 make_users() {
     for u in $K0S_USERS; do
         if id -u "$u" >/dev/null 2>&1; then continue; fi

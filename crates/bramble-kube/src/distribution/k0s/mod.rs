@@ -12,7 +12,7 @@ use crate::distribution::keepalived;
 use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
-use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, member};
+use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact, Packages, member};
 use crate::template::fill;
 
 /// The facts of k0s.
@@ -121,6 +121,12 @@ impl Lifecycle for K0s<'_> {
             "/run/bramble",
             "/usr/libexec/k0s",
         ]
+    }
+
+    fn packages(&self, node: &Node, _: &Observation) -> Packages {
+        // It moves the address itself; whether that answers is asked with curl.
+        let install = keepalived::holds(self.cluster, node).then(|| "curl".to_owned());
+        Packages { install: install.into_iter().collect(), ..Packages::default() }
     }
 
     fn resources(&self, node: &Node, seen: &Observation) -> Vec<Resource> {

@@ -195,6 +195,8 @@ link_plugins() { # from to
 
 kubeadm_join() {
     leave_old
+    # The kubelet of a worker says each second that it has none; Debian packages of Kubernetes bring it.
+    mkdir -p /etc/kubernetes/manifests
     timeout 900 kubeadm join --config /run/bramble/kubeadm.yaml 2>&1 || unit_failed kubelet
     rm -f /run/bramble/kubeadm.yaml
 }
