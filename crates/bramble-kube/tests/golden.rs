@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bramble_kube::{Inputs, JoinFacts, LocalFile, Release, lifecycle, prepare};
+use bramble_kube::{BackupKeys, Inputs, JoinFacts, LocalFile, Release, lifecycle, prepare};
 use bramble_spec::Cluster;
 use bramble_state::{Observation, Resource};
 
@@ -440,4 +440,53 @@ fn no_plan_shows_a_secret_of_k3s() {
     });
     let place = ("/etc/rancher/k3s/config.yaml.d/bramble.yaml".to_owned(), "600".into(), true);
     assert_eq!(files.collect::<Vec<_>>(), [place]);
+}
+
+/// What backups and a UPS add to a control plane and to the worker that takes backups; texts that are never shown as their places.
+#[test]
+fn backups_and_a_ups() {
+    let plain = cluster("1.36.2", 3);
+    let text = "kubeadm: { version: \"1.36.2\" }\nbackup:\n  every: 6h\n  to:\n    - work:/srv/backups\n    \
+                - { url: \"ssh://me@nas.lan:2222/kube\", host_key: \"ssh-ed25519 AAAAC3\", key: nas }\n    \
+                - { url: \"s3://bucket/shelf\", endpoint: \"http://nas.lan:9000\", credentials: s3 }\n\
+                power: { nut: { ups: \"ups@nas.lan\", user: me, password_file: nut } }";
+    let told = of(text, 3);
+    let keys = BackupKeys {
+        recipient: "age1recipient".into(),
+        private: "PRIVATE".into(),
+        public: "ssh-ed25519 AAAAOWN".into(),
+        files: [("nas", "NAS KEY"), ("s3", "AWS SECRET")].map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+    };
+    let inputs = Inputs { backups: Some(keys), ups_password: Some("pass \"word\\".into()), ..Inputs::default() };
+    let mut all = String::new();
+    for node in [0, 1, 3] {
+        let before = prepare(&plain, &plain.nodes[node], &seen("1.7.24"), &Inputs::default());
+        all.push_str(&format!("=== {}\n", told.nodes[node].name));
+        for resource in prepare(&told, &told.nodes[node], &seen("1.7.24"), &inputs) {
+            if before.contains(&resource) {
+                continue;
+            }
+            match resource {
+                Resource::File(file) if file.secret => all.push_str(&format!("{} {} (secret)\n", file.path, file.mode)),
+                // The scripts differ in how long they wait.
+                Resource::File(file) if file.path == "/etc/bramble/backup/make" => {
+                    let own = file.content.lines().filter(|line| {
+                        ["wait=", "every=", "keep=", "recipient=", "to_", "begin_backup", "end_backup"]
+                            .iter()
+                            .any(|word| line.starts_with(word) && !line.ends_with('{') && !line.contains("() {"))
+                    });
+                    all.push_str(&format!("{} {}\n{}\n", file.path, file.mode, own.collect::<Vec<_>>().join("\n")));
+                }
+                Resource::File(file) => all.push_str(&format!("{} {}\n{}", file.path, file.mode, file.content)),
+                Resource::Step(step) => all.push_str(&format!("step {}: {}\n", step.id, step.title)),
+                Resource::Packages(packages) => all.push_str(&format!("packages {}\n", packages.join(" "))),
+                Resource::Unit(unit) => all.push_str(&format!("unit {} reads {}\n", unit.name, unit.reads.join(" "))),
+                other => all.push_str(&format!("{other:?}\n")),
+            }
+        }
+    }
+    for hidden in ["PRIVATE", "NAS KEY", "AWS SECRET", "pass "] {
+        assert!(!all.contains(hidden), "{hidden}: {all}");
+    }
+    insta::assert_snapshot!(all);
 }
