@@ -232,7 +232,7 @@ impl View {
         let state = length(&mut states.iter().map(|(state, _)| state.chars().count()));
         let figures = FIGURES.iter().map(|(_, width)| width + 1).sum::<u16>();
         // What a board is counts less than how it is.
-        let roles = area.width >= name + 1 + state + figures + ROLE + 1;
+        let roles = area.width > name + 1 + state + figures + ROLE;
         let rows = self.boards.iter().zip(states).map(|(board, (state, mood))| {
             let mut cells = vec![Cell::from(board.name.as_str())];
             cells.extend(roles.then(|| Cell::from(role(board.role))));

@@ -128,7 +128,7 @@ fn backups(shelf: &Shelf) {
         let file = read(&rack.file());
         fs::write(rack.file(), file.split("backup:\n").next().unwrap()).unwrap();
         rack.go_up();
-        let left = "ls -d /etc/bramble/backup /etc/systemd/system/bramble-backup.* /etc/ssh/sshd_config.d/10-bramble-backup.conf 2>/dev/null; getent passwd bramble-backup; ls /srv/backups 2>/dev/null | wc -l";
+        let left = "ls -A /etc/bramble/backup 2>/dev/null; ls -d /etc/systemd/system/bramble-backup.* /etc/ssh/sshd_config.d/10-bramble-backup.conf 2>/dev/null; getent passwd bramble-backup; ls /srv/backups 2>/dev/null | wc -l";
         assert_eq!(rack.shell(&rack.node(1), left), "0\n");
         assert_eq!(rack.shell(&rack.node(4), left), "2\n");
     });
