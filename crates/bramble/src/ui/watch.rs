@@ -136,8 +136,10 @@ impl View {
             let unready: usize = cluster.nodes.values().map(|node| node.unready.len()).sum();
             let waiting = cluster.waiting.len();
             say(format!("{pods} pods"), Mood::Plain);
-            if unready + waiting > 0 {
-                say(format!("{unready} not ready, {waiting} on no node"), Mood::Note);
+            for (count, what) in [(unready, "not ready"), (waiting, "on no node")] {
+                if count > 0 {
+                    say(format!("{count} {what}"), Mood::Note);
+                }
             }
             let age = now.duration_since(*at);
             if age > Duration::from_secs(20) {
