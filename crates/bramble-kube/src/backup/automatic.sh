@@ -137,7 +137,7 @@ to_s3() { # place bucket provider endpoint region credentials
 
 put_s3() { # bucket provider endpoint region credentials
     export RCLONE_S3_PROVIDER="$2" RCLONE_S3_ENDPOINT="$3" RCLONE_S3_REGION="$4" AWS_SHARED_CREDENTIALS_FILE="$5"
-    export RCLONE_S3_ENV_AUTH=true RCLONE_S3_NO_CHECK_BUCKET=true RCLONE_CONFIG='' RCLONE_RETRIES=2 RCLONE_TIMEOUT=60s RCLONE_CONTIMEOUT=15s
+    export RCLONE_S3_ENV_AUTH=true RCLONE_S3_NO_CHECK_BUCKET=true RCLONE_CONFIG='' RCLONE_RETRIES=2 RCLONE_LOW_LEVEL_RETRIES=2 RCLONE_TIMEOUT=60s RCLONE_CONTIMEOUT=15s
     rclone copyto "$W/$name" ":s3:$1/$name"
     rclone cat ":s3:$1/$name" >"$W/back"
     same_back
