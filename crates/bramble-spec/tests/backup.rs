@@ -57,7 +57,7 @@ fn what_is_no_place_and_no_time_is_named_with_what_to_write() {
         ("{ every: 6h, to: [{ url: 's3://b', credentials: f, host_key: x }] }", "`host_key` says nothing about S3"),
         ("{ every: 6h, to: [{ url: 'ftp://b/c' }] }", "`ftp://b/c` is no place for backups"),
         ("{ every: 6h, to: [{ path: /b }] }", "url"),
-        ("{ every: 6h, to: [3] }", "expected a word, or a mapping, found `3`"),
+        ("{ every: 6h, to: [3] }", "expected a place, or a map with `url`, found `3`"),
     ] {
         let loaded = loaded(backup);
         let report = loaded.report.render(false);

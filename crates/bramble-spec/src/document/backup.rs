@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Short;
+use super::{ByWord, Short};
 use crate::de::Spanned;
 
 /// Backups that the control planes make by themselves.
@@ -43,4 +43,8 @@ impl From<String> for BackupServer {
     fn from(url: String) -> BackupServer {
         BackupServer { url, ..BackupServer::default() }
     }
+}
+
+impl ByWord for BackupServer {
+    const EXPECTED: &'static str = "a place, or a map with `url`";
 }

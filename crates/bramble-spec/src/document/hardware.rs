@@ -72,14 +72,30 @@ pub(crate) struct FittingSection {
 #[derive(Debug)]
 pub(crate) struct Short<T>(pub(crate) T);
 
-impl<'de, T: Deserialize<'de> + From<String>> Deserialize<'de> for Short<T> {
+/// What can be said by a word alone.
+pub(crate) trait ByWord: From<String> {
+    /// What is expected where it stands.
+    const EXPECTED: &'static str;
+}
+
+impl ByWord for LineSection {
+    const EXPECTED: &'static str = PART;
+}
+
+impl ByWord for DiskSection {
+    const EXPECTED: &'static str = PART;
+}
+
+const PART: &str = "a part, or a map with `part`";
+
+impl<'de, T: Deserialize<'de> + ByWord> Deserialize<'de> for Short<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct WordOrMap<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + From<String>> Visitor<'de> for WordOrMap<T> {
+        impl<'de, T: Deserialize<'de> + ByWord> Visitor<'de> for WordOrMap<T> {
             type Value = Short<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a word, or a mapping")
+                f.write_str(T::EXPECTED)
             }
 
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Short<T>, E> {

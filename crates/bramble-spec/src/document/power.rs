@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Short;
+use super::{ByWord, Short};
 use crate::de::Spanned;
 
 /// Where the boards' power comes from.
@@ -30,4 +30,8 @@ impl From<String> for NutSection {
     fn from(ups: String) -> NutSection {
         NutSection { ups, ..NutSection::default() }
     }
+}
+
+impl ByWord for NutSection {
+    const EXPECTED: &'static str = "a UPS, or a map with `ups`";
 }
