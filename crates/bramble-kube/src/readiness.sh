@@ -50,7 +50,7 @@ system_ready() {
 # The address that moves between control planes is where people and nodes ask; that each answers at its own says nothing of it.
 address_answers() { # address port
     n=0
-    until curl -sk -o /dev/null --max-time 3 "https://$1:$2/readyz"; do
+    until address_has_api "$1" "$2"; do
         if [ "$n" -ge 30 ]; then
             echo "the API answers on its control planes, and not at $1, the address that moves between them: none holds it, or another machine has it" >&2
             return 1

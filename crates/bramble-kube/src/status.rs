@@ -189,8 +189,8 @@ pub fn status_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
         script.call_with("kubectl_admin get", what.split(' '), "-o json --request-timeout=10s").fixed("echo '@next'");
     }
     if keepalived::wanted(cluster) {
-        let url = format!("https://{}:{}/readyz", cluster.network.api, life.api_port());
-        script.call_with("curl -sk -o /dev/null --max-time 3", [url], "&& echo answers || echo silent");
+        let address = [cluster.network.api.to_string(), life.api_port().to_string()];
+        script.call_with("address_has_api", address, "&& echo answers || echo silent");
     }
     script.fixed("echo '@next'");
     if cluster.backups.is_some() {

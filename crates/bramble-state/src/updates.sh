@@ -14,8 +14,7 @@ list_packages() {
     }' "$B/updates"
     # Its service begins an update anew when the package is configured, and drops one that waits.
     if grep -q '^Inst rpi-eeprom ' "$B/updates" && command -v rpi-eeprom-update >/dev/null; then
-        b=$(rpi-eeprom-update -b)
-        eeprom_waits "$b"
+        eeprom_waits
         [ -z "$waits" ] || { echo 'its EEPROM takes new settings at the next boot, which a newer rpi-eeprom would drop: boot it first, with bramble reboot' >&2; return 1; }
     fi
     apt-mark showhold >"$B/updates"
@@ -37,13 +36,12 @@ list_firmware() {
         /CURRENT:/ && from == "" { from = $2 }
         /LATEST:/ && to == "" { to = $2 }
         END { if (to + 0 > from + 0) print "firmware", from, to }' "$B/updates")
-    b=$(rpi-eeprom-update -b)
-    eeprom_waits "$b"
+    eeprom_waits
     rpi-eeprom-config >"$B/updates" 2>&1
     lines=$(wc -l <"$B/updates")
     if [ -n "$waits" ]; then newer='restart yes'
     elif grep -q '^FREEZE_VERSION=1' "$B/updates"; then newer=${newer:+kept FREEZE_VERSION is set}
-    elif ! grep -q '^[A-Z0-9_]*=' "$B/updates"; then newer=${newer:+kept its settings cannot be read}
+    elif ! has_settings "$B/updates"; then newer=${newer:+kept its settings cannot be read}
     elif [ "$lines" -lt 3 ]; then newer=${newer:+kept an upgrade drops settings of so few lines}; fi
     [ -z "$newer" ] || echo "$newer"
     # vcgencmd ends with one more empty line than there is.

@@ -83,9 +83,7 @@ pub(crate) fn inputs(project: &Project, printer: &Printer) -> anyhow::Result<Inp
     }
     if let Some(written) = project.cluster.ups.as_ref().and_then(|ups| ups.password_file.as_ref()) {
         let path = project.path(written);
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}, which has the password of the UPS", path.display()))?;
-        inputs.ups_password = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+        inputs.ups_password = Some(one_line(&path).context("the password of the UPS is not there")?);
     }
     Ok(inputs)
 }
@@ -127,10 +125,14 @@ pub(crate) fn network(project: &Project) -> anyhow::Result<Arc<SshNetwork>> {
 /// The sudo password: from a file for machines, else asked once.
 fn password(user: &str) -> anyhow::Result<String> {
     if let Some(path) = std::env::var_os("BRAMBLE_SUDO_PASSWORD_FILE") {
-        let path = Path::new(&path);
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+        return one_line(Path::new(&path));
     }
     rpassword::prompt_password(format!("sudo password of {user} on the nodes: "))
         .context("there is no terminal to ask for the sudo password; put it into a file and name that in BRAMBLE_SUDO_PASSWORD_FILE")
+}
+
+/// Reads a secret that a file has in a line of its own.
+fn one_line(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -266,10 +266,22 @@ pub(crate) async fn visit<T: Send + 'static, F>(
 where
     F: Future<Output = anyhow::Result<T>> + Send,
 {
-    let network = cluster_file::network(project)?;
+    visit_over(&cluster_file::network(project)?, nodes, printer, work).await
+}
+
+/// The same over a network that is there already: a sudo password is asked for once.
+pub(crate) async fn visit_over<T: Send + 'static, F>(
+    network: &Arc<SshNetwork>,
+    nodes: &[Node],
+    printer: &Printer,
+    work: impl Fn(Session<SshNetwork>) -> F + Send + Sync + 'static,
+) -> anyhow::Result<Fleet<T>>
+where
+    F: Future<Output = anyhow::Result<T>> + Send,
+{
     let progress = Arc::new(Progress::new(printer, nodes.iter().map(|node| node.name.as_str())));
     let interface: Arc<dyn Interface> = progress.clone();
-    let fleet = Fleet::visit(&network, nodes, &interface, work).await;
+    let fleet = Fleet::visit(network, nodes, &interface, work).await;
     progress.end();
     Ok(fleet?)
 }

@@ -95,23 +95,13 @@ fn timer(cluster: &Cluster, node: &Node, backups: &Backups, life: &dyn Lifecycle
     for (at, place) in backups.to.iter().enumerate() {
         let (host, key) = (format!("place{at}"), format!("{FOLDER}key-{at}"));
         let label = place.to_string();
-        match place {
+        // What another board in the place of one would get is encrypted, and the key stays here.
+        let (address, port, user, key, known_hosts, strict, folder) = match place {
             BackupPlace::Node { node, folder } => {
-                let address = cluster.nodes.iter().find(|known| known.name == *node).map(|node| node.address);
-                // Board and board: what another one in its place would get is encrypted, and the key stays here.
-                hosts.push_str(&fill(
-                    include_str!("ssh_host.conf"),
-                    &[
-                        ("HOST", &host),
-                        ("ADDRESS", &address.map(|address| address.to_string()).unwrap_or_default()),
-                        ("PORT", &cluster.access.port.to_string()),
-                        ("USER", "bramble-backup"),
-                        ("KEY", OWN_KEY),
-                        ("KNOWN", "/dev/null"),
-                        ("STRICT", "no"),
-                    ],
-                ));
-                calls.call("to_sftp", [&label, &host, folder]);
+                let address =
+                    cluster.nodes.iter().find(|known| known.name == *node).map(|node| node.address.to_string());
+                let user = "bramble-backup";
+                (address.unwrap_or_default(), cluster.access.port, user, OWN_KEY, "/dev/null", "no", folder)
             }
             BackupPlace::Ssh { user, host: address, port, folder, host_key, key: own } => {
                 let named = if *port == 22 { address.clone() } else { format!("[{address}]:{port}") };
@@ -123,27 +113,28 @@ fn timer(cluster: &Cluster, node: &Node, backups: &Backups, life: &dyn Lifecycle
                     }
                     None => OWN_KEY,
                 };
-                hosts.push_str(&fill(
-                    include_str!("ssh_host.conf"),
-                    &[
-                        ("HOST", &host),
-                        ("ADDRESS", address),
-                        ("PORT", &port.to_string()),
-                        ("USER", user),
-                        ("KEY", key),
-                        ("KNOWN", KNOWN_HOSTS),
-                        ("STRICT", "yes"),
-                    ],
-                ));
-                calls.call("to_sftp", [&label, &host, folder]);
+                (address.clone(), *port, user.as_str(), key, KNOWN_HOSTS, "yes", folder)
             }
             BackupPlace::S3 { bucket, endpoint, region, credentials } => {
                 all.push(secret(&key, keys.files.get(credentials).map(String::as_str).unwrap_or_default()));
                 let provider = if endpoint.is_some() { "Other" } else { "AWS" };
                 let endpoint = endpoint.as_deref().unwrap_or_default();
                 calls.call("to_s3", [&label, bucket, provider, endpoint, region, &key]);
+                continue;
             }
-        }
+        };
+        let port = port.to_string();
+        let values = [
+            ("HOST", host.as_str()),
+            ("ADDRESS", &address),
+            ("PORT", &port),
+            ("USER", user),
+            ("KEY", key),
+            ("KNOWN", known_hosts),
+            ("STRICT", strict),
+        ];
+        hosts.push_str(&fill(include_str!("ssh_host.conf"), &values));
+        calls.call("to_sftp", [&label, &host, folder]);
     }
     for (path, text) in [(SSH_CONFIG, hosts), (KNOWN_HOSTS, known)] {
         if !text.is_empty() {

@@ -1,7 +1,7 @@
 # Shared by the scripts of all distributions. Takes B and the functions of steps.sh; service, the unit of the programs; again,
 # whether an earlier attempt was cut off (`step_begins` sets it); and of the distribution kubectl_admin, was_member,
 # reset_kubernetes.
-# Defines: private_file, private_folder, api_answers, pods_warnings, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
+# Defines: private_file, private_folder, api_answers, address_has_api, pods_warnings, leave_old, forget_cluster, stop_units, remove_link, remove_rules, remove_pods_network.
 # A distribution defines besides: stop_kubernetes, forget_node, forget_tokens, snapshot_state.
 
 # A file for this run only, in memory, that nobody else can read.
@@ -30,6 +30,9 @@ api_answers() { # seconds [kubectl's --server=…]
         sleep 0.5; n=$((n + 1))
     done
 }
+
+# Whether an API answers at an address, whatever it says to somebody whom it does not know.
+address_has_api() { curl -sk -o /dev/null --max-time 3 "https://$1:$2/readyz"; } # question
 
 # What was said last of these pods in warning, a line each. Of one whose containers are being made only events tell more.
 pods_warnings() { # namespace pods…

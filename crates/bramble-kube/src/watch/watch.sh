@@ -10,8 +10,8 @@ sample() {
     tell temperature temperatures
     tell throttled firmware
     tell works who_works
-    tell etcd curl -s --max-time 1 http://127.0.0.1:2381/metrics |
-        awk '$2 ~ /^etcd_server_(has_leader|is_leader)$/ { print } $2 ~ /^etcd_disk_wal_fsync_duration_seconds_(sum|count)$/ { print }'
+    etcd_metrics 1 |
+        awk '$1 ~ /^etcd_server_(has_leader|is_leader)$/ || $1 ~ /^etcd_disk_wal_fsync_duration_seconds_(sum|count)$/ { print "etcd", $1, $2 }'
 }
 
 # The lock of a run that changes the board is held while it does.

@@ -1,6 +1,6 @@
 # What can tell why a node is not well. Nothing here changes anything; what a node cannot tell is left out. Takes units, those
 # that Kubernetes needs there; gateway, the address that the cluster file says, if it does. Defines: tell, kernel_says,
-# unit_states, unit_says, disks, link_speeds, neighbours, way_out, lookup, firmware, temperatures, clock_state, etcd_says,
+# unit_states, unit_says, disks, link_speeds, neighbours, way_out, lookup, firmware, temperatures, clock_state, etcd_metrics, etcd_says,
 # tell_node, tell_pods.
 
 # What a program prints, each line behind a word.
@@ -98,9 +98,12 @@ temperatures() { cat /sys/class/thermal/thermal_zone*/temp; }
 
 clock_state() { timedatectl show -p NTPSynchronized -p NTP; }
 
+# What etcd of kubeadm says of itself, nothing where there is none.
+etcd_metrics() { curl -s --max-time "$1" http://127.0.0.1:2381/metrics 2>/dev/null || :; } # seconds
+
 # What etcd of this node says of itself: of kubeadm by its own page, of others in their logs of the last ten minutes.
 etcd_says() {
-    curl -s --max-time 2 http://127.0.0.1:2381/metrics 2>/dev/null |
+    etcd_metrics 2 |
         awk '/^etcd_disk_wal_fsync_duration_seconds_(sum|count) / || /^etcd_server_has_leader / || /^etcd_server_leader_changes_seen_total / { print $1, $2 }'
     {
         # shellcheck disable=SC2086

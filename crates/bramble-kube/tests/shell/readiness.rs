@@ -21,6 +21,7 @@ fn gates_open_only_when_it_is_so() {
 
 #[test]
 fn an_address_that_nobody_holds_is_told_although_each_control_plane_answers() {
+    check(k3s("address_has_api 10.0.0.9 6443"));
     let case = k3s("address_answers 10.0.0.9 6443");
     assert!(check(case.clone()).called("curl*https://10.0.0.9:6443/readyz"));
     case.on("curl*", "false").refuses("and not at 10.0.0.9, the address that moves between them");

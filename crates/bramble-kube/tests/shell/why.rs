@@ -87,6 +87,7 @@ fn firmware_heat_clock_and_etcd_are_asked() {
     assert_eq!(said(why("temperatures").file("/sys/class/thermal/thermal_zone0/temp", "52000\n")), "52000\n");
     said(why("clock_state"));
     let page = "etcd_server_has_leader 1\netcd_disk_wal_fsync_duration_seconds_sum 2.5\nother 3";
+    assert_eq!(said(why("etcd_metrics 2").on("curl *", "false")), "", "there is no etcd of kubeadm");
     let etcd = why("etcd_says").says("curl*", page).says("journalctl*", "etcd: slow fdatasync\nfine");
     assert_eq!(
         said(etcd),

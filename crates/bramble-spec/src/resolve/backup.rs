@@ -1,11 +1,12 @@
 //! The section `backup`.
 
 use super::resolver::Resolver;
+use super::text::{is_folder, is_http, is_user_byte};
 use crate::cluster::{BackupPlace as Place, Backups, Jump, Node, Role};
 use crate::de::Spanned;
 use crate::distribution::{Datastore, Distribution};
 use crate::document::{BackupSection, BackupServer};
-use crate::problem::Span;
+use crate::problem::{Problem, Span};
 
 /// The least time between two backups, in seconds: the timers look every two minutes at most.
 const LEAST: u32 = 600;
@@ -92,11 +93,8 @@ impl Resolver<'_> {
         let planes = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
         if node.role == Role::ControlPlane && planes == 1 {
             self.found.push(
-                crate::problem::Problem::warning(
-                    format!("a backup on {name} is lost with the state that it is of"),
-                    span,
-                )
-                .next("name another place as well"),
+                Problem::warning(format!("a backup on {name} is lost with the state that it is of"), span)
+                    .next("name another place as well"),
             );
         }
         Some(Place::Node { node: node.name.clone(), folder })
@@ -104,10 +102,8 @@ impl Resolver<'_> {
 
     /// Folders stand in configurations of sshd and in sftp's commands.
     fn backup_folder(&mut self, folder: &str, span: Span) -> Option<String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
         let folder = folder.trim_end_matches('/');
-        let whole = folder.len() > 1 && folder.starts_with('/') && folder.chars().all(plain);
-        if !whole || folder.split('/').any(|part| part == "..") || folder.contains("//") {
+        if !is_folder(folder) || folder.contains("//") {
             let help = "write an absolute path of letters, digits, `.`, `_` and `-`, below the root";
             self.error(format!("`{folder}` is no folder for backups"), span, help);
             return None;
@@ -148,8 +144,8 @@ impl Resolver<'_> {
         key: Option<Spanned<String>>,
     ) -> Option<Place> {
         let (to, folder) = address.split_at(address.find('/').unwrap_or(address.len()));
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
-        let fits = |text: &str| !text.is_empty() && !text.starts_with('-') && text.chars().all(plain);
+        let plain = |b: u8| is_user_byte(b) || b == b':';
+        let fits = |text: &str| !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain);
         let jump = Jump::split(to).filter(|jump| fits(&jump.host) && jump.user.as_deref().is_none_or(fits));
         let Some(Jump { user, host, port }) = jump else {
             self.error(format!("`ssh://{address}` is no place for backups"), span, PLACES);
@@ -191,8 +187,7 @@ impl Resolver<'_> {
             self.error(format!("`s3://{bucket}` names no bucket"), span, "write `s3://bucket/folder`");
             return None;
         }
-        let web = |address: &str| ["https://", "http://"].iter().any(|scheme| address.starts_with(scheme));
-        if let Some(endpoint) = endpoint.as_ref().filter(|endpoint| !web(&endpoint.value)) {
+        if let Some(endpoint) = endpoint.as_ref().filter(|endpoint| !is_http(&endpoint.value)) {
             let what = format!("`{}` is no address of a service", endpoint.value);
             self.error(what, endpoint.span, "write `https://host:port`");
         }

@@ -1,6 +1,7 @@
 //! The section `power`.
 
 use super::resolver::Resolver;
+use super::text::is_user_byte;
 use crate::cluster::Ups;
 use crate::de::Spanned;
 use crate::document::{NutSection, PowerSection};
@@ -9,8 +10,7 @@ impl Resolver<'_> {
     pub(super) fn ups(&mut self, section: PowerSection) -> Option<Ups> {
         let Spanned { value, span } = section.nut?;
         let NutSection { ups: name, user, password_file } = value.0;
-        let plain =
-            |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(is_user_byte);
         let whole = name.split_once('@').is_some_and(|(ups, server)| {
             let (host, port) = server.split_once(':').unwrap_or((server, "3493"));
             plain(ups) && plain(host) && port.parse::<u16>().is_ok_and(|port| port > 0)

@@ -1,6 +1,7 @@
 //! The section `storage`.
 
 use super::resolver::Resolver;
+use super::text::is_folder;
 use crate::addon::{Addon, AddonKind, SharedVolumes};
 use crate::cluster::*;
 use crate::de::Spanned;
@@ -133,8 +134,7 @@ impl Resolver<'_> {
     fn shared_folder(&mut self, folder: Option<Spanned<String>>, own: &str) -> String {
         let Some(folder) = folder else { return own.to_owned() };
         let text = folder.value.trim_end_matches('/').to_owned();
-        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-        if !text.starts_with('/') || text.len() < 2 || !plain || text.split('/').any(|part| part == "..") {
+        if !is_folder(&text) {
             self.error(
                 format!("`{}` is no folder", folder.value),
                 folder.span,

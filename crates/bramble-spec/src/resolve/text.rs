@@ -4,6 +4,14 @@ pub(super) fn is_user_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"._-".contains(&b)
 }
 
+/// An absolute path below the root that can stand in a command or a configuration as it is.
+pub(super) fn is_folder(path: &str) -> bool {
+    path.len() > 1
+        && path.starts_with('/')
+        && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+        && !path.split('/').any(|part| part == "..")
+}
+
 pub(super) fn is_http(url: &str) -> bool {
     url.strip_prefix("https://")
         .or(url.strip_prefix("http://"))

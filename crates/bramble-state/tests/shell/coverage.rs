@@ -6,7 +6,7 @@ use bramble_shell::testing::assert_covered;
 fn every_function_that_a_node_runs_has_its_test() {
     let exceptions = [
         ("eeprom_waits", "list_firmware asks it"),
-        ("eeprom_told", "boot_order.sh of bramble asks it, which scripts.rs tests"),
+        ("has_settings", "list_firmware asks it"),
         ("forget_update", "upgrade_firmware does it"),
         ("undo_all", "undo.sh itself calls it"),
         ("undo_one", "give_back and undo_all do it"),

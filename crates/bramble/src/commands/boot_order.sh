@@ -1,16 +1,15 @@
 # Says from what a board boots, and sets it. Takes the functions of eeprom.sh; wanted, the order that it is to have, or nothing;
 # defines no functions.
 command -v rpi-eeprom-config >/dev/null || { echo 'it has no rpi-eeprom-config: install the package rpi-eeprom' >&2; exit 1; }
-b=$(rpi-eeprom-update -b)
 # What was asked of a board whose updates are written at once (Raspberry Pi 5): it shows the old order until it boots.
 asked=/run/bramble/boot-order
 d=$(mktemp -d)
 trap 'rm -rf "$d"' EXIT
-eeprom_waits "$b"
+eeprom_waits
 set --
 if [ -n "$waits" ] && [ ! -e "$asked" ]; then set -- "$b/pieeprom.upd"; fi
 rpi-eeprom-config "$@" >"$d/now" 2>&1 || { cat "$d/now" >&2; exit 1; }
-eeprom_told "$d/now"
+has_settings "$d/now" || { head -n 3 "$d/now" >&2; echo 'the settings of its EEPROM cannot be read' >&2; exit 1; }
 [ -z "$waits" ] || echo 'waiting yes'
 # `[all]` ends a filter, and what stands in the part for config.txt is none of the bootloader's.
 o=$(tr -d '\r' <"$d/now" | awk '/^\[/ { s = $0 } (s == "" || s == "[all]") && sub(/^BOOT_ORDER=/, "") { o = tolower($1) } END { print o }')

@@ -12,9 +12,9 @@ use bramble_spec::{Cluster, Distribution, Node, Role};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tokio::sync::{Notify, mpsc};
 
-use crate::drive::visit;
+use crate::drive::visit_over;
 use crate::ui::printer::{Format, Printer};
-use crate::ui::watch::{Board, View, index};
+use crate::ui::watch::{Board, View};
 use crate::{Common, Done, cluster_file};
 
 /// How often a board is asked, at most.
@@ -31,14 +31,14 @@ pub(crate) struct Watch {
     nodes: Vec<String>,
 }
 
-/// What somebody has to say.
+/// What somebody has to say; boards go by their places in the cluster file.
 enum News {
     /// How a board is.
-    Sample(String, Box<Sample>),
+    Sample(usize, Box<Sample>),
     /// A board does not answer.
-    Away(String, String),
+    Away(usize, String),
     /// A board's journal.
-    Journal(String, String),
+    Journal(usize, String),
     /// A key.
     Key(KeyEvent),
     /// The terminal has another size.
@@ -63,29 +63,31 @@ impl Watch {
                 "`bramble watch` is for a terminal; `bramble status` says once how the cluster is, also with `-o json`"
             );
         }
-        // The first time with its questions for host keys, if there are any.
         let nodes = project.cluster.nodes.clone();
-        let fleet = visit(&project, &nodes, printer, async |session: Session<SshNetwork>| Ok(session)).await?;
-        let (send, news) = mpsc::channel(256);
         let network = cluster_file::network(&project)?;
-        let journal: Vec<(String, Arc<Notify>)> =
-            nodes.iter().map(|node| (node.name.to_string(), Arc::new(Notify::new()))).collect();
+        // The first time with its questions for host keys, if there are any.
+        let fleet = visit_over(&network, &nodes, printer, async |session: Session<SshNetwork>| Ok(session)).await?;
+        let (send, news) = mpsc::channel(256);
         let mut sessions: Vec<Session<SshNetwork>> = fleet.nodes;
         let cluster = Arc::new(project.cluster.clone());
-        for (node, (_, asked)) in nodes.iter().zip(&journal) {
+        let mut journals = Vec::new();
+        for (place, node) in nodes.into_iter().enumerate() {
             let at = sessions.iter().position(|session| session.node.name == node.name);
+            let journal = Arc::new(Notify::new());
+            journals.push(journal.clone());
             let follower = Follower {
-                node: node.clone(),
+                place,
+                node,
                 network: network.clone(),
                 session: at.map(|at| sessions.swap_remove(at)),
                 cluster: cluster.clone(),
-                journal: asked.clone(),
+                journal,
                 send: send.clone(),
             };
             tokio::spawn(follower.follow());
         }
         std::thread::spawn(move || read_keys(&send));
-        show(&project, printer, &journal, news).await?;
+        show(&project, printer, &journals, news).await?;
         Ok(Done::Good)
     }
 }
@@ -107,7 +109,7 @@ fn read_keys(send: &mpsc::Sender<News>) {
 async fn show(
     project: &Project,
     printer: &Printer,
-    journal: &[(String, Arc<Notify>)],
+    journals: &[Arc<Notify>],
     mut news: mpsc::Receiver<News>,
 ) -> anyhow::Result<()> {
     let cluster = &project.cluster;
@@ -122,7 +124,6 @@ async fn show(
         details: None,
         colour: printer.colour,
     };
-    let places = index(&view.boards);
     let mut screen = Screen(ratatui::try_init()?);
     let mut clock = tokio::time::interval(EVERY);
     loop {
@@ -132,15 +133,15 @@ async fn show(
             _ = clock.tick() => continue,
         };
         let Some(told) = told else { return Ok(()) };
-        let ask = |name: &str| {
-            if let Some((_, asked)) = journal.iter().find(|(known, _)| known == name) {
-                asked.notify_one();
+        let ask = |place: usize| {
+            if let Some(journal) = journals.get(place) {
+                journal.notify_one();
             }
         };
         match told {
             News::Resized => {}
-            News::Sample(name, sample) => {
-                let Some(board) = places.get(&name).and_then(|at| view.boards.get_mut(*at)) else { continue };
+            News::Sample(place, sample) => {
+                let Some(board) = view.boards.get_mut(place) else { continue };
                 let mut sample = *sample;
                 if let Some(told) = sample.cluster.take() {
                     view.cluster = Some((told, Instant::now()));
@@ -148,14 +149,14 @@ async fn show(
                 board.away = None;
                 board.samples = Some((sample, board.samples.take().map(|(last, _)| last)));
             }
-            News::Away(name, why) => {
-                let Some(board) = places.get(&name).and_then(|at| view.boards.get_mut(*at)) else { continue };
+            News::Away(place, why) => {
+                let Some(board) = view.boards.get_mut(place) else { continue };
                 let since = board.away.take().map_or_else(Instant::now, |(since, _)| since);
                 board.away = Some((since, why));
             }
-            News::Journal(name, text) => {
+            News::Journal(place, text) => {
                 if let Some((shown, journal)) = &mut view.details
-                    && *shown == name
+                    && *shown == place
                 {
                     *journal = Some(text);
                 }
@@ -166,10 +167,10 @@ async fn show(
                     (KeyCode::Char('c'), _) if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(()),
                     (KeyCode::Char('q'), _) => return Ok(()),
                     (KeyCode::Esc | KeyCode::Left | KeyCode::Backspace, _) => view.details = None,
-                    (KeyCode::Char('r'), Some((name, _))) => {
-                        let name = name.clone();
-                        ask(&name);
-                        view.details = Some((name, None));
+                    (KeyCode::Char('r'), Some((place, _))) => {
+                        let place = *place;
+                        ask(place);
+                        view.details = Some((place, None));
                     }
                     (KeyCode::Up | KeyCode::Char('k'), None) => view.selected = view.selected.saturating_sub(1),
                     (KeyCode::Down | KeyCode::Char('j'), None) => view.selected = (view.selected + 1).min(last),
@@ -178,10 +179,8 @@ async fn show(
                     (KeyCode::Home, None) => view.selected = 0,
                     (KeyCode::End, None) => view.selected = last,
                     (KeyCode::Enter | KeyCode::Right, None) => {
-                        if let Some(board) = view.boards.get(view.selected) {
-                            ask(&board.name);
-                            view.details = Some((board.name.clone(), None));
-                        }
+                        ask(view.selected);
+                        view.details = Some((view.selected, None));
                     }
                     _ => {}
                 }
@@ -200,6 +199,7 @@ fn title(cluster: &Cluster) -> String {
 
 /// Watches one board: one exchange a second at most, over a connection that stays open.
 struct Follower {
+    place: usize,
     node: Node,
     network: Arc<SshNetwork>,
     session: Option<Session<SshNetwork>>,
@@ -210,7 +210,7 @@ struct Follower {
 
 impl Follower {
     async fn follow(mut self) {
-        let name = self.node.name.to_string();
+        let place = self.place;
         let inputs = Inputs::default();
         let mut asked: Option<Instant> = None;
         loop {
@@ -219,7 +219,7 @@ impl Follower {
                 match self.connect().await {
                     Ok(session) => self.session = Some(session),
                     Err(why) => {
-                        if self.send.send(News::Away(name.clone(), why)).await.is_err() {
+                        if self.send.send(News::Away(place, why)).await.is_err() {
                             return;
                         }
                         tokio::time::sleep(AGAIN).await;
@@ -245,10 +245,10 @@ impl Follower {
                 told => told,
             };
             let news = match told {
-                Ok(text) => News::Sample(name.clone(), Box::new(Sample::parse(&text))),
+                Ok(text) => News::Sample(place, Box::new(Sample::parse(&text))),
                 Err(error) => {
                     self.session = None;
-                    News::Away(name.clone(), printable(&format!("{error:#}")))
+                    News::Away(place, printable(&format!("{error:#}")))
                 }
             };
             if self.send.send(news).await.is_err() {
@@ -262,7 +262,7 @@ impl Follower {
                         Ok(text) => text.lines().map(|line| printable(line) + "\n").collect(),
                         Err(error) => printable(&format!("{error:#}")),
                     };
-                    if self.send.send(News::Journal(name.clone(), text)).await.is_err() {
+                    if self.send.send(News::Journal(place, text)).await.is_err() {
                         return;
                     }
                 }

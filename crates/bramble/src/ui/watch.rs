@@ -1,9 +1,8 @@
 //! The live view of a cluster: what is on the screen, given what is known.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bramble_kube::{ClusterSample, Sample};
+use bramble_kube::{ClusterSample, NodeSample, Sample};
 use bramble_spec::Role;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -39,6 +38,13 @@ pub(crate) struct Board {
     pub(crate) away: Option<(Instant, String)>,
 }
 
+impl Board {
+    /// What it said last, if it answers.
+    fn last(&self) -> Option<&Sample> {
+        self.samples.as_ref().filter(|_| self.away.is_none()).map(|(last, _)| last)
+    }
+}
+
 /// All that the view shows.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -52,8 +58,8 @@ pub(crate) struct View {
     pub(crate) kubernetes: bool,
     /// The line of the table that the cursor is on.
     pub(crate) selected: usize,
-    /// The details of a board: its name, and its journal once that is there.
-    pub(crate) details: Option<(String, Option<String>)>,
+    /// The details of a board: its place among them, and its journal once that is there.
+    pub(crate) details: Option<(usize, Option<String>)>,
     /// Whether colours are used.
     pub(crate) colour: bool,
 }
@@ -95,8 +101,10 @@ impl View {
             None => "↑ ↓ choose a board  Enter its journal  q quit",
         };
         frame.render_widget(Paragraph::new(keys).style(self.style(Mood::Dim)), foot);
-        if let Some((name, journal)) = &self.details {
-            self.draw_details(frame, body, name, journal.as_deref(), now);
+        if let Some((place, journal)) = &self.details {
+            if let Some(board) = self.boards.get(*place) {
+                self.draw_details(frame, body, board, journal.as_deref(), now);
+            }
             return;
         }
         let rows = u16::try_from(self.boards.len()).unwrap_or(u16::MAX).saturating_add(1);
@@ -130,7 +138,7 @@ impl View {
         }
         if let Some((cluster, at)) = &self.cluster {
             let members = self.boards.iter().filter(|board| board.role != Role::Gateway).count();
-            let ready = cluster.nodes.values().filter(|node| node.conditions.iter().any(|is| is == "Ready")).count();
+            let ready = cluster.nodes.values().filter(|node| is_ready(node)).count();
             say(format!("{ready} of {members} Ready"), if ready == members { Mood::Good } else { Mood::Bad });
             let pods: usize = cluster.nodes.values().map(|node| node.pods).sum();
             let unready: usize = cluster.nodes.values().map(|node| node.unready.len()).sum();
@@ -152,7 +160,7 @@ impl View {
             .boards
             .iter()
             .filter_map(|board| {
-                let (sample, _) = board.samples.as_ref().filter(|_| board.away.is_none())?;
+                let sample = board.last()?;
                 Some((board, sample.etcd?, sample))
             })
             .collect();
@@ -174,15 +182,16 @@ impl View {
                 say(format!("{} writes in {:.0} ms", board.name, seconds * 1000.0), Mood::Note);
             }
         }
-        let works = self
-            .boards
-            .iter()
-            .filter(|board| board.away.is_none())
-            .find_map(|board| board.samples.as_ref()?.0.works.as_deref());
+        let works = self.boards.iter().find_map(|board| board.last()?.works.as_deref());
         if let Some(works) = works {
             say(format!("bramble runs: {works}"), Mood::Note);
         }
         vec![Line::styled(self.title.as_str(), Style::new().add_modifier(Modifier::BOLD)), Line::from(second)]
+    }
+
+    /// What the API says of a board.
+    fn node(&self, board: &Board) -> Option<&NodeSample> {
+        self.cluster.as_ref().and_then(|(cluster, _)| cluster.nodes.get(&board.name))
     }
 
     /// What a board is in a few words.
@@ -193,9 +202,9 @@ impl View {
         let Some((sample, _)) = &board.samples else { return ("connecting".to_owned(), Mood::Dim) };
         let mut words: Vec<String> = Vec::new();
         let mut mood = Mood::Good;
-        let node = self.cluster.as_ref().and_then(|(cluster, _)| cluster.nodes.get(&board.name));
+        let node = self.node(board);
         match node {
-            Some(node) if node.conditions.iter().any(|is| is == "Ready") => words.push("Ready".to_owned()),
+            Some(node) if is_ready(node) => words.push("Ready".to_owned()),
             Some(_) => {
                 words.push("NotReady".to_owned());
                 mood = Mood::Bad;
@@ -263,13 +272,12 @@ impl View {
 
     /// The figures of a board, in the order of [`FIGURES`]; nothing where it does not tell.
     fn figures(&self, board: &Board) -> [Option<(String, Mood)>; FIGURES.len()] {
-        let sample = board.samples.as_ref().filter(|_| board.away.is_none());
+        let last = board.last();
         let share = |part: f64, bad: f64| (format!("{:.0}%", part * 100.0), mood(part, 0.8, bad));
-        let last = sample.map(|(last, _)| last);
         let memory = last.filter(|last| last.memory.0 > 0);
-        let node = self.cluster.as_ref().and_then(|(cluster, _)| cluster.nodes.get(&board.name));
+        let node = self.node(board);
         [
-            sample.and_then(|(last, before)| Some(share(busy(last, before.as_ref()?)?, 0.95))),
+            last.and_then(|last| Some(share(busy(last, board.samples.as_ref()?.1.as_ref()?)?, 0.95))),
             last.map(|last| (format!("{:.1}", last.load), Mood::Plain)),
             memory.map(|last| share(1.0 - last.memory.1 as f64 / last.memory.0 as f64, 0.95)),
             last.and_then(|last| Some(share(f64::from(last.disk?) / 100.0, 0.9))),
@@ -304,17 +312,16 @@ impl View {
         frame.render_widget(Paragraph::new(lines), inside);
     }
 
-    fn draw_details(&self, frame: &mut Frame<'_>, area: Rect, name: &str, journal: Option<&str>, now: Instant) {
-        let Some(board) = self.boards.iter().find(|board| board.name == name) else { return };
+    fn draw_details(&self, frame: &mut Frame<'_>, area: Rect, board: &Board, journal: Option<&str>, now: Instant) {
         let (state, mood) = self.state(board, now);
         let mut lines = vec![Line::from(vec![
-            Span::styled(format!("{name} ({})  ", board.role), Style::new().add_modifier(Modifier::BOLD)),
+            Span::styled(format!("{} ({})  ", board.name, board.role), Style::new().add_modifier(Modifier::BOLD)),
             Span::styled(state, self.style(mood)),
         ])];
         if let Some((_, why)) = &board.away {
             lines.push(Line::styled(why.as_str(), self.style(Mood::Bad)));
         }
-        let node = self.cluster.as_ref().and_then(|(cluster, _)| cluster.nodes.get(name));
+        let node = self.node(board);
         if let Some(node) = node.filter(|node| !node.unready.is_empty()) {
             lines.push(Line::styled(
                 format!("pods that are not ready: {}", node.unready.join(", ")),
@@ -375,15 +382,14 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Boards by their names, for those who take what boards say.
-pub(crate) fn index(boards: &[Board]) -> BTreeMap<String, usize> {
-    boards.iter().enumerate().map(|(at, board)| (board.name.clone(), at)).collect()
+fn is_ready(node: &NodeSample) -> bool {
+    node.conditions.iter().any(|is| is == "Ready")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bramble_kube::{ClusterEvent, NodeSample};
+    use bramble_kube::ClusterEvent;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -461,7 +467,7 @@ mod tests {
     fn the_details_of_a_board_say_why_it_does_not_answer() {
         let now = Instant::now();
         let mut view = view(3, now);
-        view.details = Some(("kube3".into(), Some("first\nlast\n".into())));
+        view.details = Some((2, Some("first\nlast\n".into())));
         let text = screen(&view, 80, 24, now);
         assert!(text.contains("it does not answer: timed out"), "{text}");
         assert!(text.find("last\n").unwrap() < text.find("first\n").unwrap(), "{text}");
