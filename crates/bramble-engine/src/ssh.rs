@@ -240,6 +240,8 @@ impl SshNetwork {
             alias: config.host_key_alias.as_deref(),
             port: target.port,
             user: &target.user,
+            jump: config.jump.last().and_then(|written| Jump::split(written)).map(|jump| jump.host).unwrap_or_default(),
+            connection: config.connection.as_deref(),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct SshConfig {
     pub revoked_host_keys: Option<String>,
     /// Whether the command of `proxy_command` hands over a socket, in the place of its input and output.
     pub proxy_hands_over: bool,
+    /// What `%C` stands for, which is hashed out of other things by newer versions of ssh than by older ones.
+    pub connection: Option<String>,
 }
 
 /// The names of the key files that ssh tries by itself (ssh_config(5), `IdentityFile`), and those of older and newer versions.
@@ -46,7 +48,7 @@ const USUAL: [&str; 7] = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id
 /// What ssh says of a configuration that it does not take.
 pub async fn lookup(host: &str, user: Option<&str>, port: Option<u16>) -> Result<Option<SshConfig>, String> {
     let mut command = tokio::process::Command::new("ssh");
-    command.arg("-G");
+    command.args(["-G", "-o", "ControlPath=%C"]);
     if let Some(user) = user {
         command.args(["-l", user]);
     }
@@ -86,6 +88,7 @@ impl SshConfig {
                 "proxycommand" if value != "none" => config.proxy_command = Some(text()),
                 "proxyusefdpass" => config.proxy_hands_over = value == "yes",
                 "revokedhostkeys" if value != "none" => config.revoked_host_keys = Some(text()),
+                "controlpath" => config.connection = Some(text()),
                 "hostkeyalias" => config.host_key_alias = Some(text()),
                 "userknownhostsfile" => config.user_known_hosts = Some(paths(value)),
                 "globalknownhostsfile" => config.global_known_hosts = Some(paths(value)),
@@ -141,6 +144,10 @@ pub struct Tokens<'a> {
     pub port: u16,
     /// The user there: `%r`.
     pub user: &'a str,
+    /// The host to go through: `%j`.
+    pub jump: String,
+    /// The hash of the connection: `%C`.
+    pub connection: Option<&'a str>,
 }
 
 impl Tokens<'_> {
@@ -189,6 +196,8 @@ impl Tokens<'_> {
                 Some('u') => text.push_str(&self.local.user),
                 Some('i') => text.push_str(&self.local.uid.to_string()),
                 Some('l') => text.push_str(&self.local.machine),
+                Some('j') => text.push_str(&self.jump),
+                Some('C') => text.push_str(self.connection.ok_or("ssh does not say what %C is")?),
                 Some('L') => text.push_str(self.local.machine.split('.').next().unwrap_or_default()),
                 Some(other) => return Err(format!("`{written}`: bramble does not know %{other}")),
                 None => return Err(format!("`{written}` ends with %")),
@@ -206,7 +215,7 @@ mod tests {
     fn the_output_of_ssh_is_understood() {
         let config = SshConfig::parse(
             "host kube1\nuser pi\nhostname 10.0.0.50\nport 2222\nidentityfile ~/.ssh/rack\nidentitiesonly yes\n\
-             identityagent /run/my agent\nproxyjump a@b:22,c\nproxycommand ssh -W %h:%p b\nhostkeyalias one\n\
+             identityagent /run/my agent\nproxyjump a@b:22,c\nproxycommand ssh -W %h:%p b\nhostkeyalias one\ncontrolpath 3f\n\
              userknownhostsfile /home/me/a b /home/me/c\n",
         );
         assert_eq!(
@@ -221,6 +230,7 @@ mod tests {
                 jump: vec!["a@b:22".into(), "c".into()],
                 proxy_command: Some("ssh -W %h:%p b".into()),
                 host_key_alias: Some("one".into()),
+                connection: Some("3f".into()),
                 user_known_hosts: Some(vec!["/home/me/a b".into(), "/home/me/c".into()]),
                 ..SshConfig::default()
             }
@@ -240,11 +250,21 @@ mod tests {
     fn tokens_and_variables_are_expanded_as_ssh_does() {
         let local =
             Local { home: Some("/home/10% me".into()), user: "me".into(), uid: 1000, machine: "desk.example".into() };
-        let tokens = Tokens { local: &local, given: "kube1", host: "10.0.0.50", alias: None, port: 22, user: "pi" };
+        let tokens = Tokens {
+            local: &local,
+            given: "kube1",
+            host: "10.0.0.50",
+            alias: None,
+            port: 22,
+            user: "pi",
+            jump: "door".into(),
+            connection: Some("3f"),
+        };
         let variable = |name: &str| (name == "KEYS").then(|| "/k%h".to_owned());
         for (written, wanted) in [
             ("~/.ssh/%r@%h", "/home/10% me/.ssh/pi@10.0.0.50"),
             ("%d/%n-%p-%k-%u-%i-%L-%l-100%%", "/home/10% me/kube1-22-10.0.0.50-me-1000-desk-desk.example-100%"),
+            ("~/.ssh/%C-%j", "/home/10% me/.ssh/3f-door"),
             ("${KEYS}/a", "/k%h/a"),
             ("/plain", "/plain"),
         ] {

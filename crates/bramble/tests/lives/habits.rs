@@ -220,6 +220,17 @@ fn jump_with_its_own_key(shelf: &Shelf) {
             home.write("config", &format!("{bastion}{identity}{node}  ProxyJump {jump}\n"));
             through(jump);
         }
+        // A key that is named after the connection, as the installed ssh names it.
+        home.write("config", &format!("{bastion}{node}"));
+        let asked = Command::new("ssh")
+            .args(["-l", "pi", "-p", "22", "-J", "bastion", "-o", "ControlPath=%C", "-G", &second])
+            .output();
+        let asked = String::from_utf8(asked.unwrap().stdout).unwrap();
+        let hash = asked.lines().find_map(|line| line.strip_prefix("controlpath ")).unwrap();
+        fs::copy(home.path("rack"), home.path(&format!("{hash}-bastion"))).unwrap();
+        let by_name = format!("Host {second}\n  IdentityFile ~/.ssh/%C-%j\n  ProxyJump bastion\n");
+        home.write("config", &format!("{bastion}{by_name}"));
+        through("IdentityFile with %C and %j");
         let command =
             "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -W %h:%p bastion";
         home.write("config", &format!("{bastion}{node}  ProxyCommand {command}\n"));
