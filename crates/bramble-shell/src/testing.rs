@@ -103,6 +103,7 @@ const STUBS: &[&str] = &[
     "mount",
     "mountpoint",
     "openssl",
+    "pgrep",
     "rclone",
     "rpi-eeprom-config",
     "rpi-eeprom-update",

@@ -42,12 +42,28 @@ fn what_no_program_takes_is_named_with_its_line_and_what_was_meant() {
         ("  kubelet: { max-pods: { file: x } }\n", "`max-pods` of kubelet cannot come from a file", "the value itself"),
         ("  kubelet: { max-pods: \"6 0\" }\n", "`6 0` is not a value", "use letters, digits"),
         ("  kubelet: { v: \"$(id)\" }\n", "`$(id)` is not a value", "use letters, digits"),
+        ("  etcd: { data-dir: /x }\n", "`data-dir` of etcd is not for you to set", "looks after its folder"),
+        (
+            "  etcd: { hearbeat-interval: 500 }\n",
+            "etcd has no flag `hearbeat-interval`",
+            "did you mean `heartbeat-interval`?",
+        ),
         ("  apiserver: { v: 1 }\n", "unknown key `apiserver`", "kube-apiserver"),
         ("  kubelet: { max-pods: }\n", "it has no value", ""),
     ] {
         let said = said(arguments);
         assert!(said.contains(message) && said.contains(help), "{arguments}: {said}");
         assert!(said.contains("bramble.yaml:5:"), "{said}");
+    }
+    for (distribution, message) in [
+        ("{ kubeadm: { version: \"1.36\" } }", ""),
+        ("{ k3s: { version: stable, datastore: etcd } }", ""),
+        ("{ k3s: { version: stable } }", "the state of this cluster is not kept in etcd"),
+        ("{ microk8s: { version: \"1.36\" } }", "the state of this cluster is not kept in etcd"),
+    ] {
+        let said = load(Path::new("bramble.yaml"), &file(distribution, "  etcd: { heartbeat-interval: 500 }\n")).report;
+        assert_eq!(said.has_errors(), !message.is_empty(), "{distribution}");
+        assert!(said.render(false).contains(message), "{distribution}");
     }
     let none = file("none", "  kubelet: { v: 1 }\n").replace("control-plane", "worker");
     let none = load(Path::new("bramble.yaml"), &none).report.render(false);

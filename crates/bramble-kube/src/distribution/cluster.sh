@@ -107,6 +107,12 @@ remove_pods_network() {
             [ "$rc" = 0 ] || echo "@tried $rc remove the rules of $t" >&3
         fi
     done
+    # With it the kubelet has asked for time to end pods in.
+    if [ -e /etc/systemd/logind.conf.d/99-kubelet.conf ]; then
+        rm -f /etc/systemd/logind.conf.d/99-kubelet.conf
+        rmdir /etc/systemd/logind.conf.d 2>/dev/null || :
+        best_effort systemctl kill -s HUP systemd-logind
+    fi
     # With systemd's driver the groups of the pods are units.
     u=$(systemctl list-units --all --plain --no-legend 'kubepods*.slice')
     u=$(echo "$u" | awk '{ print $1 }')

@@ -6,6 +6,7 @@ mod k0s;
 mod k3s;
 pub(crate) mod keepalived;
 pub(crate) mod kubeadm;
+mod kubelet;
 mod microk8s;
 mod one_service;
 pub(crate) mod upstream;

@@ -23,6 +23,7 @@ fn every_function_that_a_node_runs_has_its_test() {
         ("longhorn_has", "addon_remove asks it"),
         ("their_addon_is", "addon_enable and addon_disable wait for it"),
         ("copy_sqlite", "snapshot_state does it"),
+        ("etcd_runs_with", "etcd_settings waits for it"),
         ("descendants", "end_pods asks it"),
         ("plain_token", "tell_tokens asks it"),
         ("g", "q and all of gluster.sh call it"),

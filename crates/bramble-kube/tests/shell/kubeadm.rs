@@ -201,3 +201,39 @@ fn settings_of_a_node_reach_programs_that_run() {
     let gone = settings("").file("/etc/bramble/kubeadm/kube-scheduler+json.json", "[0]");
     assert!(check(gone).called("kubeadm*control-plane*"), "what was patched goes back");
 }
+
+#[test]
+fn etcd_has_its_further_flags_in_its_manifest() {
+    const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+    const OLD: &str =
+        "spec:\n  containers:\n  - command:\n    - etcd\n    - --name=n1\n    - --snapshot-count=9\n    image: etcd\n";
+    let etcd = |patches: &str, flags: &str| {
+        kubeadm(&format!("pod_patches /etc/bramble/kubeadm {patches}\n[ -z \"$patched\" ] && etcd_settings {flags}"))
+            .file("/etc/bramble/kubeadm/etcd+json.json", "[{\"value\":\"--snapshot-count=9\"}]")
+            .file(MANIFEST, OLD)
+            .may_fail("cmp*", "what cannot be compared counts as new")
+    };
+    let run = check(
+        etcd("etcd '[9]'", "--backend-batch-interval=5s")
+            .says("pgrep*", "1")
+            .file("/proc/1/cmdline", "etcd\0--name=n1\0--backend-batch-interval=5s\0"),
+    );
+    let text = OLD
+        .replace("    - --snapshot-count=9\n", "")
+        .replace("- etcd\n", "- etcd\n    - --backend-batch-interval=5s\n");
+    assert_eq!(run.file(MANIFEST), Some(text));
+    assert!(run.file("/etc/kubernetes/etcd.new").is_none());
+    // What is there already does not start it anew.
+    let there = OLD.replace("    - --snapshot-count=9\n", "").replace("- etcd\n", "- etcd\n    - --snapshot-count=9\n");
+    let same = check(
+        etcd("etcd '[9]'", "--snapshot-count=9")
+            .file(MANIFEST, &there)
+            .says("pgrep*", "1")
+            .file("/proc/1/cmdline", "etcd\0--snapshot-count=9\0"),
+    );
+    assert!(!same.called("pgrep*"));
+    // They go as they came.
+    let gone = check(etcd("", "").says("pgrep*", "1").file("/proc/1/cmdline", "etcd\0--name=n1\0"));
+    assert_eq!(gone.file(MANIFEST), Some(OLD.replace("    - --snapshot-count=9\n", "")));
+    assert!(gone.file("/etc/bramble/kubeadm/etcd+json.json").is_none());
+}

@@ -12,8 +12,8 @@ const SIGNS: &str = "._:/,=@+<>*%~-[]";
 
 impl Resolver<'_> {
     pub(super) fn arguments(&mut self, section: ArgumentsSection, distribution: Option<&Distribution>) -> Arguments {
-        let ArgumentsSection { kubelet, kube_apiserver, kube_controller_manager, kube_scheduler } = section;
-        let sections = [kubelet, kube_apiserver, kube_controller_manager, kube_scheduler];
+        let ArgumentsSection { kubelet, kube_apiserver, kube_controller_manager, kube_scheduler, etcd } = section;
+        let sections = [kubelet, kube_apiserver, kube_controller_manager, kube_scheduler, etcd];
         let mut all = BTreeMap::new();
         for (component, section) in Component::ALL.into_iter().zip(sections) {
             if let (Some(Distribution::None), Some(first)) = (distribution, section.values().next()) {

@@ -118,6 +118,7 @@ impl Resolver<'_> {
         }
         let access = self.access(document.access);
         let distribution = document.distribution.and_then(|section| self.distribution(section));
+        let of_etcd = document.arguments.etcd.values().next().map(|setting| setting.span);
         let arguments = self.arguments(document.arguments, distribution.as_ref());
         let preparation = self.preparation(document.prepare, distribution.as_ref());
         let update = self.update(document.update);
@@ -210,6 +211,10 @@ impl Resolver<'_> {
                         }),
                     );
                 }
+                if let Some(span) = of_etcd.filter(|_| !distribution.keeps_etcd()) {
+                    let help = "remove `arguments.etcd`, or choose a distribution or a `datastore` that has it";
+                    self.error("the state of this cluster is not kept in etcd", span, help);
+                }
                 let votes = !matches!(&distribution, Distribution::K3s(k3s) if k3s.datastore == Datastore::External);
                 if count > 1 && count.is_multiple_of(2) && votes && !self.nodes_broken {
                     self.error(
@@ -239,7 +244,8 @@ impl Resolver<'_> {
             };
             let mut arguments = arguments;
             if preparation.wear.is_some() && distribution != Distribution::None {
-                arguments.write_less(nodes.iter().filter(|node| node.role == Role::ControlPlane).count());
+                let control_planes = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
+                arguments.write_less(control_planes, distribution.keeps_etcd());
             }
             let hosts: String = nodes.iter().map(|node| format!("{} {}\n", node.address, node.name)).collect();
             let cluster = Cluster {

@@ -76,7 +76,8 @@ fn programs_have_arguments(shelf: &Shelf) {
     on_three_planes(shelf, |Saved { rack, .. }| {
         let file = read(&rack.file());
         let before = rack.shell(&rack.node(2), "cat /etc/kubernetes/manifests/*.yaml");
-        let told = "arguments: { kubelet: { max-pods: 47 }, kube-apiserver: { audit-log-maxage: 7 }, kube-scheduler: { v: 2 } }\nnodes:";
+        let told = "arguments: { kubelet: { max-pods: 47 }, kube-apiserver: { audit-log-maxage: 7 }, \
+                    kube-scheduler: { v: 2 }, etcd: { backend-batch-interval: 5s } }\nnodes:";
         fs::write(rack.file(), file.replace("nodes:", told)).unwrap();
         rack.go_up();
         let pods = || rack.kubectl(1, "get nodes -o 'jsonpath={.items[*].status.capacity.pods}'");
@@ -90,6 +91,9 @@ fn programs_have_arguments(shelf: &Shelf) {
                 ),
             );
             assert!(api.contains("--audit-log-maxage=7"), "{api}");
+            let etcd = rack
+                .shell(&rack.node(n), "tr '\\0' '\\n' </proc/$(pgrep -o -x etcd)/cmdline | grep -c batch-interval=5s");
+            assert_eq!(etcd, "1\n");
         }
         rack.assert_well();
         // A node that comes later has them from its first start on.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::distribution::containerd;
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
+use crate::distribution::kubelet;
 use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
@@ -161,6 +162,9 @@ impl Lifecycle for K0s<'_> {
             reads.push(CONFIG.to_owned());
             all.push(one_service::kubectl(self.name()));
         }
+        let shutdown = kubelet::drop_in();
+        reads.push(shutdown.path.clone());
+        all.push(Resource::File(shutdown));
         all.push(Resource::File(File::new(&unit, self.unit(node, seen))));
         reads.push(unit);
         all.push(one_service::service(service, reads, seen));
@@ -334,6 +338,10 @@ impl K0s<'_> {
                 spec[section]["extraArgs"] = json!(told);
             }
         }
+        let told = cluster.arguments.map_of(Component::Etcd);
+        if !told.is_empty() {
+            spec["storage"]["etcd"]["extraArgs"] = json!(told);
+        }
         if minor(&self.version()) >= 35 {
             spec["workerProfiles"] = json!([{ "name": CGROUP1, "values": { "failCgroupV1": false } }]);
         }
@@ -359,13 +367,10 @@ impl K0s<'_> {
         if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
             words.extend([format!("--profile={CGROUP1}"), "--ignore-pre-flight-checks".to_owned()]);
         }
-        let mut kubelet = vec![format!("--node-ip={}", node.address)];
-        kubelet.extend(self.cluster.arguments.flags_of(Component::Kubelet));
-        words.push(match kubelet.as_slice() {
-            [one] => format!("--kubelet-extra-args={one}"),
-            // One word to systemd, in which % begins a specifier (systemd.service, "Command lines").
-            all => format!("\"--kubelet-extra-args={}\"", all.join(" ").replace('%', "%%")),
-        });
+        let mut told = vec![format!("--node-ip={}", node.address), format!("--{}", kubelet::argument())];
+        told.extend(self.cluster.arguments.flags_of(Component::Kubelet));
+        // One word to systemd, in which % begins a specifier (systemd.service, "Command lines").
+        words.push(format!("\"--kubelet-extra-args={}\"", told.join(" ").replace('%', "%%")));
         let arm = if seen.facts.arch == "armhf" && node.role == Role::ControlPlane {
             "Environment=ETCD_UNSUPPORTED_ARCH=arm\n"
         } else {

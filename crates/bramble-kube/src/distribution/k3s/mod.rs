@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
+use crate::distribution::kubelet;
 use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch, minor};
 use crate::inputs::Inputs;
@@ -156,8 +157,10 @@ impl Lifecycle for K3s<'_> {
         if let Some(text) = self.secret_settings(node, seen) {
             all.push(Resource::File(File { secret: true, ..own(SECRETS, text) }));
         }
+        let shutdown = kubelet::drop_in();
         // Also when they go.
-        let mut reads = vec![CONFIG.to_owned(), SECRETS.to_owned(), REGISTRIES.to_owned()];
+        let mut reads = vec![CONFIG.to_owned(), SECRETS.to_owned(), REGISTRIES.to_owned(), shutdown.path.clone()];
+        all.push(Resource::File(shutdown));
         if seen.facts.container {
             // Releases since spring 2026 read it (k3s, pull request 13680); before that only a template of somebody's own.
             let text = "# Written by bramble: a container may not lower its own OOM score.\nversion = 3\n\n\
@@ -399,7 +402,8 @@ impl K3s<'_> {
     /// Gives the settings that are lists and that bramble has to do with, each with what it puts there itself.
     fn lists(&self, node: &Node, seen: &Observation) -> Vec<(&str, Vec<String>)> {
         let (cluster, config) = (self.cluster, self.config);
-        let mut kubelet = cluster.arguments.of(Component::Kubelet);
+        let mut kubelet = vec![kubelet::argument()];
+        kubelet.extend(cluster.arguments.of(Component::Kubelet));
         if seen.facts.cgroup == 1 && minor(&self.version()) >= 35 {
             kubelet.push("fail-cgroupv1=false".to_owned());
         }
@@ -418,6 +422,7 @@ impl K3s<'_> {
             lists.push(("kube-apiserver-arg", cluster.arguments.of(Component::KubeApiserver)));
             lists.push(("kube-controller-manager-arg", cluster.arguments.of(Component::KubeControllerManager)));
             lists.push(("kube-scheduler-arg", cluster.arguments.of(Component::KubeScheduler)));
+            lists.push(("etcd-arg", cluster.arguments.of(Component::Etcd)));
         }
         lists
     }

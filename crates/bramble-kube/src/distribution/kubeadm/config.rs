@@ -5,6 +5,7 @@ use bramble_state::{File, Observation, Step};
 use serde_json::{Value, json};
 
 use crate::distribution::containerd;
+use crate::distribution::kubelet::GRACE;
 use crate::inputs::Inputs;
 use crate::lifecycle::{JoinFacts, Lifecycle, MissingFact};
 
@@ -129,10 +130,10 @@ impl Kubeadm<'_> {
             "cgroupDriver": if systemd_cgroup(seen) { "systemd" } else { "cgroupfs" },
             // With systemd-resolved, /etc/resolv.conf points to the node itself, and cluster DNS to itself (coredns#2087).
             "resolvConf": if seen.facts.resolved { "/run/systemd/resolve/resolv.conf" } else { "/etc/resolv.conf" },
-            // A board that is told to halt or to boot ends its pods first, those of the system last (kubernetes.io, "Node
-            // Shutdowns"). Debian's unattended-upgrades lets nobody have more than 30 s.
-            "shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s",
         });
+        for (name, value) in GRACE {
+            kubelet[name] = json!(value);
+        }
         if seen.facts.cgroup == 1 && self.config.version.minor >= 31 {
             kubelet["failCgroupV1"] = json!(false);
         }

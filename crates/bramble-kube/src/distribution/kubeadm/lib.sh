@@ -1,6 +1,6 @@
 # What kubeadm needs. Takes service; and the functions of steps.sh and cluster.sh.
 # Defines what cluster.sh asks of a distribution, and: etcd_ctl, end_containers, unpack_state, place_state, patched,
-# kubeadm_init, pod_patches, kubeadm_settings, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
+# kubeadm_init, pod_patches, etcd_runs_with, etcd_settings, kubeadm_settings, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
 # kill_containers, restart_system, renew_certificates.
 kubectl_admin() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf "$@"; } # question
 
@@ -54,12 +54,6 @@ reset_kubernetes() {
     fi
     unmount_below /etc/kubernetes/ /var/lib/etcd/
     rm -rf --one-file-system /etc/kubernetes/* /var/lib/etcd/*
-    # With it the kubelet has asked for time to end pods in.
-    if [ -e /etc/systemd/logind.conf.d/99-kubelet.conf ]; then
-        rm -f /etc/systemd/logind.conf.d/99-kubelet.conf
-        rmdir /etc/systemd/logind.conf.d 2>/dev/null || :
-        best_effort systemctl kill -s HUP systemd-logind
-    fi
     remove_pods_network
     forget_cluster
 }
@@ -162,29 +156,70 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
 }
 
 # Writes patches that kubeadm applies to the pods of the control plane, each under the name of its program; others go. Sets
-# patched, whether there are any, or were.
+# patched, whether there are any but etcd's, or were; and etcd_had, the flags that etcd had by its patch.
 pod_patches() { # folder [program patch]…
     d=$1
     shift
     mkdir -p "$d"
     patched=
+    etcd_had=
     for f in "$d"/kube-*+json.json; do [ ! -e "$f" ] || patched=yes; done
-    [ "$#" = 0 ] || patched=yes
-    rm -f "$d"/kube-*+json.json
+    if [ -e "$d/etcd+json.json" ]; then
+        etcd_had=$(grep -o '"--[^"]*"' "$d/etcd+json.json")
+        etcd_had=$(echo "$etcd_had" | tr -d '"')
+    fi
+    rm -f "$d"/kube-*+json.json "$d/etcd+json.json"
     while [ "$#" -gt 0 ]; do
+        [ "$1" = etcd ] || patched=yes
         printf '%s\n' "$2" >"$d/$1+json.json"
         shift 2
     done
 }
 
+# Whether etcd runs with these flags, and without those that it only had.
+etcd_runs_with() { # question
+    p=$(pgrep -o -x etcd) || return 1
+    tr '\0' '\n' <"/proc/$p/cmdline" >/run/bramble/etcd || return 1
+    for f in "$@"; do grep -qxFe "$f" /run/bramble/etcd || return 1; done
+    for f in $etcd_had; do
+        case " $* " in *" $f "*) continue ;; esac
+        ! grep -qxFe "$f" /run/bramble/etcd || return 1
+    done
+}
+
+# Gives etcd its further flags, in the place of those that it had: kubeadm leaves its manifest alone where its version stays.
+etcd_settings() { # [flag]…
+    m=/etc/kubernetes/manifests/etcd.yaml
+    [ -e "$m" ] || return 0
+    # Not beside it, where the kubelet would take it for another pod.
+    awk -v had="$etcd_had" -v told="$*" '
+        BEGIN { n = split(had, h); for (i = 1; i <= n; i++) gone["- " h[i]] = 1; n = split(told, t); for (i = 1; i <= n; i++) gone["- " t[i]] = 1 }
+        { l = $0; sub(/^ */, "", l) }
+        !(l in gone) { print }
+        l == "- etcd" { for (i = 1; i <= n; i++) print substr($0, 1, index($0, "-") - 1) "- " t[i] }' "$m" >/etc/kubernetes/etcd.new
+    if cmp -s "$m" /etc/kubernetes/etcd.new; then rm /etc/kubernetes/etcd.new; return 0; fi
+    chmod 600 /etc/kubernetes/etcd.new
+    mv /etc/kubernetes/etcd.new "$m"
+    private_folder
+    n=0
+    until etcd_runs_with "$@"; do
+        [ "$n" -lt 120 ] || { echo 'etcd does not start with its new flags' >&2; unit_failed kubelet; return 1; }
+        sleep 1; n=$((n + 1))
+    done
+    rm -f /run/bramble/etcd
+    api_answers 120
+}
+
 # Makes anew what patches are for. What comes out as it was goes on running; pods that nothing is patched in stay as they are.
-kubeadm_settings() { # patches
+kubeadm_settings() { # patches [flag of etcd]…
     if [ -n "$patched" ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then
         kubeadm upgrade node phase control-plane --certificate-renewal=false --etcd-upgrade=false --patches "$1" 2>&1
     fi
     kubeadm upgrade node phase kubelet-config --patches "$1" 2>&1
     rm -rf /etc/kubernetes/tmp
     systemctl restart kubelet || unit_failed kubelet
+    shift
+    etcd_settings "$@"
 }
 
 # Shows the plugins of a folder in another one, too; what lies there stays.

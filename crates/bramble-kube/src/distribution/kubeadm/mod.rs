@@ -430,13 +430,13 @@ impl Kubeadm<'_> {
     /// Gives what the programs of Kubernetes that run in pods on this node are told beside what kubeadm says: the name of a
     /// program, and a patch of its pod (kubernetes.io, "Customizing components with the kubeadm API", patches).
     fn pod_patches(&self, node: &Node) -> Vec<(&'static str, String)> {
-        let components = [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
         let of = |component: Component| {
             let add = |value: String| json!({ "op": "add", "path": "/spec/containers/0/command/-", "value": value });
             let told: Vec<_> = self.cluster.arguments.flags_of(component).into_iter().map(add).collect();
             (!told.is_empty()).then(|| (component.name(), json!(told).to_string()))
         };
-        components.into_iter().filter(|_| node.role == Role::ControlPlane).filter_map(of).collect()
+        let pods = Component::ALL.into_iter().filter(|component| *component != Component::Kubelet);
+        pods.filter(|_| node.role == Role::ControlPlane).filter_map(of).collect()
     }
 
     /// Writes the patches that kubeadm is about to read.
@@ -455,7 +455,8 @@ impl Kubeadm<'_> {
     fn settings(&self, node: &Node, seen: &Observation) -> Step {
         let mut apply = self.kubectl();
         self.write_patches(node, &mut apply);
-        apply.call("kubeadm_settings", [PATCHES]);
+        let etcd = self.cluster.arguments.flags_of(Component::Etcd);
+        apply.call("kubeadm_settings", [PATCHES].into_iter().chain(etcd.iter().map(String::as_str)));
         let patches = self.pod_patches(node);
         let programs: Vec<&str> = ["kubelet"].into_iter().chain(patches.iter().map(|(name, _)| *name)).collect();
         Step {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::distribution::facts::{DistributionFacts, Programs};
 use crate::distribution::keepalived;
+use crate::distribution::kubelet;
 use crate::distribution::one_service;
 use crate::distribution::upstream::{Release, Upstream, arch};
 use crate::inputs::Inputs;
@@ -146,14 +147,14 @@ impl Lifecycle for MicroK8s<'_> {
         if node.role == Role::ControlPlane {
             all.push(one_service::kubectl("/snap/bin/microk8s"));
         }
+        let file = kubelet::drop_in();
+        let shutdown = file.path.clone();
+        all.push(Resource::File(file));
         // They come with the snap, which begins a cluster of its own at once.
         if seen.done(MEMBER).is_some() {
-            all.extend(
-                ["snap.microk8s.daemon-containerd", SERVICE].map(|name| Resource::Unit(Unit::new(name, vec![]))),
-            );
-            if self.has_arguments() || seen.done(ARGUMENTS).is_some() {
-                all.push(Resource::Step(self.arguments(node)));
-            }
+            let services = [("snap.microk8s.daemon-containerd", vec![]), (SERVICE, vec![shutdown])];
+            all.extend(services.map(|(name, reads)| Resource::Unit(Unit::new(name, reads))));
+            all.push(Resource::Step(self.arguments(node)));
         }
         if keepalived::holds(self.cluster, node) {
             all.extend(keepalived::resources(self.cluster, node, seen, self));
@@ -323,14 +324,19 @@ impl MicroK8s<'_> {
         undo
     }
 
-    fn has_arguments(&self) -> bool {
-        Component::ALL.iter().any(|component| !self.cluster.arguments.of(*component).is_empty())
-    }
-
     /// Lists the programs that a node has, each with its further arguments.
     fn told(&self, node: &Node) -> Vec<(&'static str, Vec<String>)> {
-        let has = |component: &Component| *component == Component::Kubelet || node.role == Role::ControlPlane;
-        let told = |component: Component| (component.name(), self.cluster.arguments.flags_of(component));
+        let has = |component: &Component| match component {
+            Component::Kubelet => true,
+            // The state is kept in dqlite.
+            Component::Etcd => false,
+            _ => node.role == Role::ControlPlane,
+        };
+        let told = |component: Component| {
+            let shutdown = (component == Component::Kubelet).then(|| format!("--{}", kubelet::argument()));
+            let flags = self.cluster.arguments.flags_of(component);
+            (component.name(), shutdown.into_iter().chain(flags).collect())
+        };
         Component::ALL.into_iter().filter(has).map(told).collect()
     }
 
@@ -353,10 +359,8 @@ impl MicroK8s<'_> {
 
     /// The same for a node that has just become a member.
     fn begin_with_arguments(&self, node: &Node, script: &mut Commands) {
-        if self.has_arguments() {
-            let version = self.tell(node, script);
-            script.call("step_ends", [ARGUMENTS, &version]);
-        }
+        let version = self.tell(node, script);
+        script.call("step_ends", [ARGUMENTS, &version]);
     }
 
     /// Writes the launch configuration (microk8s-cluster-agent, pkg/k8sinit/schema.go). It replaces the one in the
