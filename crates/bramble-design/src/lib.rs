@@ -27,7 +27,7 @@ pub use memory::Capacity;
 pub use network::{Port, Traffic};
 pub use page::page;
 pub use picture::{Theme, network as network_picture, rack as rack_picture, wiring as wiring_picture};
-pub use power::{Consumer, Draw, Source};
+pub use power::{Consumer, Draw, Source, of_node as node_draw};
 pub use rules::Rule;
 pub use single::SinglePoint;
 

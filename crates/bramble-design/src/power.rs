@@ -66,8 +66,8 @@ fn of_board(board: &Board, attached: Power) -> Draw {
     Draw { idle, load, worst }
 }
 
-/// What a node draws.
-pub(crate) fn of_node(node: &Node) -> Draw {
+/// What a node draws, with all that hangs on it.
+pub fn of_node(node: &Node) -> Draw {
     fitted(&node.board, &node.fitting)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::catalogue::{Adapter, Board, Catalogue, Charger, Hat, Medium, NetworkDevice, Part, Supply};
+use crate::cluster::Control;
 use crate::names::{DeviceName, NodeName};
 
 /// The hardware of a cluster, as far as the cluster file tells it.
@@ -62,6 +63,8 @@ pub struct Device {
     pub uplink: Option<usize>,
     /// What gives it power; `None` is the mains, or unknown.
     pub feed: Option<Feed>,
+    /// How the power of what hangs on it is switched.
+    pub control: Option<Control>,
     /// What is attached to it.
     pub with: Vec<Line>,
 }
@@ -128,6 +131,10 @@ impl Feed {
 pub struct Fitting {
     /// What gives it power.
     pub feed: Option<Feed>,
+    /// The outlet, port or slot of it.
+    pub outlet: Option<String>,
+    /// How its own power is switched.
+    pub control: Option<Control>,
     /// Its PoE HAT.
     pub hat: Option<Arc<Part>>,
     /// The switch or router that it is plugged into.

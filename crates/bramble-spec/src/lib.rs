@@ -32,9 +32,9 @@ pub use catalogue::{
 };
 pub use civil::{civil, utc};
 pub use cluster::{
-    Access, BackupPlace, Backups, BootSettings, Cluster, Cni, Download, Gluster, HeldFile, ImageSource, Jump, Network,
-    Nfs, Node, Preparation, Published, Role, Sent, Storage, Sudo, Swap, Taint, TaintEffect, Update, Uplink, Ups, Wear,
-    Wifi,
+    Access, BackupPlace, Backups, BootSettings, Cluster, Cni, Control, ControlWay, Download, Gluster, HeldFile,
+    ImageSource, Jump, Network, Nfs, Node, PoeMib, PowerSwitch, Preparation, Published, Role, Sent, Storage, Sudo,
+    Swap, Taint, TaintEffect, Update, Uplink, Ups, Wear, Wifi,
 };
 pub use de::Spanned;
 pub use distribution::*;

@@ -29,7 +29,7 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 28] = [
+const MEANING: [(&str, &[&str]); 29] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
@@ -39,6 +39,7 @@ const MEANING: [(&str, &[&str]); 28] = [
     ("reboot", &["file", "cluster", "bundle"]),
     ("off", &["file", "cluster", "bundle"]),
     ("on", &["file", "cluster", "bundle"]),
+    ("power", &["file", "cluster"]),
     ("out", &["file", "cluster", "bundle"]),
     ("status", &["file", "cluster", "bundle"]),
     ("watch", &["file", "cluster"]),

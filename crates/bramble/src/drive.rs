@@ -206,8 +206,18 @@ impl Drive<'_> {
         if lost.is_empty() {
             return Ok(Done::Good);
         }
+        let switched = |name: &&NodeName| {
+            let node = cluster.nodes.iter().find(|node| node.name == **name);
+            node.is_some_and(|node| cluster.power_switch(node).is_some())
+        };
+        let hint = match lost.iter().find(switched) {
+            Some(name) => {
+                format!("\n`bramble power cycle {name}` takes the power of a board that hangs away, and gives it back")
+            }
+            None => String::new(),
+        };
         bail!(
-            "{} nodes could not be reached and are unchanged; run `bramble up` again when they can:{losses}",
+            "{} nodes could not be reached and are unchanged; run `bramble up` again when they can:{losses}{hint}",
             lost.len()
         )
     }

@@ -58,6 +58,8 @@ enum Command {
     Off(commands::power::SwitchOff),
     /// Wait until a cluster that was switched off is as it was, and say what is not
     On(commands::power::SwitchOn),
+    /// Ask what power boards have, give it, take it away: PoE ports, plugs, slots
+    Power(commands::outlets::Switch),
     /// Say of a board that it is off for certain: its pods and volumes go elsewhere at once
     Out(commands::power::Out),
     /// Show the health of nodes and cluster
@@ -146,6 +148,7 @@ fn main() -> ExitCode {
         Command::Reboot(command) => block_on(&printer, MAINTENANCE, command.run(common, &printer)),
         Command::Off(command) => block_on(&printer, OFF, command.run(common, &printer)),
         Command::On(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Power(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Out(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Status(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Watch(command) => block_on(&printer, None, command.run(common, &printer)),

@@ -55,7 +55,7 @@ leave_old() {
 }
 
 # The marks of a membership that is over.
-forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons" "$B/done/datastore" "$B/done/settings" "$B/done/arguments"; }
+forget_cluster() { rm -f "$B/done/ca-hash" "$B/done/version" "$B/done/members" "$B/done/addons" "$B/done/settings" "$B/done/arguments"; }
 
 # Stops those of these units that there are. Files go only when nobody writes them any more.
 stop_units() { # units…

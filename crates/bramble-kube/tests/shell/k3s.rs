@@ -168,18 +168,29 @@ fn its_state_comes_back() {
 
 #[test]
 fn secrets_are_made_anew() {
+    const PASSWD: &str = "/var/lib/rancher/k3s/server/cred/passwd";
+    const USERS: &str = "s3rver,server,server,k3s:server\n0ld,node,node,k3s:agent\n";
     let rotate = || {
         k3s("rotate_token")
             .file("/var/lib/rancher/k3s/server/token", "K10ab::server:n3w\n")
             .file("/etc/rancher/k3s/token", "old")
+            .file(PASSWD, USERS)
     };
     let run = check(rotate());
-    assert_eq!(run.stdout, "@fact token n3w\n");
+    let agents = run.file("/etc/rancher/k3s/agent-token").unwrap();
+    assert_eq!(run.stdout, format!("@fact token n3w\n@fact agent-token {agents}\n"));
     assert_eq!(run.file("/etc/rancher/k3s/token").as_deref(), Some("n3w"));
-    rotate().on("k3s token rotate", "echo why; false").refuses("why");
-    k3s("rotate_token").file("/var/lib/rancher/k3s/server/token", "").refuses("server/token is empty");
-    let take = || service(k3s("take_tokens K10ab::server:n3w ag3nt")).file("/etc/rancher/k3s/x", "");
+    // What k3s saves with the token lets agents in by what they are given, and nobody else's entry is another one.
+    assert_eq!(run.file(PASSWD), Some(USERS.replace("0ld", &agents)));
+    assert!(agents.len() == 48 && run.file("/run/bramble/passwd").is_none());
+    let failed = rotate().on("k3s token rotate", "echo why; false").refuses("why");
+    assert_eq!(failed.file(PASSWD).as_deref(), Some(USERS));
+    rotate().file(PASSWD, "s3rver,server,server,k3s:server\n").refuses("it has the old ones");
+    rotate().file("/var/lib/rancher/k3s/server/token", "").refuses("server/token is empty");
+    let take =
+        || service(k3s("take_tokens K10ab::server:n3w ag3nt")).file("/etc/rancher/k3s/x", "").file(PASSWD, USERS);
     let run = check(take().may_fail("systemctl reset-failed*", "it is not loaded"));
+    assert!(run.file(PASSWD).is_none());
     assert_eq!(run.file("/etc/rancher/k3s/token").as_deref(), Some("K10ab::server:n3w"));
     assert_eq!(run.file("/etc/rancher/k3s/agent-token").as_deref(), Some("ag3nt"));
     assert!(run.called("systemctl --no-block restart k3s"));
@@ -188,5 +199,13 @@ fn secrets_are_made_anew() {
     let well = "Encryption Status: Enabled\nServer Encryption Hashes: All hashes match";
     assert!(check(status(well)).called("k3s secrets-encrypt rotate-keys"));
     status("Encryption Status: Disabled, no configuration file found").refuses("k3s does not encrypt Secrets here");
-    status("Encryption Status: Enabled\nServer Encryption Hashes: hash does not match").refuses("not all servers have");
+    let late = "Encryption Status: Enabled\nServer Encryption Hashes: hash does not match";
+    status(late).refuses("not all servers have");
+    // One that has just started again says a little later what it has.
+    let then = format!("if [ -e $R/asked ]; then printf '{well}\\n'; else : >$R/asked; printf '{late}\\n'; fi")
+        .replace('\n', "\\n");
+    assert!(
+        check(k3s("rotate_encryption").on("k3s secrets-encrypt status", &then))
+            .called("k3s secrets-encrypt rotate-keys")
+    );
 }

@@ -17,13 +17,13 @@ pub use self::access::{Access, Jump, Sudo};
 pub use self::backup::{Backups, Place as BackupPlace};
 pub use self::network::{Cni, Network, Wifi};
 pub use self::node::{Node, Published, Role, Taint, TaintEffect, Uplink};
-pub use self::power::Ups;
+pub use self::power::{Control, ControlWay, PoeMib, PowerSwitch, Ups};
 pub use self::preparation::{BootSettings, Download, HeldFile, Preparation, Sent, Swap, Wear};
 pub use self::storage::{Gluster, Nfs, Storage};
 use crate::addon::Addon;
 use crate::arguments::Arguments;
 use crate::distribution::Distribution;
-use crate::hardware::Hardware;
+use crate::hardware::{Feed, Hardware};
 use crate::names::{ClusterName, Sha256Digest};
 
 /// A cluster without open questions.
@@ -74,6 +74,17 @@ impl Cluster {
     /// The node that gives the others their addresses and their way out, with its outside.
     pub fn gateway(&self) -> Option<(&Node, &Uplink)> {
         self.nodes.iter().find_map(|node| node.uplink.as_ref().map(|uplink| (node, uplink)))
+    }
+
+    /// What switches the power of a node: its own control, or that of the device that gives it power.
+    pub fn power_switch<'c>(&'c self, node: &'c Node) -> Option<PowerSwitch<'c>> {
+        let fitting = &node.fitting;
+        let outlet = fitting.outlet.as_deref();
+        if let Some(control) = &fitting.control {
+            return Some(PowerSwitch { control, device: None, outlet });
+        }
+        let device = &self.hardware.devices[fitting.feed.as_ref().and_then(Feed::device)?];
+        Some(PowerSwitch { control: device.control.as_ref()?, device: Some(device.name.as_str()), outlet })
     }
 
     /// Tells whether a node is in the cluster's Wi-Fi: those that no cable of the plan leads to are, unless it is the gateway's.

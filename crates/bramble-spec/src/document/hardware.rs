@@ -10,7 +10,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::cluster::PoeMib;
 use crate::de::Spanned;
+use crate::distribution::Setting;
 use crate::hardware::Holds;
 use crate::names::DeviceName;
 
@@ -47,9 +49,36 @@ pub(crate) struct DeviceSection {
     pub(crate) uplink: Option<Spanned<String>>,
     /// What gives it power, if not the mains: a device, or a power supply.
     pub(crate) power: Option<Spanned<String>>,
+    /// How the power of what hangs on it is switched.
+    pub(crate) control: Option<Spanned<ControlSection>>,
     /// What is attached to it.
     #[serde(default)]
     pub(crate) with: Vec<Spanned<Short<LineSection>>>,
+}
+
+/// How power is switched from afar: one of `snmp`, `mikrotik`, `turing-pi`, `shelly`, `tasmota`, `command` and `wake-on-lan`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ControlSection {
+    /// A switch that is managed by SNMP: `host`, or `host:port`.
+    pub(crate) snmp: Option<Spanned<String>>,
+    /// Which tables the switch has; those of RFC 3621 if not given.
+    pub(crate) mib: Option<Spanned<PoeMib>>,
+    /// A switch or router with RouterOS 7: its address, or the web address of its REST API.
+    pub(crate) mikrotik: Option<Spanned<String>>,
+    /// A Turing Pi 2: the address of its BMC.
+    pub(crate) turing_pi: Option<Spanned<String>>,
+    /// A smart plug or relay of Shelly: its address.
+    pub(crate) shelly: Option<Spanned<String>>,
+    /// A smart plug or relay with Tasmota: its address.
+    pub(crate) tasmota: Option<Spanned<String>>,
+    /// Anything else: a program of this machine with its arguments, in which `{action}` (`on`, `off`, `status`), `{node}` and
+    /// `{outlet}` are filled in. For `status` it prints `on` or `off`, and the watts behind that if it knows them.
+    pub(crate) command: Option<Spanned<Vec<String>>>,
+    /// The board itself wakes up when its network card is told to.
+    pub(crate) wake_on_lan: Option<Spanned<bool>>,
+    /// The file with `community = …`, or `user = …` and `password = …`; `.bramble/power/NAME` if not given and there is one.
+    pub(crate) credentials: Option<Spanned<String>>,
 }
 
 /// What a node has besides its board.
@@ -58,6 +87,10 @@ pub(crate) struct DeviceSection {
 pub(crate) struct FittingSection {
     /// What gives it power: a device, or a power supply.
     pub(crate) power: Option<Spanned<String>>,
+    /// The outlet, port or slot of `power` that it hangs on, as that counts them.
+    pub(crate) outlet: Option<Spanned<Setting>>,
+    /// How its own power is switched, if not by the device that gives it.
+    pub(crate) control: Option<Spanned<ControlSection>>,
     /// Its PoE HAT.
     pub(crate) hat: Option<Spanned<String>>,
     /// The device that it is plugged into.

@@ -64,10 +64,11 @@ impl Resolver<'_> {
                 }
             };
             let with = self.lines(name.as_str(), device.with);
+            let control = device.control.and_then(|section| self.control(name.as_str(), section));
             // A placeholder keeps the numbers of the others; the file is refused anyway.
             let part = part.or_else(|| self.catalogue.parts().next().cloned());
             if let Some(part) = part {
-                devices.push(Device { name, part, uplink: None, feed: None, with });
+                devices.push(Device { name, part, uplink: None, feed: None, control, with });
                 wires.push((device.uplink, device.power));
             }
         }
@@ -210,6 +211,11 @@ impl Resolver<'_> {
                 Some(text) => self.feed(owner, text, hardware),
                 None => each.and_then(|each| each.feed.clone()),
             },
+            outlet: section.outlet.and_then(|outlet| self.outlet(owner, outlet)),
+            control: section
+                .control
+                .and_then(|section| self.control(owner, section))
+                .or_else(|| each.and_then(|each| each.control.clone())),
             hat: match &section.hat {
                 Some(text) if nothing(text) => None,
                 Some(text) => self.part(owner, &text.value, text.span, &[PartKind::Hat]),

@@ -247,6 +247,7 @@ impl Resolver<'_> {
                 let control_planes = nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
                 arguments.write_less(control_planes, distribution.keeps_etcd());
             }
+            self.shared_outlets(&hardware, &nodes, nodes_span);
             let hosts: String = nodes.iter().map(|node| format!("{} {}\n", node.address, node.name)).collect();
             let cluster = Cluster {
                 name: document.cluster?.value,

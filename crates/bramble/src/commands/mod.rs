@@ -15,6 +15,7 @@ pub(crate) mod kubeconfig;
 pub(crate) mod lab;
 pub(crate) mod maintain;
 pub(crate) mod move_root;
+pub(crate) mod outlets;
 pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod power;

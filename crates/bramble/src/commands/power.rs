@@ -10,10 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use bramble_engine::{Backup, BackupKey, Interface, Off, Project, Running, on};
 use bramble_kube::{lifecycle, out_script};
+use bramble_power::Outlet;
 use bramble_remote::ConnectError;
-use bramble_spec::{Cluster, MacAddr, Role, name_ranges};
+use bramble_spec::{Cluster, Node, Role, name_ranges};
 use serde_json::json;
 
+use crate::commands::outlets;
 use crate::confirmed::Yes;
 use crate::drive::{ask_plane, begin_log, visit, with_log};
 use crate::ui::printer::{Format, Printer, Style};
@@ -111,8 +113,11 @@ impl SwitchOff {
         let done = work.await;
         progress.end();
         let (count, saved) = done.map_err(|error| with_log(error, &log))?;
+        // Boards that are halted still take some, and those on a port start again when it is given power anew.
+        let halted = project.cluster.nodes.iter().filter(|node| boards.contains(&node.name));
+        let cut = switch_all(&project, halted, false, printer).await?;
         if printer.format == Format::Json {
-            printer.json(&json!({ "nodes": count, "backup": saved }));
+            printer.json(&json!({ "nodes": count, "backup": saved, "powerCut": cut }));
             return Ok(Done::Good);
         }
         printer.result(format!(
@@ -122,6 +127,13 @@ impl SwitchOff {
         ));
         if let Some(saved) = saved {
             printer.result(format!("The state of the cluster is saved in {}.", saved.display()));
+        }
+        if cut.len() == count {
+            printer.result("Their power is cut. Next: `bramble on` gives it back when you want them.");
+            return Ok(Done::Good);
+        }
+        if !cut.is_empty() {
+            printer.result(format!("The power of {} is cut.", name_ranges(cut.iter().map(String::as_str))));
         }
         printer.result("Next: give them power again when you want them, and run `bramble on`.");
         Ok(Done::Good)
@@ -140,7 +152,16 @@ impl SwitchOn {
             }
             Err(_) => None,
         };
-        printer.info(format!("Give them power in this order:\n{}", order(&project.cluster)));
+        let by_hand = |node: &&Node| project.cluster.power_switch(node).is_none();
+        if project.cluster.nodes.iter().any(|node| by_hand(&node)) {
+            printer.info(format!("Give them power in this order:\n{}", order(&project.cluster)));
+        }
+        // What the others need to start comes first; boards that start together take the most.
+        for role in [Role::Gateway, Role::ControlPlane, Role::Worker] {
+            for node in project.cluster.nodes.iter().filter(|node| node.role == role) {
+                switch_all(&project, [node], true, printer).await?;
+            }
+        }
         wake(&project.cluster);
         let names = project.cluster.nodes.iter().map(|node| node.name.as_str());
         let progress = Arc::new(Progress::new(printer, names));
@@ -167,6 +188,28 @@ impl SwitchOn {
         }
         Ok(Done::Code(1))
     }
+}
+
+/// Switches the power of these nodes, of those whose power is switched by something. Gives the names of those where that worked;
+/// of the others it is said why not.
+async fn switch_all<'n>(
+    project: &Project,
+    nodes: impl IntoIterator<Item = &'n Node>,
+    on: bool,
+    printer: &Printer,
+) -> anyhow::Result<Vec<String>> {
+    let outlets: Vec<Outlet> =
+        outlets::outlets(project, nodes)?.into_iter().filter(|outlet| on || outlet.is_switched()).collect();
+    let names: Vec<String> = outlets.iter().map(|outlet| outlet.node.to_string()).collect();
+    let done = outlets::with_all(outlets, move |outlet| async move { outlet.set(on).await }).await;
+    let mut switched = Vec::new();
+    for (name, result) in names.into_iter().zip(done) {
+        match result {
+            Ok(()) => switched.push(name),
+            Err(error) => printer.error(format!("{} {name}: {error}", printer.style(Style::Bad, "✗"))),
+        }
+    }
+    Ok(switched)
 }
 
 /// In which order boards get power: what the others need to start comes first.
@@ -200,15 +243,9 @@ fn wake(cluster: &Cluster) {
     for node in &cluster.nodes {
         if let Some(mac) = &node.mac {
             // Nobody answers it: who is not woken is waited for, and named at last.
-            socket.send_to(&magic(mac), (cluster.network.subnet.broadcast(), 9)).ok();
+            socket.send_to(&bramble_power::magic_packet(mac), (cluster.network.subnet.broadcast(), 9)).ok();
         }
     }
-}
-
-/// The packet of Wake-on-LAN: six bytes of ones, and the address sixteen times.
-fn magic(mac: &MacAddr) -> Vec<u8> {
-    let address: Vec<u8> = mac.to_string().split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    [vec![0xff; 6], address.repeat(16)].concat()
 }
 
 impl Out {
@@ -230,13 +267,27 @@ impl Out {
             Some((_, error)) => bail!("{} is there, so it is not off: {error:#}", node.name),
             None => bail!("{} answers, so it is not off: `bramble reboot {}` boots it", node.name, node.name),
         }
+        // What switches its power knows it better than anybody.
+        let mut proven = false;
+        for outlet in outlets::outlets(&project, [&node])?.into_iter().filter(Outlet::is_switched) {
+            match outlet.read().await {
+                Ok(reading) if reading.on == Some(true) => bail!(
+                    "{} has power, says {}: `bramble power off {}` takes it away",
+                    node.name,
+                    outlet.device(),
+                    node.name
+                ),
+                Ok(reading) => proven = reading.on == Some(false),
+                Err(error) => printer.info(format!("Whether {} has power cannot be asked: {error}", node.name)),
+            }
+        }
         // Two boards that write to one volume destroy it.
         let what = format!(
             "{}: its pods and volumes go elsewhere, although they may still be written to if the board runs",
             node.name
         );
         let named = bramble_kube::Destruction { name: node.name.to_string(), what: what.clone() };
-        if !self.yes.confirmed().missing(vec![named]).is_empty() {
+        if !proven && !self.yes.confirmed().missing(vec![named]).is_empty() {
             if !std::io::stdin().is_terminal() {
                 bail!(
                     "nothing was changed, because this has to be confirmed:\n  {what}\npass --yes={} if it has no power for certain",
@@ -259,18 +310,5 @@ impl Out {
             node.name
         ));
         Ok(Done::Good)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_packet_that_wakes_a_board_has_its_address_sixteen_times() {
-        let packet = magic(&"dc:a6:32:01:02:0a".parse().unwrap());
-        assert_eq!(packet.len(), 102);
-        assert!(packet[..6].iter().all(|byte| *byte == 0xff));
-        assert!(packet[6..].chunks(6).all(|chunk| chunk == [0xdc, 0xa6, 0x32, 1, 2, 10]));
     }
 }

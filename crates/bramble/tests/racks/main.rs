@@ -14,6 +14,7 @@ mod cluster;
 mod gateway;
 mod interrupt;
 mod limits;
+mod power;
 mod rack;
 mod spread;
 mod ssh;

@@ -96,26 +96,48 @@ keep_tokens() { # token agent-token
     )
 }
 
-# Servers have a new token from now on, by which their datastore opens; each needs it when it starts again.
+# Servers have a new token from now on, by which their datastore opens; each needs it when it starts again. Agents have one, too.
 rotate_token() {
     private_folder
-    k3s token rotate >/run/bramble/rotate 2>&1 || { tail -n 3 /run/bramble/rotate >&2; return 1; }
-    rm -f /run/bramble/rotate
+    a=$(od -An -v -N24 -tx1 /dev/urandom)
+    a=$(echo "$a" | tr -d ' \n')
+    p=$K/server/cred/passwd
+    cp -p "$p" /run/bramble/passwd
+    # k3s saves this file together with the token, and a server whose own is another and newer one never starts again: what lets
+    # agents in has to stand there before (k3s, pkg/cluster/bootstrap.go, `isNewerFile`).
+    sed -i "s/^[^,]*,node,node,/$a,node,node,/" "$p"
+    if ! grep -q "^$a," "$p" || ! k3s token rotate >/run/bramble/rotate 2>&1; then
+        cp -p /run/bramble/passwd "$p"
+        [ ! -e /run/bramble/rotate ] || tail -n 3 /run/bramble/rotate >&2
+        echo 'k3s does not make its tokens anew: it has the old ones' >&2
+        return 1
+    fi
+    rm -f /run/bramble/rotate /run/bramble/passwd
     t=$(plain_token "$K/server/token")
     [ -n "$t" ] || { echo "$K/server/token is empty" >&2; return 1; }
     # Its datastore opens only by this one from now on, also if this script ends here.
-    keep_tokens "$t" ''
+    keep_tokens "$t" "$a"
     echo "@fact token $t"
+    echo "@fact agent-token $a"
 }
 
 take_tokens() { # token agent-token
     keep_tokens "$1" "$2"
+    # It comes back as it was saved.
+    [ -z "$2" ] || rm -f "$K/server/cred/passwd"
     service_runs restart
 }
 
 # All Secrets are encrypted anew; other servers read the new key when they start again.
 rotate_encryption() {
-    s=$(k3s secrets-encrypt status)
+    # A server that has just started again says a little later what it has.
+    n=0
+    while :; do
+        s=$(k3s secrets-encrypt status)
+        case $s in *'hash does not match'* | *'hashes do not match'*) ;; *) break ;; esac
+        [ "$n" -lt 60 ] || break
+        sleep 1; n=$((n + 1))
+    done
     case $s in
     *'Encryption Status: Enabled'*) ;;
     *)
