@@ -10,6 +10,7 @@ use bramble_spec::{Node, Role};
 use crate::backup::refuse_foreign;
 use crate::error::Result;
 use crate::event::{Event, Interface};
+use crate::kept_tokens;
 use crate::phases::RESTART;
 use crate::project::{Project, random};
 use crate::survey::{Fleet, speaker};
@@ -58,6 +59,9 @@ impl Rotation<'_> {
         commands.append(&begin);
         let script = Script::new(format!("make {} anew", self.secret), &commands).silent_for(RESTART);
         plane.ask(&script, |name, value| facts.set(name, value)).await?;
+        if self.secret == Secret::Tokens && life.state_elsewhere().is_some() {
+            kept_tokens::keep(&self.project.private_dir()?, &cluster.name, &facts)?;
+        }
         let mut count = 0;
         for (session, _) in planes.into_iter().chain(workers) {
             let node = &session.node;

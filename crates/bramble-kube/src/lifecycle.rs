@@ -41,6 +41,17 @@ impl JoinFacts {
         self.0.insert(name.to_owned(), value.trim().to_owned());
     }
 
+    /// Writes the facts down, a line each: the name, a blank, the value.
+    pub fn to_text(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name} {value}\n")).collect()
+    }
+
+    /// Reads what [`JoinFacts::to_text`] has written.
+    pub fn parse(text: &str) -> JoinFacts {
+        let pair = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        JoinFacts(text.lines().filter_map(pair).collect())
+    }
+
     /// Gives the fact of this name.
     pub fn get(&self, name: &'static str) -> Result<&str, MissingFact> {
         self.0.get(name).map(String::as_str).ok_or(MissingFact(name))

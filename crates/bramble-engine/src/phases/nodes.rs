@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::error::Result;
 use crate::event::Event;
+use crate::kept_tokens;
 use crate::node_plan::Plans;
 use crate::phase::Phase;
 use crate::phases::RESTART;
@@ -131,7 +132,12 @@ async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
 /// What is known of joining before anybody begins: the secrets of a new cluster, or what a running one tells.
 async fn join_facts<N: Network>(run: &RunState<N>, life: &dyn Lifecycle) -> anyhow::Result<Shared> {
     let mut shared = Shared { facts: life.secrets(random()?), ..Shared::default() };
-    let Some(ca) = &run.agenda.ca else { return Ok(shared) };
+    let Some(ca) = &run.agenda.ca else {
+        if life.state_elsewhere().is_some() {
+            shared.facts = kept_tokens::of(&run.private, &run.cluster.name, shared.facts)?;
+        }
+        return Ok(shared);
+    };
     shared.joinable = true;
     let joining: Vec<&Node> = run
         .nodes

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::bail;
-use bramble_engine::Goal;
+use bramble_engine::{Goal, tokens_file};
 use bramble_kube::Inputs;
 
 use crate::confirmed::Yes;
@@ -48,6 +48,13 @@ impl Down {
             summary.changes,
             started.elapsed().as_secs_f64()
         ));
+        let tokens = tokens_file(&project.private_dir()?, &cluster.name);
+        if tokens.exists() {
+            printer.result(format!(
+                "Its state is in its database still. {} opens it: the next `bramble up` goes on with that state. Remove both to begin anew.",
+                tokens.display()
+            ));
+        }
         if !summary.lost.is_empty() {
             bail!(
                 "{} nodes could not be reached: run `bramble down` again when they can:{}",

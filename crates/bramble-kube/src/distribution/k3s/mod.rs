@@ -306,7 +306,8 @@ impl Lifecycle for K3s<'_> {
         let elsewhere = self.config.datastore == Datastore::External;
         elsewhere.then_some(
             "the state of this cluster is in the database of `datastore-endpoint`: save it and put it back there, with its own \
-             tools (pg_dump, mariadb-dump), and keep a copy of /etc/rancher/k3s/token with it, which opens it",
+             tools (pg_dump, mariadb-dump), and keep a copy of .bramble/NAME.tokens with it (for clusters that were made before there was one, of \
+             /etc/rancher/k3s/token), which opens it",
         )
     }
 
