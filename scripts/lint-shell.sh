@@ -60,6 +60,8 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup/backup.sh $
     strictly receive '' "$STRICT" "$K/backup/receive.sh"
     strictly wear 'seconds' "$STRICT" "$K/wear.sh"
     strictly why 'units service again' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" "$K/why/why.sh"
+    strictly soak 'units service again' "$STRICT" "$S/steps.sh" "$K/why/why.sh" "$K/soak/soak.sh"
+    strictly soak-load '' "$STRICT" "$K/soak/load.sh"
     strictly gluster '' "$STRICT" "$K/storage/gluster.sh"
     strictly mount '' "$STRICT" "$S/steps.sh" "$K/storage/mount.sh"
     strictly images '' "$STRICT" "$K/images.sh"

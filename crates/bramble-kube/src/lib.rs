@@ -24,6 +24,7 @@ mod readiness;
 mod records;
 mod rolling;
 mod smoke;
+mod soak;
 mod status;
 mod storage;
 mod template;
@@ -65,6 +66,7 @@ pub use records::{
 };
 pub use rolling::{drain_node_script, uncordon_script, updated_script};
 pub use smoke::{smoke_mark, smoke_script};
+pub use soak::{Heat, Soaked, soak_begin_script, soak_end_script, soak_look_script, soaked};
 pub use status::{
     BackupReport, ClusterReport, Condition, NodeReport, State, cluster_conditions, node_conditions, parse_nodes,
     status_script, watched,

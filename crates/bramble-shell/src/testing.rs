@@ -116,6 +116,7 @@ const STUBS: &[&str] = &[
     "swapon",
     "sync",
     "systemctl",
+    "systemd-run",
     "timedatectl",
     "udevadm",
     "umount",

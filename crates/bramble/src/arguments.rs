@@ -29,7 +29,7 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 29] = [
+const MEANING: [(&str, &[&str]); 30] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
@@ -45,6 +45,7 @@ const MEANING: [(&str, &[&str]); 29] = [
     ("watch", &["file", "cluster"]),
     ("why", &["file", "cluster"]),
     ("wear", &["file", "cluster"]),
+    ("soak", &["file", "cluster", "bundle"]),
     ("report", &["file", "cluster"]),
     ("addons", &["file", "cluster", "bundle"]),
     ("run", &["file", "cluster"]),

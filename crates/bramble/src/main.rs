@@ -70,6 +70,8 @@ enum Command {
     Why(commands::why::Why),
     /// Measure what the boards write to their disks, by program, and how long the disks last
     Wear(commands::wear::Wear),
+    /// Keep all cores busy, and say whether the boards are cooled well enough
+    Soak(commands::soak::Soak),
     /// Gather what somebody who helps wants to see into a file, without secrets and addresses
     Report(commands::report::Report),
     /// Add-ons: what they need and what they are made of
@@ -153,6 +155,7 @@ fn main() -> ExitCode {
         Command::Status(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Watch(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Why(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Soak(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Wear(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Report(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Addons(command) => block_on(&printer, None, command.run(common, &printer)),

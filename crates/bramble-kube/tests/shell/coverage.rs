@@ -32,6 +32,7 @@ fn every_function_that_a_node_runs_has_its_test() {
         ("smoke_fail", "smoke_test ends with it"),
         ("smoke_kubectl", "smoke_test calls it"),
         ("metrics", "metrics.sh is a program of its own, which exporter.rs tests"),
+        ("src/soak/load.sh", "it keeps a board busy, which tests on racks do"),
         ("src/addon/monitoring/metrics.sh", "exporter.rs tests it"),
     ];
     assert_covered(env!("CARGO_MANIFEST_DIR"), &["tests/shell"], &exceptions);

@@ -15,6 +15,7 @@ mod power;
 mod readiness;
 mod rolling;
 mod smoke;
+mod soak;
 mod storage;
 mod watch;
 mod wear;

@@ -23,6 +23,7 @@ pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod rotate;
 pub(crate) mod run;
+pub(crate) mod soak;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod watch;

@@ -2,6 +2,7 @@
 
 pub(crate) mod live;
 pub(crate) mod plan;
+pub(crate) mod plot;
 pub(crate) mod printer;
 pub(crate) mod progress;
 pub(crate) mod transfer;

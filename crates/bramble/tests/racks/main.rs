@@ -16,6 +16,7 @@ mod interrupt;
 mod limits;
 mod power;
 mod rack;
+mod soak;
 mod spread;
 mod ssh;
 mod whose;
