@@ -8,11 +8,19 @@ use bramble_spec::NodeName;
 
 use crate::lifecycle::{Lifecycle, WAITING};
 
+/// How long the controllers may take until they work again.
+const CONTROLLERS: Duration = Duration::from_secs(180);
+
 /// Gives the script that drains a node within so many seconds, or uncordons it again, for a control plane.
 pub fn drain_node_script(life: &dyn Lifecycle, name: &NodeName, seconds: u32) -> Script {
     let mut script = rolling(life);
-    script.fixed("api_answers 120").call("drain_node", [name.as_str(), &seconds.to_string()]);
-    Script::new(format!("drain {name}"), &script).silent_for(WAITING + Duration::from_secs(u64::from(seconds)))
+    script
+        .fixed("api_answers 120")
+        .fixed("private_folder")
+        .fixed("controllers_work")
+        .call("drain_node", [name.as_str(), &seconds.to_string()]);
+    Script::new(format!("drain {name}"), &script)
+        .silent_for(WAITING + CONTROLLERS + Duration::from_secs(u64::from(seconds)))
 }
 
 /// Gives the script that waits until the node reports again and is Ready, with this version if one is given, and uncordons

@@ -1,5 +1,31 @@
-# Nodes that stop their pods, one turn after the other. Takes the functions of the distribution; defines: drain_node,
-# uncordon, node_says, node_lease, node_returns.
+# Nodes that stop their pods, one turn after the other. Takes the functions of the distribution; defines: controllers_work,
+# drain_node, uncordon, node_says, node_lease, node_returns.
+
+# That the controllers work is seen only by what they do. One that has just started waits for the lease of the one before it, and
+# until then nobody takes a pod that ends out of its Service, or makes another one.
+controllers_work() {
+    cat >/run/bramble/probe.yaml <<'EOF'
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: { generateName: bramble-probe-, namespace: kube-system }
+spec:
+  replicas: 0
+  selector: { matchLabels: { bramble: probe } }
+  template: { metadata: { labels: { bramble: probe } }, spec: { containers: [{ name: none, image: none }] } }
+EOF
+    r=$(kubectl_admin create -f /run/bramble/probe.yaml -o name)
+    rm -f /run/bramble/probe.yaml
+    n=0
+    until o=$(kubectl_admin -n kube-system get "$r" -o 'jsonpath={.status.observedGeneration}' 2>&1) && [ "$o" = 1 ]; do
+        if [ "$n" -ge 180 ]; then
+            best_effort kubectl_admin -n kube-system delete "$r" --wait=false
+            echo 'the controllers of the cluster do nothing: no kube-controller-manager leads' >&2
+            return 1
+        fi
+        sleep 1; n=$((n + 1))
+    done
+    kubectl_admin -n kube-system delete "$r" --wait=false >/dev/null
+}
 
 # Evictions honour disruption budgets; a node that the user cordoned stays cordoned later. One that an earlier attempt has
 # taken out of the cluster has no pods.

@@ -3,6 +3,23 @@
 use super::*;
 
 #[test]
+fn controllers_work_when_one_of_them_has_done_something() {
+    let case = |seen: &str| {
+        k3s("private_folder\ncontrollers_work")
+            .says("k3s kubectl*create -f*", "replicaset.apps/bramble-probe-x")
+            .on("k3s kubectl*get replicaset.apps/bramble-probe-x*", seen)
+    };
+    let run = check(case("echo 1"));
+    assert!(run.called("k3s kubectl*delete replicaset.apps/bramble-probe-x --wait=false"));
+    assert!(run.file("/run/bramble/probe.yaml").is_none());
+    // The one that leads comes a little later.
+    let late = case("if [ -e $R/asked ]; then echo 1; else : >$R/asked; fi").run(None);
+    assert_eq!(late.code, 0, "{}", late.stderr);
+    let never = case("echo").refuses("no kube-controller-manager leads");
+    assert!(never.called("k3s kubectl*delete replicaset.apps/bramble-probe-x --wait=false"));
+}
+
+#[test]
 fn nodes_are_drained_and_uncordoned() {
     let found = |line| k3s("drain_node n1 60").says("k3s kubectl*get node n1 --ignore-not-found*", line);
     let drained = || found("n1 ");
