@@ -136,6 +136,28 @@ join_etcd() {
     join_etcd_as "$e" "$name"
 }
 
+# Who may ask: a file that is saved beside the keys, with its time. One that is another and newer one than that keeps a server from
+# starting (k3s, pkg/cluster/bootstrap.go, `isNewerFile`); a token that it has not is written into it (pkg/daemons/control/deps, genUsers).
+users() {
+    p=$K/server/cred/passwd
+    mkdir -p "$K/server/cred"
+    saved=$(etcd_ctl https://127.0.0.1:2379 get --print-value-only /passwd)
+    if [ -n "$saved" ]; then
+        echo "${saved#* }" | base64 -d >"$RUN/passwd"
+        if [ ! -e "$p" ] || ! cmp -s "$p" "$RUN/passwd"; then
+            if [ -e "$p" ] && [ "$(stat -c %Y "$p")" -ge "$((${saved%% *} + 3))" ]; then
+                fatal "$p newer than datastore and could cause a cluster outage. Remove the file(s) from disk and restart to be recreated from datastore."
+            fi
+            cp "$RUN/passwd" "$p"
+            touch -d "@${saved%% *}" "$p"
+        fi
+    fi
+    printf '%s,server,server,k3s:server\n%s,node,node,k3s:agent\n' "$token" "$agent_token" >"$RUN/passwd"
+    if [ ! -e "$p" ] || ! cmp -s "$p" "$RUN/passwd"; then cp "$RUN/passwd" "$p"; fi
+    [ -n "$saved" ] || save_users
+}
+save_users() { etcd_ctl https://127.0.0.1:2379 put /passwd "$(date +%s) $(base64 -w0 "$K/server/cred/passwd")" >/dev/null; }
+
 server() {
     common
     POD_RANGE=$(get cluster-cidr) SERVICE_RANGE=$(get service-cidr) DNS=$(get cluster-dns)
@@ -166,6 +188,7 @@ server() {
     elif [ -z "$(etcd_ctl https://127.0.0.1:2379 get --keys-only "$(bootstrap_key "$token")")" ]; then
         fatal 'bootstrap data already found and encrypted with different token'
     fi
+    users
     start_control_plane
     grant
     let_in "$token"
@@ -332,6 +355,8 @@ token)
     let_in "$new"
     (umask 077; sed "s/::server:.*/::server:$new/" "$K/server/token" >"$K/server/token.new")
     mv "$K/server/token.new" "$K/server/token"
+    sed -i "s/^[^,]*,server,server,/$new,server,server,/" "$K/server/cred/passwd"
+    save_users
     echo 'Token rotated, restart k3s nodes with new token'
     ;;
 --version) echo "k3s version $VERSION+k3s1 (a stand-in)" ;;
