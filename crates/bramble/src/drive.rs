@@ -304,12 +304,23 @@ pub(crate) async fn ask_plane(
     life: &dyn Lifecycle,
     script: &Script,
 ) -> anyhow::Result<(String, NodeName)> {
+    ask_plane_over(&cluster_file::network(project)?, project, printer, life, script).await
+}
+
+/// The same over a network that is there already.
+pub(crate) async fn ask_plane_over(
+    network: &Arc<SshNetwork>,
+    project: &Project,
+    printer: &Printer,
+    life: &dyn Lifecycle,
+    script: &Script,
+) -> anyhow::Result<(String, NodeName)> {
     let planes: Vec<Node> = project.cluster.control_planes().cloned().collect();
     let look = async |session: Session<SshNetwork>| {
         let seen = session.observe(&[]).await?;
         Ok((session, seen))
     };
-    let fleet = visit(project, &planes, printer, look).await?;
+    let fleet = visit_over(network, &planes, printer, look).await?;
     if fleet.nodes.is_empty() {
         fleet.complete()?;
         bail!("{} has no control plane", project.cluster.name);

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use bramble_engine::{Event, Project, Session, SshNetwork};
 use bramble_kube::{
-    Heat, Soaked, drain_node_script, lifecycle, soak_begin_script, soak_end_script, soak_look_script, soaked,
+    Heat, Inputs, Soaked, drain_node_script, lifecycle, soak_begin_script, soak_end_script, soak_look_script, soaked,
     uncordon_script,
 };
 use bramble_power::Outlet;
@@ -17,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::commands::outlets;
 use crate::confirmed::Yes;
-use crate::drive::{ask_plane, visit};
+use crate::drive::{ask_plane_over, visit_over};
 use crate::ui::plot;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
@@ -58,9 +59,17 @@ struct Run {
 
 impl Soak {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = cluster_file::open(common, printer)?;
-        project.only(&self.nodes)?;
-        let nodes = project.cluster.nodes.clone();
+        let whole = cluster_file::open(common, printer)?;
+        let mut nodes = Vec::new();
+        for name in &self.nodes {
+            nodes.push(whole.node(name)?.clone());
+        }
+        if nodes.is_empty() {
+            nodes.clone_from(&whole.cluster.nodes);
+        }
+        let network = cluster_file::network(&whole)?;
+        let inputs = if self.drain { cluster_file::inputs(&whole, printer)? } else { Inputs::default() };
+        let cluster = Cluster { project: &whole, inputs: &inputs, network: &network, printer };
         if !self.drain && !self.yes.clone().confirmed().changes {
             let what = format!(
                 "All cores of {} boards are kept busy for {} min, beside what runs there",
@@ -84,11 +93,11 @@ impl Soak {
             if self.drain { nodes.into_iter().map(|node| vec![node]).collect() } else { vec![nodes] };
         for group in groups {
             if self.drain {
-                self.drained(&project, printer, common, &group[0], true).await?;
+                cluster.has(&group[0], false).await?;
             }
-            let done = self.soak(&project, printer, &group).await;
+            let done = self.soak(&cluster, &group).await;
             if self.drain {
-                self.drained(&project, printer, common, &group[0], false).await?;
+                cluster.has(&group[0], true).await?;
             }
             let (more, failed) = done?;
             runs.extend(more);
@@ -108,7 +117,7 @@ impl Soak {
             printer.json(&json!({ "minutes": self.minutes, "limit": self.limit, "nodes": nodes }));
         } else {
             for run in &runs {
-                printer.result(page(printer, &project, run));
+                printer.result(page(printer, &whole, run));
             }
         }
         for line in &lost {
@@ -119,14 +128,9 @@ impl Soak {
     }
 
     /// Loads these boards, all at once.
-    async fn soak(
-        &self,
-        project: &Project,
-        printer: &Printer,
-        nodes: &[Node],
-    ) -> anyhow::Result<(Vec<Run>, Vec<String>)> {
+    async fn soak(&self, cluster: &Cluster<'_>, nodes: &[Node]) -> anyhow::Result<(Vec<Run>, Vec<String>)> {
         let (seconds, limit) = (self.minutes * 60, self.limit);
-        let outlets = outlets::outlets(project, nodes)?;
+        let outlets = outlets::outlets(cluster.project, nodes)?;
         let work = move |session: Session<SshNetwork>| {
             let outlet = outlets.iter().find(|outlet| outlet.node == session.node.name).cloned();
             async move {
@@ -134,31 +138,32 @@ impl Soak {
                 Ok(Run { node: session.node.name.clone(), soaked: soaked(&samples, seconds, limit), samples })
             }
         };
-        let fleet = visit(project, nodes, printer, work).await?;
+        let fleet = visit_over(cluster.network, nodes, cluster.printer, work).await?;
         let lost = fleet.lost.iter().map(|(node, error)| format!("{}: {error:#}", node.name)).collect();
         Ok((fleet.nodes, lost))
     }
+}
 
+/// The cluster whose boards are loaded.
+struct Cluster<'a> {
+    project: &'a Project,
+    inputs: &'a Inputs,
+    network: &'a Arc<SshNetwork>,
+    printer: &'a Printer,
+}
+
+impl Cluster<'_> {
     /// Takes a node out of the cluster, or in again; one of no cluster is left alone.
-    async fn drained(
-        &self,
-        project: &Project,
-        printer: &Printer,
-        common: &Common,
-        node: &Node,
-        out: bool,
-    ) -> anyhow::Result<()> {
-        let whole = cluster_file::open(common, printer)?;
-        let inputs = cluster_file::inputs(&whole, printer)?;
-        let Some(life) = lifecycle(&project.cluster, &inputs).filter(|_| node.role != Role::Gateway) else {
-            return Ok(());
+    async fn has(&self, node: &Node, wanted: bool) -> anyhow::Result<()> {
+        let life = lifecycle(&self.project.cluster, self.inputs).filter(|_| node.role != Role::Gateway);
+        let Some(life) = life else { return Ok(()) };
+        let script = match wanted {
+            true => uncordon_script(&*life, &node.name, None),
+            false => drain_node_script(&*life, &node.name, DRAIN),
         };
-        let script = match out {
-            true => drain_node_script(&*life, &node.name, DRAIN),
-            false => uncordon_script(&*life, &node.name, None),
-        };
-        let what = if out { "cannot be drained" } else { "is cordoned still" };
-        ask_plane(&whole, printer, &*life, &script).await.with_context(|| format!("{} {what}", node.name))?;
+        let what = if wanted { "is cordoned still: `bramble up` lets it take pods again" } else { "cannot be drained" };
+        let asked = ask_plane_over(self.network, self.project, self.printer, &*life, &script).await;
+        asked.with_context(|| format!("{} {what}", node.name))?;
         Ok(())
     }
 }
