@@ -169,7 +169,7 @@ fn boards_have_their_power_from_a_switch_that_bramble_switches() {
     let mut up = rack.command(&["up", "--yes"]);
     let mut up = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let boot = |n: usize| rack.shell(&rack.node(n), "cat /proc/sys/kernel/random/boot_id");
-    wait_for("the changes to begin", || rack.shell(&second, "ls /var/lib/bramble 2>/dev/null") != "");
+    wait_for("the changes to begin", || !rack.shell(&second, "ls /var/lib/bramble 2>/dev/null").is_empty());
     assert_code(&rack.run(&["power", "off", &second, &format!("--yes={second}")]), 0);
     assert_eq!(up.wait().unwrap().code(), Some(1));
     let lost = rack.run(&["up", "--yes"]);
