@@ -63,6 +63,8 @@ struct Shared {
     broken: bool,
     /// Control planes that are members and have yet to be what the cluster file says: others join after that.
     unsettled: usize,
+    /// The control plane that did not come back from what was changed: the others are left as they are.
+    stopped: Option<NodeName>,
 }
 
 async fn apply<N: Network>(run: &mut RunState<N>) -> Result<()> {
@@ -257,9 +259,21 @@ impl SharedRun {
             return Ok(session.converge(&desired, Some((plan, seen))).await?.1);
         }
         let _turn = self.plane_turns.acquire().await?;
-        let (_, changes) = session.converge(&desired, Some((plan, seen))).await?;
-        session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await?;
-        Ok(changes)
+        if let Some(name) = &self.share.borrow().stopped {
+            bail!(
+                "left as it is, because {name} did not come back from its changes; they take one control plane at most"
+            );
+        }
+        let change = async {
+            let (_, changes) = session.converge(&desired, Some((plan, seen))).await?;
+            session.ask(&bramble_kube::updated_script(life, node.address), |_, _| {}).await?;
+            anyhow::Ok(changes)
+        };
+        let changed = change.await;
+        if changed.is_err() {
+            self.share.send_modify(|shared| shared.stopped = Some(node.name.clone()));
+        }
+        changed
     }
 
     async fn init<N: Network>(

@@ -423,7 +423,11 @@ impl K3s<'_> {
             lists.push(("kube-apiserver-arg", cluster.arguments.of(Component::KubeApiserver)));
             lists.push(("kube-controller-manager-arg", cluster.arguments.of(Component::KubeControllerManager)));
             lists.push(("kube-scheduler-arg", cluster.arguments.of(Component::KubeScheduler)));
-            lists.push(("etcd-arg", cluster.arguments.of(Component::Etcd)));
+            let told = cluster.arguments.map_of(Component::Etcd);
+            lists.push((
+                "etcd-arg",
+                told.iter().map(|(flag, value)| format!("{flag}={}", etcd_value(flag, value))).collect(),
+            ));
         }
         lists
     }
@@ -492,6 +496,31 @@ impl K3s<'_> {
     }
 }
 
+/// Writes a value for etcd as k3s can pass it on: durations as numbers of nanoseconds. It writes what it takes for one itself in a form
+/// that etcd's configuration file does not know, and does not start then (seen with 1.36.3; pkg/daemons/executor, `ToConfigFile`).
+fn etcd_value(flag: &str, value: &str) -> String {
+    let is_duration = ["time", "duration", "interval"].iter().any(|word| flag.contains(word));
+    match nanoseconds(value).filter(|_| is_duration) {
+        Some(number) => number.to_string(),
+        None => value.to_owned(),
+    }
+}
+
+/// Reads a duration as Go writes it, such as `1m30s`; `None` for anything else, also for a number without a unit.
+fn nanoseconds(text: &str) -> Option<u64> {
+    const UNITS: [(&str, f64); 6] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+    let (mut rest, mut sum) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, behind) = rest.split_at(digits);
+        let letters = behind.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (_, factor) = UNITS.iter().find(|(unit, _)| *unit == &behind[..letters])?;
+        sum += number.parse::<f64>().ok()? * factor;
+        rest = &behind[letters..];
+    }
+    (!text.is_empty()).then_some(sum as u64)
+}
+
 /// Says in words where the state of a cluster is.
 fn place(datastore: &str) -> &'static str {
     match datastore {
@@ -518,4 +547,25 @@ fn service(node: &Node) -> &'static str {
 /// patience, and that a boot before it was told with whom to begin does not let it begin alone.
 fn unit_text(node: &Node) -> String {
     fill(include_str!("k3s.service"), &[("KIND", kind(node)), ("PROGRAM", PROGRAM), ("TOKEN_FILE", TOKEN_FILE)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_for_etcd_are_numbers() {
+        for (flag, value, written) in [
+            ("backend-batch-interval", "5s", "5000000000"),
+            ("grpc-keepalive-timeout", "1m30s", "90000000000"),
+            ("warning-apply-duration", "1.5ms", "1500000"),
+            ("heartbeat-interval", "500", "500"),
+            ("election-timeout", "5000", "5000"),
+            ("auto-compaction-retention", "1h", "1h"),
+            ("log-level", "s", "s"),
+            ("corrupt-check-time", "", ""),
+        ] {
+            assert_eq!(etcd_value(flag, value), written, "{flag}");
+        }
+    }
 }
