@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::path::Path;
 
 use bramble_engine::{Backup, BackupKey, Goal, Interface, Project, Restored};
-use bramble_spec::Cluster;
-use bramble_state::Upload;
+use bramble_spec::{Cluster, Node};
+use bramble_state::{Resource, Upload};
 use model::{Ended, FAULTS, Fault, Listener, Model, Pretended, cluster, go, inputs, up, world};
 
 /// Nodes on which nothing was done yet.
@@ -205,6 +205,27 @@ async fn the_control_plane_whose_api_answers_speaks_for_the_cluster() {
     model.lock().nodes.get_mut(&first).unwrap().mute_api = false;
     up(&model).await.unwrap();
     assert!(well(&model));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_that_does_not_come_back_from_a_change_leaves_the_others_alone() {
+    let old = cluster("ppp", 36);
+    let mut new = Cluster::clone(&old);
+    new.preparation.timezone = Some("Europe/Berlin".into());
+    let new = Arc::new(new);
+    let model = running(&old, &new, 36).await;
+    let first = old.nodes[0].name.clone();
+    model.lock().nodes.get_mut(&first).unwrap().mute_api = true;
+    let error = up(&model).await.err().unwrap().chain();
+    assert!(error.contains(&format!("left as it is, because {first} did not come back")), "{error}");
+    let changed = |node: &Node| {
+        let world = model.lock();
+        world.nodes[&node.name].has.iter().any(|resource| matches!(resource, Resource::Timezone(_)))
+    };
+    assert_eq!(old.nodes.iter().map(changed).collect::<Vec<_>>(), [true, false, false]);
+    model.lock().nodes.get_mut(&first).unwrap().mute_api = false;
+    up(&model).await.unwrap();
+    assert!(well(&model) && old.nodes.iter().all(changed));
 }
 
 #[tokio::test(start_paused = true)]
