@@ -178,7 +178,7 @@ async fn load(
     session.ask(&soak_begin_script(seconds, limit), |_, _| {}).await?;
     let began = Instant::now();
     let mut samples: Vec<Heat> = Vec::new();
-    let mut asked: Option<Instant> = None;
+    let (mut asked, mut said): (Option<Instant>, Option<String>) = (None, None);
     loop {
         let at = began.elapsed();
         let text = session.ask(&soak_look_script(), |_, _| {}).await?;
@@ -190,7 +190,11 @@ async fn load(
             heat.watts = reading.into_iter().next().and_then(Result::ok).and_then(|reading| reading.watts);
         }
         let warm = heat.celsius.map_or_else(|| "no sensor".to_owned(), |celsius| format!("{celsius:.0} °C"));
-        session.say(Event::Waiting(format!("{warm}, {} of {seconds} s", at.as_secs())));
+        // Each of these is a line where there is no terminal.
+        if said.as_ref() != Some(&warm) || samples.len().is_multiple_of(10) {
+            session.say(Event::Waiting(format!("{warm}, {} of {seconds} s", at.as_secs())));
+            said = Some(warm);
+        }
         let ended = heat.ended.is_some();
         samples.push(heat);
         if ended {
