@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub use credentials::Credentials;
 pub use error::{PowerError, Result};
-pub use wake::magic_packet;
+pub use wake::wake;
 
 /// How long a device may take until it says that it did what it was told.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -9,12 +9,22 @@ use crate::Outlet;
 use crate::error::{PowerError, Result};
 
 /// The packet of Wake-on-LAN: six bytes of ones, and the address sixteen times (AMD, "Magic Packet Technology", 1995).
-pub fn magic_packet(mac: &MacAddr) -> Vec<u8> {
+fn magic_packet(mac: &MacAddr) -> Vec<u8> {
     let address: Vec<u8> = mac.to_string().split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     [vec![0xff; 6], address.repeat(16)].concat()
 }
 
-/// Wakes a board. Nobody answers the packet.
+/// Sends the packet that wakes the board with this address, which nobody answers.
+///
+/// # Errors
+/// There is no way to the network.
+pub async fn wake(mac: &MacAddr, broadcast: Ipv4Addr) -> std::io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    socket.set_broadcast(true)?;
+    socket.send_to(&magic_packet(mac), (broadcast, 9)).await.map(|_| ())
+}
+
+/// Wakes a board.
 pub(crate) async fn set(outlet: &Outlet, on: bool) -> Result<()> {
     if !on {
         return Err(PowerError::OnlyWakes { node: outlet.node.to_string() });
@@ -23,12 +33,8 @@ pub(crate) async fn set(outlet: &Outlet, on: bool) -> Result<()> {
         let said = format!("{} has no `mac`, by which it would be woken: add it to the node", outlet.node);
         return Err(PowerError::Refused { device: outlet.device(), said });
     };
-    let send = async || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-        socket.set_broadcast(true)?;
-        socket.send_to(&magic_packet(mac), (*broadcast, 9)).await
-    };
-    send().await.map(|_| ()).map_err(|error| PowerError::Silent { device: outlet.device(), said: error.to_string() })
+    let silent = |error: std::io::Error| PowerError::Silent { device: outlet.device(), said: error.to_string() };
+    wake(mac, *broadcast).await.map_err(silent)
 }
 
 #[cfg(test)]

@@ -155,6 +155,29 @@ impl Device {
 
     /// Asks for something, as the user whom the credentials name.
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, said) = self.exchange(method, path, body)?;
+        self.value(status, &said)
+    }
+
+    /// Asks for something that the device has not, where there is no such outlet.
+    fn ask_for(&self, path: &str, missing: PowerError) -> Result<Value> {
+        match self.exchange("GET", path, None)? {
+            (StatusCode::NOT_FOUND, _) => Err(missing),
+            (status, said) => self.value(status, &said),
+        }
+    }
+
+    fn value(&self, status: StatusCode, said: &str) -> Result<Value> {
+        if !status.is_success() {
+            let first: String = said.lines().next().unwrap_or_default().chars().take(200).collect();
+            return Err(self.refused(format!("it says {status} {first}").trim_end()));
+        }
+        serde_json::from_str(said)
+            .map_err(|_| self.refused("what it answers is not JSON: is it the device that the cluster file names?"))
+    }
+
+    /// Gives what it answers to somebody whom it lets in.
+    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(StatusCode, String)> {
         let basic = |(user, password): &(String, String)| {
             format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
         };
@@ -186,20 +209,12 @@ impl Device {
             let said = "user or password of its `credentials` is wrong, or may not do this";
             return Err(PowerError::NoEntry { device: self.name.clone(), said: said.into() });
         }
-        if !status.is_success() {
-            let first: String = said.lines().next().unwrap_or_default().chars().take(200).collect();
-            return Err(self.refused(format!("it says {status} {first}").trim_end()));
-        }
-        serde_json::from_str(&said)
-            .map_err(|_| self.refused("what it answers is not JSON: is it the device that the cluster file names?"))
+        Ok((status, said))
     }
 
     /// help.mikrotik.com, "REST API"; `/interface/ethernet/poe`.
     fn routeros_read(&self, port: &str, missing: PowerError) -> Result<Reading> {
-        let answer = match self.ask("GET", &format!("/rest/interface/ethernet/{port}"), None) {
-            Err(PowerError::Refused { said, .. }) if said.contains("404") => return Err(missing),
-            answer => answer?,
-        };
+        let answer = self.ask_for(&format!("/rest/interface/ethernet/{port}"), missing)?;
         let Some(mode) = answer["poe-out"].as_str() else {
             return Err(self.refused(format!("{port} gives no power: it has no `poe-out`")));
         };
@@ -225,14 +240,11 @@ impl Device {
     }
 
     fn shelly_read(&self, relay: &str, missing: PowerError) -> Result<Reading> {
-        let answer = match self.shelly_speaks_rpc()? {
-            true => self.ask("GET", &format!("/rpc/Switch.GetStatus?id={relay}"), None),
-            false => self.ask("GET", &format!("/relay/{relay}"), None),
+        let path = match self.shelly_speaks_rpc()? {
+            true => format!("/rpc/Switch.GetStatus?id={relay}"),
+            false => format!("/relay/{relay}"),
         };
-        let answer = match answer {
-            Err(PowerError::Refused { said, .. }) if said.contains("404") => return Err(missing),
-            answer => answer?,
-        };
+        let answer = self.ask_for(&path, missing)?;
         if let Some(on) = answer["output"].as_bool() {
             return Ok(Reading { on: Some(on), watts: answer["apower"].as_f64() });
         }

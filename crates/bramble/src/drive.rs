@@ -266,21 +266,9 @@ fn summary(printer: &Printer, planned: &Planned) -> String {
     format!("{text}{}", printer.style(Style::Dim, "(`bramble plan` shows every difference)"))
 }
 
-/// Does `work` on these nodes, each as soon as it answers, for commands that only ask.
+/// Does `work` on these nodes, each as soon as it answers, for commands that only ask. A sudo password is asked for when the network
+/// is made: one network serves a whole command.
 pub(crate) async fn visit<T: Send + 'static, F>(
-    project: &Project,
-    nodes: &[Node],
-    printer: &Printer,
-    work: impl Fn(Session<SshNetwork>) -> F + Send + Sync + 'static,
-) -> anyhow::Result<Fleet<T>>
-where
-    F: Future<Output = anyhow::Result<T>> + Send,
-{
-    visit_over(&cluster_file::network(project)?, nodes, printer, work).await
-}
-
-/// The same over a network that is there already: a sudo password is asked for once.
-pub(crate) async fn visit_over<T: Send + 'static, F>(
     network: &Arc<SshNetwork>,
     nodes: &[Node],
     printer: &Printer,
@@ -299,16 +287,6 @@ where
 /// Runs a script on a control plane that answers, of the cluster that the cluster file means, and gives what it printed, with
 /// the name of the node.
 pub(crate) async fn ask_plane(
-    project: &Project,
-    printer: &Printer,
-    life: &dyn Lifecycle,
-    script: &Script,
-) -> anyhow::Result<(String, NodeName)> {
-    ask_plane_over(&cluster_file::network(project)?, project, printer, life, script).await
-}
-
-/// The same over a network that is there already.
-pub(crate) async fn ask_plane_over(
     network: &Arc<SshNetwork>,
     project: &Project,
     printer: &Printer,
@@ -320,7 +298,7 @@ pub(crate) async fn ask_plane_over(
         let seen = session.observe(&[]).await?;
         Ok((session, seen))
     };
-    let fleet = visit_over(network, &planes, printer, look).await?;
+    let fleet = visit(network, &planes, printer, look).await?;
     if fleet.nodes.is_empty() {
         fleet.complete()?;
         bail!("{} has no control plane", project.cluster.name);

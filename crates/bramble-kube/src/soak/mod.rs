@@ -6,7 +6,7 @@ use bramble_shell::{Commands, Script};
 use bramble_state::STEPS;
 use serde::Serialize;
 
-use crate::why::WHY;
+use crate::why::{WHY, throttled, warmer};
 
 fn script(name: &str, call: &'static str, arguments: &[&str]) -> Script {
     let mut script = Commands::new();
@@ -65,14 +65,8 @@ impl Heat {
         for line in text.lines() {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             match word {
-                "temperature" => {
-                    let celsius = rest.parse::<f64>().ok().map(|thousandths| thousandths / 1000.0);
-                    heat.celsius = match (heat.celsius, celsius) {
-                        (Some(one), Some(other)) => Some(one.max(other)),
-                        (one, other) => one.or(other),
-                    };
-                }
-                "throttled" => heat.throttled = u32::from_str_radix(rest.trim_start_matches("0x"), 16).ok(),
+                "temperature" => heat.celsius = warmer(heat.celsius, rest),
+                "throttled" => heat.throttled = throttled(rest),
                 "clock" => heat.megahertz = rest.parse::<f64>().ok().map(|kilohertz| kilohertz / 1000.0),
                 "ended" => heat.ended = Some(rest.to_owned()),
                 "state" => active = Some(matches!(rest, "active" | "activating")),

@@ -7,7 +7,7 @@ use bramble_shell::{Commands, Script};
 use bramble_state::STEPS;
 
 use crate::lifecycle::Lifecycle;
-use crate::why::WHY;
+use crate::why::{WHY, throttled, warmer};
 
 const WATCH: &str = include_str!("watch.sh");
 /// The most bytes that a board and the API say in one exchange.
@@ -122,13 +122,8 @@ impl Sample {
                 "disk" => {
                     sample.disk = words.get(4).and_then(|used| used.strip_suffix('%')?.parse().ok()).or(sample.disk)
                 }
-                "temperature" => {
-                    let degrees = number(0).map(|millis| millis / 1000.0);
-                    sample.temperature = [sample.temperature, degrees].into_iter().flatten().reduce(f64::max);
-                }
-                "throttled" => {
-                    sample.throttled = u32::from_str_radix(rest.trim().trim_start_matches("0x"), 16).ok();
-                }
+                "temperature" => sample.temperature = warmer(sample.temperature, rest),
+                "throttled" => sample.throttled = throttled(rest),
                 "works" => sample.works = Some(rest.to_owned()),
                 "etcd" => sample.etcd_says(&words),
                 "api" => sample.cluster = Some(ClusterSample::default()),

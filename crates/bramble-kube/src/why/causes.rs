@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bramble_spec::{Distribution, Node, Role, Swap, name_ranges};
 use bramble_state::Observation;
 
-use super::{Case, Cause, Told};
+use super::{Case, Cause, Told, throttled, warmer};
 use crate::lifecycle::MEMBER;
 
 /// Temperatures in degrees Celsius at which a Raspberry Pi slows down, and a little below (raspberrypi.com, "Frequency
@@ -141,14 +141,12 @@ fn power(asked: &mut Asked<'_>) {
 }
 
 fn bits(told: &Told) -> u32 {
-    let text = told.first("throttled").unwrap_or("0x0").trim().trim_start_matches("0x");
-    u32::from_str_radix(text, 16).unwrap_or(0)
+    told.first("throttled").and_then(throttled).unwrap_or(0)
 }
 
 fn heat(asked: &mut Asked<'_>) {
     let bits = bits(asked.told);
-    let hottest =
-        asked.told.all("temperature").filter_map(|text| text.trim().parse::<f64>().ok()).fold(0.0, f64::max) / 1000.0;
+    let hottest = asked.told.all("temperature").fold(None, warmer).unwrap_or(0.0);
     let mut evidence = Vec::new();
     if hottest >= HOT {
         evidence.push(format!("{hottest:.0} °C"));

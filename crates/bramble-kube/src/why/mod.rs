@@ -51,6 +51,17 @@ impl Told {
     }
 }
 
+/// Reads a line of a sensor, in thousandths of a degree, beside the hottest before it: degrees Celsius.
+pub(crate) fn warmer(before: Option<f64>, line: &str) -> Option<f64> {
+    let degrees = line.trim().parse::<f64>().ok().map(|millis| millis / 1000.0);
+    [before, degrees].into_iter().flatten().reduce(f64::max)
+}
+
+/// Reads the bits of the firmware's `get_throttled` (raspberrypi.com, "vcgencmd").
+pub(crate) fn throttled(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+}
+
 /// What is known of one node.
 pub struct NodeCase<'a> {
     /// The node.

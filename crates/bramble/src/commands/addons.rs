@@ -65,7 +65,8 @@ async fn ca(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
     let Some(life) = life else {
         bail!("{} has no authority of its own; `addons: {{ cert-manager: {{}} }}` makes one", project.cluster.name)
     };
-    let (encoded, plane) = ask_plane(project, printer, &*life, &bramble_kube::ca_script(&*life)).await?;
+    let (encoded, plane) =
+        ask_plane(&cluster_file::network(project)?, project, printer, &*life, &bramble_kube::ca_script(&*life)).await?;
     let certificate = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).unwrap_or_default();
     let text = String::from_utf8(certificate).unwrap_or_default();
     if !text.starts_with("-----BEGIN CERTIFICATE-----") {

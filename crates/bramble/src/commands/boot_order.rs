@@ -138,7 +138,7 @@ impl BootOrder {
                 Ok(Answer { node: session.node.name.to_string(), result })
             }
         };
-        let fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
         let mut answers = fleet.nodes;
         answers.extend(fleet.lost.into_iter().map(|(node, error)| {
             let said = without_address(&node, &error);

@@ -34,9 +34,15 @@ impl Kubeconfig {
         };
         let mut cat = Commands::new();
         cat.call("cat --", [life.admin_config()]);
-        let (admin, plane) = ask_plane(&project, printer, &*life, &Script::new("print the kubeconfig", &cat))
-            .await
-            .context("no control plane gives a kubeconfig; if there is no cluster yet, run `bramble up`")?;
+        let (admin, plane) = ask_plane(
+            &cluster_file::network(&project)?,
+            &project,
+            printer,
+            &*life,
+            &Script::new("print the kubeconfig", &cat),
+        )
+        .await
+        .context("no control plane gives a kubeconfig; if there is no cluster yet, run `bramble up`")?;
         let name = project.cluster.name.as_str();
         let (server, known_as) = way(&project.cluster, life.api_port());
         let credentials = Credentials::from_kubeconfig(&admin)

@@ -1,9 +1,7 @@
 //! `bramble upgrade` and `bramble reboot`: nodes in their turns, while the cluster runs.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
-use anyhow::bail;
 use bramble_engine::{Interface, Maintenance, Work};
 use bramble_spec::NodeName;
 use bramble_state::{RebootWhen, Wanted};
@@ -122,12 +120,8 @@ async fn maintain(command: &str, nodes: Nodes, work: Work, common: &Common, prin
         return Ok(Done::Code(3));
     }
     if !nodes.yes.confirmed().changes {
-        if !std::io::stdin().is_terminal() {
-            bail!("nothing was changed: pass --yes to go on without a question");
-        }
-        if !printer.confirm("Go on, one node after the other?")? {
-            bail!("nothing was changed");
-        }
+        let instead = "nothing was changed: pass --yes to go on without a question";
+        printer.agree("Go on, one node after the other?", instead, "nothing was changed")?;
     }
     let names = maintenance.names();
     let progress = Arc::new(Progress::new(printer, names.iter().map(String::as_str)));

@@ -1,7 +1,5 @@
 //! `bramble move-root`.
 
-use std::io::IsTerminal;
-
 use anyhow::{Context, anyhow, bail};
 use bramble_shell::{Commands, Script};
 use bramble_state::DISK_IDENTITY;
@@ -68,7 +66,9 @@ impl MoveRoot {
         let mut project = cluster_file::open(common, printer)?;
         let _lock = project.lock()?;
         project.only(std::slice::from_ref(&self.node))?;
-        let fleet = visit(&project, &project.cluster.nodes, printer, async |session| Ok(session)).await?;
+        let fleet =
+            visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, async |session| Ok(session))
+                .await?;
         if let Some((node, error)) = fleet.lost.first() {
             bail!("{}: {}", node.name, without_address(node, error));
         }
@@ -92,11 +92,10 @@ impl MoveRoot {
             printer.info(format!("  it holds {part}"));
         }
         printer.info(format!("  {}", seen.identity));
-        if !self.yes && !std::io::stdin().is_terminal() {
-            bail!("all that is on {} would be lost: pass --yes to confirm", self.to);
-        }
-        if !self.yes && !printer.confirm(&format!("All that is on {} is lost. Copy the system there?", self.to))? {
-            bail!("nothing was written");
+        if !self.yes {
+            let question = format!("All that is on {} is lost. Copy the system there?", self.to);
+            let instead = format!("all that is on {} would be lost: pass --yes to confirm", self.to);
+            printer.agree(&question, &instead, "nothing was written")?;
         }
         printer.info("copying the system: minutes, by the speed of the disks");
         if !self.script(session, Some(&seen)).await?.moved {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::IsTerminal;
-use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,12 +70,8 @@ impl SwitchOff {
         let boards = off.names();
         let list = name_ranges(boards.iter().map(|name| name.as_str()));
         if !self.yes.confirmed().changes {
-            if !std::io::stdin().is_terminal() {
-                bail!("nothing was switched off: pass --yes to switch off {list} without a question");
-            }
-            if !printer.confirm(&format!("Switch off {list}?"))? {
-                bail!("nothing was switched off");
-            }
+            let instead = format!("nothing was switched off: pass --yes to switch off {list} without a question");
+            printer.agree(&format!("Switch off {list}?"), &instead, "nothing was switched off")?;
         }
         let progress = Arc::new(Progress::new(printer, names()));
         log.pass_on(progress.clone());
@@ -162,7 +157,10 @@ impl SwitchOn {
                 switch_all(&project, [node], true, printer).await?;
             }
         }
-        wake(&project.cluster);
+        // Boards that can be woken by their network card; others do not care. Who is not woken is waited for, and named at last.
+        for mac in project.cluster.nodes.iter().filter_map(|node| node.mac.as_ref()) {
+            bramble_power::wake(mac, project.cluster.network.subnet.broadcast()).await.ok();
+        }
         let names = project.cluster.nodes.iter().map(|node| node.name.as_str());
         let progress = Arc::new(Progress::new(printer, names));
         let interface: Arc<dyn Interface> = progress.clone();
@@ -234,20 +232,6 @@ fn order(cluster: &Cluster) -> String {
         .to_owned()
 }
 
-/// Sends the packet that wakes boards which can be woken by it (Wake-on-LAN); others do not care.
-fn wake(cluster: &Cluster) {
-    let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else { return };
-    if socket.set_broadcast(true).is_err() {
-        return;
-    }
-    for node in &cluster.nodes {
-        if let Some(mac) = &node.mac {
-            // Nobody answers it: who is not woken is waited for, and named at last.
-            socket.send_to(&bramble_power::magic_packet(mac), (cluster.network.subnet.broadcast(), 9)).ok();
-        }
-    }
-}
-
 impl Out {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
@@ -258,7 +242,8 @@ impl Out {
         if node.role == Role::Gateway {
             bail!("{} is the gateway: it has no pods", node.name);
         }
-        let fleet = visit(&project, std::slice::from_ref(&node), printer, async |_| Ok(())).await?;
+        let network = cluster_file::network(&project)?;
+        let fleet = visit(&network, std::slice::from_ref(&node), printer, async |_| Ok(())).await?;
         let silent = |(_, error): &(_, anyhow::Error)| {
             error.downcast_ref::<ConnectError>().is_some_and(ConnectError::is_silence)
         };
@@ -299,7 +284,7 @@ impl Out {
                 bail!("nothing was changed");
             }
         }
-        let (_, plane) = ask_plane(&project, printer, &*life, &out_script(&*life, &node.name)).await?;
+        let (_, plane) = ask_plane(&network, &project, printer, &*life, &out_script(&*life, &node.name)).await?;
         if printer.format == Format::Json {
             printer.json(&json!({ "node": node.name, "out": true }));
             return Ok(Done::Good);

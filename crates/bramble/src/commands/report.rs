@@ -1,11 +1,10 @@
 //! `bramble report`: what somebody who helps wants to see, without secrets and addresses.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bramble_shell::{Commands, OUTPUT, Script};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -49,7 +48,7 @@ impl Report {
             session.say(Event::Looked);
             Ok((session.node.name.clone(), text.unwrap_or_else(|error| format!("{error:#}"))))
         };
-        let fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
         for (name, text) in fleet.nodes {
             files.push((format!("nodes/{name}.txt"), text));
         }
@@ -70,8 +69,9 @@ impl Report {
                 .collect();
             printer.info(format!("{} has, with secrets and addresses replaced:{list}", to.display()));
         }
-        if !self.yes && (!std::io::stdin().is_terminal() || !printer.confirm("Write it?")?) {
-            bail!("nothing was written: pass --yes to write it without a question");
+        if !self.yes {
+            let refused = "nothing was written: pass --yes to write it without a question";
+            printer.agree("Write it?", refused, refused)?;
         }
         write(&to, &files).with_context(|| format!("cannot write {}", to.display()))?;
         if printer.format == Format::Json {

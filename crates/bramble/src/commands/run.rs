@@ -78,7 +78,7 @@ impl Run {
             let command = command.clone();
             async move { Ok(answer(session, &command, self.sudo).await) }
         };
-        let fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
         let mut answers = fleet.nodes;
         answers.extend(fleet.lost.into_iter().map(|(node, error)| Answer {
             name: node.name.to_string(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use bramble_design::{Design, Rule};
 use bramble_engine::{Event, Project, Session, SshNetwork};
 use bramble_kube::{
     Heat, Inputs, Soaked, drain_node_script, lifecycle, soak_begin_script, soak_end_script, soak_look_script, soaked,
@@ -18,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::commands::outlets;
 use crate::confirmed::Yes;
-use crate::drive::{ask_plane_over, visit_over};
+use crate::drive::{ask_plane, visit};
 use crate::ui::plot;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
@@ -76,16 +77,11 @@ impl Soak {
                 nodes.len(),
                 self.minutes
             );
-            if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                return Err(anyhow!(
-                    "{what}: pass --yes, or --drain, which takes them out of the cluster one after the other"
-                ));
-            }
-            if !printer
-                .confirm(&format!("{what} (--drain takes them out of the cluster one after the other). Begin?"))?
-            {
-                return Err(anyhow!("nothing was done"));
-            }
+            printer.agree(
+                &format!("{what} (--drain takes them out of the cluster one after the other). Begin?"),
+                &format!("{what}: pass --yes, or --drain, which takes them out of the cluster one after the other"),
+                "nothing was done",
+            )?;
         }
         let mut runs = Vec::new();
         let mut lost = Vec::new();
@@ -116,8 +112,9 @@ impl Soak {
                 .collect();
             printer.json(&json!({ "minutes": self.minutes, "limit": self.limit, "nodes": nodes }));
         } else {
+            let plan = Design::of(&whole.cluster);
             for run in &runs {
-                printer.result(page(printer, &whole, run));
+                printer.result(page(printer, &plan, run));
             }
         }
         for line in &lost {
@@ -138,7 +135,7 @@ impl Soak {
                 Ok(Run { node: session.node.name.clone(), soaked: soaked(&samples, seconds, limit), samples })
             }
         };
-        let fleet = visit_over(cluster.network, nodes, cluster.printer, work).await?;
+        let fleet = visit(cluster.network, nodes, cluster.printer, work).await?;
         let lost = fleet.lost.iter().map(|(node, error)| format!("{}: {error:#}", node.name)).collect();
         Ok((fleet.nodes, lost))
     }
@@ -162,7 +159,7 @@ impl Cluster<'_> {
             false => drain_node_script(&*life, &node.name, DRAIN),
         };
         let what = if wanted { "is cordoned still: `bramble up` lets it take pods again" } else { "cannot be drained" };
-        let asked = ask_plane_over(self.network, self.project, self.printer, &*life, &script).await;
+        let asked = ask_plane(self.network, self.project, self.printer, &*life, &script).await;
         asked.with_context(|| format!("{} {what}", node.name))?;
         Ok(())
     }
@@ -211,7 +208,7 @@ fn curve(samples: &[Heat]) -> Vec<(f64, f64)> {
     samples.iter().filter_map(|heat| Some((heat.seconds, heat.celsius?))).collect()
 }
 
-fn page(printer: &Printer, project: &Project, run: &Run) -> String {
+fn page(printer: &Printer, plan: &Design, run: &Run) -> String {
     let Soaked { celsius, clock_kept, watts, enough, verdict, .. } = &run.soaked;
     let (style, sign) = match enough {
         Some(true) => (Style::Good, "✓"),
@@ -227,11 +224,10 @@ fn page(printer: &Printer, project: &Project, run: &Run) -> String {
     if !facts.is_empty() {
         text.push_str(&format!("  {}  {}\n", facts.join(", "), plot::line(&curve(&run.samples), 40)));
     }
-    let expected = bramble_design::Design::of(&project.cluster);
     let of_heat = |finding: &&Problem| {
-        finding.rule == Some(bramble_design::Rule::Heat.name()) && finding.place.names().contains(&run.node.as_str())
+        finding.rule == Some(Rule::Heat.name()) && finding.place.names().contains(&run.node.as_str())
     };
-    let heat = expected.findings.iter().find(of_heat);
+    let heat = plan.findings.iter().find(of_heat);
     if let Some(finding) = heat {
         text.push_str(&format!("  {}\n", printer.style(Style::Dim, &format!("the plan expects: {}", finding.message))));
     }

@@ -39,7 +39,7 @@ impl Status {
                 Ok((session.node, seen, report))
             }
         };
-        let mut fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
+        let mut fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
         let mut silent: BTreeMap<String, String> = BTreeMap::new();
         let mut report = Err("no control plane can be reached".to_owned());
         for (node, _, answer) in &mut fleet.nodes {

@@ -12,7 +12,7 @@ use bramble_spec::{Cluster, Distribution, Node, Role};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tokio::sync::{Notify, mpsc};
 
-use crate::drive::visit_over;
+use crate::drive::visit;
 use crate::ui::printer::{Format, Printer};
 use crate::ui::watch::{Board, View};
 use crate::{Common, Done, cluster_file};
@@ -66,7 +66,7 @@ impl Watch {
         let nodes = project.cluster.nodes.clone();
         let network = cluster_file::network(&project)?;
         // The first time with its questions for host keys, if there are any.
-        let fleet = visit_over(&network, &nodes, printer, async |session: Session<SshNetwork>| Ok(session)).await?;
+        let fleet = visit(&network, &nodes, printer, async |session: Session<SshNetwork>| Ok(session)).await?;
         let (send, news) = mpsc::channel(256);
         let mut sessions: Vec<Session<SshNetwork>> = fleet.nodes;
         let cluster = Arc::new(project.cluster.clone());

@@ -35,7 +35,7 @@ impl Wear {
             session.say(Event::Looked);
             Ok((session.node.clone(), Writes::parse(&text)))
         };
-        let fleet = visit(&project, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
         let a_day = |bytes: u64| bytes.saturating_mul(DAY) / u64::from(seconds);
         if printer.format == Format::Json {
             let nodes: Vec<_> = fleet

@@ -55,7 +55,7 @@ pub(super) async fn gather(project: &Project, nodes: &[String], printer: &Printe
             Ok(answer)
         }
     };
-    let fleet = visit(project, &visited, printer, work).await?;
+    let fleet = visit(&cluster_file::network(project)?, &visited, printer, work).await?;
     let lost = fleet.lost.into_iter().map(|(node, error)| (node, format!("{error:#}"))).collect();
     Ok(Gathered { answers: fleet.nodes, lost })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use anyhow::bail;
 use bramble_fetch::Watcher;
 
 use crate::ui::live::Live;
@@ -114,6 +115,17 @@ impl Printer {
     /// Asks a question with yes or no; no terminal, no yes.
     pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
         Ok(matches!(self.ask(&format!("{question} [y/N] "))?.to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Goes on with a yes alone: else nothing happens, as `refused` says; without a terminal, `instead` says what to pass.
+    pub(crate) fn agree(&self, question: &str, instead: &str, refused: &str) -> anyhow::Result<()> {
+        if !io::stdin().is_terminal() {
+            bail!("{instead}");
+        }
+        if !self.confirm(question)? {
+            bail!("{refused}");
+        }
+        Ok(())
     }
 
     /// Asks for a line. Without a terminal the answer is empty.
