@@ -17,6 +17,7 @@ use bramble_fetch::replace_file;
 use bramble_files::WholeFile;
 use bramble_spec::ClusterId;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// What a backup is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,13 @@ impl BackupKey {
     /// Gives its public half, for which backups are encrypted.
     pub fn recipient(&self) -> String {
         self.identity.to_public().to_string()
+    }
+
+    /// Gives the password of the repositories in which volumes are saved: whoever has the key has it as well, and not the
+    /// other way round.
+    pub fn volumes_password(&self) -> String {
+        let secret = self.identity.to_string();
+        bramble_spec::hex(&Sha256::digest(format!("the volumes of {}", secret.expose_secret())))
     }
 
     /// Reads the key at `path`, or makes one there if `make` says so.

@@ -24,6 +24,7 @@ mod session;
 mod ssh;
 mod survey;
 mod transport;
+mod volumes;
 
 pub use backup::{Backup, Saved, refuse_foreign};
 pub use backup_archive::{BackupKey, Manifest, read as read_backup};
@@ -44,3 +45,4 @@ pub use session::Session;
 pub use ssh::{SshNetwork, SshSetup, SshTransport};
 pub use survey::{Fleet, Survey, speaker, without_address};
 pub use transport::{Network, Transport};
+pub use volumes::{SavedVolume, SavedVolumes, Volume, Volumes};

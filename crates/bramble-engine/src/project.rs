@@ -136,7 +136,8 @@ impl Project {
         let public = bramble_remote::public_half(&private).ok_or_else(|| {
             anyhow!("{} is no private key in OpenSSH's form; remove it, and bramble makes another", path.display())
         })?;
-        let mut keys = BackupKeys { recipient: key.recipient(), private, public, ..BackupKeys::default() };
+        let volumes = key.volumes_password();
+        let mut keys = BackupKeys { recipient: key.recipient(), private, public, volumes, ..BackupKeys::default() };
         for place in &backups.to {
             let (written, is_key) = match place {
                 BackupPlace::Ssh { key: Some(key), .. } => (key, true),

@@ -49,6 +49,8 @@ pub struct BackupKeys {
     pub private: String,
     /// Its public half, in one line.
     pub public: String,
+    /// The password of the repositories in which volumes are saved.
+    pub volumes: String,
     /// The texts of the files that places name: private keys and credentials, by what the cluster file calls them.
     pub files: BTreeMap<String, String>,
 }

@@ -36,6 +36,7 @@ mod why;
 pub use addon::{
     ADDONS, AddonPlan, Has, Rendered, apply_script, ca_script, left_behind, mark_script, remove_script, render, sources,
 };
+pub use backup::volumes::{find_volume_script, restore_volume_script, saved_volumes_script};
 pub use backup::{backup_script, objects_script};
 pub use bundle::{Bundle, BundleError, BundleFile, BundleFiles, BundleManifest, CONTAINERD_PROGRAMS};
 pub use credentials::{Credentials, CredentialsError};

@@ -164,8 +164,9 @@ pub trait Lifecycle: Send + Sync {
     }
 
     /// Gives the commands for each member that stays while the cluster's state goes back to a backup: the programs
-    /// there that watch the API wait for changes newer than any that it knows now, and begin again.
-    fn refresh(&self, node: &Node) -> Commands;
+    /// there that watch the API wait for changes newer than any that it knows now, and begin again. `facts`: how others join
+    /// that backup's cluster; what a member was given since by a rotation, nobody knows there.
+    fn refresh(&self, node: &Node, facts: &JoinFacts) -> Result<Commands, MissingFact>;
 
     /// Takes a node to [`Lifecycle::version`], its programs being there already and the node drained. `first`: no
     /// other node runs it yet.

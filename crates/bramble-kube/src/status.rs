@@ -11,6 +11,7 @@ use bramble_shell::Script;
 use bramble_spec::{Backups, Cluster, Cni, Distribution, Node, Place, Problem, Role, Severity};
 use bramble_state::{Observation, Resource, Unit};
 
+use crate::backup::volumes;
 use crate::distribution::kubeadm::routed::PodRoutes;
 use crate::distribution::{keepalived, lifecycle};
 use crate::inputs::Inputs;
@@ -37,11 +38,11 @@ pub struct Condition {
 }
 
 impl Condition {
-    fn good(name: &'static str, reason: impl Into<String>) -> Condition {
+    pub(crate) fn good(name: &'static str, reason: impl Into<String>) -> Condition {
         Condition { name, state: State::Good(reason.into()) }
     }
 
-    fn problem(name: &'static str, problem: Problem) -> Condition {
+    pub(crate) fn problem(name: &'static str, problem: Problem) -> Condition {
         Condition { name, state: State::Problem(problem) }
     }
 
@@ -173,7 +174,7 @@ impl BackupReport {
 }
 
 /// Says how long something took or is ago, in the largest unit that fits.
-fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -286,7 +287,8 @@ pub fn watched(cluster: &Cluster, node: &Node) -> Vec<Resource> {
     let certificates = life.map(|life| Resource::Certificates(life.certificates(node)));
     let units = services(cluster, node).into_iter().map(|(_, unit, _)| Resource::Unit(Unit::new(unit, Vec::new())));
     let routes = pod_routes(cluster, node).map(Resource::other);
-    certificates.into_iter().chain(units).chain(routes).collect()
+    let volumes = volumes::saves(cluster, node).map(|_| Resource::other(volumes::SavedVolumes));
+    certificates.into_iter().chain(units).chain(routes).chain(volumes).collect()
 }
 
 /// The routes between pods that bramble itself keeps on a node, if it does.
@@ -362,6 +364,9 @@ pub fn node_conditions(
             None => Condition::good("PodRoutes", "to all nodes"),
             Some(nodes) => needs_up("PodRoutes", &format!("there is no way to the pods of {nodes}")),
         });
+    }
+    if let Some(backups) = volumes::saves(cluster, node).filter(|_| seen.done(MEMBER).is_some()) {
+        found.extend(volumes::condition(node, backups, seen));
     }
     match (seen.done(MEMBER), report) {
         (None, _) => found.push(needs_up("Joined", "not part of the cluster yet")),

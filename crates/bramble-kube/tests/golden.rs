@@ -459,6 +459,7 @@ fn backups_and_a_ups() {
                 power: { nut: { ups: \"ups@nas.lan\", user: me, password_file: nut } }";
     let told = of(text, 3);
     let keys = BackupKeys {
+        volumes: "pass".into(),
         recipient: "age1recipient".into(),
         private: "PRIVATE".into(),
         public: "ssh-ed25519 AAAAOWN".into(),

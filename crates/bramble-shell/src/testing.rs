@@ -105,6 +105,7 @@ const STUBS: &[&str] = &[
     "openssl",
     "pgrep",
     "rclone",
+    "restic",
     "rpi-eeprom-config",
     "rpi-eeprom-update",
     "sfdisk",

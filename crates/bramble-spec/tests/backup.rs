@@ -18,13 +18,14 @@ fn loaded(backup: &str) -> Loaded {
 #[test]
 fn places_are_folders_of_nodes_ssh_servers_and_buckets() {
     let loaded = loaded(
-        "\n  every: 90m\n  keep: 3\n  to:\n    - kube2:/srv/backups/\n    \
+        "\n  every: 90m\n  keep: 3\n  volumes: [shop/database-0, media/photos.2026]\n  to:\n    - kube2:/srv/backups/\n    \
          - { url: 'ssh://me@nas.lan:2222/volume1/kube', host_key: 'ssh-ed25519 AAAAC3Nz me@nas', key: ~/.ssh/nas }\n    \
          - { url: 's3://bucket/home', endpoint: 'https://nas.lan:9000/', credentials: s3.ini }",
     );
     assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
     let backups = loaded.clusters[0].backups.clone().unwrap();
     assert_eq!((backups.every, backups.keep), (5400, 3));
+    assert_eq!(backups.volumes, ["shop/database-0", "media/photos.2026"]);
     let places: Vec<String> = backups.to.iter().map(BackupPlace::to_string).collect();
     assert_eq!(places, ["kube2:/srv/backups", "ssh://me@nas.lan:2222/volume1/kube", "s3://bucket/home"]);
     let BackupPlace::Ssh { host_key, key, .. } = &backups.to[1] else { panic!() };
@@ -57,6 +58,12 @@ fn what_is_no_place_and_no_time_is_named_with_what_to_write() {
         ("{ every: 6h, to: [{ url: 's3://b', credentials: f, host_key: x }] }", "`host_key` says nothing about S3"),
         ("{ every: 6h, to: [{ url: 'ftp://b/c' }] }", "`ftp://b/c` is no place for backups"),
         ("{ every: 6h, to: [{ path: /b }] }", "url"),
+        ("{ every: 6h, to: [kube2:/b], volumes: [database] }", "`database` is no claim of a volume"),
+        ("{ every: 6h, to: [kube2:/b], volumes: [shop/../x] }", "`shop/../x` is no claim of a volume"),
+        ("{ every: 6h, to: [kube2:/b], volumes: ['shop/a b'] }", "`shop/a b` is no claim of a volume"),
+        ("{ every: 6h, to: [kube2:/b], volumes: [shop/Files] }", "`shop/Files` is no claim of a volume"),
+        ("{ every: 6h, to: [kube2:/b], volumes: [shop/a, shop/a] }", "shop/a is named twice"),
+        ("{ every: 6h, to: [kube2:/b], volumes: shop/a }", "volumes"),
         ("{ every: 6h, to: [3] }", "expected a place, or a map with `url`, found `3`"),
     ] {
         let loaded = loaded(backup);

@@ -1,8 +1,11 @@
 //! What a person has confirmed on the command line.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 
 use bramble_kube::Destruction;
+
+use crate::ui::printer::{Printer, Style};
 
 /// The flag `--yes`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,6 +45,30 @@ impl Confirmed {
     /// Leaves what has yet to be confirmed.
     pub(crate) fn missing(&self, destroys: Vec<Destruction>) -> Vec<Destruction> {
         destroys.into_iter().filter(|destruction| !self.names.contains(&destruction.name)).collect()
+    }
+
+    /// Goes on with what destroys something if all of it was named, or somebody says yes to it now. Tells whether it was named.
+    pub(crate) fn agree(
+        &self,
+        printer: &Printer,
+        destroys: Vec<Destruction>,
+        heading: &str,
+        question: &str,
+    ) -> anyhow::Result<bool> {
+        let mut missing = self.missing(destroys);
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        let names: BTreeSet<&str> = missing.iter().map(|destruction| destruction.name.as_str()).collect();
+        let flag = format!("--yes={}", names.into_iter().collect::<Vec<_>>().join(","));
+        missing.dedup_by(|one, other| one.what == other.what);
+        let list: String = missing.iter().map(|destruction| format!("\n  {}", destruction.what)).collect();
+        if std::io::stdin().is_terminal() {
+            printer.info(format!("{}{list}", printer.style(Style::Bad, heading)));
+        }
+        let instead = format!("nothing was changed, because this has to be confirmed:{list}\npass {flag} to confirm");
+        printer.agree(question, &instead, "nothing was changed")?;
+        Ok(false)
     }
 }
 

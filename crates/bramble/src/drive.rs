@@ -123,26 +123,9 @@ impl Drive<'_> {
     }
 
     fn ask(&self, run: &Run<SshNetwork>, planned: &Planned) -> anyhow::Result<()> {
-        let missing = self.confirmed.missing(run.destroys());
-        let terminal = std::io::stdin().is_terminal();
-        if missing.is_empty() {
-            let asks = terminal && !self.confirmed.changes && planned.count() > 0;
-            if asks && !self.printer.confirm("Make these changes?")? {
-                bail!("nothing was changed");
-            }
-            return Ok(());
-        }
-        let list: String = missing.iter().map(|destruction| format!("\n  {}", destruction.what)).collect();
-        if !terminal {
-            let mut names: Vec<&str> = missing.iter().map(|destruction| destruction.name.as_str()).collect();
-            names.dedup();
-            bail!(
-                "nothing was changed, because this has to be confirmed:{list}\npass --yes={} to confirm",
-                names.join(",")
-            );
-        }
-        self.printer.info(format!("{}{list}", self.printer.style(Style::Bad, "This cannot be undone:")));
-        if !self.printer.confirm("Go on?")? {
+        let named = self.confirmed.agree(self.printer, run.destroys(), "This cannot be undone:", "Go on?")?;
+        let asks = named && std::io::stdin().is_terminal() && !self.confirmed.changes && planned.count() > 0;
+        if asks && !self.printer.confirm("Make these changes?")? {
             bail!("nothing was changed");
         }
         Ok(())

@@ -82,13 +82,14 @@ child() {
     children="$children $!"
 }
 
+# shellcheck disable=SC2046 # They are words.
 start_etcd() { # name initial-cluster new|existing
     child etcd --name "$1" --data-dir "$DB" --initial-cluster "$2" --initial-cluster-state "$3" \
         --listen-client-urls "https://127.0.0.1:2379,https://$IP:2379" --advertise-client-urls "https://$IP:2379" \
         --listen-peer-urls "https://$IP:2380" --initial-advertise-peer-urls "https://$IP:2380" \
         --cert-file "$P/etcd/server.crt" --key-file "$P/etcd/server.key" --trusted-ca-file "$P/etcd/ca.crt" --client-cert-auth \
         --peer-cert-file "$P/etcd/peer.crt" --peer-key-file "$P/etcd/peer.key" --peer-trusted-ca-file "$P/etcd/ca.crt" \
-        --peer-client-cert-auth --log-level warn
+        --peer-client-cert-auth --log-level warn $(further etcd)
 }
 
 # shellcheck disable=SC2046 # They are words.

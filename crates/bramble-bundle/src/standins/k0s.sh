@@ -50,7 +50,7 @@ read_config() { # file
     mkdir -p "$RUN"
     values "$1" >"$RUN/values"
     while read -r key _; do
-        case $key in spec.api.extraArgs.* | spec.controllerManager.extraArgs.* | spec.scheduler.extraArgs.*) continue ;; esac
+        case $key in spec.api.extraArgs.* | spec.storage.etcd.extraArgs.* | spec.controllerManager.extraArgs.* | spec.scheduler.extraArgs.*) continue ;; esac
         # shellcheck disable=SC2086
         printf '%s\n' $KEYS | grep -qxF -e "$key" || fatal "unknown field \"$key\" in $1"
     done <"$RUN/values"
@@ -73,12 +73,13 @@ TOKEN='' LABELS='' TAINTS='' IP='' CONFIG=/etc/k0s/k0s.yaml WORKER='' FREE='' EX
 further() { # program
     case $1 in
     kubelet) echo "$EXTRA" ;;
-    kube-apiserver) more api ;;
-    kube-controller-manager) more controllerManager ;;
-    kube-scheduler) more scheduler ;;
+    kube-apiserver) more spec.api ;;
+    etcd) more spec.storage.etcd ;;
+    kube-controller-manager) more spec.controllerManager ;;
+    kube-scheduler) more spec.scheduler ;;
     esac
 }
-more() { sed -n "s/^spec\.$1\.extraArgs\.\([^ ]*\) /--\1=/p" "$RUN/values"; } # section
+more() { sed -n "s/^$1\.extraArgs\.\([^ ]*\) /--\1=/p" "$RUN/values"; } # section
 flags() { # controller|worker flag…
     role=$1
     shift
@@ -187,6 +188,7 @@ CRD
     cp -p "$P/conf/kubelet.conf" "$AGENT/kubelet.conf"
     [ -n "$FREE" ] || TAINTS="node-role.kubernetes.io/control-plane=:NoSchedule"
     start_node "$LABELS" "$TAINTS"
+    ln -sfn "$AGENT/kubelet.conf" "$K/kubelet.conf"
     admin label node "$NODE" node-role.kubernetes.io/control-plane=true --overwrite >/dev/null
     state controller+worker true
     serve

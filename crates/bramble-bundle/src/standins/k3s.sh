@@ -64,13 +64,22 @@ settings() { # server|agent argument…
     while read -r key _; do
         grep -qxF -e "$key" "$D/flags.$kind" || fatal "flag provided but not defined: -$key"
     done <"$RUN/settings"
+    if list etcd-arg | grep -qE '=([0-9.]+(ns|us|ms|s|m|h))+$'; then
+        fatal 'failed to start etcd: error unmarshaling JSON: json: cannot unmarshal string into Go value of type time.Duration'
+    fi
     for key in datastore-endpoint disable-agent rootless docker vpn-auth secrets-encryption; do
         [ -z "$(get "$key")" ] || fatal "this stand-in for k3s has no $key"
     done
 }
 get() { sed -n "s/^$1 //p" "$RUN/settings" | tail -n 1; }
 list() { sed -n "s/^$1 //p" "$RUN/settings"; }
-further() { list "$1-arg" | sed "s/^/--/"; }
+further() { # program
+    case $1 in
+    # It writes a file of settings, in which a duration is a number of nanoseconds; a flag wants the unit.
+    etcd) list etcd-arg | sed 's/^/--/; s/=[0-9]\{7,\}$/&ns/' ;;
+    *) list "$1-arg" | sed "s/^/--/" ;;
+    esac
+}
 joined() { list "$1" | paste -sd, -; }
 # A file of a token, without the digest of the CA before it.
 secret() { # file
@@ -221,6 +230,7 @@ server() {
     mkdir -p /run/flannel
     printf 'FLANNEL_NETWORK=%s\nFLANNEL_IPMASQ=true\n' "$POD_RANGE" >/run/flannel/subnet.env
     start_node "$(joined node-label)" "$(joined node-taint)"
+    ln -sfn "$AGENT/kubelet.conf" "$AGENT/kubelet.kubeconfig"
     admin label node "$NODE" node-role.kubernetes.io/control-plane=true node-role.kubernetes.io/etcd=true --overwrite >/dev/null
     case " $(list disable | paste -sd' ' -) " in
     *' coredns '*) ;;
@@ -297,6 +307,7 @@ agent() {
     mkdir -p /run/flannel
     printf 'FLANNEL_NETWORK=%s\nFLANNEL_IPMASQ=true\n' "$POD_RANGE" >/run/flannel/subnet.env
     start_node "$(joined node-label)" "$(joined node-taint)"
+    ln -sfn "$AGENT/kubelet.conf" "$AGENT/kubelet.kubeconfig"
     sed '/END CERTIFICATE/q' "$AGENT/pki/kubelet-client-current.pem" >"$AGENT/client-kubelet.crt"
     say 'k3s agent is up and running'
     serve

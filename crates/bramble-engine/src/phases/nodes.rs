@@ -202,9 +202,9 @@ impl SharedRun {
             let upgrades = matches!(task, Some(Task::Upgrade { .. }));
             let changes = self.update(session, &*life, upgrades, plan, seen).await?;
             if self.restored.is_some() {
-                self.wait_until_joinable(session).await?;
-                let refresh = Script::new("start its programs again", &life.refresh(&session.node)).silent_for(RESTART);
-                session.act(&refresh, |_, _| {}).await?;
+                let facts = self.wait_until_joinable(session).await?;
+                let refresh = life.refresh(&session.node, &facts)?;
+                session.act(&Script::new("start its programs again", &refresh).silent_for(RESTART), |_, _| {}).await?;
             }
             return Ok(changes);
         }

@@ -4,28 +4,36 @@ use bramble_shell::{Commands, Script};
 use bramble_spec::{BackupPlace, Backups, Cluster, Node, Role};
 use bramble_state::{Check, Cleanup, File, Resource, Step, Unit};
 
+use crate::backup::places::{self, FOLDER, Kind, Way};
+use crate::backup::volumes;
 use crate::inputs::{BackupKeys, Inputs};
 use crate::lifecycle::Lifecycle;
 use crate::template::fill;
 
-const FOLDER: &str = "/etc/bramble/backup/";
 const SCRIPT: &str = "/etc/bramble/backup/make";
-const SSH_CONFIG: &str = "/etc/bramble/backup/ssh_config";
-const KNOWN_HOSTS: &str = "/etc/bramble/backup/known_hosts";
-const OWN_KEY: &str = "/etc/bramble/backup/key";
 const AUTHORIZED: &str = "/etc/bramble/backup/authorized_keys";
-const SERVICE: &str = "/etc/systemd/system/bramble-backup.service";
-const TIMER: &str = "/etc/systemd/system/bramble-backup.timer";
+const FILES: [&str; 8] = [
+    FOLDER,
+    "/etc/systemd/system/bramble-backup.service",
+    "/etc/systemd/system/bramble-backup.timer",
+    "/etc/systemd/system/bramble-volumes.service",
+    "/etc/systemd/system/bramble-volumes.timer",
+    volumes::RECORD,
+    volumes::CACHE,
+    SSHD_FILE,
+];
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/10-bramble-backup.conf";
 /// The mark of the folders that take backups.
 const RECEIVES: &str = "backup-folders";
 
 /// The Debian packages that a node needs for them.
 pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
-    let Some(backups) = makes(cluster, node) else { return Vec::new() };
+    let (state, volumes) = (makes(cluster, node), volumes::saves(cluster, node));
+    let Some(backups) = state.or(volumes) else { return Vec::new() };
     let s3 = backups.to.iter().any(|place| matches!(place, BackupPlace::S3 { .. }));
     let sftp = backups.to.iter().any(|place| !matches!(place, BackupPlace::S3 { .. }));
-    let packages = [("age", true), ("rclone", s3), ("openssh-client", sftp)];
+    let state = state.is_some();
+    let packages = [("age", state), ("rclone", state && s3), ("openssh-client", sftp), ("restic", volumes.is_some())];
     packages.into_iter().filter_map(|(name, needed)| needed.then_some(name)).collect()
 }
 
@@ -78,71 +86,37 @@ pub(crate) fn resources(
             undo: Some(undo),
         }));
     }
-    if let (Some(backups), Some(life)) = (makes(cluster, node), life) {
-        all.extend(timer(cluster, node, backups, life, keys));
+    let (state, saved) = (makes(cluster, node), volumes::saves(cluster, node));
+    if let (Some(backups), Some(life)) = (state.or(saved), life) {
+        all.extend(places::files(cluster, backups, keys));
+        if state.is_some() {
+            all.extend(timer(cluster, node, backups, life, keys));
+        }
+        if saved.is_some() {
+            all.extend(volumes::timer(cluster, node, backups, life, keys));
+        }
     }
     all
 }
 
+/// The seconds between two looks whether it is time.
+pub(super) fn look(backups: &Backups) -> u32 {
+    (backups.every / 12).clamp(60, 120)
+}
+
 fn timer(cluster: &Cluster, node: &Node, backups: &Backups, life: &dyn Lifecycle, keys: &BackupKeys) -> Vec<Resource> {
-    let secret =
-        |path: &str, text: &str| Resource::File(File { mode: "600".into(), secret: true, ..File::new(path, text) });
-    let mut all = Vec::new();
-    let (mut hosts, mut known, mut calls) = (String::new(), String::new(), Commands::new());
-    if backups.to.iter().any(|place| !matches!(place, BackupPlace::S3 { .. })) {
-        all.push(secret(OWN_KEY, &keys.private));
-    }
-    for (at, place) in backups.to.iter().enumerate() {
-        let (host, key) = (format!("place{at}"), format!("{FOLDER}key-{at}"));
-        let label = place.to_string();
-        // What another board in the place of one would get is encrypted, and the key stays here.
-        let (address, port, user, key, known_hosts, strict, folder) = match place {
-            BackupPlace::Node { node, folder } => {
-                let address =
-                    cluster.nodes.iter().find(|known| known.name == *node).map(|node| node.address.to_string());
-                let user = "bramble-backup";
-                (address.unwrap_or_default(), cluster.access.port, user, OWN_KEY, "/dev/null", "no", folder)
-            }
-            BackupPlace::Ssh { user, host: address, port, folder, host_key, key: own } => {
-                let named = if *port == 22 { address.clone() } else { format!("[{address}]:{port}") };
-                known.push_str(&format!("{named} {host_key}\n"));
-                let key = match own.as_ref().and_then(|own| keys.files.get(own)) {
-                    Some(text) => {
-                        all.push(secret(&key, text));
-                        key.as_str()
-                    }
-                    None => OWN_KEY,
-                };
-                (address.clone(), *port, user.as_str(), key, KNOWN_HOSTS, "yes", folder)
-            }
-            BackupPlace::S3 { bucket, endpoint, region, credentials } => {
-                all.push(secret(&key, keys.files.get(credentials).map(String::as_str).unwrap_or_default()));
+    let mut calls = Commands::new();
+    for Way { label, kind } in places::ways(backups) {
+        match kind {
+            Kind::Sftp { host, folder } => calls.call("to_sftp", [&label, &host, folder]),
+            Kind::S3 { bucket, endpoint, region, credentials } => {
                 let provider = if endpoint.is_some() { "Other" } else { "AWS" };
-                let endpoint = endpoint.as_deref().unwrap_or_default();
-                calls.call("to_s3", [&label, bucket, provider, endpoint, region, &key]);
-                continue;
+                calls.call("to_s3", [&label, bucket, provider, endpoint.unwrap_or_default(), region, &credentials])
             }
         };
-        let port = port.to_string();
-        let values = [
-            ("HOST", host.as_str()),
-            ("ADDRESS", &address),
-            ("PORT", &port),
-            ("USER", user),
-            ("KEY", key),
-            ("KNOWN", known_hosts),
-            ("STRICT", strict),
-        ];
-        hosts.push_str(&fill(include_str!("ssh_host.conf"), &values));
-        calls.call("to_sftp", [&label, &host, folder]);
-    }
-    for (path, text) in [(SSH_CONFIG, hosts), (KNOWN_HOSTS, known)] {
-        if !text.is_empty() {
-            all.push(Resource::File(File::new(path, text)));
-        }
     }
     let first = cluster.control_planes().position(|plane| plane.name == node.name).unwrap_or(0);
-    let look = (backups.every / 12).clamp(60, 120);
+    let look = look(backups);
     let mut script = life.kubectl();
     for (name, value) in [
         ("cluster", cluster.name.as_str()),
@@ -156,23 +130,31 @@ fn timer(cluster: &Cluster, node: &Node, backups: &Backups, life: &dyn Lifecycle
     ] {
         script.set(name, value);
     }
-    script.fixed(include_str!("backup.sh")).fixed(include_str!("automatic.sh"));
+    script.fixed(include_str!("backup.sh")).fixed(include_str!("places.sh")).fixed(include_str!("automatic.sh"));
     script.fixed("begin_backup").fixed("[ \"$due\" = yes ] || exit 0").append(&calls).fixed("end_backup");
     let script = Script::new("make a backup", &script);
     let text = format!("# Written by bramble: saves the state of the cluster, if it is time.\n{}", script.text());
-    all.push(Resource::File(File { mode: "700".into(), ..File::new(SCRIPT, text) }));
-    all.push(Resource::File(File::new(SERVICE, fill(include_str!("automatic.service"), &[("SCRIPT", SCRIPT)]))));
-    all.push(Resource::File(File::new(TIMER, fill(include_str!("automatic.timer"), &[("LOOK", &look.to_string())]))));
-    all.push(Resource::Unit(Unit::new("bramble-backup.timer", vec![TIMER.into()])));
-    all
+    timed("bramble-backup", SCRIPT, text, include_str!("automatic.service"), look)
+}
+
+/// Gives a script with a service and a timer that runs it every so many seconds.
+pub(super) fn timed(name: &str, script: &str, text: String, service: &str, look: u32) -> Vec<Resource> {
+    let [service_file, timer_file] = ["service", "timer"].map(|kind| format!("/etc/systemd/system/{name}.{kind}"));
+    let timer = fill(include_str!("automatic.timer"), &[("LOOK", &look.to_string())]);
+    vec![
+        Resource::File(File { mode: "700".into(), ..File::new(script, text) }),
+        Resource::File(File::new(service_file, fill(service, &[("SCRIPT", script)]))),
+        Resource::File(File::new(&timer_file, timer)),
+        Resource::Unit(Unit::new(&format!("{name}.timer"), vec![timer_file])),
+    ]
 }
 
 /// Gives all that nodes may have of it.
 pub(crate) fn cleanup() -> Cleanup {
     Cleanup {
         what: "backups that the cluster made by itself".to_owned(),
-        units: vec!["bramble-backup.timer".to_owned()],
-        files: [FOLDER, SERVICE, TIMER, SSHD_FILE].map(str::to_owned).to_vec(),
+        units: ["bramble-backup.timer", "bramble-volumes.timer"].map(str::to_owned).to_vec(),
+        files: FILES.map(str::to_owned).to_vec(),
         steps: vec![RECEIVES],
         ..Cleanup::default()
     }

@@ -1,6 +1,5 @@
-# Backups that control planes make by themselves. Takes the functions of a distribution and of backup.sh; cluster, distribution, api;
+# Backups that control planes make by themselves. Takes the functions of a distribution, of backup.sh and of places.sh; cluster, distribution, api;
 # every and wait, in seconds; keep; recipient, the age key that it is for. Defines: begin_backup, which sets due; to_sftp, to_s3, end_backup.
-C=/etc/bramble/backup
 
 # Looks whether it is time, and makes the archive. The first control plane looks for every; the others give it some time more.
 begin_backup() {
@@ -71,13 +70,6 @@ EOF
     rm "$W/archive.tar" "$W/state.tar.gz"
     bytes=$(wc -c <"$W/$name")
     echo "$name: $bytes bytes"
-}
-
-# What was said last tells why; sftp repeats what it is told.
-failed_place() { # place
-    why=$(awk '/^sftp> / { next } /^Connection closed/ { if (l == "") l = $0; next } { l = $0 } END { print l }' "$W/said" |
-        tr -d '"\\\r' | tr '\t' ' ' | cut -c 1-300)
-    printf '%s: %s\n' "$1" "${why:-no reason was given}" >>"$W/failed"
 }
 
 # Puts the archive at a place, if there is one, and says how that went. What fails here leaves the other places alone.

@@ -1,6 +1,8 @@
 //! The state of a cluster, to be kept elsewhere.
 
 pub(crate) mod automatic;
+mod places;
+pub(crate) mod volumes;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 # For distributions that bring a container runtime of their own and are one service. Takes service; of the distribution
 # runs, whether it does, and hopeless, a line of its journal after which it never will; and the functions of steps.sh.
-# Defines: descendants, end_pods, remove_sockets, service_runs.
+# Defines: descendants, end_pods, remove_sockets, service_begins, service_until, service_runs.
 
 # The processes with these numbers and all that they started. Some end while this reads.
 descendants() { # pid…
@@ -40,27 +40,38 @@ remove_sockets() {
     rm -rf --one-file-system /run/containerd /run/nri
 }
 
-# Starts the service or starts it again, and waits until it runs; one that ends again and again has failed.
-service_runs() { # start|restart
+# Starts the service or starts it again.
+service_begins() { # start|restart
     systemctl daemon-reload
     # One that systemd has not loaded has no failures to forget.
     systemctl reset-failed "$service" 2>/dev/null || :
-    r=$(systemctl show -p NRestarts --value "$service")
-    t=$(date +%s)
+    restarts=$(systemctl show -p NRestarts --value "$service")
+    since=$(date +%s)
     systemctl --no-block "$1" "$service"
-    sleep 1
+}
+
+# Waits until a service that begins is this far; one that ends again and again has failed.
+service_until() { # question
     n=0
-    until runs; do
+    until "$1"; do
         # Without a journal, how often it was started again tells.
-        if [ -n "$hopeless" ] && journalctl -q --no-pager --since "@$t" -o cat -u "$service" | grep -q "$hopeless"; then
+        if [ -n "$hopeless" ] && journalctl -q --no-pager --since "@$since" -o cat -u "$service" | grep -q "$hopeless"; then
             unit_failed "$service"
             return 1
         fi
         s=$(systemctl show -p NRestarts --value "$service")
-        if [ "$n" -ge 600 ] || [ "$((s - r))" -ge 5 ]; then
+        if [ "$n" -ge 600 ] || [ "$((s - restarts))" -ge 5 ]; then
             unit_failed "$service"
             return 1
         fi
         sleep 1; n=$((n + 1))
     done
+}
+
+# Starts the service or starts it again, and waits until it runs.
+service_runs() { # start|restart
+    service_begins "$1"
+    # What it was asked for it does not do at once.
+    sleep 1
+    service_until runs
 }

@@ -15,6 +15,8 @@ pub struct Backups {
     pub keep: u16,
     /// Where they go; at least one place.
     pub to: Vec<Place>,
+    /// The claims whose volumes are saved as well, as `namespace/name`.
+    pub volumes: Vec<String>,
 }
 
 /// A place for backups.

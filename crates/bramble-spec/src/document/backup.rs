@@ -18,6 +18,9 @@ pub(crate) struct BackupSection {
     /// Where they go, at least one place: a folder of a node, `kube2:/srv/backups`; `ssh://user@host/folder`; or `s3://bucket/folder`.
     #[serde(default)]
     pub(crate) to: Vec<Spanned<Short<BackupServer>>>,
+    /// The claims of volumes that are saved there as well, as `namespace/name`, if their volumes are folders of nodes.
+    #[serde(default)]
+    pub(crate) volumes: Vec<Spanned<String>>,
 }
 
 /// A place for backups.

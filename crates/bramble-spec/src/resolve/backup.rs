@@ -21,7 +21,7 @@ impl Resolver<'_> {
         distribution: Option<&Distribution>,
         nodes: &[Node],
     ) -> Option<Backups> {
-        let Spanned { value: BackupSection { every, keep, to }, span } = section?;
+        let Spanned { value: BackupSection { every, keep, to, volumes }, span } = section?;
         match distribution {
             Some(Distribution::None) => {
                 self.error("without Kubernetes there is no state to save", span, "remove `backup`");
@@ -54,7 +54,33 @@ impl Resolver<'_> {
             }
             places.push(place);
         }
-        Some(Backups { every: every?, keep: keep.map_or(14, |keep| keep.value), to: places })
+        let volumes = self.claims(volumes);
+        Some(Backups { every: every?, keep: keep.map_or(14, |keep| keep.value), to: places, volumes })
+    }
+
+    /// Claims of volumes; their names are those of objects of Kubernetes (kubernetes.io, "Object Names and IDs").
+    fn claims(&mut self, volumes: Vec<Spanned<String>>) -> Vec<String> {
+        let mut claims: Vec<String> = Vec::new();
+        for Spanned { value, span } in volumes {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let ends = |text: &str| !text.starts_with(['-', '.']) && !text.ends_with(['-', '.']);
+            let is_claim = |(space, name): &(&str, &str)| {
+                let space_fits = (1..=63).contains(&space.len()) && space.chars().all(plain) && ends(space);
+                space_fits
+                    && (1..=253).contains(&name.len())
+                    && name.chars().all(|c| plain(c) || c == '.')
+                    && ends(name)
+            };
+            if value.split_once('/').filter(is_claim).is_none() {
+                let help = "write `namespace/name` of a PersistentVolumeClaim, as `kubectl get pvc -A` lists them";
+                self.error(format!("`{value}` is no claim of a volume"), span, help);
+            } else if claims.contains(&value) {
+                self.error(format!("{value} is named twice"), span, "name each claim once");
+            } else {
+                claims.push(value);
+            }
+        }
+        claims
     }
 
     fn span_of_time(&mut self, every: &Spanned<String>) -> Option<u32> {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-use bramble_engine::{Backup as Making, BackupKey, Interface, Manifest, Project, verify_backup};
+use bramble_engine::{Backup as Making, BackupKey, Interface, Manifest, Project, SavedVolume, Volumes, verify_backup};
 use bramble_spec::{BackupPlace, utc};
 use serde_json::json;
 
 use crate::ui::printer::{Format, Printer, Style};
 use crate::ui::progress::Progress;
+use crate::ui::table::table;
 use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
@@ -38,6 +39,8 @@ enum What {
     },
     /// Show where the cluster's own backups go, and the key with which they come to an SSH server
     Places,
+    /// List the volumes that are saved (`backup: { volumes: … }`); `bramble restore --volume` brings one back
+    Volumes,
 }
 
 impl Backup {
@@ -46,6 +49,7 @@ impl Backup {
         match self.what {
             Some(What::Verify { backup, key }) => return verify(&project, &backup, key, printer),
             Some(What::Places) => return places(&project, printer),
+            Some(What::Volumes) => return volumes(&project, printer).await,
             None => {}
         }
         let inputs = cluster_file::inputs(&project, printer)?;
@@ -109,6 +113,48 @@ fn verify(project: &Project, file: &Path, key: Option<PathBuf>, printer: &Printe
     printer.result(format!("  {} of {all} objects are in it", all - missing));
     for object in found.missing.iter().take(10) {
         printer.result(format!("  {} {object}", printer.style(Style::Bad, "missing:")));
+    }
+    Ok(if good { Done::Good } else { Done::Code(1) })
+}
+
+async fn volumes(project: &Project, printer: &Printer) -> anyhow::Result<Done> {
+    let inputs = cluster_file::inputs(project, printer)?;
+    let network = cluster_file::network(project)?;
+    let progress = Arc::new(Progress::new(printer, project.cluster.members().map(|node| node.name.as_str())));
+    let interface: Arc<dyn Interface> = progress.clone();
+    let saved = Volumes { project, inputs: &inputs }.saved(&network, &interface).await;
+    progress.end();
+    let saved = saved?;
+    let Some(backups) = &project.cluster.backups else { return Ok(Done::Good) };
+    let never: Vec<&String> =
+        backups.volumes.iter().filter(|claim| !saved.volumes.iter().any(|saved| saved.claim == **claim)).collect();
+    let good = never.is_empty() && saved.unread.is_empty();
+    let place = |saved: &SavedVolume| backups.to.get(saved.at).map(ToString::to_string).unwrap_or_default();
+    if printer.format == Format::Json {
+        let rows: Vec<_> = saved
+            .volumes
+            .iter()
+            .map(|saved| {
+                json!({ "claim": saved.claim, "time": saved.time, "node": saved.node, "place": place(saved), "id": saved.id })
+            })
+            .collect();
+        printer.json(&json!({ "volumes": rows, "never": never, "unread": saved.unread }));
+        return Ok(if good { Done::Good } else { Done::Code(1) });
+    }
+    let row = |saved: &SavedVolume| {
+        // Up to the seconds, as it was told.
+        let time = saved.time.split('.').next().unwrap_or_default().replace('T', " ");
+        [saved.claim.clone(), time, saved.node.clone(), place(saved), saved.short_id().to_owned()]
+    };
+    let rows: Vec<_> = saved.volumes.iter().map(row).collect();
+    if !rows.is_empty() {
+        printer.result(table(printer, ["VOLUME", "SAVED", "ON", "AT", "ID"], &rows));
+    }
+    for claim in never {
+        printer.result(format!("{} {claim}: nothing is saved of it yet", printer.style(Style::Bad, "✗")));
+    }
+    for place in &saved.unread {
+        printer.result(format!("{} {place}", printer.style(Style::Bad, "✗")));
     }
     Ok(if good { Done::Good } else { Done::Code(1) })
 }

@@ -1,7 +1,5 @@
 //! `bramble power`.
 
-use std::io::IsTerminal;
-
 use anyhow::{anyhow, bail};
 use bramble_engine::Project;
 use bramble_kube::Destruction;
@@ -13,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::confirmed::Yes;
 use crate::ui::printer::{Format, Printer, Style};
+use crate::ui::table::table;
 use crate::{Common, Done, cluster_file};
 
 #[derive(clap::Args)]
@@ -93,8 +92,8 @@ impl Switch {
                 name_ranges(without)
             ));
         }
-        if matches!(self.action, Action::Off | Action::Cycle) && !self.confirmed(&outlets, printer)? {
-            bail!("nothing was switched");
+        if matches!(self.action, Action::Off | Action::Cycle) {
+            self.agree(&outlets, printer)?;
         }
         let action = self.action;
         let done = with_all(outlets.clone(), move |outlet| async move {
@@ -113,7 +112,7 @@ impl Switch {
                 outlets.iter().zip(&done).map(|(outlet, reading)| row_json(&project, outlet, reading)).collect();
             printer.json(&json!({ "nodes": rows, "withoutControl": without }));
         } else {
-            printer.result(table(printer, &project, &outlets, &done).trim_end());
+            printer.result(readings(printer, &project, &outlets, &done));
             for error in done.iter().filter_map(|reading| reading.as_ref().err()) {
                 printer.error(format!("{} {error}", printer.style(Style::Bad, "✗")));
             }
@@ -124,30 +123,21 @@ impl Switch {
         Ok(if failed { Done::Code(1) } else { Done::Good })
     }
 
-    /// Whether all that would lose its power was named.
-    fn confirmed(&self, outlets: &[Outlet], printer: &Printer) -> anyhow::Result<bool> {
+    /// Goes on if all that would lose its power was named, or somebody agrees.
+    fn agree(&self, outlets: &[Outlet], printer: &Printer) -> anyhow::Result<()> {
         let how = match self.action {
-            Action::Cycle => format!("its power is cut for {} s", CYCLE.as_secs()),
-            _ => "its power is cut".to_owned(),
+            Action::Cycle => format!("power cut for {} s", CYCLE.as_secs()),
+            _ => "power cut".to_owned(),
         };
-        let what =
-            format!("{how}: what it has not written yet is lost (`bramble off` and `bramble reboot` end it in order)");
-        let all =
-            outlets.iter().map(|outlet| Destruction { name: outlet.node.to_string(), what: what.clone() }).collect();
-        let missing = self.yes.clone().confirmed().missing(all);
-        if missing.is_empty() {
-            return Ok(true);
-        }
-        let names = name_ranges(missing.iter().map(|destruction| destruction.name.as_str()));
-        if !std::io::stdin().is_terminal() {
-            let flags: Vec<&str> = missing.iter().map(|destruction| destruction.name.as_str()).collect();
-            bail!(
-                "nothing was switched, because this has to be confirmed:\n  {names}: {what}\npass --yes={}",
-                flags.join(",")
-            );
-        }
-        printer.info(format!("{names}: {what}"));
-        Ok(printer.confirm(&format!("Cut the power of {names}?"))?)
+        let names = name_ranges(outlets.iter().map(|outlet| outlet.node.as_str()));
+        let what = format!(
+            "{names}: {how}: what is not written yet is lost (`bramble off` and `bramble reboot` end boards in order)"
+        );
+        let of = |outlet: &Outlet| Destruction { name: outlet.node.to_string(), what: what.clone() };
+        let question = format!("Cut the power of {names}?");
+        let all = outlets.iter().map(of).collect();
+        self.yes.clone().confirmed().agree(printer, all, "This cannot be undone:", &question)?;
+        Ok(())
     }
 }
 
@@ -168,8 +158,8 @@ fn row_json(project: &Project, outlet: &Outlet, reading: &Result<Reading, PowerE
     })
 }
 
-fn table(printer: &Printer, project: &Project, outlets: &[Outlet], done: &[Result<Reading, PowerError>]) -> String {
-    let mut rows = vec![["NODE", "POWER", "TAKES", "PLAN (IDLE–LOAD)", "OUTLET", "SWITCHED BY"].map(str::to_owned)];
+fn readings(printer: &Printer, project: &Project, outlets: &[Outlet], done: &[Result<Reading, PowerError>]) -> String {
+    let mut rows = Vec::new();
     for (outlet, reading) in outlets.iter().zip(done) {
         let known = reading.as_ref().ok();
         let power = match known.map(|known| known.on) {
@@ -188,15 +178,5 @@ fn table(printer: &Printer, project: &Project, outlets: &[Outlet], done: &[Resul
             outlet.device(),
         ]);
     }
-    let widths: Vec<usize> =
-        (0..6).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let line = line.join("  ");
-        let line = line.trim_end();
-        text.push_str(&if number == 0 { printer.style(Style::Dim, line) } else { line.to_owned() });
-        text.push('\n');
-    }
-    text
+    table(printer, ["NODE", "POWER", "TAKES", "PLAN (IDLE–LOAD)", "OUTLET", "SWITCHED BY"], &rows)
 }

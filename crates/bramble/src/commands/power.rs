@@ -1,14 +1,13 @@
 //! `bramble off`, `bramble on` and `bramble out`.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bramble_engine::{Backup, BackupKey, Interface, Off, Project, Running, on};
-use bramble_kube::{lifecycle, out_script};
+use bramble_kube::{Destruction, lifecycle, out_script};
 use bramble_power::Outlet;
 use bramble_remote::ConnectError;
 use bramble_spec::{Cluster, Node, Role, name_ranges};
@@ -271,18 +270,10 @@ impl Out {
             "{}: its pods and volumes go elsewhere, although they may still be written to if the board runs",
             node.name
         );
-        let named = bramble_kube::Destruction { name: node.name.to_string(), what: what.clone() };
-        if !proven && !self.yes.confirmed().missing(vec![named]).is_empty() {
-            if !std::io::stdin().is_terminal() {
-                bail!(
-                    "nothing was changed, because this has to be confirmed:\n  {what}\npass --yes={} if it has no power for certain",
-                    node.name
-                );
-            }
-            printer.info(format!("{}\n  {what}", printer.style(Style::Bad, "Only for a board without power:")));
-            if !printer.confirm(&format!("Is {} without power for certain?", node.name))? {
-                bail!("nothing was changed");
-            }
+        if !proven {
+            let named = vec![Destruction { name: node.name.to_string(), what }];
+            let question = format!("Is {} without power for certain?", node.name);
+            self.yes.confirmed().agree(printer, named, "Only for a board without power:", &question)?;
         }
         let (_, plane) = ask_plane(&network, &project, printer, &*life, &out_script(&*life, &node.name)).await?;
         if printer.format == Format::Json {

@@ -46,7 +46,13 @@ impl Rotate {
         }
         let (cluster, good) = (&project.cluster.name, printer.style(Style::Good, "✓"));
         printer.result(format!("{good} {count} nodes of {cluster} go on with {secret} made anew."));
-        printer.result("Make a new backup (`bramble backup`): what was saved before is opened by what was true then.");
+        let elsewhere = bramble_kube::lifecycle(&project.cluster, &inputs).and_then(|life| life.state_elsewhere());
+        let how = if elsewhere.is_some() {
+            format!("Save the database anew, and .bramble/{cluster}.tokens with it")
+        } else {
+            "Make a new backup (`bramble backup`)".to_owned()
+        };
+        printer.result(format!("{how}: what was saved before is opened by what was true then."));
         Ok(Done::Good)
     }
 }

@@ -10,6 +10,7 @@ use crate::shelf::{Saved, Shelf};
 
 pub(crate) const ROWS: &[Row] = &[
     Row { name: "lives::kept::a_cluster_makes_backups_by_itself_that_bring_it_back", test: backups },
+    Row { name: "lives::kept::volumes_are_saved_at_every_place_and_come_back_whole", test: volumes },
     Row { name: "lives::kept::boards_behind_a_ups_go_off_in_order_before_it_is_empty", test: ups },
 ];
 
@@ -132,6 +133,146 @@ fn backups(shelf: &Shelf) {
         assert_eq!(rack.shell(&rack.node(1), left), "0\n");
         assert_eq!(rack.shell(&rack.node(4), left), "2\n");
     });
+}
+
+/// A folder of the fourth board that a claim is bound to, and a claim that nothing is bound to.
+const CLAIMS: &str = r#"
+{ apiVersion: v1, kind: Namespace, metadata: { name: shop } }
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: { name: db }
+spec:
+  capacity: { storage: 1Gi }
+  accessModes: [ReadWriteOnce]
+  local: { path: /srv/volumes/db }
+  nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [{ key: kubernetes.io/hostname, operator: In, values: [NODE] }] }] } }
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: { name: db, namespace: shop }
+spec: { storageClassName: "", volumeName: db, accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Gi } } }
+"#;
+
+/// A pod that waits for a node that there is not, with the claim.
+const WAITS: &str = r#"{ apiVersion: v1, kind: Pod, metadata: { name: db-0, namespace: shop }, spec: { nodeSelector: { none: none },
+  containers: [{ name: c, image: none }], volumes: [{ name: v, persistentVolumeClaim: { claimName: db } }] } }"#;
+
+const BEGIN: &str = r#"set -e; cd /srv/volumes/db
+mkdir -p sub/deep; echo one >sub/deep/a; chown 1234:4321 sub/deep/a; chmod 640 sub/deep/a; ln -s sub/deep/a link; echo hidden >.hidden; truncate -s 50M sparse; head -c 3000000 /dev/urandom >blob"#;
+const SEEN: &str = r"cd /srv/volumes/db; ls -A | tr '\n' ' '; cat sub/deep/a; stat -c '%u:%g %a' sub/deep/a; readlink link; sha256sum <blob";
+
+/// Volumes go to a folder of a board and to a real S3 server (versitygw, which `go install` brings); the state of the cluster, too.
+fn volumes(shelf: &Shelf) {
+    on_three_planes(shelf, |Saved { rack, .. }| {
+        let there = address(rack, 5);
+        let bin = rack.dir.path().join("go");
+        let built = std::process::Command::new("go")
+            .args(["install", "github.com/versity/versitygw/cmd/versitygw@v1.0.20"])
+            .envs([("GOBIN", bin.as_os_str()), ("CGO_ENABLED", "0".as_ref()), ("GOFLAGS", "-p=2".as_ref())])
+            .output()
+            .expect("this row builds an S3 server: it wants Go");
+        assert_code(&built, 0);
+        fs::copy(bin.join("versitygw"), rack.disk(&rack.node(5)).join("usr/local/bin/versitygw")).unwrap();
+        let serve = "mkdir -p /srv/s3/shelf && systemd-run -q --unit rack-s3 --setenv ROOT_ACCESS_KEY=shelf --setenv ROOT_SECRET_KEY=secretsecret \
+                     versitygw --port :7070 posix /srv/s3";
+        assert_eq!(rack.shell(&rack.node(5), serve), "");
+        fs::write(
+            rack.dir.path().join("s3.ini"),
+            "[default]\naws_access_key_id = shelf\naws_secret_access_key = secretsecret\n",
+        )
+        .unwrap();
+        rack.shell(&rack.node(4), &format!("mkdir -p /srv/volumes/db; {BEGIN}"));
+        rack.apply(&CLAIMS.replace("NODE", &rack.node(4)));
+        wait_for("the claim to be bound", || rack.kubectl(1, "-n shop get pvc db").contains("Bound"));
+        rack.append(&format!(
+            "backup:\n  every: 10m\n  keep: 2\n  volumes: [shop/db]\n  to:\n    - {}:/srv/backups\n    - {{ url: \"s3://shelf/home\", endpoint: \"http://{there}:7070\", credentials: s3.ini }}\n",
+            rack.node(4)
+        ));
+        rack.go_up();
+        // Their own timers do it.
+        let saved = || rack.run(&["backup", "volumes"]);
+        wait_for("the first volumes to be saved", || saved().status.code() == Some(0));
+        println!("{}", text(&saved()));
+        let places = ["/srv/backups", "s3://shelf/home"];
+        assert!(places.iter().all(|place| text(&saved()).contains(place)), "{}", text(&saved()));
+        wait_for("the state to be saved", || condition(rack).0 == "good");
+        assert!(rack.shell(&rack.node(5), "ls /srv/s3/shelf/home").contains(".bramble-backup"));
+        let of = |n: usize| node_condition(rack, n, "VolumesSaved");
+        assert_eq!(of(4).map(|(state, _)| state).as_deref(), Some("good"));
+        assert_eq!(of(5), None);
+
+        // Nothing happens while a pod has it; then it is as it was.
+        let before = rack.shell(&rack.node(4), SEEN);
+        assert!(before.contains("one\n1234:4321 640\nsub/deep/a\n"), "{before}");
+        let changes =
+            "cd /srv/volumes/db; echo two >sub/deep/a; chown root: sub/deep/a; rm .hidden blob link; echo x >more";
+        rack.shell(&rack.node(4), changes);
+        rack.apply(WAITS);
+        let refused = rack.run(&["restore", "--volume", "shop/db", "--yes"]);
+        assert_code(&refused, 1);
+        assert!(text(&refused).contains("shop/db is in use by db-0"), "{}", text(&refused));
+        rack.kubectl(1, "-n shop delete pod db-0 --force");
+        let asked = rack.run(&["restore", "--volume", "shop/db"]);
+        assert!(
+            asked.status.code() == Some(1) && text(&asked).contains("pass --yes=shop/db to confirm"),
+            "{}",
+            text(&asked)
+        );
+        assert_ne!(rack.shell(&rack.node(4), SEEN), before);
+        let back = rack.run(&["restore", "--volume", "shop/db", "--yes"]);
+        assert_code(&back, 0);
+        assert_eq!(rack.shell(&rack.node(4), SEEN), before);
+
+        // From the other place, by its ID; what is flipped there is noticed, and the volume stays.
+        let list = rack.run(&["backup", "volumes", "-o", "json"]);
+        let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+        let rows = list["volumes"].as_array().unwrap();
+        let id = |place: &str| {
+            rows.iter().find(|row| row["place"].as_str().unwrap().ends_with(place)).unwrap()["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        rack.shell(&rack.node(4), changes);
+        assert_code(&rack.run(&["restore", "--volume", "shop/db", "--id", &id("s3://shelf/home"), "--yes"]), 0);
+        assert_eq!(rack.shell(&rack.node(4), SEEN), before);
+        rack.shell(&rack.node(4), "for f in /srv/backups/t-life-volumes/data/*/*; do dd if=/dev/zero of=$f bs=1 seek=1000 count=64 conv=notrunc status=none; done");
+        let flipped = rack.run(&["restore", "--volume", "shop/db", "--id", &id("/srv/backups"), "--yes"]);
+        assert_code(&flipped, 1);
+        println!("flipped: {}", text(&flipped));
+        assert_eq!(rack.shell(&rack.node(4), SEEN), before);
+
+        // A place that is away, and a claim that nobody has.
+        rack.shell(&rack.node(5), "systemctl stop rack-s3");
+        let file = read(&rack.file());
+        fs::write(rack.file(), file.replace("[shop/db]", "[shop/db, shop/none]")).unwrap();
+        rack.go_up();
+        let now = "rm -f /var/lib/bramble/volumes-saved; systemctl start bramble-volumes";
+        rack.shell(&rack.node(4), now);
+        rack.shell(&rack.node(1), now);
+        let (state, reason) = of(4).unwrap();
+        assert!(state == "bad" && reason.contains("s3://shelf/home"), "{reason}");
+        println!("away: {reason}");
+        let (state, reason) = of(1).unwrap();
+        assert!(state == "bad" && reason.contains("shop/none: no volume is bound to this claim"), "{reason}");
+
+        fs::write(rack.file(), file.split("backup:\n").next().unwrap()).unwrap();
+        rack.go_up();
+        let left = "ls -dA /etc/bramble/backup/* /etc/systemd/system/bramble-volumes.* /var/lib/bramble/volumes* /var/lib/bramble/restic 2>/dev/null";
+        assert_eq!((rack.shell(&rack.node(1), left), rack.shell(&rack.node(4), left)), (String::new(), String::new()));
+        assert_eq!(rack.shell(&rack.node(4), SEEN), before);
+    });
+}
+
+fn node_condition(rack: &Rack, n: usize, name: &str) -> Option<(String, String)> {
+    let output = rack.run(&["status", "-o", "json"]);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let nodes = status["nodes"].as_array().unwrap();
+    let own = nodes.iter().find(|node| node["name"] == rack.node(n).as_str()).unwrap();
+    let found = own["conditions"].as_array().unwrap().iter().find(|condition| condition["name"] == name)?;
+    let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    Some((word("state"), word("reason")))
 }
 
 /// A UPS that is a file: the driver reads its state there (dummy-ups(8)).

@@ -1,7 +1,8 @@
 # What k0s needs. Takes service, and the functions of steps.sh, cluster.sh and own_runtime.sh.
-# Defines what cluster.sh and own_runtime.sh ask of a distribution, and: etcd_has, make_users, remove_users, with_token,
+# Defines what cluster.sh and own_runtime.sh ask of a distribution, and: takes_tokens, etcd_has, make_users, remove_users, with_token,
 # forget_token, tell_ca, tell_tokens, k0s_init, k0s_join.
 K=/var/lib/k0s
+kubectl_node() { k0s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig "$K/kubelet.conf" "$@"; } # question
 kubectl_admin() { k0s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig "$K/pki/admin.conf" "$@"; } # question
 
 # Its service says nothing of how far it is; its status does.
@@ -11,8 +12,10 @@ runs() { # question
     *) k0s status -o json 2>/dev/null | tr -d ' \n' | grep -q '"WorkerToAPIConnectionStatus":{[^}]*"Success":true' ;;
     esac
 }
-# shellcheck disable=SC2034 # For service_runs.
+# shellcheck disable=SC2034 # For service_until.
 hopeless=
+# Whether there is a place for tokens, long before everything runs.
+takes_tokens() { kubectl_admin get --raw /api/v1/namespaces/kube-system >/dev/null 2>&1; } # question
 
 was_member() { [ -e "$K/pki/ca.crt" ] || [ -e "$K/kubelet.conf" ]; } # question
 
@@ -127,11 +130,14 @@ k0s_init() { # backup role…
     fi
     shift
     : >/etc/k0s/member
-    service_runs start
+    service_begins start
+    service_until takes_tokens
     ca=$(tell_ca)
     echo "$ca"
     tell_tokens "$@"
+    # Workers begin while the rest of it starts.
     echo '@fact joinable yes'
+    service_until runs
     step_ends ca-hash "${ca##* }"
 }
 

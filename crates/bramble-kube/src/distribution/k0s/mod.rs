@@ -216,8 +216,8 @@ impl Lifecycle for K0s<'_> {
         true
     }
 
-    fn refresh(&self, node: &Node) -> Commands {
-        one_service::restart(self.on(node))
+    fn refresh(&self, node: &Node, _: &JoinFacts) -> Result<Commands, MissingFact> {
+        Ok(one_service::restart(self.on(node)))
     }
 
     fn upgrade(&self, node: &Node, _: &Observation, _: bool) -> Step {

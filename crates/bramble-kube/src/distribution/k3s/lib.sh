@@ -2,6 +2,7 @@
 # Defines what cluster.sh and own_runtime.sh ask of a distribution, and: k3s_init, k3s_join, k3s_restore, tell_how_to_join,
 # plain_token, keep_tokens, begin, rotate_token, take_tokens, rotate_encryption, copy_sqlite, unpack, forget_releases, forget_passwords.
 K=/var/lib/rancher/k3s
+kubectl_node() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig "$K/agent/kubelet.kubeconfig" "$@"; } # question
 kubectl_admin() { k3s kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/rancher/k3s/k3s.yaml "$@"; } # question
 
 # k3s takes the member of a deleted node out of etcd itself. Its password would keep a new board of this name out.
@@ -52,7 +53,7 @@ forget_releases() {
 }
 
 runs() { systemctl -q is-active "$service"; } # question
-# shellcheck disable=SC2034 # For service_runs.
+# shellcheck disable=SC2034 # For service_until.
 hopeless='Node password rejected\|encrypted with different token'
 
 was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; } # question
@@ -172,6 +173,8 @@ k3s_init() { # token agent-token address backup component
     service_runs start
     [ -z "$4" ] || forget_passwords
     facts=$(tell_how_to_join "$3")
+    echo "$facts"
+    echo '@fact joinable yes'
     if [ -n "$5" ]; then
         # The system's pods come a little later.
         n=0
@@ -180,8 +183,6 @@ k3s_init() { # token agent-token address backup component
             sleep 1; n=$((n + 1))
         done
     fi
-    echo "$facts"
-    echo '@fact joinable yes'
     h=$(echo "$facts" | sed -n 's/^@fact ca-hash //p')
     step_ends ca-hash "$h"
 }

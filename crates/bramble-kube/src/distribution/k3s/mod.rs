@@ -268,8 +268,8 @@ impl Lifecycle for K3s<'_> {
         Ok(script)
     }
 
-    fn refresh(&self, node: &Node) -> Commands {
-        one_service::restart(self.on(node))
+    fn refresh(&self, node: &Node, facts: &JoinFacts) -> Result<Commands, MissingFact> {
+        self.take_tokens(node, facts)
     }
 
     fn upgrade(&self, node: &Node, _: &Observation, _: bool) -> Step {
@@ -296,10 +296,7 @@ impl Lifecycle for K3s<'_> {
             // Servers read them when they start.
             return Ok((node.role == Role::ControlPlane).then(|| one_service::restart(self.on(node))));
         }
-        let (token, agent_token) = self.tokens(node, facts)?;
-        let mut script = self.on(node);
-        script.call("take_tokens", [token.as_str(), agent_token]);
-        Ok(Some(script))
+        self.take_tokens(node, facts).map(Some)
     }
 
     fn state_elsewhere(&self) -> Option<&'static str> {
@@ -372,6 +369,14 @@ impl K3s<'_> {
             Role::ControlPlane => (format!("K10{ca}::server:{}", facts.get(TOKEN)?), facts.get(AGENT_TOKEN)?),
             _ => (format!("K10{ca}::node:{}", facts.get(AGENT_TOKEN)?), ""),
         })
+    }
+
+    /// Gives what lets a member go on by these tokens.
+    fn take_tokens(&self, node: &Node, facts: &JoinFacts) -> Result<Commands, MissingFact> {
+        let (token, agent_token) = self.tokens(node, facts)?;
+        let mut script = self.on(node);
+        script.call("take_tokens", [token.as_str(), agent_token]);
+        Ok(script)
     }
 
     fn datastore(&self) -> &'static str {

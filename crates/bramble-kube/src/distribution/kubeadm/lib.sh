@@ -2,6 +2,7 @@
 # Defines what cluster.sh asks of a distribution, and: etcd_ctl, end_containers, unpack_state, place_state, patched,
 # kubeadm_init, pod_patches, etcd_runs_with, etcd_settings, kubeadm_settings, tell_progress, kubeadm_join, tell_token, upload_certificates, kubeadm_upgrade, system_containers,
 # kill_containers, restart_system, renew_certificates.
+kubectl_node() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/kubelet.conf "$@"; } # question
 kubectl_admin() { kubectl --cache-dir /run/bramble/kube-cache --kubeconfig /etc/kubernetes/admin.conf "$@"; } # question
 
 # etcd's own client, in its container. The node's name is its hostname.

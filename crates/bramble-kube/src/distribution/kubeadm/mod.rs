@@ -346,10 +346,10 @@ impl Lifecycle for Kubeadm<'_> {
         (self.exact().minor < 29).then_some(script)
     }
 
-    fn refresh(&self, _: &Node) -> Commands {
+    fn refresh(&self, _: &Node, _: &JoinFacts) -> Result<Commands, MissingFact> {
         let mut script = self.kubectl();
         script.fixed("mkdir -p /run/bramble\nsystemctl restart kubelet\nrestart_system");
-        script
+        Ok(script)
     }
 
     fn upgrade(&self, node: &Node, seen: &Observation, first: bool) -> Step {

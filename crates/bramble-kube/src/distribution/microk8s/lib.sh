@@ -11,6 +11,7 @@ C=/var/snap/microk8s/common
 S=/var/lib/bramble/snaps
 microk8s() { /snap/bin/microk8s "$@"; } # question
 # Its own wrapper starts a dozen programs first.
+kubectl_node() { "$P/kubectl" --cache-dir /run/bramble/kube-cache --kubeconfig "$D/credentials/kubelet.config" "$@"; } # question
 kubectl_admin() { "$P/kubectl" --cache-dir /run/bramble/kube-cache --kubeconfig "$D/credentials/client.config" "$@"; } # question
 
 is_worker() { [ -e "$D/var/lock/clustered.lock" ]; } # question
@@ -23,7 +24,7 @@ runs() { # question
     else kubectl_admin get --raw /readyz >/dev/null 2>&1
     fi
 }
-# shellcheck disable=SC2034 # For service_runs.
+# shellcheck disable=SC2034 # For service_until.
 hopeless=
 
 # The control planes that dqlite knows, by address. None if it does not answer.

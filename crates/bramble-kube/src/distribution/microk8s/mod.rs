@@ -246,8 +246,8 @@ impl Lifecycle for MicroK8s<'_> {
         Ok(script)
     }
 
-    fn refresh(&self, _: &Node) -> Commands {
-        one_service::restart(self.script())
+    fn refresh(&self, _: &Node, _: &JoinFacts) -> Result<Commands, MissingFact> {
+        Ok(one_service::restart(self.script()))
     }
 
     fn upgrade(&self, node: &Node, _: &Observation, _: bool) -> Step {
