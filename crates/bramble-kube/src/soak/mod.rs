@@ -6,7 +6,8 @@ use bramble_shell::{Commands, Script};
 use bramble_state::STEPS;
 use serde::Serialize;
 
-use crate::why::{WHY, throttled, warmer};
+use crate::status::span;
+use crate::why::{WHY, slowed_by_heat, throttled, warmer};
 
 fn script(name: &str, call: &'static str, arguments: &[&str]) -> Script {
     let mut script = Commands::new();
@@ -48,9 +49,8 @@ pub struct Heat {
     pub ended: Option<String>,
 }
 
-/// The bits of `get_throttled` that say what is now (raspberrypi.com, "vcgencmd").
+/// The bit of `get_throttled` that tells of under-voltage now (raspberrypi.com, "vcgencmd").
 const UNDER_VOLTAGE: u32 = 1;
-const SLOWED: u32 = 0x2 | 0x4 | 0x8;
 /// A board that still gets warmer by so many degrees in its last minute, or the last third of a short load, has not shown where it
 /// ends.
 const RISING: f64 = 1.0;
@@ -80,8 +80,12 @@ impl Heat {
         heat
     }
 
-    fn has(&self, bits: u32) -> bool {
-        self.throttled.is_some_and(|throttled| throttled & bits != 0)
+    fn has_under_voltage(&self) -> bool {
+        self.throttled.is_some_and(|bits| bits & UNDER_VOLTAGE != 0)
+    }
+
+    fn is_slowed_by_heat(&self) -> bool {
+        self.throttled.is_some_and(|bits| slowed_by_heat(bits) != 0)
     }
 }
 
@@ -127,36 +131,45 @@ pub fn soaked(samples: &[Heat], wanted: u32, limit: u32) -> Soaked {
         (fastest > 0.0 && !late.is_empty()).then(|| late.iter().sum::<f64>() / late.len() as f64 / fastest);
     let has_bits = samples.iter().any(|heat| heat.throttled.is_some());
     let slow = |heat: &&Heat| match has_bits {
-        true => heat.has(SLOWED),
+        true => heat.is_slowed_by_heat(),
         // The first seconds a core may still be on its way up.
         false => heat.seconds > 10.0 && heat.megahertz.is_some_and(|now| now < fastest * KEPT),
     };
     let slowed_after = samples.iter().find(slow).map(|heat| heat.seconds);
-    let under_voltage = samples.iter().any(|heat| heat.has(UNDER_VOLTAGE));
+    let under_voltage = samples.iter().any(Heat::has_under_voltage);
     let before = known.iter().rfind(|(at, _)| *at <= lately).map(|(_, celsius)| *celsius);
     let rises = celsius.zip(before).is_some_and(|(celsius, before)| celsius[1] - before > RISING);
     let (enough, verdict) = match (ended, celsius, slowed_after) {
         (Some("limit"), _, _) => (
             Some(false),
-            format!("not enough: it reached {limit} °C after {}; a fan, or a heat sink with a fan", span(seconds)),
+            format!(
+                "not enough: it reached {limit} °C after {}; a fan, or a heat sink with a fan",
+                span(seconds.round() as u64)
+            ),
         ),
         (_, _, Some(after)) => (
             Some(false),
             format!(
                 "not enough: it is slowed down after {}; a fan that blows over it, or a place with air around it",
-                span(after)
+                span(after.round() as u64)
             ),
         ),
         (_, None, _) => (None, "it has no sensor that can be read".to_owned()),
-        (Some("alone"), Some(_), _) => {
-            (None, format!("it ended after {} because nobody asked any more: say nothing by it", span(seconds)))
-        }
-        (_, Some(celsius), None) if seconds + 5.0 < f64::from(wanted) => {
-            (None, format!("it was ended after {} at {:.0} °C, before its time", span(seconds), celsius[1]))
-        }
+        (Some("alone"), Some(_), _) => (
+            None,
+            format!("it ended after {} because nobody asked any more: say nothing by it", span(seconds.round() as u64)),
+        ),
+        (_, Some(celsius), None) if seconds + 5.0 < f64::from(wanted) => (
+            None,
+            format!("it was ended after {} at {:.0} °C, before its time", span(seconds.round() as u64), celsius[1]),
+        ),
         (_, Some(celsius), None) if rises => {
             (None, format!("{:.0} °C and still getting warmer: let it run longer (--minutes)", celsius[1]))
         }
+        (_, Some(celsius), None) if under_voltage => (
+            None,
+            format!("{:.0} °C, but with less power than it wants, so with less heat: try again then", celsius[1]),
+        ),
         (_, Some(celsius), None) => {
             (Some(true), format!("enough: it stays at {:.0} °C and is never slowed down", celsius[1]))
         }
@@ -167,11 +180,6 @@ pub fn soaked(samples: &[Heat], wanted: u32, limit: u32) -> Soaked {
     };
     let watts = samples.iter().filter_map(|heat| heat.watts).reduce(f64::max);
     Soaked { seconds, celsius, slowed_after, clock_kept, under_voltage, watts, enough, verdict }
-}
-
-fn span(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    if whole < 120 { format!("{whole} s") } else { format!("{} min {} s", whole / 60, whole % 60) }
 }
 
 #[cfg(test)]
@@ -198,7 +206,7 @@ mod tests {
         let text = "temperature 48312\ntemperature 51000\nthrottled 0x50005\nclock 1500000\nstate active\n";
         let heat = Heat::parse(3.0, text);
         assert_eq!((heat.celsius, heat.megahertz, heat.throttled), (Some(51.0), Some(1500.0), Some(0x50005)));
-        assert!(heat.ended.is_none() && heat.has(UNDER_VOLTAGE) && heat.has(SLOWED));
+        assert!(heat.ended.is_none() && heat.has_under_voltage() && !heat.is_slowed_by_heat());
         assert_eq!(Heat::parse(3.0, "state inactive\nended limit\n").ended.as_deref(), Some("limit"));
         assert_eq!(Heat::parse(3.0, "state inactive\n").ended.as_deref(), Some("alone"));
     }
@@ -227,8 +235,12 @@ mod tests {
         assert!(soaked(&ended(hot.clone(), "limit"), 300, 85).verdict.contains("reached 85 °C after 90 s"));
         // The last look is at a board that cools down already.
         assert_eq!(soaked(&ended(hot, "limit"), 300, 85).celsius, Some([60.0, 84.9, 84.9]));
-        let weak = vec![at(0, 50.0, 0x10001, 1800.0); 3];
-        assert!(soaked(&ended(weak, "time"), 0, 85).verdict.contains("supply gives too little"));
+        // A clock that was capped for want of power says nothing of the cooling.
+        let weak = soaked(&ended(vec![at(0, 50.0, 0x70007, 1200.0); 3], "time"), 0, 85);
+        assert_eq!((weak.enough, weak.slowed_after, weak.under_voltage), (None, None, true));
+        assert!(weak.verdict.contains("try again then. Its supply gives too little"), "{}", weak.verdict);
+        let both = soaked(&ended(vec![at(0, 82.0, 0xf000f, 1000.0); 3], "time"), 0, 85);
+        assert_eq!(both.enough, Some(false), "{}", both.verdict);
         assert_eq!(soaked(&ended(cool[..50].to_vec(), "alone"), 300, 85).enough, None);
         assert_eq!(soaked(&[], 300, 85).enough, None);
         let blind = vec![Heat { ended: Some("time".into()), ..Heat::default() }];

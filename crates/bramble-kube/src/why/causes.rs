@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bramble_spec::{Distribution, Node, Role, Swap, name_ranges};
 use bramble_state::Observation;
 
-use super::{Case, Cause, Told, throttled, warmer};
+use super::{Case, Cause, Told, slowed_by_heat, throttled, warmer};
 use crate::lifecycle::MEMBER;
 
 /// Temperatures in degrees Celsius at which a Raspberry Pi slows down, and a little below (raspberrypi.com, "Frequency
@@ -151,9 +151,8 @@ fn heat(asked: &mut Asked<'_>) {
     if hottest >= HOT {
         evidence.push(format!("{hottest:.0} °C"));
     }
-    // Capped frequency, throttled, soft limit: now, and since the boot; under-voltage caps the frequency, too.
-    let limited = if bits & 0x1 == 0 { bits & 0xe } else { bits & 0x8 };
-    let once = if bits & 0x1_0000 == 0 { bits & 0xe_0000 } else { bits & 0x8_0000 };
+    // What was once since the boot stands 16 bits higher.
+    let [limited, once] = [bits, bits >> 16].map(slowed_by_heat);
     if limited != 0 || once != 0 {
         let when = if limited != 0 { "now" } else { "since it booted" };
         evidence.push(format!("the firmware has slowed it down {when} (get_throttled 0x{bits:x})"));

@@ -62,6 +62,12 @@ pub(crate) fn throttled(text: &str) -> Option<u32> {
     u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
 }
 
+/// Leaves of these bits, those that say what is now, the ones that tell of heat: capped frequency, throttled, soft limit.
+/// Under-voltage caps and throttles, too, and no heat sink helps against it.
+pub(crate) fn slowed_by_heat(bits: u32) -> u32 {
+    if bits & 0x1 == 0 { bits & 0xe } else { bits & 0x8 }
+}
+
 /// What is known of one node.
 pub struct NodeCase<'a> {
     /// The node.
