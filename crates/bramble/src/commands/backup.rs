@@ -8,6 +8,7 @@ use bramble_engine::{Backup as Making, BackupKey, Interface, Manifest, Project, 
 use bramble_spec::{BackupPlace, utc};
 use serde_json::json;
 
+use crate::commands::backup_rack;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::ui::progress::Progress;
 use crate::ui::table::table;
@@ -36,6 +37,9 @@ enum What {
         /// The key that opens it; otherwise .bramble/backup.key
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// Bring it back as well, on a virtual rack of one board on this machine, which goes again (needs root)
+        #[arg(long)]
+        rack: bool,
     },
     /// Show where the cluster's own backups go, and the key with which they come to an SSH server
     Places,
@@ -47,7 +51,9 @@ impl Backup {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
         match self.what {
-            Some(What::Verify { backup, key }) => return verify(&project, &backup, key, printer),
+            Some(What::Verify { backup, key, rack }) => {
+                return verify(common, &project, &backup, key, rack, printer);
+            }
             Some(What::Places) => return places(&project, printer),
             Some(What::Volumes) => return volumes(&project, printer).await,
             None => {}
@@ -85,15 +91,27 @@ impl Backup {
     }
 }
 
-fn verify(project: &Project, file: &Path, key: Option<PathBuf>, printer: &Printer) -> anyhow::Result<Done> {
+fn verify(
+    common: &Common,
+    project: &Project,
+    file: &Path,
+    key: Option<PathBuf>,
+    rack: bool,
+    printer: &Printer,
+) -> anyhow::Result<Done> {
     let key = BackupKey::open(&key.map_or_else(|| project.backup_key(), Ok)?, false)?;
     let found = verify_backup(project, file, &key)?;
     let (all, missing) = (found.manifest.objects.len(), found.missing.len());
     let good = missing == 0 && all > 0 && !found.databases.is_empty();
+    let stamp = match rack && good {
+        true => Some(backup_rack::bring_back(common, project, file, &key.path, &found.manifest, printer)?),
+        false => backup_rack::stamp(project, file)?,
+    };
     if printer.format == Format::Json {
         printer.json(&json!({
             "file": file, "good": good, "cluster": found.manifest.cluster, "kubernetes": found.manifest.kubernetes,
             "made": found.manifest.made, "databases": found.databases, "objects": all, "missing": found.missing,
+            "broughtBack": stamp.as_ref().map(|stamp| stamp.at),
         }));
         return Ok(if good { Done::Good } else { Done::Code(1) });
     }
@@ -113,6 +131,13 @@ fn verify(project: &Project, file: &Path, key: Option<PathBuf>, printer: &Printe
     printer.result(format!("  {} of {all} objects are in it", all - missing));
     for object in found.missing.iter().take(10) {
         printer.result(format!("  {} {object}", printer.style(Style::Bad, "missing:")));
+    }
+    if let Some(stamp) = stamp {
+        printer.result(format!(
+            "  it came back on a rack on {}, with {} objects under their UIDs",
+            utc(stamp.at),
+            stamp.objects
+        ));
     }
     Ok(if good { Done::Good } else { Done::Code(1) })
 }

@@ -350,19 +350,19 @@ impl Lab {
 }
 
 /// Shows steps, and below the running one the last line that it printed.
-struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     printer: &'a Printer,
     line: Option<LiveLine>,
     step: Mutex<Option<(String, Instant)>>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(printer: &'a Printer) -> Self {
+    pub(crate) fn new(printer: &'a Printer) -> Self {
         let line = printer.live.then(|| printer.lines.step());
         Watch { printer, line, step: Mutex::new(None) }
     }
 
-    fn event(&self, event: Event) {
+    pub(crate) fn event(&self, event: Event) {
         match event {
             Event::Step(text) => {
                 self.finish_step();
@@ -392,7 +392,7 @@ impl<'a> Watch<'a> {
         self.printer.info(line);
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.finish_step();
         if let Some(line) = self.line {
             line.end();
@@ -476,7 +476,7 @@ impl LabUp {
 }
 
 /// The lab wrote these host keys to the nodes' disks itself, so they are known from the first contact on.
-fn pin_host_keys(rack: &Rack, dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn pin_host_keys(rack: &Rack, dir: &Path) -> anyhow::Result<()> {
     let private = dir.join(".bramble");
     std::fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
     set_private(&private)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod addons;
 pub(crate) mod backup;
+pub(crate) mod backup_rack;
 pub(crate) mod boot_order;
 pub(crate) mod bundle;
 pub(crate) mod design;

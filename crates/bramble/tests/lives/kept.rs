@@ -81,6 +81,12 @@ fn backups(shelf: &Shelf) {
             text(&good)
         );
         println!("{}", text(&good));
+        // It comes back on a board beside, which then goes, and that is remembered.
+        let back = rack.run(&["backup", "verify", own.to_str().unwrap(), "--rack"]);
+        assert_code(&back, 0);
+        let again = text(&rack.run(&["backup", "verify", own.to_str().unwrap()]));
+        assert!(again.contains("it came back on a rack on "), "{again}");
+        println!("{again}");
         let mut bytes = fs::read(&own).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -168,7 +174,7 @@ fn volumes(shelf: &Shelf) {
         let there = address(rack, 5);
         let bin = rack.dir.path().join("go");
         let built = std::process::Command::new("go")
-            .args(["install", "github.com/versity/versitygw/cmd/versitygw@v1.0.20"])
+            .args(["install", "github.com/versity/versitygw/cmd/versitygw@v1.8.0"])
             .envs([("GOBIN", bin.as_os_str()), ("CGO_ENABLED", "0".as_ref()), ("GOFLAGS", "-p=2".as_ref())])
             .output()
             .expect("this row builds an S3 server: it wants Go");

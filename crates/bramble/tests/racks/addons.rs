@@ -160,7 +160,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     assert_eq!(series(&rack, "up{job=\"node\"}"), nodes("1"));
     assert!(!series(&rack, "node_memory_MemAvailable_bytes").is_empty());
     let rules = ask(&rack, "rules");
-    assert_eq!(rules["data"]["groups"][0]["rules"].as_array().unwrap().len(), 13, "{rules}");
+    assert_eq!(rules["data"]["groups"][0]["rules"].as_array().unwrap().len(), 14, "{rules}");
     let certificates = ask(&rack, "query?query=count(bramble_certificate_end_seconds>time())");
     assert_ne!(certificates["data"]["result"], json!([]), "{certificates}");
     let well = rack.well();

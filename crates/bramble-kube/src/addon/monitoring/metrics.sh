@@ -74,6 +74,14 @@ metrics() {
         echo '# TYPE bramble_backup_every_seconds gauge'
         echo "bramble_backup_every_seconds $e"
     fi
+    if read -r m _ e _ 2>/dev/null </var/lib/bramble/volumes-saved; then
+        echo '# HELP bramble_volumes_saved_seconds When this node saved all its volumes last, in seconds since 1970.'
+        echo '# TYPE bramble_volumes_saved_seconds gauge'
+        echo "bramble_volumes_saved_seconds $m"
+        echo '# HELP bramble_volumes_every_seconds How much time there should be between two times.'
+        echo '# TYPE bramble_volumes_every_seconds gauge'
+        echo "bramble_volumes_every_seconds $e"
+    fi
     echo '# HELP bramble_certificate_end_seconds When a certificate ends, in seconds since 1970.'
     echo '# TYPE bramble_certificate_end_seconds gauge'
     # shellcheck disable=SC2154 # They are named above this text.
