@@ -54,8 +54,10 @@ ON="$K/readiness.sh $K/health.sh $K/rolling.sh $K/power.sh $K/backup/backup.sh $
     done
     # shellcheck disable=SC2086
     strictly kubeadm 'service again minor' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON
+    strictly down '' "$STRICT" "$S/go_down.sh"
     # shellcheck disable=SC2086
-    strictly backup 'service again minor cluster distribution api every wait keep recipient' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON "$K/backup/automatic.sh"
+    strictly backup 'service again minor cluster distribution api every wait keep recipient' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" $ON "$K/backup/places.sh" "$K/backup/automatic.sh"
+    strictly volumes 'service again minor cluster node every keep claims first shared' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" "$K/backup/places.sh" "$K/backup/volumes.sh"
     strictly watch 'units service again' "$STRICT" "$S/steps.sh" "$D/cluster.sh" "$D/kubeadm/lib.sh" "$K/why/why.sh" "$K/watch/watch.sh"
     strictly receive '' "$STRICT" "$K/backup/receive.sh"
     strictly wear 'seconds' "$STRICT" "$K/wear.sh"

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bramble_kube::{Inputs, Lifecycle, MEMBER, lifecycle};
 use bramble_shell::{Commands, Script};
 use bramble_spec::{NodeName, Role};
-use bramble_state::Observation;
+use bramble_state::{GO_DOWN, Observation};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,7 +16,7 @@ use crate::backup::refuse_foreign;
 use crate::error::Result;
 use crate::event::{Event, Interface};
 use crate::project::Project;
-use crate::session::Session;
+use crate::session::{HELD, Session};
 use crate::survey::{Fleet, losses, speaker};
 use crate::transport::Network;
 
@@ -131,7 +131,8 @@ async fn running<N: Network>(life: &dyn Lifecycle, nodes: &[(Session<N>, Observa
 async fn halt<N: Network>(network: &N, session: Session<N>) -> anyhow::Result<()> {
     let name = session.node.name.clone();
     session.say(Event::Waiting("its pods and its system to end".into()));
-    let script = Script::new("halt", Commands::new().fixed("sync\nsystemctl --no-block poweroff"));
+    let script = Script::new("halt", Commands::new().fixed(GO_DOWN).fixed("go_down poweroff"));
+    let script = script.silent_for(HELD);
     session.ask(&script, |_, _| {}).await.with_context(|| format!("{name} does not halt"))?;
     let began = Instant::now();
     let mut silent = 0;

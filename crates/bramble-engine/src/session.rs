@@ -8,7 +8,9 @@ use anyhow::{Context, anyhow, bail};
 use bramble_remote::{Exit, LineReader, printable};
 use bramble_shell::{Commands, Script};
 use bramble_spec::Node;
-use bramble_state::{Observation, ObservationError, Plan, Record, Resource, Turn, observe_script, parse_record, who};
+use bramble_state::{
+    GO_DOWN, Observation, ObservationError, Plan, Record, Resource, Turn, observe_script, parse_record, who,
+};
 
 use crate::event::{Event, Interface};
 use crate::transport::{Network, Transport};
@@ -26,6 +28,8 @@ pub struct Session<N: Network> {
 
 /// How long a board may take to come back.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(300);
+/// The silence of a board that waits for its packages before it goes down: longer than [`GO_DOWN`] waits.
+pub(crate) const HELD: Duration = Duration::from_secs(16 * 60);
 /// How often a change may be found to be still missing after it was made.
 const ROUNDS: usize = 4;
 /// How many of the last lines of a program an error shows.
@@ -242,7 +246,8 @@ impl<N: Network> Session<N> {
     /// Boots the node and waits until it is another boot.
     pub(crate) async fn reboot(&mut self, boot_id: &str, reason: &str) -> anyhow::Result<()> {
         self.say(Event::Rebooting(reason.to_owned()));
-        let boot = Script::new("boot", Commands::new().fixed("sync\nsystemctl --no-block reboot"));
+        let boot = Script::new("boot", Commands::new().fixed(GO_DOWN).fixed("go_down reboot"));
+        let boot = boot.silent_for(HELD);
         // The connection goes down with the board, at any moment. A slow card takes its time to write out what it holds.
         let boot = match &self.turn {
             Some(turn) => turn.for_step(boot),

@@ -12,6 +12,11 @@ pub(crate) const PACKAGE: &str = "nut-client";
 /// How many seconds each kind of node gives those that go off before it: the kubelet ends its pods within 40.
 const WORKERS: u32 = 50;
 
+/// Pods end in order where the kubelet hears of it. An upgrade of packages that goes on keeps even root from that (systemd 257),
+/// also with `-i` where there is no polkit; and the battery does not wait.
+const OFF: &str =
+    "/bin/systemctl poweroff || /bin/systemctl --no-block --job-mode=replace-irreversibly start poweroff.target";
+
 /// Gives what a node has to watch a UPS.
 pub(crate) fn resources(cluster: &Cluster, node: &Node, inputs: &Inputs) -> Vec<Resource> {
     let Some(ups) = &cluster.ups else { return Vec::new() };
@@ -26,7 +31,7 @@ pub(crate) fn resources(cluster: &Cluster, node: &Node, inputs: &Inputs) -> Vec<
     let password = password.replace('\\', "\\\\").replace('"', "\\\"");
     let text = format!(
         "# Written by bramble: the board goes off when the battery of the UPS is low.\nMONITOR {} 1 {} \"{password}\" slave\nMINSUPPLIES 1\n\
-         SHUTDOWNCMD \"/sbin/shutdown -h +0\"\nPOLLFREQ 5\nPOLLFREQALERT 2\nHOSTSYNC 15\nDEADTIME 25\nFINALDELAY {wait}\n",
+         SHUTDOWNCMD \"{OFF}\"\nPOLLFREQ 5\nPOLLFREQALERT 2\nHOSTSYNC 15\nDEADTIME 25\nFINALDELAY {wait}\n",
         ups.name, ups.user
     );
     vec![

@@ -117,6 +117,7 @@ const STUBS: &[&str] = &[
     "swapon",
     "sync",
     "systemctl",
+    "systemd-inhibit",
     "systemd-run",
     "timedatectl",
     "udevadm",

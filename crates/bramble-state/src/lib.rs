@@ -34,7 +34,7 @@ pub use observation::{FileKind, FileSeen, Observation, ObservationError, UnitSee
 pub use observe::observe_script;
 #[cfg(any(test, feature = "testing"))]
 pub use observe::satisfied;
-pub use paths::{BLOBS, DONE, EEPROM, HOME, STEPS};
+pub use paths::{BLOBS, DONE, EEPROM, GO_DOWN, HOME, STEPS};
 pub use plan::{Change, Detail, Plan, Upload};
 pub use planner::Planner;
 pub use probe::{Answer, Names, Probe, Question, Reader, first_word};

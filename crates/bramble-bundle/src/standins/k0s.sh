@@ -312,6 +312,7 @@ case "${1:-} ${2:-}" in
     cat "$RUN/status.json"
     ;;
 'token create')
+    alive || fatal "failed to get k0s status: status: can't get \"status\" via \"/run/k0s/status.sock\": no such file or directory"
     shift 2
     token_create "$@"
     ;;

@@ -47,7 +47,8 @@ find_mine() {
     folders_of_claims kubectl_node >"$W/list"
     for c in $claims; do
         l=$(awk -F '\t' -v c="$c" '$1 == c && $4 == "Bound"' "$W/list")
-        p=$(printf '%s' "$l" | cut -f 2) h=$(printf '%s' "$l" | cut -f 3)
+        p=$(printf '%s' "$l" | cut -f 2)
+        h=$(printf '%s' "$l" | cut -f 3)
         if [ -z "$l" ]; then
             nobodys "$c" 'no volume is bound to this claim'
         elif [ -z "$p" ]; then

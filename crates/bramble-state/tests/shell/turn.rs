@@ -2,7 +2,7 @@
 
 use bramble_shell::testing::{Case, Run};
 
-use crate::{LEDGER, LOCK, STEPS};
+use crate::{LEDGER, LOCK, STEPS, check};
 
 const TURN: &str = include_str!("../../src/turn.sh");
 
@@ -74,4 +74,20 @@ fn a_node_is_locked_or_waited_for() {
     assert_eq!(case().check().stdout, "done\n");
     let late = case().on("flock -n 9", "false").on("flock -w 10 9", "[ -e $R/x ] || { : >$R/x; false; }").run(None);
     assert_eq!((late.code, late.stdout.as_str()), (0, "@waiting\n@waiting\ndone\n"));
+}
+
+#[test]
+fn a_board_goes_down_when_its_packages_are_done() {
+    let go = Case::new(include_str!("../../src/go_down.sh"), "go_down reboot");
+    check(go.clone());
+    let holds = "case $(/bin/cat /etc/seen 2>/dev/null) in 11) ;; *) printf 1 >>/etc/seen; echo 'Call to Reboot failed: Access denied' >&2; exit 1 ;; esac";
+    let apt = "NetworkManager 0 root 228 NetworkManager sleep NetworkManager needs to turn off networks delay\napt-get        0 root 77 apt-get shutdown Debian package management block";
+    let held = go.clone().file("/etc/x", "").on("systemctl *", holds).says("systemd-inhibit *", apt);
+    let run = held.run(None);
+    let asked = run.calls.iter().filter(|call| call.starts_with("systemctl")).count();
+    assert_eq!((run.code, asked), (0, 3), "{}", run.stderr);
+    // Nobody holds it, and it is refused.
+    go.clone().on("systemctl *", "echo 'Access denied' >&2; exit 1").refuses("Access denied");
+    let ever = go.on("systemctl *", "exit 1").says("systemd-inhibit *", apt);
+    ever.refuses("held by apt-get 0 root 77 apt-get shutdown Debian package management block");
 }

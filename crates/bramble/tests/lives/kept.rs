@@ -274,9 +274,8 @@ fn volumes(shelf: &Shelf) {
 fn node_condition(rack: &Rack, n: usize, name: &str) -> Option<(String, String)> {
     let output = rack.run(&["status", "-o", "json"]);
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let nodes = status["nodes"].as_array().unwrap();
-    let own = nodes.iter().find(|node| node["name"] == rack.node(n).as_str()).unwrap();
-    let found = own["conditions"].as_array().unwrap().iter().find(|condition| condition["name"] == name)?;
+    let own = status["nodes"][rack.node(n)].as_array().unwrap();
+    let found = own.iter().find(|condition| condition["name"] == name)?;
     let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     Some((word("state"), word("reason")))
 }

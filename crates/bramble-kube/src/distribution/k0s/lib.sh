@@ -14,8 +14,8 @@ runs() { # question
 }
 # shellcheck disable=SC2034 # For service_until.
 hopeless=
-# Whether there is a place for tokens, long before everything runs.
-takes_tokens() { kubectl_admin get --raw /api/v1/namespaces/kube-system >/dev/null 2>&1; } # question
+# Whether it makes tokens, long before everything runs: for that it asks its own status, and the API has to have a place for them.
+takes_tokens() { k0s status >/dev/null 2>&1 && kubectl_admin get --raw /api/v1/namespaces/kube-system >/dev/null 2>&1; } # question
 
 was_member() { [ -e "$K/pki/ca.crt" ] || [ -e "$K/kubelet.conf" ]; } # question
 
