@@ -5,6 +5,7 @@
 //! checked). Nothing behind [`load`] can meet an invalid cluster.
 
 mod addon;
+mod adopt;
 mod arguments;
 mod catalogue;
 mod civil;
@@ -24,6 +25,7 @@ mod resolve;
 mod yaml;
 
 pub use addon::{ADDON_PACKAGES, Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
+pub use adopt::add_node;
 pub use arguments::{Arguments, Component};
 pub use catalogue::{
     Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Connector, DiskKind, Family, Fan, From as Sources, Hat,

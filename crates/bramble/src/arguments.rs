@@ -29,7 +29,7 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 30] = [
+const MEANING: [(&str, &[&str]); 31] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
@@ -40,6 +40,7 @@ const MEANING: [(&str, &[&str]); 30] = [
     ("off", &["file", "cluster", "bundle"]),
     ("on", &["file", "cluster", "bundle"]),
     ("power", &["file", "cluster"]),
+    ("adopt", &["file", "cluster"]),
     ("out", &["file", "cluster", "bundle"]),
     ("status", &["file", "cluster", "bundle"]),
     ("watch", &["file", "cluster"]),

@@ -92,6 +92,8 @@ enum Command {
     Flash(commands::flash::Flash),
     /// Find the boards on the network, and which node each is (exit code 3 if one is not where the cluster file says)
     Discover(commands::discover::Discover),
+    /// Put a board that is found on the network into the cluster file
+    Adopt(commands::adopt::Adopt),
     /// Show, or set, from what boards boot: the EEPROM of Raspberry Pi 4 and 5 and what is built like them
     BootOrder(commands::boot_order::BootOrder),
     /// Copy the system of a running board to another of its disks, from which it boots then: from a card to an SSD
@@ -167,6 +169,7 @@ fn main() -> ExitCode {
         Command::Bundle(command) => command.run(common, &printer),
         Command::Flash(command) => command.run(common, &printer),
         Command::Discover(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Adopt(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::BootOrder(command) => block_on(&printer, RUN, command.run(common, &printer)),
         Command::MoveRoot(command) => block_on(&printer, MOVE_ROOT, command.run(common, &printer)),
         Command::Image(command) => command.run(common, &printer),

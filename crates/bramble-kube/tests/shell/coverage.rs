@@ -24,6 +24,7 @@ fn every_function_that_a_node_runs_has_its_test() {
         ("service_begins", "service_runs is made of it"),
         ("service_until", "service_runs is made of it"),
         ("takes_tokens", "k0s_init waits for it"),
+        ("let_in", "k3s_join waits for it"),
         ("folders_of_claims", "begin_volumes and find_volume ask it"),
         ("let_nodes_look", "begin_volumes does it"),
         ("find_mine", "begin_volumes does it"),

@@ -72,7 +72,11 @@ fn it_begins_a_cluster_or_joins_one() {
     let run = check(init);
     assert_eq!(run.file("var/lib/bramble/done/ca-hash").as_deref(), Some("abc\n"));
     check(started(k3s("k3s_join a b https://10.0.0.1:6443 etcd").says("k3s kubectl*EtcdIsVoter*", "True")));
-    check(started(k3s("service=k3s-agent\nk3s_join a '' https://10.0.0.1:6443 etcd")));
+    let made = "mkdir -p $R/var/lib/rancher/k3s/agent; for f in client-kubelet.crt kubelet.kubeconfig; do : >$R/var/lib/rancher/k3s/agent/$f; done";
+    let agent = || started(k3s("service=k3s-agent\nk3s_join a '' https://10.0.0.1:6443 etcd"));
+    check(agent().on("systemctl --no-block start*", &format!("PATH=/bin; {made}")));
+    // One that is never let in is not waited for for ever, and neither is one that ends again and again.
+    assert_ne!(agent().run(None).code, 0);
     check(started(k3s("k3s_join a b '' ''")));
     started(k3s("k3s_join a b c etcd")).refuses("its etcd does not catch up");
 }

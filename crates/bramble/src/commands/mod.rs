@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod addons;
+pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod backup_rack;
 pub(crate) mod boot_order;

@@ -93,8 +93,32 @@ fn boards_are_found_by_key_mac_and_name_and_say_from_what_they_boot() {
     assert!(shown.contains(&format!("{mac}  a Raspberry Pi that is no node")), "{shown}");
     assert!(shown.lines().any(|line| line.starts_with('✗') && line.contains("not found")), "{shown}");
 
-    // What the first one boots from.
+    // It becomes a node again: nobody logs in to a board whose key nobody has seen, and nothing else in the file changes.
+    let without = read(&rack.file());
+    let third = machines[2]["address"].as_str().unwrap();
+    let refused = rack.run(&["adopt", third, "--yes"]);
+    assert_code(&refused, 1);
+    assert!(text(&refused).contains("host key"), "{}", text(&refused));
     fs::write(&known, keys).unwrap();
+    assert_code(&rack.run(&["adopt", third]), 1);
+    let taken = rack.run(&["adopt", third, "--yes", "--name", &names[0]]);
+    assert!(text(&taken).contains(&format!("there is a node {} already", names[0])), "{}", text(&taken));
+    assert_eq!(read(&rack.file()), without);
+    let adopted = rack.run(&["adopt", third, "--yes"]);
+    assert_code(&adopted, 0);
+    println!("{}", text(&adopted));
+    let line = format!("  - {{ name: {}, role: worker, board: ", names[2]);
+    let own = read(&rack.file());
+    let added: Vec<&str> = own.lines().filter(|line| !without.contains(*line)).collect();
+    assert!(
+        matches!(added[..], [one] if one.starts_with(&line) && one.ends_with(&format!("address: {third}, mac: \"{mac}\" }}"))),
+        "{added:?}"
+    );
+    assert_eq!(own.replace(&format!("{}\n", added[0]), ""), without);
+    assert_code(&rack.run(&["adopt", third, "--yes"]), 1);
+    fs::write(rack.file(), &without).unwrap();
+
+    // What the first one boots from.
     let own = fs::read_to_string(rack.file()).unwrap();
     let foreign = rack.run(&["boot-order", "-n", &names[0]]);
     assert_code(&foreign, 1);

@@ -56,6 +56,9 @@ runs() { systemctl -q is-active "$service"; } # question
 # shellcheck disable=SC2034 # For service_until.
 hopeless='Node password rejected\|encrypted with different token'
 
+# Whether the server has let this agent in.
+let_in() { [ -e "$K/agent/client-kubelet.crt" ] && [ -e "$K/agent/kubelet.kubeconfig" ]; } # question
+
 was_member() { [ -e "$K/server/db" ] || [ -e "$K/agent/client-kubelet.crt" ]; } # question
 
 # Files of tokens hold them with or without the digest of the CA.
@@ -176,11 +179,11 @@ k3s_init() { # token agent-token address backup component
     echo "$facts"
     echo '@fact joinable yes'
     if [ -n "$5" ]; then
-        # The system's pods come a little later.
+        # The system's pods come a little later. Each question costs a second of a core, while all nodes start.
         n=0
         until d=$(kubectl_admin -n kube-system get deployment "$5" --ignore-not-found -o name 2>&1) && [ -n "$d" ]; do
-            [ "$n" -lt 120 ] || { echo "k3s does not bring its $5 $d" >&2; return 1; }
-            sleep 1; n=$((n + 1))
+            [ "$n" -lt 40 ] || { echo "k3s does not bring its $5 $d" >&2; return 1; }
+            sleep 4; n=$((n + 1))
         done
     fi
     h=$(echo "$facts" | sed -n 's/^@fact ca-hash //p')
@@ -190,8 +193,14 @@ k3s_init() { # token agent-token address backup component
 k3s_join() { # token agent-token server etcd
     leave_old
     begin "$1" "$2" "$3"
+    if [ "$service" != k3s ]; then
+        # An agent says that it is active when all of it has started, which may be minutes after the node is Ready (seen with 1.36.3):
+        # whether it is, is asked at the end, of all nodes at once.
+        service_begins start
+        service_until let_in
+        return 0
+    fi
     service_runs start
-    [ "$service" = k3s ] || return 0
     api_answers 120
     [ -n "$4" ] || return 0
     # It begins as a learner; the next one can come when this one votes.
