@@ -32,6 +32,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("storage.yaml", include_str!("storage.yaml")),
     ("cooling.yaml", include_str!("cooling.yaml")),
     ("cables.yaml", include_str!("cables.yaml")),
+    ("others.yaml", include_str!("others.yaml")),
     ("needs.yaml", include_str!("needs.yaml")),
 ];
 
