@@ -125,9 +125,10 @@ has_repository() { # host url
 save_volumes() { # host url region credentials
     for_s3 "$3" "$4"
     has_repository "$1" "$2"
+    # Not `--one-file-system`: on an overlay the files of a folder have other devices than the folder, and would be left out.
     while IFS='	' read -r c d; do
         cd "$d"
-        patient "$1" "$2" backup --host "$node" --tag "$c" --exclude '.bramble-restore*' --one-file-system . </dev/null
+        patient "$1" "$2" backup --host "$node" --tag "$c" --exclude '.bramble-restore*' . </dev/null
         echo "$c: saved"
     done <"$W/mine"
     cd /
