@@ -192,10 +192,12 @@ restore_volume() { # folder snapshot host url region credentials
     for_s3 "$5" "$6"
     cd "$1"
     rm -rf .bramble-restore
+    trap 'rm -rf .bramble-restore' EXIT
     (umask 077; mkdir .bramble-restore)
     restic_at "$3" "$4" restore "$2" --target .bramble-restore --verify
     rm -rf .bramble-restore.old
     (umask 077; mkdir .bramble-restore.old)
+    trap - EXIT
     find . -mindepth 1 -maxdepth 1 ! -name .bramble-restore ! -name .bramble-restore.old -exec mv -t .bramble-restore.old {} +
     find .bramble-restore -mindepth 1 -maxdepth 1 -exec mv -t . {} +
     rm -rf .bramble-restore .bramble-restore.old

@@ -194,6 +194,7 @@ fn a_volume_comes_back_whole_or_stays_as_it_is() {
     let run = case.before_all("restic*", "echo 'ciphertext verification failed' >&2; exit 1");
     let run = run.refuses("ciphertext verification failed");
     assert_eq!(run.file("var/lib/volumes/db/sub/b").as_deref(), Some("now"));
+    assert!(run.file("var/lib/volumes/db/.bramble-restore/sub/a").is_none());
     volumes("", "restore_volume /var/none ab12 place0 sftp:place0:/b '' ''").refuses("/var/none is not there");
 }
 
