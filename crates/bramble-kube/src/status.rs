@@ -177,7 +177,7 @@ impl BackupReport {
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..1800 if seconds % 60 != 0 => format!("{} min {} s", seconds / 60, seconds % 60),
+        120..1800 if !seconds.is_multiple_of(60) => format!("{} min {} s", seconds / 60, seconds % 60),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
