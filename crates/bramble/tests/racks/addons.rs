@@ -247,7 +247,7 @@ fn addons_come_change_and_go_and_a_real_prometheus_tells_of_every_board() {
     fs::write(&rules, map["data"]["rules.yml"].as_str().unwrap()).unwrap();
     let promtool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("prometheus/promtool");
     let output = Command::new(promtool).args(["check", "rules"]).arg(&rules).output().unwrap();
-    assert!(output.status.success() && text(&output).contains("13 rules found"), "{}", text(&output));
+    assert!(output.status.success() && text(&output).contains("14 rules found"), "{}", text(&output));
 
     // A bundle brings the image of an add-on, for the processors of the nodes, where no registry is.
     let other = json!({ "os": "linux", "architecture": "s390x" });
