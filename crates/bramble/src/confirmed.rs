@@ -59,8 +59,9 @@ impl Confirmed {
         if missing.is_empty() {
             return Ok(true);
         }
-        let names: BTreeSet<&str> = missing.iter().map(|destruction| destruction.name.as_str()).collect();
-        let flag = format!("--yes={}", names.into_iter().collect::<Vec<_>>().join(","));
+        let mut names: Vec<&str> = missing.iter().map(|destruction| destruction.name.as_str()).collect();
+        names.dedup();
+        let flag = format!("--yes={}", names.join(","));
         missing.dedup_by(|one, other| one.what == other.what);
         let list: String = missing.iter().map(|destruction| format!("\n  {}", destruction.what)).collect();
         if std::io::stdin().is_terminal() {
