@@ -119,10 +119,8 @@ impl Volumes<'_> {
         if folder.is_empty() {
             bail!("the volume of {claim} is no folder of a node");
         }
-        let shared = cluster.storage.nfs.as_ref().map(|nfs| &nfs.server);
-        let shared = shared.or_else(|| cluster.storage.glusterfs.as_ref().and_then(|gluster| gluster.nodes.first()));
         let is_there = |node: &&Node| match nodes {
-            "" => Some(&node.name) == shared,
+            "" => Some(&node.name) == cluster.storage.holder(),
             _ => nodes.split(' ').any(|name| name == node.name.as_str()),
         };
         let node = cluster.members().find(is_there);
@@ -144,14 +142,14 @@ impl Volumes<'_> {
     ) -> Result<()> {
         let (backups, life) = self.wanted()?;
         let nodes = self.look(network, std::slice::from_ref(&volume.node), interface).await?.complete()?;
-        for (session, _) in &nodes {
-            session.say(Event::Waiting(format!("{} to come back", saved.claim)));
-            let what = (volume.folder.as_str(), saved.id.as_str(), saved.at);
-            let script =
-                bramble_kube::restore_volume_script(&self.project.cluster, &session.node, backups, &*life, what);
-            session.act(&script, |_, _| {}).await.with_context(|| session.node.name.to_string())?;
-            session.say(Event::Done(format!("{} is back", saved.claim)));
-        }
+        let Some((session, _)) = nodes.first() else {
+            bail!("{} is no member of the cluster; `bramble up` makes it one", volume.node.name)
+        };
+        session.say(Event::Waiting(format!("{} to come back", saved.claim)));
+        let what = (volume.folder.as_str(), saved.id.as_str(), saved.at);
+        let script = bramble_kube::restore_volume_script(&self.project.cluster, &session.node, backups, &*life, what);
+        session.act(&script, |_, _| {}).await.with_context(|| session.node.name.to_string())?;
+        session.say(Event::Done(format!("{} is back", saved.claim)));
         Ok(())
     }
 

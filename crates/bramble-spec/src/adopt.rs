@@ -28,10 +28,10 @@ pub fn add_node(text: &str, cluster: &str, entry: &str) -> Option<String> {
     let own = documents.iter().find(|document| {
         matches!(value_of(document, "cluster").map(|tree| &tree.value), Some(Value::Scalar { text, .. }) if text == cluster)
     })?;
-    let Value::Sequence(nodes) = &value_of(own, "nodes")?.value else { return None };
+    let list = value_of(own, "nodes")?;
+    let Value::Sequence(nodes) = &list.value else { return None };
     let last = nodes.last()?;
-    let list = value_of(own, "nodes")?.span;
-    if text[list.start..].starts_with('[') {
+    if text[list.span.start..].starts_with('[') {
         return Some(format!("{}, {entry}{}", &text[..last.span.end], &text[last.span.end..]));
     }
     let dash = text[..last.span.start].rfind('-')?;

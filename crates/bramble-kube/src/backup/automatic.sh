@@ -31,15 +31,10 @@ begin_backup() {
     # shellcheck disable=SC2034 # For those who call it.
     due=yes
     W=$B/backups
-    rm -rf "$W"
-    (umask 077; mkdir "$W")
-    trap 'rm -rf "$W"' EXIT
+    work_folder
     name=$cluster-$now.bramble-backup
     : >"$W/made"
-    : >"$W/failed"
-    attempt make_archive >"$W/said" 2>&1
-    cat "$W/said"
-    [ "$rc" = 0 ] || failed_place 'the state of the cluster'
+    for_place 'the state of the cluster' make_archive
 }
 
 make_archive() {
@@ -75,16 +70,10 @@ EOF
 # Puts the archive at a place, if there is one, and says how that went. What fails here leaves the other places alone.
 place() { # place function arguments…
     [ -e "$W/$name" ] || return 0
-    p=$1
-    shift
-    attempt "$@" >"$W/said" 2>&1
-    cat "$W/said"
-    if [ "$rc" = 0 ]; then
-        echo "$p: it is there, and was read back"
-        printf '%s\n' "$p" >>"$W/made"
-    else
-        failed_place "$p"
-    fi
+    for_place "$@"
+    [ "$rc" = 0 ] || return 0
+    echo "$1: it is there, and was read back"
+    printf '%s\n' "$1" >>"$W/made"
 }
 
 to_sftp() { # place host-of-the-configuration folder

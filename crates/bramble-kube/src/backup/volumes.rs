@@ -54,13 +54,10 @@ pub(super) fn timer(
     life: &dyn Lifecycle,
     keys: &BackupKeys,
 ) -> Vec<Resource> {
-    let storage = &cluster.storage;
-    let server = storage.nfs.as_ref().map(|nfs| &nfs.server);
-    let holders = [server, storage.glusterfs.as_ref().and_then(|gluster| gluster.nodes.first())];
-    let shared = match holders {
-        [None, None] => "none",
-        _ if holders.contains(&Some(&node.name)) => "yes",
-        _ => "no",
+    let shared = match cluster.storage.holder() {
+        None => "none",
+        Some(holder) if *holder == node.name => "yes",
+        Some(_) => "no",
     };
     let first = cluster.control_planes().next().is_some_and(|plane| plane.name == node.name);
     let mut script = library(cluster, node, life);

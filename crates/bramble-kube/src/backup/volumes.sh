@@ -32,14 +32,9 @@ begin_volumes() {
     if [ "$tried" -le "$now" ] && { [ "$((now - saved))" -lt "$every" ] || [ "$((now - tried))" -lt "$((every / 12))" ]; }; then return; fi
     # shellcheck disable=SC2034 # For those who call it.
     due=yes
-    rm -rf "$W"
-    (umask 077; mkdir "$W")
-    trap 'rm -rf "$W"' EXIT
+    work_folder
     : >"$W/mine"
-    : >"$W/failed"
-    attempt find_mine >"$W/said" 2>&1
-    cat "$W/said"
-    [ "$rc" = 0 ] || failed_place 'the volumes of this node'
+    for_place 'the volumes of this node' find_mine
 }
 
 find_mine() {
@@ -98,11 +93,10 @@ for_s3() { # region credentials
 
 to_repository() { # place host url region credentials
     [ -s "$W/mine" ] || [ "$first" = yes ] || return 0
-    p=$1
+    place=$1
     shift
-    attempt save_volumes "$@" >"$W/said" 2>&1
-    cat "$W/said"
-    if [ "$rc" = 0 ]; then echo "$p: volumes are there"; else failed_place "$p"; fi
+    for_place "$place" save_volumes "$@"
+    [ "$rc" != 0 ] || echo "$place: volumes are there"
 }
 
 # One node makes the repository: two at a time would make two keys.

@@ -139,14 +139,11 @@ pub fn soaked(samples: &[Heat], wanted: u32, limit: u32) -> Soaked {
     let under_voltage = samples.iter().any(Heat::has_under_voltage);
     let before = known.iter().rfind(|(at, _)| *at <= lately).map(|(_, celsius)| *celsius);
     let rises = celsius.zip(before).is_some_and(|(celsius, before)| celsius[1] - before > RISING);
+    let lasted = span(seconds.round() as u64);
     let (enough, verdict) = match (ended, celsius, slowed_after) {
-        (Some("limit"), _, _) => (
-            Some(false),
-            format!(
-                "not enough: it reached {limit} °C after {}; a fan, or a heat sink with a fan",
-                span(seconds.round() as u64)
-            ),
-        ),
+        (Some("limit"), _, _) => {
+            (Some(false), format!("not enough: it reached {limit} °C after {lasted}; a fan, or a heat sink with a fan"))
+        }
         (_, _, Some(after)) => (
             Some(false),
             format!(
@@ -155,14 +152,12 @@ pub fn soaked(samples: &[Heat], wanted: u32, limit: u32) -> Soaked {
             ),
         ),
         (_, None, _) => (None, "it has no sensor that can be read".to_owned()),
-        (Some("alone"), Some(_), _) => (
-            None,
-            format!("it ended after {} because nobody asked any more: say nothing by it", span(seconds.round() as u64)),
-        ),
-        (_, Some(celsius), None) if seconds + 5.0 < f64::from(wanted) => (
-            None,
-            format!("it was ended after {} at {:.0} °C, before its time", span(seconds.round() as u64), celsius[1]),
-        ),
+        (Some("alone"), Some(_), _) => {
+            (None, format!("it ended after {lasted} because nobody asked any more: say nothing by it"))
+        }
+        (_, Some(celsius), None) if seconds + 5.0 < f64::from(wanted) => {
+            (None, format!("it was ended after {lasted} at {:.0} °C, before its time", celsius[1]))
+        }
         (_, Some(celsius), None) if rises => {
             (None, format!("{:.0} °C and still getting warmer: let it run longer (--minutes)", celsius[1]))
         }

@@ -15,6 +15,8 @@ fn every_function_that_a_node_runs_has_its_test() {
         ("make_archive", "begin_backup does it"),
         ("place", "to_sftp and to_s3 are made of it"),
         ("failed_place", "to_sftp and to_s3 are made of it"),
+        ("work_folder", "begin_backup and begin_volumes begin with it"),
+        ("for_place", "to_sftp, to_s3 and to_repository are made of it"),
         ("put_sftp", "to_sftp does it"),
         ("sftp_does", "to_sftp does it"),
         ("put_s3", "to_s3 does it"),

@@ -14,6 +14,12 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// The node that looks after what lies in a folder that all share; none if there is no such folder.
+    pub fn holder(&self) -> Option<&NodeName> {
+        let server = self.nfs.as_ref().map(|nfs| &nfs.server);
+        server.or_else(|| self.glusterfs.as_ref().and_then(|gluster| gluster.nodes.first()))
+    }
+
     /// The disks of a node that the cluster file gives to storage.
     pub fn disks_of(&self, node: &NodeName) -> Vec<&str> {
         let nfs = self.nfs.iter().filter(|nfs| nfs.server == *node).filter_map(|nfs| nfs.disk.as_deref());

@@ -7,17 +7,14 @@ use std::process::Command;
 use anyhow::{Context, anyhow, bail};
 use bramble_engine::{Manifest, Project};
 use bramble_fetch::{file_digest, replace_file};
-use bramble_lab::{Lab, Rack, RackRequest};
+use bramble_lab::{Rack, RackRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::lab::{Watch, pin_host_keys};
+use super::lab::{CACHE, STATE, board, pin_host_keys, racks};
+use super::lab_watch::Watch;
 use crate::Common;
 use crate::ui::printer::Printer;
-
-/// Where racks and the roots of their boards are, as `bramble lab` has them.
-const STATE: &str = "/var/lib/bramble-lab";
-const CACHE: &str = "/var/cache/bramble";
 
 /// That a backup was brought back on a rack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,15 +56,8 @@ pub(crate) fn bring_back(
     manifest: &Manifest,
     printer: &Printer,
 ) -> anyhow::Result<Stamp> {
-    let own = std::env::current_exe().context("cannot find the program itself")?;
     let name = format!("check-{}", project.cluster.name);
-    let state = PathBuf::from(STATE);
-    let racks = Lab {
-        keeper: vec![own.clone(), "lab".into(), "--state".into(), state.clone(), "keep".into()],
-        cache: CACHE.into(),
-        state,
-        mirror: None,
-    };
+    let racks = racks(Path::new(STATE), Path::new(CACHE), None)?;
     let Some(plane) = project.cluster.control_planes().next() else { bail!("the cluster has no control plane") };
     let request = RackRequest {
         name: name.clone(),
@@ -87,7 +77,7 @@ pub(crate) fn bring_back(
     let rack = racks.up(&request, &|event| watch.event(event));
     watch.end();
     let rack = rack.context("the backup was not brought back")?;
-    let done = restore_on(&rack, &own, common, project, backup, key, manifest);
+    let done = restore_on(&rack, common, project, backup, key, manifest);
     racks.down(&name)?;
     done?;
     let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
@@ -102,7 +92,6 @@ pub(crate) fn bring_back(
 /// The restore compares the UIDs of all objects itself.
 fn restore_on(
     rack: &Rack,
-    own: &Path,
     common: &Common,
     project: &Project,
     backup: &Path,
@@ -115,7 +104,7 @@ fn restore_on(
     let file = dir.path().join("bramble.yaml");
     let document = document(&text, project, manifest, rack)?;
     replace_file(&file, serde_json::to_string_pretty(&document)?.as_bytes(), 0o600)?;
-    let mut command = Command::new(own);
+    let mut command = Command::new(std::env::current_exe().context("cannot find the program itself")?);
     command.arg("-f").arg(&file);
     if let Some(bundle) = &common.bundle {
         command.arg("--bundle").arg(bundle);
@@ -161,7 +150,7 @@ fn document(text: &str, project: &Project, manifest: &Manifest, rack: &Rack) -> 
         let paths = archives.iter().filter_map(Value::as_str).map(|path| absolute(project, path));
         whole["archives"] = json!(paths.collect::<anyhow::Result<Vec<_>>>()?);
     }
-    let board = if std::env::consts::ARCH == "aarch64" { "generic-arm64" } else { "generic-amd64" };
+    let board = board();
     let nodes = rack.nodes.iter().map(|node| {
         json!({ "name": node.name, "role": "control-plane", "board": board, "address": node.address, "mac": node.mac })
     });

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use bramble_bundle::{BundleRequest, MINORS, Minor, STANDINS, Standin};
 use bramble_kube::Bundle;
-use bramble_lab::{Event, Lab as Racks, NodeState, Rack, RackRequest, System};
+use bramble_lab::{Lab as Racks, NodeState, Rack, RackRequest, System};
 use bramble_spec::Arch;
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
@@ -18,16 +16,20 @@ use ipnet::Ipv4Net;
 use serde_json::json;
 
 use crate::Done;
-use crate::ui::live::LiveLine;
+use crate::commands::lab_watch::Watch;
 use crate::ui::printer::{Format, Printer, Style};
+
+/// Where racks are, and the roots of their boards, unless it is said.
+pub(crate) const STATE: &str = "/var/lib/bramble-lab";
+pub(crate) const CACHE: &str = "/var/cache/bramble";
 
 #[derive(clap::Args)]
 pub(crate) struct Lab {
     /// Where roots and bundles are cached
-    #[arg(long, global = true, default_value = "/var/cache/bramble", value_name = "DIR")]
+    #[arg(long, global = true, default_value = CACHE, value_name = "DIR")]
     cache: PathBuf,
     /// Where the racks are
-    #[arg(long, global = true, default_value = "/var/lib/bramble-lab", value_name = "DIR")]
+    #[arg(long, global = true, default_value = STATE, value_name = "DIR")]
     state: PathBuf,
     /// A Debian mirror, if not this machine's own
     #[arg(long, global = true, value_name = "URL")]
@@ -237,15 +239,7 @@ fn distributions() -> PossibleValuesParser {
 
 impl Lab {
     pub(crate) fn run(self, printer: &Printer) -> anyhow::Result<Done> {
-        let own = std::env::current_exe().context("cannot find the program itself")?;
-        // Mounts are known by whole paths.
-        let (state, cache) = (std::path::absolute(self.state)?, std::path::absolute(self.cache)?);
-        let racks = Racks {
-            keeper: vec![own, "lab".into(), "--state".into(), state.clone(), "keep".into()],
-            cache,
-            state,
-            mirror: self.mirror,
-        };
+        let racks = racks(&self.state, &self.cache, self.mirror)?;
         match self.command {
             LabCommand::Up(up) => up.run(&racks, printer)?,
             LabCommand::Down { rack } => {
@@ -349,57 +343,6 @@ impl Lab {
     }
 }
 
-/// Shows steps, and below the running one the last line that it printed.
-pub(crate) struct Watch<'a> {
-    printer: &'a Printer,
-    line: Option<LiveLine>,
-    step: Mutex<Option<(String, Instant)>>,
-}
-
-impl<'a> Watch<'a> {
-    pub(crate) fn new(printer: &'a Printer) -> Self {
-        let line = printer.live.then(|| printer.lines.step());
-        Watch { printer, line, step: Mutex::new(None) }
-    }
-
-    pub(crate) fn event(&self, event: Event) {
-        match event {
-            Event::Step(text) => {
-                self.finish_step();
-                match &self.line {
-                    Some(line) => line.begin(&text),
-                    None => self.printer.info(&text),
-                }
-                if let Ok(mut step) = self.step.lock() {
-                    *step = Some((text, Instant::now()));
-                }
-            }
-            Event::Line(line) => match &self.line {
-                Some(shown) => shown.say(line.trim()),
-                // Not every line of a compiler, but enough to see that it lives.
-                None if line.starts_with("== ") || self.printer.verbose => {
-                    self.printer.info(format!("    {}", line.trim()));
-                }
-                None => {}
-            },
-        }
-    }
-
-    fn finish_step(&self) {
-        let Some((text, started)) = self.step.lock().ok().and_then(|mut step| step.take()) else { return };
-        let line =
-            format!("{} {text} ({:.0} s)", self.printer.style(Style::Good, "✓"), started.elapsed().as_secs_f32());
-        self.printer.info(line);
-    }
-
-    pub(crate) fn end(self) {
-        self.finish_step();
-        if let Some(line) = self.line {
-            line.end();
-        }
-    }
-}
-
 fn bundle(racks: &Racks, minor: Minor, request: &BundleRequest, printer: &Printer) -> anyhow::Result<Bundle> {
     let watch = Watch::new(printer);
     let bundle = minor.bundle(racks, request, &|event| watch.event(event))?;
@@ -475,6 +418,20 @@ impl LabUp {
     }
 }
 
+/// Gives the way to racks, whose boards this program itself keeps on.
+pub(crate) fn racks(state: &Path, cache: &Path, mirror: Option<String>) -> anyhow::Result<Racks> {
+    let own = std::env::current_exe().context("cannot find the program itself")?;
+    // Mounts are known by whole paths.
+    let (state, cache) = (std::path::absolute(state)?, std::path::absolute(cache)?);
+    let keeper = vec![own, "lab".into(), "--state".into(), state.clone(), "keep".into()];
+    Ok(Racks { keeper, cache, state, mirror })
+}
+
+/// The word of the catalogue for the boards of racks.
+pub(crate) fn board() -> String {
+    format!("generic-{}", Arch::HERE)
+}
+
 /// The lab wrote these host keys to the nodes' disks itself, so they are known from the first contact on.
 pub(crate) fn pin_host_keys(rack: &Rack, dir: &Path) -> anyhow::Result<()> {
     let private = dir.join(".bramble");
@@ -490,10 +447,7 @@ fn set_private(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn cluster_file(rack: &Rack, planes: usize, distribution: &str, cni: &str, sudo_password: bool) -> String {
-    let board = match std::env::consts::ARCH {
-        "aarch64" => "generic-arm64",
-        _ => "generic-amd64",
-    };
+    let board = board();
     let mut text = format!(
         "# The virtual rack `{}`. For real boards, change board, address and mac.\ncluster: {}\naccess:\n  user: pi\n  keys: [{}]\n{}\
          network: {{ subnet: {}{cni} }}\ndistribution:\n{distribution}nodes:\n",

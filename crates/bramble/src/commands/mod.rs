@@ -15,6 +15,7 @@ pub(crate) mod image_check;
 pub(crate) mod init;
 pub(crate) mod kubeconfig;
 pub(crate) mod lab;
+pub(crate) mod lab_watch;
 pub(crate) mod maintain;
 pub(crate) mod move_root;
 pub(crate) mod outlets;
