@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the virtual rack needs of Debian; a C compiler is for the Rust crate of the cryptography.
 PACKAGES := ca-certificates curl dnsmasq-base dosfstools e2fsprogs fdisk gcc iproute2 libc6-dev mmdebstrap mtools nftables openssh-client procps systemd-container xz-utils zstd
 
-.PHONY: up down test test-lives test-arm64 lint bench chaos fuzz deps
+.PHONY: up down installer test test-lives test-arm64 lint bench chaos fuzz deps
 
 up: deps
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/up.sh
@@ -12,7 +12,7 @@ up: deps
 down:
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/down.sh
 
-test: PACKAGES += python3-minimal qemu-system-x86 snmpd
+test: PACKAGES += binutils ovmf python3-minimal qemu-system-x86 snmpd systemd-boot-efi tftp-hpa
 test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored --skip lives:: --skip arm64_board
@@ -23,6 +23,13 @@ test-lives: PACKAGES += python3-minimal qemu-system-x86
 test-lives: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored $(ROWS)
+
+# The program that a board without a system boots from the network, which writes its disk: for this machine's processor.
+INSTALLER_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+installer:
+	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --quiet --release --locked -p bramble-installer --target $(INSTALLER_TARGET)
+	@mkdir -p target/installer
+	@cp target/$(INSTALLER_TARGET)/release/bramble-installer target/installer/bramble-installer-$$(dpkg --print-architecture)
 
 # Boards with arm64 that boot in QEMU. Making their systems takes half an hour, once.
 test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-support

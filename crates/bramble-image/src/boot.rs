@@ -1,6 +1,7 @@
 //! The files of a boot partition (FAT).
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Component, Path};
 
 use fatfs::{FileSystem, FsOptions};
 
@@ -58,6 +59,14 @@ impl<R: Read + Seek> BootFiles<'_, R> {
         Ok(Some(bramble_files::text_of(&bytes)))
     }
 
+    /// Writes all files into a folder, those of its folders into folders.
+    ///
+    /// # Errors
+    /// A name is none that a file of ours may have, or something cannot be read or written.
+    pub fn extract(&self, to: &Path) -> Result<(), ImageError> {
+        extract(&self.files.root_dir(), to).during("take its boot partition apart")
+    }
+
     /// Writes a file whole, whether it was there or not; what stands for bytes that are no text becomes these again.
     pub fn write(&self, path: &str, text: &str) -> Result<(), ImageError> {
         let write = || {
@@ -69,4 +78,25 @@ impl<R: Read + Seek> BootFiles<'_, R> {
         };
         write().during("write a file of its boot partition")
     }
+}
+
+fn extract<D: fatfs::ReadWriteSeek>(from: &fatfs::Dir<'_, D>, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in from.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "." || name == ".." {
+            continue;
+        }
+        // Long names are written by whoever made the image.
+        if Path::new(&name).components().ne([Component::Normal(name.as_ref())]) {
+            return Err(io::Error::other(format!("a file of it is called {name:?}")));
+        }
+        if entry.is_dir() {
+            extract(&entry.to_dir(), &to.join(name))?;
+        } else {
+            io::copy(&mut entry.to_file(), &mut std::fs::File::create(to.join(name))?)?;
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// The result of what switches power.
-pub type Result<T> = std::result::Result<T, PowerError>;
+pub type Result<T, E = PowerError> = std::result::Result<T, E>;
 
 /// Why the power of a board cannot be asked for or switched.
 #[derive(Debug, thiserror::Error)]

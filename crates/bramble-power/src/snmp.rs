@@ -27,7 +27,7 @@ const NETGEAR: [&[u64]; 2] =
     [&[1, 3, 6, 1, 4, 1, 4526, 10, 15, 1, 1, 1, 2], &[1, 3, 6, 1, 4, 1, 4526, 11, 15, 1, 1, 1, 2]];
 
 pub(crate) async fn read(outlet: &Outlet, host: &str, mib: PoeMib) -> Result<Reading> {
-    let mut agent = Agent::open(outlet, host).await?;
+    let mut agent = Agent::new(outlet, host)?;
     let (switch, on_value) = switch(outlet, mib)?;
     let on = agent.get(&switch).await?.ok_or_else(|| outlet.no_such_outlet())? == on_value;
     let place = place(outlet)?;
@@ -51,7 +51,7 @@ pub(crate) async fn read(outlet: &Outlet, host: &str, mib: PoeMib) -> Result<Rea
 }
 
 pub(crate) async fn set(outlet: &Outlet, host: &str, mib: PoeMib, on: bool) -> Result<()> {
-    let mut agent = Agent::open(outlet, host).await?;
+    let mut agent = Agent::new(outlet, host)?;
     let (switch, on_value) = switch(outlet, mib)?;
     // TruthValue knows 1 and 2 (RFC 2579), TP-Link 1 and 0.
     let off_value = if mib == PoeMib::TpLink { 0 } else { 2 };
@@ -84,44 +84,72 @@ fn place(outlet: &Outlet) -> Result<(u64, u64)> {
     }
 }
 
-/// A connection to the agent of a switch.
+/// The agent of a switch, and how it is spoken to.
 struct Agent<'o> {
-    session: AsyncSession,
     outlet: &'o Outlet,
+    address: String,
+    entry: Entry,
+    /// Kept from one question to the next, as long as each was answered.
+    session: Option<AsyncSession>,
+}
+
+enum Entry {
+    Community(String),
+    User(Security),
 }
 
 impl<'o> Agent<'o> {
-    async fn open(outlet: &'o Outlet, host: &str) -> Result<Agent<'o>> {
+    fn new(outlet: &'o Outlet, host: &str) -> Result<Agent<'o>> {
         let address = if host.contains(':') { host.to_owned() } else { format!("{host}:161") };
-        let silent = |error: std::io::Error| PowerError::Silent { device: outlet.device(), said: error.to_string() };
         let credentials = &outlet.credentials;
-        if let Some(community) = credentials.get("community") {
-            let session = AsyncSession::new_v2c(address, community.as_bytes(), 1).await.map_err(silent)?;
-            return Ok(Agent { session, outlet });
-        }
-        let Some(user) = credentials.get("user") else {
+        let entry = if let Some(community) = credentials.get("community") {
+            Entry::Community(community.to_owned())
+        } else if let Some(user) = credentials.get("user") {
+            Entry::User(security(outlet, user)?)
+        } else {
             let said = "put `community = …` (one that may write), or `user = …` and `password = …` of SNMPv3, into the file of its `credentials`";
             return Err(PowerError::NoEntry { device: outlet.device(), said: said.into() });
         };
-        let session = AsyncSession::new_v3(address, 1, security(outlet, user)?).await.map_err(silent)?;
-        let mut agent = Agent { session, outlet };
-        agent.ask(async |session| session.init().await).await?;
-        Ok(agent)
+        Ok(Agent { outlet, address, entry, session: None })
     }
 
-    /// Asks until there is an answer.
-    async fn ask<T>(&mut self, ask: impl AsyncFn(&mut AsyncSession) -> std::result::Result<T, Error>) -> Result<T> {
+    async fn connect(&self) -> Result<AsyncSession, Failure> {
+        Ok(match &self.entry {
+            Entry::Community(community) => AsyncSession::new_v2c(&self.address, community.as_bytes(), 1).await?,
+            Entry::User(security) => {
+                let mut session = AsyncSession::new_v3(&self.address, 1, security.clone()).await?;
+                session.init().await?;
+                session
+            }
+        })
+    }
+
+    /// Asks until there is an answer. Each try after one that failed has a socket of its own: on the old one the late
+    /// answer to the old question would be taken for a wrong answer to the new one, again and again.
+    async fn ask<T>(&mut self, ask: impl AsyncFn(&mut AsyncSession) -> Result<T, Error>) -> Result<T> {
         let mut last = None;
         for _ in 0..TRIES {
-            match timeout(PATIENCE, ask(&mut self.session)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Error::AuthFailure(why))) => {
+            let kept = self.session.take();
+            let attempt = async {
+                let mut session = match kept {
+                    Some(session) => session,
+                    None => self.connect().await?,
+                };
+                let answer = ask(&mut session).await?;
+                Ok((session, answer))
+            };
+            match timeout(PATIENCE, attempt).await {
+                Ok(Ok((session, answer))) => {
+                    self.session = Some(session);
+                    return Ok(answer);
+                }
+                Ok(Err(Failure::Agent(Error::AuthFailure(why)))) => {
                     let said = format!(
                         "SNMPv3 says {why}: look at user, password and kinds of encryption in its `credentials`"
                     );
                     return Err(PowerError::NoEntry { device: self.outlet.device(), said });
                 }
-                Ok(Err(error)) => last = Some(error.to_string()),
+                Ok(Err(failure)) => last = Some(failure.to_string()),
                 Err(_) => {}
             }
         }
@@ -162,6 +190,15 @@ impl<'o> Agent<'o> {
         };
         Err(PowerError::NoEntry { device: self.outlet.device(), said })
     }
+}
+
+/// Why one try has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Agent(#[from] Error),
+    #[error(transparent)]
+    Network(#[from] std::io::Error),
 }
 
 fn oid(place: &[u64]) -> Oid<'static> {

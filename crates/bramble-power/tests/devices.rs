@@ -239,6 +239,38 @@ async fn relays_with_tasmota_one_of_several_and_one_alone() {
     }
 }
 
+/// Answers a question about one number of SNMP v2c (RFC 3416) with a 1.
+fn number_one(question: &[u8]) -> Vec<u8> {
+    // All lengths are those of short messages: one byte each, at which a 1 instead of a NULL adds one.
+    assert!(question.len() < 127 && question.ends_with(&[5, 0]));
+    let pdu = 7 + usize::from(question[6]);
+    let variables = pdu + 4 + usize::from(question[pdu + 3]) + 6;
+    let mut answer = question[..question.len() - 2].to_vec();
+    answer[pdu] = 0xa2;
+    for length in [1, pdu + 1, variables + 1, variables + 3] {
+        answer[length] += 1;
+    }
+    answer.extend([2, 1, 1]);
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_first_answer_comes_after_the_second_question() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut question = [0; 200];
+        let mut late = Some(std::time::Duration::from_millis(3500));
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            std::thread::sleep(late.take().unwrap_or_default());
+            // The one who asked first may be gone.
+            let _ = socket.send_to(&number_one(&question[..length]), from);
+        }
+    });
+    let outlet = outlet(&format!("snmp: \"{address}\""), "3", "community = public\n");
+    assert_eq!(outlet.read().await.unwrap(), Reading { on: Some(true), watts: None });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_takes_an_order_and_does_not_follow_it_or_is_another_one() {
     let deaf = server(|asked| match asked.path.as_str() {

@@ -29,7 +29,7 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 31] = [
+const MEANING: [(&str, &[&str]); 32] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
@@ -56,6 +56,7 @@ const MEANING: [(&str, &[&str]); 31] = [
     ("rotate", &["file", "cluster", "bundle"]),
     ("bundle", &["file", "cluster"]),
     ("flash", &["file", "cluster"]),
+    ("netboot", &["file", "cluster"]),
     ("discover", &["file", "cluster"]),
     ("boot-order", &["file", "cluster"]),
     ("move-root", &["file", "cluster"]),

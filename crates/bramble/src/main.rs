@@ -90,6 +90,8 @@ enum Command {
     Bundle(commands::bundle::Bundle),
     /// Write the disks of boards: cards, sticks, drives, several at once
     Flash(commands::flash::Flash),
+    /// Let boards boot from the network and write their own disks: no card is moved
+    Netboot(commands::netboot::Netboot),
     /// Find the boards on the network, and which node each is (exit code 3 if one is not where the cluster file says)
     Discover(commands::discover::Discover),
     /// Put a board that is found on the network into the cluster file
@@ -131,6 +133,8 @@ const MAINTENANCE: Option<&str> = Some(
     "what a board has begun goes on there to its end, and no other one begins; the same command again goes on, and `bramble up` \
      uncordons what was left cordoned",
 );
+const NETBOOT: Option<&str> =
+    Some("boards that were writing do not boot from what they have; they go on when the same command runs again");
 const OFF: Option<&str> =
     Some("boards that were told to halt go off; the others run on: `bramble off` goes on from there");
 const ROTATE: Option<&str> =
@@ -168,6 +172,7 @@ fn main() -> ExitCode {
         Command::Rotate(command) => block_on(&printer, ROTATE, command.run(common, &printer)),
         Command::Bundle(command) => command.run(common, &printer),
         Command::Flash(command) => command.run(common, &printer),
+        Command::Netboot(command) => block_on(&printer, NETBOOT, command.run(common, &printer)),
         Command::Discover(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Adopt(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::BootOrder(command) => block_on(&printer, RUN, command.run(common, &printer)),

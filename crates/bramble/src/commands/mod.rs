@@ -18,6 +18,7 @@ pub(crate) mod lab;
 pub(crate) mod lab_watch;
 pub(crate) mod maintain;
 pub(crate) mod move_root;
+pub(crate) mod netboot;
 pub(crate) mod outlets;
 pub(crate) mod parts;
 pub(crate) mod plan;

@@ -23,7 +23,7 @@ pub const CMDLINE: &str = "console=tty1 root=PARTUUID=b4a3b1e5-02 rootfstype=ext
 /// nothing else, since an emulated processor unpacks it.
 pub const SMALL_INITRD: &str = "--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"; \
      echo MODULES=list >\"$1/etc/initramfs-tools/conf.d/list\"; \
-     printf '%s\\n' virtio_pci virtio_blk ext4 >\"$1/etc/initramfs-tools/modules\"";
+     printf '%s\\n' virtio_pci virtio_blk virtio_net ext4 >\"$1/etc/initramfs-tools/modules\"";
 
 pub fn tool(program: &str, args: &[&str]) -> Output {
     // They are in folders that only root's PATH has.

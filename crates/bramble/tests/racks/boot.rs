@@ -4,7 +4,8 @@
 //! and its command line from the boot partition. The system is Debian 13, with Debian's own cloud-init, netplan and NetworkManager
 //! (or networkd), or Debian 12 with NetworkManager and a user of its own, as Raspberry Pi OS has had them.
 
-mod machine;
+pub(crate) mod machine;
+mod netboot;
 
 use std::fs;
 

@@ -47,7 +47,7 @@ pub(crate) struct System {
     packages: &'static str,
     /// Done in the root when all is installed.
     hook: &'static str,
-    boot_files: &'static [(&'static str, &'static str)],
+    pub(crate) boot_files: &'static [(&'static str, &'static str)],
 }
 
 const SEED: &[(&str, &str)] = &[("user-data", ""), ("meta-data", "instance_id: rpi-image\n"), ("network-config", "")];
@@ -86,7 +86,7 @@ pub(crate) const FIRSTRUN: System = System {
 };
 
 /// The folder with a system's `vmlinuz`, `initrd.img` and `root` (ext4), made once.
-fn system(machine: &Machine, system: &System) -> PathBuf {
+pub(crate) fn system(machine: &Machine, system: &System) -> PathBuf {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap();
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
@@ -388,7 +388,7 @@ impl Board {
 }
 
 /// A program in a network namespace, or in that of this machine.
-fn inside(network: Option<&str>, program: &str) -> Command {
+pub(crate) fn inside(network: Option<&str>, program: &str) -> Command {
     let Some(network) = network else { return Command::new(program) };
     let mut command = Command::new("ip");
     command.args(["netns", "exec", network, program]);
