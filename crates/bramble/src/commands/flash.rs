@@ -19,6 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::commands::image::identity;
 use crate::ui::live::LiveLine;
 use crate::ui::printer::{Format, Printer, Style};
+use crate::ui::quarters::Quarters;
 use crate::{Common, Done, cluster_file};
 use bramble_engine::Project;
 
@@ -338,8 +339,7 @@ struct Bars {
     each: Vec<LiveLine>,
     /// Of the image, if it is known.
     size: Option<u64>,
-    /// Where lines do not move: how many quarters of what were told.
-    quarters: Mutex<BTreeMap<usize, (&'static str, u64)>>,
+    quarters: Quarters,
     names: Vec<String>,
     printer: Printer,
 }
@@ -356,7 +356,7 @@ impl Bars {
             line
         };
         let each = if live { names.iter().map(bar).collect() } else { Vec::new() };
-        Bars { each, size, quarters: Mutex::default(), names, printer: printer.clone() }
+        Bars { each, size, quarters: Quarters::default(), names, printer: printer.clone() }
     }
 
     fn show(&self, number: usize, progress: Progress) {
@@ -381,10 +381,8 @@ impl Bars {
             Progress::Written(bytes) => ("written", bytes, self.size),
             Progress::Verified(bytes, of) => ("verified", bytes, Some(of)),
         };
-        let Some(quarter) = of.map(|of| 4 * bytes / of.max(1)).filter(|quarter| *quarter > 0) else { return };
-        let mut quarters = self.quarters.lock().unwrap_or_else(PoisonError::into_inner);
-        if quarters.insert(number, (word, quarter)) != Some((word, quarter)) {
-            self.printer.info(format!("{}: {} % {word}", self.names[number], 25 * quarter));
+        if let Some(said) = of.and_then(|of| self.quarters.reached(&self.names[number], word, bytes, of)) {
+            self.printer.info(said);
         }
     }
 

@@ -22,6 +22,7 @@ use crate::commands::power::switch_all;
 use crate::confirmed::Yes;
 use crate::ui::live::LiveLine;
 use crate::ui::printer::{Format, Printer, Style};
+use crate::ui::quarters::Quarters;
 use crate::{Common, Done, cluster_file};
 
 /// Let boards boot from the network and write their own disks.
@@ -214,6 +215,7 @@ struct Shelf<'p> {
     boards: Vec<Board>,
     states: BTreeMap<NodeName, State>,
     lines: BTreeMap<NodeName, LiveLine>,
+    quarters: Quarters,
     bytes: u64,
     tree: Tree,
     dnsmasq: Dnsmasq,
@@ -241,7 +243,19 @@ impl<'p> Shelf<'p> {
         };
         let lines = if live { boards.iter().map(line).collect() } else { BTreeMap::new() };
         let states = boards.iter().map(|board| (board.node.clone(), State::default())).collect();
-        Shelf { project, boards, states, lines, bytes, tree, dnsmasq, addresses, strangers: BTreeSet::new(), printer }
+        Shelf {
+            project,
+            boards,
+            states,
+            lines,
+            quarters: Quarters::default(),
+            bytes,
+            tree,
+            dnsmasq,
+            addresses,
+            strangers: BTreeSet::new(),
+            printer,
+        }
     }
 
     /// Answers the boards that have no system yet, and no other one.
@@ -322,18 +336,20 @@ impl<'p> Shelf<'p> {
                 }
             }
             Event::Ordered(_, Order::Refuse(why)) => self.fail(node, &format!("no disk is written: {why}")),
-            Event::Said(Word::Written(bytes)) => self.progress(node, "writing", bytes),
-            Event::Said(Word::Verified(bytes)) => self.progress(node, "verifying", bytes),
+            Event::Said(Word::Written(bytes)) => self.progress(node, ("writing", "written"), bytes),
+            Event::Said(Word::Verified(bytes)) => self.progress(node, ("verifying", "verified"), bytes),
             Event::Said(Word::Failed(why)) => self.fail(node, &why),
             Event::Said(Word::Done) => self.done(node)?,
         }
         Ok(())
     }
 
-    fn progress(&self, node: &NodeName, word: &str, bytes: u64) {
+    fn progress(&self, node: &NodeName, (doing, done): (&str, &'static str), bytes: u64) {
         if let Some(line) = self.lines.get(node) {
-            line.say(word);
+            line.say(doing);
             line.at(bytes);
+        } else if let Some(said) = self.quarters.reached(node.as_str(), done, bytes, self.bytes) {
+            self.printer.info(said);
         }
     }
 

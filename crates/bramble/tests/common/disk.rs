@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -73,9 +74,12 @@ pub fn assemble(dir: &Path, table: &str, types: [&str; 2], label: &str, files: &
     let boot = name("boot");
     fs::write(&boot, vec![0; BOOT]).unwrap();
     tool("mkfs.vfat", &["-F", "32", "-s", "1", "-n", label, &boot]);
+    let mut folders = BTreeSet::new();
     for (place, file) in files {
         for (end, _) in place.match_indices('/') {
-            tool("mmd", &["-i", &boot, &format!("::{}", &place[..end])]);
+            if folders.insert(&place[..end]) {
+                tool("mmd", &["-i", &boot, &format!("::{}", &place[..end])]);
+            }
         }
         tool("mcopy", &["-i", &boot, &file.display().to_string(), &format!("::{place}")]);
     }

@@ -23,8 +23,15 @@ struct Shelf {
 }
 
 impl Shelf {
-    /// A shelf of boards `kube1`, `kube2`, …; its cluster file leaves the last `unknown` out.
+    /// A shelf of boards `kube1`, `kube2`, …, and the image of their system.
     fn new(number: u8, boards: u8) -> Shelf {
+        let shelf = Shelf::empty(number, boards);
+        shelf.write_file(boards, "");
+        shelf.image();
+        shelf
+    }
+
+    fn empty(number: u8, boards: u8) -> Shelf {
         let dir = tempfile::tempdir().unwrap();
         let own = std::process::id();
         let (network, router) = (format!("t-net{number}-{own}"), format!("t-router{number}-{own}"));
@@ -49,8 +56,6 @@ impl Shelf {
             tool("ip", &[&["-n", shelf.router.as_str()], command.split(' ').collect::<Vec<_>>().as_slice()].concat());
         }
         tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &shelf.path("key")]);
-        shelf.write_file(boards, "");
-        shelf.image();
         shelf
     }
 
@@ -129,9 +134,12 @@ impl Shelf {
         self.command(arguments).output().unwrap()
     }
 
-    /// Starts `bramble netboot`, whose words go into the file `netboot`.
     fn netboot(&self, arguments: &[&str]) -> Child {
-        let installers = installers();
+        self.netboot_with(&installers(), arguments)
+    }
+
+    /// Starts `bramble netboot`, whose words go into the file `netboot`.
+    fn netboot_with(&self, installers: &Path, arguments: &[&str]) -> Child {
         let said = fs::File::create(self.dir.path().join("netboot")).unwrap();
         let mut command = self.command(&["netboot", "--installers", &installers.display().to_string()]);
         command.args(arguments).stdout(said.try_clone().unwrap()).stderr(said);
@@ -278,4 +286,199 @@ fn a_board_without_a_card_writes_its_disk_beside_the_dhcp_server_of_the_network_
     shelf.switch_on(1);
     shelf.ends_well(netboot);
     shelf.meet(1);
+}
+
+mod lives {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root, and minutes: `make test-lives`"]
+    fn a_board_whose_power_goes_at_any_moment_never_boots_half_a_system_and_gets_its_system_later() {
+        let mut shelf = Shelf::new(3, 1);
+        shelf.router();
+        let mut netboot = shelf.netboot(&["kube1", "--yes"]);
+        let moments = [
+            "kube1: boots",
+            "kube1: runs",
+            "kube1 writes /dev/vda",
+            "kube1: 25 % written",
+            "kube1: 50 % written",
+            "kube1: 75 % written",
+            "kube1: 25 % verified",
+            "kube1: 50 % verified",
+            "kube1: 75 % verified",
+        ];
+        for moment in moments {
+            let before = shelf.said().matches(moment).count();
+            shelf.switch_on(1);
+            shelf.wait_until(moment, || {
+                assert_eq!(netboot.try_wait().unwrap(), None, "{}", shelf.said());
+                shelf.said().matches(moment).count() > before
+            });
+            shelf.cut(1);
+            let mut start = [0; 512];
+            std::io::Read::read_exact(&mut fs::File::open(shelf.path("kube1.disk")).unwrap(), &mut start).unwrap();
+            assert_eq!(start[510..], [0, 0], "it would boot after {moment}");
+        }
+        shelf.switch_on(1);
+        shelf.ends_well(netboot);
+        // In its first boot, too.
+        shelf.cut(1);
+        shelf.switch_on(1);
+        shelf.meet(1);
+    }
+
+    #[test]
+    #[ignore = "needs root, and minutes: `make test-lives`"]
+    fn four_boards_get_their_systems_at_once_from_bramble_as_the_only_dhcp_server() {
+        let mut shelf = Shelf::new(4, 4);
+        let netboot = shelf.netboot(&["--dhcp", "--yes=kube1,kube2,kube3,kube4"]);
+        (1..=4).for_each(|board| shelf.switch_on(board));
+        shelf.ends_well(netboot);
+        (1..=4).for_each(|board| shelf.meet(board));
+    }
+}
+
+/// A board that is no machine: what its firmware asks for is asked by a program, from a link of its own.
+struct Firmware {
+    network: String,
+}
+
+impl Firmware {
+    fn new(shelf: &Shelf, board: u8, mac: &str) -> Firmware {
+        let network = format!("t-pi{board}-{}", std::process::id());
+        tool("ip", &["netns", "add", &network]);
+        let on = |network: &str, command: &str| {
+            tool("ip", &[&["-n", network], command.split(' ').collect::<Vec<_>>().as_slice()].concat());
+        };
+        on(&shelf.network, &format!("link add pi{board} type veth peer name eth0 address {mac} netns {network}"));
+        on(&shelf.network, &format!("link set pi{board} master shelf up"));
+        on(&network, "link set eth0 up");
+        Firmware { network }
+    }
+
+    fn asks(&self, model: &str, serial: &str, more: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/racks/boot/eeprom.py");
+        let mut python = inside(Some(&self.network), "python3");
+        python.arg(program).args([model, "eth0", serial]).args(more).output().unwrap()
+    }
+}
+
+impl Drop for Firmware {
+    fn drop(&mut self) {
+        Command::new("ip").args(["netns", "delete", &self.network]).status().ok();
+    }
+}
+
+/// What lies on the boot partition of Raspberry Pi OS, by name, each of a size of its own.
+const FILES: [(&str, usize); 14] = [
+    ("bootcode.bin", 52_000),
+    ("start.elf", 900_000),
+    ("start4.elf", 800_000),
+    ("fixup.dat", 7_300),
+    ("fixup4.dat", 5_400),
+    ("bcm2710-rpi-3-b.dtb", 34_000),
+    ("bcm2711-rpi-4-b.dtb", 56_000),
+    ("bcm2712-rpi-5-b.dtb", 78_000),
+    ("kernel8.img", 1_500_000),
+    ("kernel_2712.img", 1_400_001),
+    ("initramfs8", 1_000_000),
+    ("overlays/overlay_map.dtb", 5_120),
+    ("overlays/disable-wifi.dtbo", 387),
+    ("LICENCE.broadcom", 1_594),
+];
+const CONFIG: &str = "dtparam=audio=on\nauto_initramfs=1\n[cm5]\ndtoverlay=dwc2\n[all]\narm_64bit=1\n";
+const LINE: &str = "console=serial0,115200 console=tty1 root=PARTUUID=b4a3b1e5-02 rootfstype=ext4 fsck.repair=yes rootwait quiet \
+                    init=/usr/lib/raspberrypi-sys-mods/firstboot\n";
+
+#[test]
+#[ignore = "needs root: `make test`"]
+fn the_firmware_of_each_raspberry_pi_gets_what_it_asks_for_and_nobody_else_gets_anything() {
+    let mut shelf = Shelf::empty(2, 0);
+    shelf.router();
+    let models = [("3", "rpi-3b", "1f2e3d4c"), ("4", "rpi-4b-8gb", "dc0ffee5"), ("5", "rpi-5-8gb", "a1b2c3d4e5f60718")];
+    let lines: String = models
+        .iter()
+        .map(|(model, board, _)| {
+            let address = format!("10.80.0.6{model}");
+            format!("  - {{ name: pi{model}, role: worker, board: {board}, address: {address}, mac: \"dc:a6:32:00:00:0{model}\" }}\n")
+        })
+        .collect();
+    shelf.write_file(0, "");
+    let file = shelf.dir.path().join("bramble.yaml");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &lines).unwrap();
+    let mut files = Vec::new();
+    for (name, size) in FILES {
+        let path = shelf.dir.path().join(format!("file-{}", name.replace('/', "-")));
+        let content: Vec<u8> = (0..size).map(|byte| (byte * 31 + size) as u8).collect();
+        fs::write(&path, content).unwrap();
+        files.push((name, path));
+    }
+    let own =
+        [("config.txt", CONFIG), ("cmdline.txt", LINE), ("user-data", ""), ("meta-data", "instance_id: rpi-image\n")];
+    for (name, content) in own {
+        let path = shelf.dir.path().join(format!("given-{name}"));
+        fs::write(&path, content).unwrap();
+        files.push((name, path));
+    }
+    let root = shelf.dir.path().join("root");
+    fs::write(&root, vec![0; 1 << 20]).unwrap();
+    assemble(shelf.dir.path(), "label: dos\nlabel-id: 0xb4a3b1e5", ["c", "83"], "bootfs", &files, &root);
+    // No arm64 program is needed to see that it is given.
+    let installers = shelf.dir.path().join("installers");
+    fs::create_dir(&installers).unwrap();
+    fs::write(
+        installers.join("bramble-installer-arm64"),
+        (0..900_000_u32).map(|n| (n ^ n >> 7) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    let mut netboot = shelf.netboot_with(&installers, &["--yes=pi3,pi4,pi5"]);
+    shelf.wait_until("it does not answer", || {
+        assert_eq!(netboot.try_wait().unwrap(), None, "{}", shelf.said());
+        shelf.said().contains("Answering on shelf (10.80.0.1)")
+    });
+
+    let digest = |name: &str| {
+        let path = &files.iter().find(|(known, _)| *known == name).unwrap().1;
+        let output = tool("sha256sum", &[&path.display().to_string()]);
+        String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    for (board, (model, _, serial)) in (1..).zip(models) {
+        let pi = Firmware::new(&shelf, board, &format!("dc:a6:32:00:00:0{model}"));
+        let other = if model == "4" { "3" } else { "4" };
+        let neighbour = format!("../dc-a6-32-00-00-0{other}/cmdline.txt");
+        let output = pi.asks(model, serial, &["../../../../../etc/shadow", "/etc/shadow", &neighbour]);
+        let said = text(&output);
+        assert_code(&output, 0);
+        assert!(said.contains("\nserver 10.80.0.1\n"), "{said}");
+        let kernel = if model == "5" { "kernel_2712.img" } else { "kernel8.img" };
+        let line = said
+            .lines()
+            .find(|line| line.starts_with(&format!("got {serial}/{kernel}")))
+            .unwrap_or_else(|| panic!("{said}"));
+        assert!(line.ends_with(&digest(kernel)), "{line}");
+        assert!(said.contains(&format!("got {serial}/overlays/overlay_map.dtb 5120 ")), "{said}");
+        assert!(said.contains(&format!("got {serial}/bramble.img ")), "{said}");
+        let line = said.lines().find_map(|line| line.strip_prefix("cmdline ")).unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words[..4], ["console=serial0,115200", "console=tty1", "rdinit=/init", "panic=10"]);
+        assert_eq!(words[4], format!("bramble.mac=dc:a6:32:00:00:0{model}"));
+        assert_eq!(words[5], format!("bramble.address=10.80.0.6{model}/24"));
+        assert!(words[6].starts_with("bramble.from=http://10.80.0.1:") && words.len() == 7, "{line}");
+        for secret in ["missing ../../../../../etc/shadow", "missing /etc/shadow", &format!("missing {neighbour}")] {
+            assert!(said.contains(secret), "{said}");
+        }
+    }
+    let stranger = Firmware::new(&shelf, 9, "dc:a6:32:00:00:09");
+    let output = stranger.asks("4", "00000009", &[]);
+    assert_code(&output, 1);
+    assert!(text(&output).contains("server none"), "{}", text(&output));
+    let said = shelf.said();
+    assert!(said.contains("dc:a6:32:00:00:09 asks for something to boot, and is no node of this run"), "{said}");
+    assert_eq!(said.matches("00:00:09").count(), 1, "{said}");
+    for (model, ..) in models {
+        assert!(said.contains(&format!("pi{model}: boots")), "{said}");
+    }
+    netboot.kill().unwrap();
+    netboot.wait().unwrap();
 }
