@@ -65,22 +65,27 @@ fn settings(interface: &str, subnet: Ipv4Net, addresses: Addresses, tree: &Path,
         tree.display(),
     );
     let (network, mask) = (subnet.network(), subnet.netmask());
-    let range = match addresses {
-        Addresses::Network => format!("dhcp-range={network},proxy,{mask}\n"),
-        // Nobody reads the leases, so they are short.
-        Addresses::Planned => format!("dhcp-range={network},static,{mask},10m\n"),
-    };
-    text.push_str(&range);
     // The firmware of a Pi wants these words (raspberrypi.com/documentation, "Network booting"), and calls itself a PC (0).
     text.push_str("pxe-service=0,\"Raspberry Pi Boot\"\n");
-    // Of UEFI for amd64, which has two numbers, and for arm64 (RFC 4578, IANA's "Processor Architecture Types").
-    for architecture in ["X86-64_EFI", "BC_EFI", "ARM64_EFI"] {
-        writeln!(text, "pxe-service={architecture},\"bramble\",{PROGRAM}").ok();
+    match addresses {
+        Addresses::Network => {
+            writeln!(text, "dhcp-range={network},proxy,{mask}").ok();
+            // UEFI for amd64, which has two names, and for arm64.
+            for architecture in ["X86-64_EFI", "BC_EFI", "ARM64_EFI"] {
+                writeln!(text, "pxe-service={architecture},\"bramble\",{PROGRAM}").ok();
+            }
+        }
+        Addresses::Planned => {
+            // Nobody reads the leases, so they are short.
+            writeln!(text, "dhcp-range={network},static,{mask},10m").ok();
+            // The same by their numbers (IANA, "Processor Architecture Types"): who gives the address as well is to name the
+            // program in its first answer. UEFI takes a menu (`pxe-service`) from nobody else than a proxy.
+            for number in [7, 9, 11] {
+                writeln!(text, "dhcp-match=set:uefi,option:client-arch,{number}").ok();
+            }
+            writeln!(text, "dhcp-boot=tag:uefi,{PROGRAM}").ok();
+        }
     }
-    for number in [7, 9, 11] {
-        writeln!(text, "dhcp-match=set:uefi,option:client-arch,{number}").ok();
-    }
-    writeln!(text, "dhcp-boot=tag:uefi,{PROGRAM}").ok();
     text
 }
 
@@ -101,15 +106,15 @@ impl Dnsmasq {
         fs::write(&hosts, "").map_err(cannot("write dnsmasq's settings"))?;
         let text = settings(interface, subnet, addresses, tree, &hosts);
         fs::write(&file, text).map_err(cannot("write dnsmasq's settings"))?;
-        let mut dnsmasq = Command::new("dnsmasq");
-        dnsmasq.arg("--keep-in-foreground").arg(format!("--conf-file={}", file.display()));
+        let program = find().ok_or(NetbootError::Missing { what: "dnsmasq".to_owned(), package: "dnsmasq-base" })?;
+        // It ends with this program, however that ends: nobody would see why boards write their disks.
+        let mut dnsmasq = Command::new("setpriv");
+        dnsmasq.args(["--pdeathsig", "TERM", "--"]).arg(program).arg("--keep-in-foreground");
+        dnsmasq.arg(format!("--conf-file={}", file.display()));
         // It reads the list of boards again, so it stays who it is; TFTP gives what everybody may read.
         dnsmasq.args(["--user=root", "--group=root"]).env("LC_ALL", "C").kill_on_drop(true);
-        let mut path = std::env::var_os("PATH").unwrap_or_default();
-        path.push(":/usr/sbin:/sbin");
-        dnsmasq.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let missing = |_| NetbootError::Missing { what: "dnsmasq".to_owned(), package: "dnsmasq-base" };
-        let mut child = dnsmasq.spawn().map_err(missing)?;
+        dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = dnsmasq.spawn().map_err(cannot("start dnsmasq (by setpriv of util-linux)"))?;
         let Some(stderr) = child.stderr.take() else { return Err(NetbootError::Dnsmasq(String::new())) };
         let mut started = Dnsmasq { child, lines: BufReader::new(stderr).lines(), hosts, last: String::new() };
         // It says that it serves files when it has taken its ports.
@@ -118,7 +123,10 @@ impl Dnsmasq {
                 return Ok(started);
             }
         }
-        Err(NetbootError::Dnsmasq(started.last))
+        Err(NetbootError::Dnsmasq(match started.last.contains("in use") {
+            true => format!("{}: another DHCP or TFTP server runs on this machine", started.last),
+            false => started.last,
+        }))
     }
 
     /// Says which boards are answered: no other one is.
@@ -161,6 +169,13 @@ impl Dnsmasq {
         }
         Err(NetbootError::Dnsmasq(self.last.clone()))
     }
+}
+
+/// Where dnsmasq is: in a folder that often only root's PATH has.
+fn find() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join("dnsmasq")).find(|program| program.is_file())
 }
 
 /// What a line of its log says (dnsmasq 2.90: `rfc2131.c`, `tftp.c`).

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bramble_engine::{Project, random};
@@ -47,6 +47,9 @@ pub(crate) struct Netboot {
     #[command(flatten)]
     yes: Yes,
 }
+
+/// What a board's firmware asks within this time is of one start.
+const ONE_START: Duration = Duration::from_secs(5);
 
 /// Where this machine is in the network of the nodes.
 struct Place {
@@ -200,8 +203,8 @@ async fn prepare(packed: &Path, folder: &Path, printer: &Printer) -> anyhow::Res
 /// How far a board is.
 #[derive(Default)]
 struct State {
-    /// That it said anything.
-    met: bool,
+    /// When its firmware last asked.
+    asked: Option<Instant>,
     done: bool,
     /// What it last failed at.
     failed: Option<String>,
@@ -280,8 +283,14 @@ impl<'p> Shelf<'p> {
             Heard::Asks(mac) => {
                 let known = self.boards.iter().find(|board| board.mac == mac).map(|board| board.node.clone());
                 match known {
-                    Some(node) if !self.states[&node].done => self.tell(&node, "boots", true),
-                    Some(_) => {}
+                    Some(node) => {
+                        let Some(state) = self.states.get_mut(&node).filter(|state| !state.done) else { return Ok(()) };
+                        // It asks several times each time that it starts.
+                        let before = state.asked.replace(Instant::now());
+                        if before.is_none_or(|before| before.elapsed() > ONE_START) {
+                            self.tell(&node, "boots");
+                        }
+                    }
                     None if self.strangers.insert(mac.clone()) => self.printer.info(format!(
                         "{mac} asks for something to boot, and is no node of this run: it is not answered"
                     )),
@@ -303,12 +312,11 @@ impl<'p> Shelf<'p> {
         Ok(())
     }
 
-    /// Says where a board is: on its line, or in a line of its own where lines do not move and it is worth one.
-    fn tell(&self, node: &NodeName, what: &str, worth: bool) {
+    /// Says where a board is: on its line, or in a line of its own where lines do not move.
+    fn tell(&self, node: &NodeName, what: &'static str) {
         match self.lines.get(node) {
             Some(line) => line.say(what),
-            None if worth => self.printer.info(format!("{node}: {what}")),
-            None => {}
+            None => self.printer.info(format!("{node}: {what}")),
         }
     }
 
@@ -316,9 +324,8 @@ impl<'p> Shelf<'p> {
         let Some(state) = self.states.get_mut(node) else { return Ok(()) };
         match event {
             Event::Runs => {
-                state.met = true;
                 state.since = Some(Instant::now());
-                self.tell(node, "runs", true);
+                self.tell(node, "runs");
             }
             Event::Ordered(disks, Order::Write(name)) => {
                 let disk = disks.iter().find(|disk| disk.name == name);
