@@ -12,20 +12,20 @@ up: deps
 down:
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/down.sh
 
-test: PACKAGES += binutils ovmf python3-minimal qemu-system-x86 snmpd systemd-boot-efi tftp-hpa
+test: PACKAGES += binutils cpio ovmf python3-minimal qemu-system-x86 snmpd systemd-boot-efi
 test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored --skip lives:: --skip arm64_board
 
 # Lives of clusters, of all distributions, and other long tests: an hour and a half. ROWS= names some.
 ROWS ?= lives::
-test-lives: PACKAGES += python3-minimal qemu-system-x86
+test-lives: PACKAGES += binutils ovmf python3-minimal qemu-system-x86 systemd-boot-efi
 test-lives: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored $(ROWS)
 
 # The program that a board without a system boots from the network, which writes its disk: for this machine's processor.
-INSTALLER_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+INSTALLER_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 installer:
 	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --quiet --release --locked -p bramble-installer --target $(INSTALLER_TARGET)
 	@mkdir -p target/installer

@@ -1,6 +1,5 @@
 //! dnsmasq: it answers the firmware of boards, and gives them their files.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,8 +11,8 @@ use ipnet::Ipv4Net;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-use crate::NetbootError;
 use crate::tree::PROGRAM;
+use crate::{Board, NetbootError};
 
 /// Who gives boards their addresses while they boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +49,9 @@ pub enum Heard {
 /// dnsmasq, running.
 #[derive(Debug)]
 pub struct Dnsmasq {
-    child: Child,
+    /// It ends when this is dropped.
+    _child: Child,
     lines: Lines<BufReader<ChildStderr>>,
-    hosts: PathBuf,
     last: String,
 }
 
@@ -89,8 +88,19 @@ fn settings(interface: &str, subnet: Ipv4Net, addresses: Addresses, tree: &Path,
     text
 }
 
+/// The boards that are answered (`dhcp-hostsfile`).
+fn list(boards: &[Board], addresses: Addresses) -> String {
+    let line = |board: &Board| match addresses {
+        Addresses::Network => format!("{},set:bramble\n", board.mac),
+        Addresses::Planned => format!("{},set:bramble,{}\n", board.mac, board.address),
+    };
+    boards.iter().map(line).collect()
+}
+
 impl Dnsmasq {
-    /// Starts it on an interface of this machine, for files below `tree`; `folder` gets its settings.
+    /// Starts it on an interface of this machine, for these boards and nobody else, and for files below `tree`; `folder` gets its
+    /// settings. A board that has no folder there any more is given nothing, and starts from its disk: the list is not read again,
+    /// since dnsmasq 2.90 does not always survive that.
     ///
     /// # Errors
     /// There is no dnsmasq, or it ends at once.
@@ -98,12 +108,13 @@ impl Dnsmasq {
         interface: &str,
         subnet: Ipv4Net,
         addresses: Addresses,
+        boards: &[Board],
         tree: &Path,
         folder: &Path,
     ) -> Result<Dnsmasq, NetbootError> {
         let cannot = |what: &'static str| move |source| NetbootError::Io { what, source };
         let (file, hosts) = (folder.join("dnsmasq.conf"), folder.join("hosts"));
-        fs::write(&hosts, "").map_err(cannot("write dnsmasq's settings"))?;
+        fs::write(&hosts, list(boards, addresses)).map_err(cannot("write dnsmasq's settings"))?;
         let text = settings(interface, subnet, addresses, tree, &hosts);
         fs::write(&file, text).map_err(cannot("write dnsmasq's settings"))?;
         let program = find().ok_or(NetbootError::Missing { what: "dnsmasq".to_owned(), package: "dnsmasq-base" })?;
@@ -111,12 +122,12 @@ impl Dnsmasq {
         let mut dnsmasq = Command::new("setpriv");
         dnsmasq.args(["--pdeathsig", "TERM", "--"]).arg(program).arg("--keep-in-foreground");
         dnsmasq.arg(format!("--conf-file={}", file.display()));
-        // It reads the list of boards again, so it stays who it is; TFTP gives what everybody may read.
+        // The folder that it would change to another user for is this user's own.
         dnsmasq.args(["--user=root", "--group=root"]).env("LC_ALL", "C").kill_on_drop(true);
         dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = dnsmasq.spawn().map_err(cannot("start dnsmasq (by setpriv of util-linux)"))?;
         let Some(stderr) = child.stderr.take() else { return Err(NetbootError::Dnsmasq(String::new())) };
-        let mut started = Dnsmasq { child, lines: BufReader::new(stderr).lines(), hosts, last: String::new() };
+        let mut started = Dnsmasq { _child: child, lines: BufReader::new(stderr).lines(), last: String::new() };
         // It says that it serves files when it has taken its ports.
         while let Some(line) = started.line().await? {
             if line.contains("TFTP root is ") {
@@ -127,25 +138,6 @@ impl Dnsmasq {
             true => format!("{}: another DHCP or TFTP server runs on this machine", started.last),
             false => started.last,
         }))
-    }
-
-    /// Says which boards are answered: no other one is.
-    ///
-    /// # Errors
-    /// Its list cannot be written, or it is gone.
-    pub fn answer(&self, boards: &BTreeMap<MacAddr, Ipv4Addr>, addresses: Addresses) -> Result<(), NetbootError> {
-        let mut text = String::new();
-        for (mac, address) in boards {
-            match addresses {
-                Addresses::Network => writeln!(text, "{mac},set:bramble").ok(),
-                Addresses::Planned => writeln!(text, "{mac},set:bramble,{address}").ok(),
-            };
-        }
-        let cannot = |source| NetbootError::Io { what: "tell dnsmasq which boards are answered", source };
-        fs::write(&self.hosts, text).map_err(cannot)?;
-        let process = self.child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-        let process = process.ok_or_else(|| NetbootError::Dnsmasq(self.last.clone()))?;
-        rustix::process::kill_process(process, rustix::process::Signal::HUP).map_err(|error| cannot(error.into()))
     }
 
     async fn line(&mut self) -> Result<Option<String>, NetbootError> {

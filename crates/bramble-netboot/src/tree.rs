@@ -225,3 +225,132 @@ fn link_all(files: &Path, folder: &Path, ours: &[(&str, Vec<u8>)], below: &str) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bramble_image::HostKey;
+
+    use super::*;
+
+    fn board(firmware: Firmware) -> Board {
+        let identity = bramble_image::Identity {
+            name: "kube1".parse().unwrap(),
+            user: "ada".into(),
+            keys: vec![],
+            host_key: HostKey { private: String::new(), public: String::new() },
+            instance: String::new(),
+            password: String::new(),
+            address: None,
+            sides: None,
+            arch: Arch::Arm64,
+            wifi: None,
+            swap_off: true,
+            mac: None,
+            timezone: None,
+            locale: None,
+            kernel_args: vec![],
+            boot_config: BTreeMap::new(),
+        };
+        Board {
+            node: "kube1".parse().unwrap(),
+            mac: "DC:A6:32:00:00:01".parse().unwrap(),
+            address: [10, 0, 0, 51].into(),
+            prefix: 24,
+            arch: Arch::Arm64,
+            firmware,
+            identity,
+        }
+    }
+
+    /// A tree with these files on the image's boot partition, and what a board gets of them.
+    fn given(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<PathBuf, NetbootError>) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = dir.path().join("files").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let installer = dir.path().join("installer");
+        fs::write(&installer, "program").unwrap();
+        let parts = Parts { installers: [(Arch::Arm64, installer)].into(), stubs: dir.path().into() };
+        let tree = Tree { root: dir.path().to_owned() };
+        let board = board(Firmware::RaspberryPi);
+        let added = tree.add(&board, &parts, "10.0.0.2:8000".parse().unwrap(), "token");
+        tree.know_serial(&board.mac, "1f2e3d4c").unwrap();
+        for none in ["../1f2e3d4c", "..", "", "x", "0123456789abcdef0"] {
+            tree.know_serial(&board.mac, none).unwrap();
+        }
+        let folder = dir.path().join("dc-a6-32-00-00-01");
+        (dir, added.map(|()| folder))
+    }
+
+    fn text(folder: &Path, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(folder.join(name)).unwrap()).into_owned()
+    }
+
+    const LINE: &str = "rdinit=/init panic=10 bramble.mac=dc:a6:32:00:00:01 bramble.address=10.0.0.51/24 \
+                        bramble.from=http://10.0.0.2:8000/token\n";
+
+    #[test]
+    fn raspberry_pi_os_is_booted_with_our_initramfs_alone_whatever_folder_it_is_asked_for_in() {
+        let (_dir, folder) = given(&[
+            ("config.txt", "auto_initramfs=1\narm_64bit=1\n"),
+            ("cmdline.txt", "console=tty1 root=PARTUUID=1-02 quiet init=/usr/lib/firstboot\n"),
+            ("kernel8.img", "kernel"),
+            ("initramfs8", "theirs"),
+            ("overlays/x.dtbo", "x"),
+        ]);
+        let folder = folder.unwrap();
+        for below in ["", "1f2e3d4c/"] {
+            assert_eq!(text(&folder, &format!("{below}cmdline.txt")), format!("console=tty1 {LINE}"));
+            assert_eq!(text(&folder, &format!("{below}kernel8.img")), "kernel");
+            assert_eq!(text(&folder, &format!("{below}overlays/x.dtbo")), "x");
+        }
+        let config = text(&folder, "config.txt");
+        let effective = effective_boot_config(&config);
+        assert_eq!(effective["auto_initramfs"].last(), Some(&"0"));
+        assert_eq!(effective["initramfs"], ["bramble.img followkernel"]);
+        assert!(fs::read(folder.join(INITRAMFS)).unwrap().starts_with(&[0x1f, 0x8b]));
+        let mut names: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        let expected =
+            ["1f2e3d4c", "bramble.img", "cmdline.txt", "config.txt", "initramfs8", "kernel8.img", "overlays"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn ubuntu_is_booted_with_its_own_initramfs_before_ours_below_its_folder() {
+        let config = "[all]\nos_prefix=current/\nkernel=vmlinuz\ninitramfs initrd.img followkernel\n";
+        let (_dir, folder) = given(&[
+            ("config.txt", config),
+            ("current/cmdline.txt", "console=serial0,115200 multipath=off root=LABEL=writable\n"),
+            ("current/vmlinuz", "kernel"),
+            ("current/initrd.img", "theirs"),
+        ]);
+        let folder = folder.unwrap();
+        assert_eq!(text(&folder, "current/cmdline.txt"), format!("console=serial0,115200 {LINE}"));
+        assert_eq!(text(&folder, "current/vmlinuz"), "kernel");
+        // What comes behind begins at a multiple of four.
+        assert!(fs::read(folder.join("current/bramble.img")).unwrap().starts_with(b"theirs\0\0\x1f\x8b"));
+        assert_eq!(effective_boot_config(&text(&folder, "config.txt"))["initramfs"], ["bramble.img followkernel"]);
+    }
+
+    #[test]
+    fn what_an_image_or_this_machine_lacks_is_named() {
+        let said = given(&[("vmlinuz", "kernel")]).1.unwrap_err().to_string();
+        assert!(said.contains("no config.txt, which kube1 would boot from the network"), "{said}");
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree { root: dir.path().to_owned() };
+        let board = board(Firmware::Uefi);
+        let add = |parts: &Parts| tree.add(&board, parts, "10.0.0.2:8000".parse().unwrap(), "token").unwrap_err();
+        assert!(add(&Parts::default()).to_string().contains("no vmlinuz"));
+        fs::create_dir(dir.path().join("files")).unwrap();
+        fs::write(dir.path().join("files/vmlinuz"), "kernel").unwrap();
+        let installers = [(Arch::Arm64, dir.path().join("files/vmlinuz"))].into();
+        let said = add(&Parts { installers, stubs: dir.path().into() }).to_string();
+        assert!(said.ends_with("linuxaa64.efi.stub on this machine: install systemd-boot-efi"), "{said}");
+    }
+}

@@ -85,9 +85,8 @@ impl Netboot {
         }
         let addresses = if self.dhcp { Addresses::Planned } else { Addresses::Network };
         let subnet = project.cluster.network.subnet;
-        let dnsmasq = Dnsmasq::start(&place.interface, subnet, addresses, tree.root(), folder.path()).await?;
-        let mut shelf = Shelf::new(&project, boards, prepared.bytes, tree, dnsmasq, addresses, printer);
-        shelf.answer()?;
+        let dnsmasq = Dnsmasq::start(&place.interface, subnet, addresses, &boards, tree.root(), folder.path()).await?;
+        let mut shelf = Shelf::new(&project, boards, prepared.bytes, tree, dnsmasq, printer);
         printer.info(format!(
             "Answering on {} ({}). Boards that boot from the network now write their disks; Ctrl-C ends it.",
             place.interface, place.address
@@ -222,7 +221,6 @@ struct Shelf<'p> {
     bytes: u64,
     tree: Tree,
     dnsmasq: Dnsmasq,
-    addresses: Addresses,
     strangers: BTreeSet<MacAddr>,
     printer: &'p Printer,
 }
@@ -234,7 +232,6 @@ impl<'p> Shelf<'p> {
         bytes: u64,
         tree: Tree,
         dnsmasq: Dnsmasq,
-        addresses: Addresses,
         printer: &'p Printer,
     ) -> Shelf<'p> {
         let width = boards.iter().map(|board| board.node.as_str().len()).max().unwrap_or(0);
@@ -255,17 +252,9 @@ impl<'p> Shelf<'p> {
             bytes,
             tree,
             dnsmasq,
-            addresses,
             strangers: BTreeSet::new(),
             printer,
         }
-    }
-
-    /// Answers the boards that have no system yet, and no other one.
-    fn answer(&self) -> anyhow::Result<()> {
-        let open = self.boards.iter().filter(|board| !self.states[&board.node].done);
-        let open = open.map(|board| (board.mac.clone(), board.address)).collect();
-        Ok(self.dnsmasq.answer(&open, self.addresses)?)
     }
 
     async fn serve(&mut self, mut events: UnboundedReceiver<(NodeName, Event)>) -> anyhow::Result<()> {
@@ -394,7 +383,7 @@ impl<'p> Shelf<'p> {
                 self.bytes as f64 / 1e9
             ));
         }
-        self.answer()
+        Ok(())
     }
 
     fn report(self) -> anyhow::Result<Done> {
