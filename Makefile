@@ -24,12 +24,11 @@ test-lives: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored $(ROWS)
 
-# The program that a board without a system boots from the network, which writes its disk: for this machine's processor.
-INSTALLER_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
-installer:
-	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --quiet --release --locked -p bramble-installer --target $(INSTALLER_TARGET)
-	@mkdir -p target/installer
-	@cp target/$(INSTALLER_TARGET)/release/bramble-installer target/installer/bramble-installer-$$(dpkg --print-architecture)
+# The program that a board without a system boots from the network: make installer ARCH=arm64 for Raspberry Pis.
+ARCH ?= $(shell dpkg --print-architecture)
+installer: PACKAGES := gcc libc6-dev
+installer: deps
+	@CARGO="$(CARGO)" scripts/installer.sh $(ARCH)
 
 # Boards with arm64 that boot in QEMU. Making their systems takes half an hour, once.
 test-arm64: PACKAGES += arch-test qemu-system-arm qemu-user-static binfmt-support

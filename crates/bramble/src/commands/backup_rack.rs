@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, anyhow, bail};
 use bramble_engine::{Manifest, Project};
 use bramble_fetch::{file_digest, replace_file};
-use bramble_lab::{Rack, RackRequest};
+use bramble_lab::{Rack, RackRequest, System};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ pub(crate) fn bring_back(
         subnet: None,
         sudo_password: false,
         packages: Vec::new(),
-        systems: Vec::new(),
+        systems: vec![System::ALL[0]],
         gateway: false,
     };
     if racks.open(&name).is_ok() {

@@ -132,7 +132,7 @@ impl Netboot {
             let Some(path) = found else {
                 bail!(
                     "there is no {name}, the program that writes the disk of a board: it comes with bramble; from the source, \
-                     `make installer` builds it. Name its folder with --installers"
+                     `make installer ARCH={arch}` builds it into target/installer. Name its folder with --installers"
                 );
             };
             installers.insert(arch, path);
