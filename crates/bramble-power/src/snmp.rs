@@ -95,7 +95,7 @@ struct Agent<'o> {
 
 enum Entry {
     Community(String),
-    User(Security),
+    User(Box<Security>),
 }
 
 impl<'o> Agent<'o> {
@@ -105,7 +105,7 @@ impl<'o> Agent<'o> {
         let entry = if let Some(community) = credentials.get("community") {
             Entry::Community(community.to_owned())
         } else if let Some(user) = credentials.get("user") {
-            Entry::User(security(outlet, user)?)
+            Entry::User(Box::new(security(outlet, user)?))
         } else {
             let said = "put `community = …` (one that may write), or `user = …` and `password = …` of SNMPv3, into the file of its `credentials`";
             return Err(PowerError::NoEntry { device: outlet.device(), said: said.into() });
@@ -117,7 +117,7 @@ impl<'o> Agent<'o> {
         Ok(match &self.entry {
             Entry::Community(community) => AsyncSession::new_v2c(&self.address, community.as_bytes(), 1).await?,
             Entry::User(security) => {
-                let mut session = AsyncSession::new_v3(&self.address, 1, security.clone()).await?;
+                let mut session = AsyncSession::new_v3(&self.address, 1, (**security).clone()).await?;
                 session.init().await?;
                 session
             }

@@ -37,9 +37,23 @@ begin_volumes() {
     for_place 'the volumes of this node' find_mine
 }
 
+# A node may ask as soon as the first control plane has let it, which may look later than this node.
+list_volumes() {
+    n=0
+    while :; do
+        attempt folders_of_claims kubectl_node >"$W/list" 2>"$W/error"
+        [ "$rc" != 0 ] || return 0
+        if [ "$n" -ge 12 ] || ! grep -qF '(Forbidden)' "$W/error"; then
+            cat "$W/error"
+            return 1
+        fi
+        sleep 10; n=$((n + 1))
+    done
+}
+
 find_mine() {
     [ "$first" != yes ] || let_nodes_look
-    folders_of_claims kubectl_node >"$W/list"
+    list_volumes
     for c in $claims; do
         l=$(awk -F '\t' -v c="$c" '$1 == c && $4 == "Bound"' "$W/list")
         p=$(printf '%s' "$l" | cut -f 2)

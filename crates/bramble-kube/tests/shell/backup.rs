@@ -157,6 +157,25 @@ fn a_locked_repository_is_waited_for_and_a_folder_that_went_is_named() {
 }
 
 #[test]
+fn a_node_waits_until_the_first_control_plane_lets_it_ask() {
+    let listed = format!("printf \"{}\\n\"", VOLUMES.replace('\n', "\\n"));
+    let said = "echo 'Error from server (Forbidden): persistentvolumes is forbidden' >&2; exit 1";
+    let later = format!("if [ ! -e /etc/asked ]; then : >/etc/asked; {said}; fi; {listed}");
+    let case = volumes("claims=shop/db", SAVES).file("/etc/x", "");
+    let run = case.clone().before_all("k3s kubectl*get persistentvolumes*", &later).run(None);
+    assert!(run.code == 0 && run.called("restic*--tag shop/db *"), "{} {:?}", run.stderr, run.calls);
+    // Not for ever, and not for another reason.
+    let asked = |run: &bramble_shell::testing::Run| {
+        run.calls.iter().filter(|call| call.contains(" get persistentvolumes ")).count()
+    };
+    let run = case.clone().before_all("k3s kubectl*get persistentvolumes*", said).refuses("(Forbidden)");
+    assert!(asked(&run) > 1, "{:?}", run.calls);
+    let run =
+        case.before_all("k3s kubectl*get persistentvolumes*", "echo 'it is away' >&2; exit 1").refuses("it is away");
+    assert_eq!(asked(&run), 1, "{:?}", run.calls);
+}
+
+#[test]
 fn what_is_saved_is_listed_and_a_place_that_is_away_is_told() {
     let body = "saved_in s3://b '' s3:http://nas/b/shelf-volumes us-east-1 /etc/key";
     let run = volumes("", body).on("restic*snapshots*", "printf '[{\\n}]'").run(None);
