@@ -22,6 +22,9 @@ pub fn smoke_mark(cluster: &Cluster) -> String {
 /// then all of it is removed.
 pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle, image: &str) -> Script {
     let labels = json!({ "app": "bramble-smoke" });
+    // Not on nodes that the API remembers and the cluster file does not have, as after a restore onto fewer boards.
+    let names: Vec<&str> = cluster.members().map(|node| node.name.as_str()).collect();
+    let on = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": names });
     let manifest = json!({
         "apiVersion": "v1", "kind": "List",
         "items": [
@@ -35,6 +38,9 @@ pub fn smoke_script(cluster: &Cluster, life: &dyn Lifecycle, image: &str) -> Scr
                         "metadata": { "labels": labels },
                         "spec": {
                             "tolerations": [{ "operator": "Exists" }],
+                            "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [{ "matchExpressions": [on] }],
+                            } } },
                             "automountServiceAccountToken": false,
                             "terminationGracePeriodSeconds": 0,
                             "containers": [{

@@ -88,8 +88,10 @@ impl Netboot {
         let dnsmasq = Dnsmasq::start(&place.interface, subnet, addresses, &boards, tree.root(), folder.path()).await?;
         let mut shelf = Shelf::new(&project, boards, prepared.bytes, tree, dnsmasq, printer);
         printer.info(format!(
-            "Answering on {} ({}). Boards that boot from the network now write their disks; Ctrl-C ends it.",
-            place.interface, place.address
+            "Answering on {} ({}), with the image at port {}. Boards that boot from the network now write their disks; Ctrl-C ends it.",
+            place.interface,
+            place.address,
+            server.address().port()
         ));
         if self.cycle {
             switch_all(&project, nodes.iter().copied(), false, printer).await?;
