@@ -132,7 +132,7 @@ tell_progress() {
 }
 
 kubeadm_init() { # --upload-certs|-- skipped-phases address backup
-    c=/run/bramble/kubeadm.yaml
+    c=/run/bramble/kubeadm.yaml b=$4
     [ -z "$4" ] || unpack_state "$4" "$3"
     leave_old
     [ -z "$4" ] || place_state "$4"
@@ -153,6 +153,8 @@ kubeadm_init() { # --upload-certs|-- skipped-phases address backup
         echo "exit $e"
     } | tell_progress || unit_failed kubelet
     rm -f "$c"
+    # Proxies that the backup remembers begin before kubeadm tells them where the API is now, which may be another address.
+    [ -z "$b" ] || kubectl_admin -n kube-system delete pods -l k8s-app=kube-proxy --wait=false >/dev/null
     step_ends ca-hash "$k"
 }
 
