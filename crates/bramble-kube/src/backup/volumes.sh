@@ -84,7 +84,15 @@ restic_at() { # host url arguments…
     shift 2
     # An S3 service has no host of ssh's configuration.
     if [ -n "$h" ]; then set -- -o "sftp.command=ssh -F $C/ssh_config $h -s sftp" "$@"; fi
-    restic -q -r "$u" "$@"
+    timeout "${most:-0}" restic -q -r "$u" "$@"
+}
+
+# By itself restic asks a server that is away for a quarter of an hour.
+restic_soon() { # host url arguments…
+    most=100
+    attempt restic_at "$@"
+    [ "$rc" != 124 ] || echo 'it does not answer within 100 s' >&2
+    return "$rc"
 }
 
 # Whoever takes old ones away has the repository alone for a while. A file that goes while it is read is no failure the second time.
@@ -117,10 +125,11 @@ to_repository() { # place host url region credentials
 has_repository() { # host url
     n=0
     while :; do
-        attempt restic_at "$1" "$2" cat config >"$W/out" 2>&1
+        attempt restic_soon "$1" "$2" cat config >"$W/out" 2>&1
         [ "$rc" != 0 ] || return 0
+        [ "$rc" != 124 ] || break
         if [ "$first" = yes ]; then
-            restic_at "$1" "$2" init
+            restic_soon "$1" "$2" init
             return 0
         fi
         [ "$n" -lt 30 ] || break
@@ -181,7 +190,7 @@ saved_in() { # place host url region credentials
 }
 list_saved() { # host url region credentials
     for_s3 "$3" "$4"
-    restic_at "$1" "$2" --no-lock snapshots --json
+    restic_soon "$1" "$2" --no-lock snapshots --json
 }
 
 # Where a claim's volume is, and which pods have it.

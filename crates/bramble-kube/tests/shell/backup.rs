@@ -123,7 +123,8 @@ fn a_node_saves_the_volumes_that_it_has() {
 fn the_first_control_plane_makes_the_repository_takes_old_ones_away_and_names_what_nobody_has() {
     let first = |claims: &str, shared: &str| volumes(&format!("claims='{claims}' first=yes shared={shared}"), SAVES);
     let made = ("restic*cat config", "it is made then");
-    let run = check(first("shop/db shop/files", "yes").may_fail(made.0, made.1));
+    let run =
+        check(first("shop/db shop/files", "yes").may_fail(made.0, made.1).may_fail("timeout 100 *cat config", made.1));
     assert!(run.called("k3s kubectl* apply -f -") && run.called("restic*--tag shop/files *"), "{:?}", run.calls);
     assert!(run.called("restic*forget --group-by tags --keep-last 2 --prune") && run.called("restic*check"));
     let run = first("shop/db", "no").on("restic*cat config", "exit 1").run(None);
@@ -154,6 +155,19 @@ fn a_locked_repository_is_waited_for_and_a_folder_that_went_is_named() {
     assert!(early.code == 0 && !early.called("restic*"), "{:?}", early.calls);
     let ahead = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/volumes-saved", "99999 99999 600 1\n");
     assert!(ahead.run(None).called("restic*backup*"));
+}
+
+#[test]
+fn a_place_that_is_away_is_not_waited_for_without_end() {
+    for first in ["no", "yes"] {
+        let run = volumes(&format!("claims=shop/db first={first}"), SAVES)
+            .on("timeout 100 *", "exit 124")
+            .refuses("n2:/b: it does not answer within 100 s");
+        assert!(!run.called("restic*init") && !run.called("restic*backup*"), "{:?}", run.calls);
+    }
+    let run =
+        volumes("", "saved_in s3://b '' s3:http://nas/b/v us-east-1 /etc/key").on("timeout *", "exit 124").run(None);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "unread\ts3://b\ts3://b: it does not answer within 100 s\n"));
 }
 
 #[test]

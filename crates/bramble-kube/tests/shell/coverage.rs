@@ -29,6 +29,7 @@ fn every_function_that_a_node_runs_has_its_test() {
         ("let_in", "k3s_join waits for it"),
         ("folders_of_claims", "begin_volumes and find_volume ask it"),
         ("let_nodes_look", "begin_volumes does it"),
+        ("restic_soon", "to_repository and saved_in ask with it"),
         ("list_volumes", "begin_volumes does it"),
         ("find_mine", "begin_volumes does it"),
         ("nobodys", "begin_volumes does it"),
