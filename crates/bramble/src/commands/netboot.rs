@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::commands::image::identity;
-use crate::commands::power::switch_all;
+use crate::commands::outlets;
 use crate::confirmed::Yes;
 use crate::ui::live::LiveLine;
 use crate::ui::printer::{Format, Printer, Style};
@@ -94,8 +94,7 @@ impl Netboot {
             server.address().port()
         ));
         if self.cycle {
-            switch_all(&project, nodes.iter().copied(), false, printer).await?;
-            switch_all(&project, nodes.iter().copied(), true, printer).await?;
+            cycle(&project, &nodes, printer).await?;
         }
         shelf.serve(events).await?;
         shelf.report()
@@ -154,6 +153,25 @@ impl Netboot {
         confirmed.agree(printer, destroys, "What is lost:", "Let these boards write their disks?")?;
         Ok(())
     }
+}
+
+/// Switches boards off and on, wakes those that can only be woken, and names the others.
+async fn cycle(project: &Project, nodes: &[&Node], printer: &Printer) -> anyhow::Result<()> {
+    let all = outlets::outlets(project, nodes.iter().copied())?;
+    let names: Vec<NodeName> = all.iter().map(|outlet| outlet.node.clone()).collect();
+    let done = outlets::with_all(all, |outlet| async move {
+        if outlet.is_switched() { outlet.cycle().await } else { outlet.set(true).await }
+    })
+    .await;
+    for (name, error) in names.iter().zip(done).filter_map(|(name, result)| Some((name, result.err()?))) {
+        printer.error(format!("{} {name}: {error}", printer.style(Style::Bad, "✗")));
+    }
+    let by_hand = nodes.iter().map(|node| &node.name).filter(|name| !names.contains(name));
+    let by_hand: Vec<&str> = by_hand.map(NodeName::as_str).collect();
+    if !by_hand.is_empty() {
+        printer.info(format!("Nothing switches the power of {}: switch them off and on.", name_ranges(by_hand)));
+    }
+    Ok(())
 }
 
 /// The interface of this machine that is in the network of the nodes.

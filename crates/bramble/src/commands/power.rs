@@ -189,7 +189,7 @@ impl SwitchOn {
 
 /// Switches the power of these nodes, of those whose power is switched by something. Gives the names of those where that worked;
 /// of the others it is said why not.
-pub(crate) async fn switch_all<'n>(
+async fn switch_all<'n>(
     project: &Project,
     nodes: impl IntoIterator<Item = &'n Node>,
     on: bool,
