@@ -1,6 +1,7 @@
 //! The disks of this machine, and what stands against writing to one.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Larger than any disk that a board boots from: a terabyte, as it is sold.
 pub const LIMIT: u64 = 1_000_000_000_000;
@@ -273,6 +274,11 @@ impl fmt::Display for Use {
 const SYSTEM: [&str; 8] = ["/", "/boot", "/boot/efi", "/boot/firmware", "/efi", "/usr", "/var", "/home"];
 
 impl Disk {
+    /// The node that the kernel makes for it (devtmpfs).
+    pub fn node(&self) -> PathBuf {
+        Path::new("/dev").join(self.name.replace('!', "/"))
+    }
+
     /// Lists what stands against writing `needed` bytes to it, if the user named it so often.
     pub fn refusals(&self, needed: u64, named: u8) -> Vec<Refusal> {
         if self.size == 0 {

@@ -8,7 +8,7 @@ use bramble_image::{Disk, Machine, Transport};
 use bramble_installer::BoardDisk;
 
 use crate::Failure;
-use crate::system::{ROOT, load_drivers, node};
+use crate::system::{ROOT, load_drivers};
 
 /// As if a disk had been named twice: which one is written was asked where a person is, and what this small system cannot read
 /// of it was asked there, too.
@@ -66,6 +66,6 @@ pub(crate) fn told((disk, refusals): &(Disk, Vec<String>)) -> BoardDisk {
 
 fn is_empty(disk: &Disk) -> bool {
     let mut start = Vec::new();
-    let read = File::open(node(disk)).and_then(|file| file.take(1 << 20).read_to_end(&mut start));
+    let read = File::open(disk.node()).and_then(|file| file.take(1 << 20).read_to_end(&mut start));
     read.is_ok() && start.iter().all(|byte| *byte == 0)
 }

@@ -105,8 +105,7 @@ fn install(server: &Server) -> Result<(), Failure> {
         .find(|(disk, _)| disk.name == name)
         .ok_or_else(|| Failure::Refused(format!("there is no {name}")))?;
     say(&format!("writing /dev/{name}"));
-    let node = system::node(&disk);
-    let file = disk.hold(ROOT.as_ref(), &node, job.bytes, disks::CONFIRMED)?;
+    let file = disk.hold(ROOT.as_ref(), &disk.node(), job.bytes, disks::CONFIRMED)?;
     let changes: Vec<Change> = job.changes.iter().map(Change::try_from).collect::<Result<_, _>>()?;
     let target = Target { disk: file, customise: Box::new(move |_| Ok(changes)) };
     let image = bramble_image::decompress(server.image()?)?;

@@ -1,10 +1,9 @@
 //! The machine below: its kernel's file systems, its console, its end.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use bramble_image::Disk;
 use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
 
@@ -36,11 +35,6 @@ pub(crate) fn mount() -> Result<(), Failure> {
 /// A word of the kernel's command line.
 pub(crate) fn word<'l>(line: &'l str, key: &'static str) -> Result<&'l str, Failure> {
     line.split_whitespace().find_map(|word| word.strip_prefix(key)).ok_or(Failure::NoWord(key))
-}
-
-/// The node that the kernel makes for a disk (devtmpfs).
-pub(crate) fn node(disk: &Disk) -> PathBuf {
-    Path::new("/dev").join(disk.name.replace('!', "/"))
 }
 
 /// Loads the drivers for the devices that are there, where the image's own initramfs brings them and what loads them; kernels for

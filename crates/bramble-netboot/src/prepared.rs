@@ -1,7 +1,7 @@
 //! The image, unpacked once for all boards: packed anew in a way that costs a board no time, and its boot partition beside it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bramble_image::{Change, Identity, board, boot_partition, decompress};
@@ -38,18 +38,19 @@ impl Prepared {
         // A board that is given other bytes than were sent notices it.
         encoder.include_checksum(true).map_err(cannot("pack the image"))?;
         let mut beginning = tempfile::tempfile_in(folder).map_err(cannot("write the image's boot partition"))?;
-        let mut piece = vec![0; PIECE];
+        let mut piece = Vec::with_capacity(PIECE);
         let (mut bytes, mut ends) = (0_u64, None);
         loop {
-            let length = fill(&mut plain, &mut piece).map_err(cannot("unpack the image"))?;
-            if length == 0 {
+            piece.clear();
+            plain.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(cannot("unpack the image"))?;
+            if piece.is_empty() {
                 break;
             }
-            encoder.write_all(&piece[..length]).map_err(cannot("write the image that boards get"))?;
+            encoder.write_all(&piece).map_err(cannot("write the image that boards get"))?;
             if ends.is_none_or(|ends| bytes < ends) {
-                beginning.write_all(&piece[..length]).map_err(cannot("write the image's boot partition"))?;
+                beginning.write_all(&piece).map_err(cannot("write the image's boot partition"))?;
             }
-            bytes += length as u64;
+            bytes += piece.len() as u64;
             if ends.is_none() {
                 ends = Some(end_of_boot(&mut beginning)?);
             }
@@ -76,19 +77,6 @@ impl Prepared {
     pub fn changes(&self, identity: &Identity) -> Result<Vec<Change>, NetbootError> {
         Ok(board(&mut &self.beginning, identity)?.1)
     }
-}
-
-fn fill(from: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < piece.len() {
-        match from.read(&mut piece[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 /// Where the boot partition ends, by the table that the first piece has.

@@ -209,11 +209,7 @@ fn link_all(files: &Path, folder: &Path, ours: &[(&str, Vec<u8>)], below: &str) 
         if holds_ours {
             link_all(&entry.path(), &folder.join(&name), ours, &place)?;
         } else if !ours.iter().any(|(own, _)| *own == place) {
-            let link = folder.join(&name);
-            match fs::remove_file(&link) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => symlink(entry.path(), link)?,
-            }
+            symlink(entry.path(), folder.join(&name))?;
         }
     }
     if below.is_empty() {

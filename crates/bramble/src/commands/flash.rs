@@ -78,7 +78,7 @@ impl Flash {
                 let pairs: Vec<Pair<'_>> = rest
                     .iter()
                     .zip(found)
-                    .map(|(node, disk)| Pair { node, device: node_of(&disk), disk, named: 0 })
+                    .map(|(node, disk)| Pair { node, device: disk.node(), disk, named: 0 })
                     .collect();
                 seen.done.extend(pairs.iter().map(|pair| (pair.disk.name.clone(), pair.disk.medium)));
                 self.ask(&pairs, printer)?;
@@ -114,7 +114,7 @@ impl Flash {
         for path in &self.disks {
             let (device, disk) = machine.named(path).map_err(|error| {
                 let known = machine.disks().unwrap_or_default();
-                let known: Vec<String> = known.iter().map(|disk| node_of(disk).display().to_string()).collect();
+                let known: Vec<String> = known.iter().map(|disk| disk.node().display().to_string()).collect();
                 anyhow::Error::from(error)
                     .context(format!("nothing was written; the disks here are: {}", known.join(", ")))
             })?;
@@ -180,11 +180,6 @@ fn here() -> Machine {
 
 const ROOT: &str = "/";
 
-/// The node that the kernel makes for a disk (devtmpfs).
-fn node_of(disk: &Disk) -> PathBuf {
-    Path::new("/dev").join(disk.name.replace('!', "/"))
-}
-
 fn words(disk: &Disk) -> String {
     let mut words = vec![format!("{:.1} GB", disk.size as f64 / 1e9)];
     words.extend(Some(disk.model.clone()).filter(|model| !model.is_empty()));
@@ -245,7 +240,7 @@ fn wait(nodes: &[&Node], needed: u64, seen: &mut Seen, printer: &Printer) -> any
             }
             let mut refusals = disk.refusals(needed, 0);
             if refusals.is_empty() {
-                machine.look_inside(disk, &node_of(disk));
+                machine.look_inside(disk, &disk.node());
                 refusals = disk.refusals(needed, 0);
             }
             if !refusals.is_empty() && disk.removable && disk.size > 0 && !seen.told.contains(&key) {
