@@ -12,7 +12,7 @@ up: deps
 down:
 	@SUDO="$(SUDO)" CARGO="$(CARGO)" scripts/down.sh
 
-test: PACKAGES += binutils cpio ovmf python3-minimal qemu-system-x86 snmpd systemd-boot-efi
+test: PACKAGES += binutils cpio python3-minimal qemu-system-x86 snmpd
 test: deps
 	$(CARGO) test --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" $(CARGO) test --workspace --no-fail-fast -- --include-ignored --skip lives:: --skip arm64_board

@@ -81,6 +81,7 @@ impl Tree {
         let mut disk = image.beginning();
         let partition = boot_partition(&mut disk)?;
         edit_boot(disk, partition, |boot| boot.extract(&files))?;
+        for_all_to_read(root).map_err(cannot("let all read what boards boot"))?;
         Ok(Tree { root: root.to_owned() })
     }
 
@@ -99,16 +100,17 @@ impl Tree {
         fs::create_dir_all(&folder).map_err(&cannot)?;
         let line = self.line(board, server, token)?;
         match board.firmware {
-            Firmware::RaspberryPi => self.pi(board, parts, &folder, &line),
+            Firmware::RaspberryPi => self.pi(board, parts, &folder, &line)?,
             Firmware::Uefi => {
                 let kernel = self.one_of(&KERNELS).ok_or(NetbootError::NoKernel("vmlinuz", board.node.clone()))?;
                 let initrd = self.one_of(&INITRDS).map(fs::read).transpose().map_err(&cannot)?.unwrap_or_default();
                 let initramfs = [&initrd, padding(initrd.len()), &parts.archive(board.arch)?].concat();
                 let kernel = fs::read(kernel).map_err(&cannot)?;
                 let program = unified(&parts.stub(board.arch)?, &kernel, &initramfs, &line)?;
-                fs::write(folder.join(PROGRAM), program).map_err(&cannot)
+                fs::write(folder.join(PROGRAM), program).map_err(&cannot)?;
             }
         }
+        for_all_to_read(&folder).map_err(cannot)
     }
 
     /// Takes away what a board boots: it is to start from its disk.
@@ -214,10 +216,22 @@ fn link_all(files: &Path, folder: &Path, ours: &[(&str, Vec<u8>)], below: &str) 
     }
     if below.is_empty() {
         for (place, bytes) in ours {
-            let path = folder.join(place);
-            fs::write(&path, bytes)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+            fs::write(folder.join(place), bytes)?;
         }
+    }
+    Ok(())
+}
+
+/// Lets all users read a folder, whatever umask made it: as root, dnsmasq gives nothing else away.
+fn for_all_to_read(path: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if kind.is_dir() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        for entry in fs::read_dir(path)? {
+            for_all_to_read(&entry?.path())?;
+        }
+    } else if kind.is_file() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
 }
@@ -315,6 +329,25 @@ mod tests {
         let expected =
             ["1f2e3d4c", "bramble.img", "cmdline.txt", "config.txt", "initramfs8", "kernel8.img", "overlays"];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn all_users_can_read_it_where_the_umask_lets_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("overlays/x.dtbo");
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        fs::write(&file, "x").unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, "secret").unwrap();
+        let inside = file.with_file_name("link");
+        symlink(&elsewhere, inside).unwrap();
+        for path in [&file, &elsewhere] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::set_permissions(file.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+        for_all_to_read(file.parent().unwrap()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(file.parent().unwrap()), mode(&file), mode(&elsewhere)), (0o755, 0o644, 0o600));
     }
 
     #[test]

@@ -277,19 +277,19 @@ fn installers() -> PathBuf {
     root.join("target/installer")
 }
 
-#[test]
-#[ignore = "needs root: `make test`"]
-fn a_board_without_a_card_writes_its_disk_beside_the_dhcp_server_of_the_network_and_is_met_under_its_key() {
-    let mut shelf = Shelf::new(1, 1);
-    shelf.router();
-    let netboot = shelf.netboot(&["kube1", "--yes"]);
-    shelf.switch_on(1);
-    shelf.ends_well(netboot);
-    shelf.meet(1);
-}
-
 mod lives {
     use super::*;
+
+    #[test]
+    #[ignore = "needs root, and minutes: `make test-lives`"]
+    fn a_board_without_a_card_writes_its_disk_beside_the_dhcp_server_of_the_network_and_is_met_under_its_key() {
+        let mut shelf = Shelf::new(1, 1);
+        shelf.router();
+        let netboot = shelf.netboot(&["kube1", "--yes"]);
+        shelf.switch_on(1);
+        shelf.ends_well(netboot);
+        shelf.meet(1);
+    }
 
     #[test]
     #[ignore = "needs root, and minutes: `make test-lives`"]
