@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use bramble_fetch::{Sources, replace_file};
 use bramble_files::PrivateFile;
 use bramble_kube::{BackupKeys, Identity};
-use bramble_spec::{BackupPlace, Cluster, Node};
+use bramble_spec::{BackupPlace, Cluster, Node, select};
 
 use crate::backup_archive::BackupKey;
 use crate::error::{Result, bail};
@@ -47,17 +47,20 @@ impl Project {
         Ok(node.ok_or_else(|| anyhow!("the cluster file has no node `{name}`"))?)
     }
 
-    /// Leaves only these nodes, or all if none is named.
+    /// Finds the nodes that are named on a command line, all if none is.
     ///
     /// # Errors
-    /// There is no node of one of the names.
-    pub fn only(&mut self, names: &[String]) -> Result<()> {
-        let nodes = &mut self.cluster.nodes;
-        if let Some(stranger) = names.iter().find(|name| !nodes.iter().any(|node| node.name.as_str() == *name)) {
-            let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-            bail!("{} has no node `{stranger}`; it has: {}", self.cluster.name, known.join(", "));
-        }
-        nodes.retain(|node| names.is_empty() || names.iter().any(|name| name == node.name.as_str()));
+    /// A word means no node.
+    pub fn nodes(&self, words: &[String]) -> Result<Vec<&Node>> {
+        Ok(select(&self.cluster.nodes, words).map_err(|why| anyhow!("{}: {why}", self.cluster.name))?)
+    }
+
+    /// Leaves only the nodes that are named on a command line, or all if none is.
+    ///
+    /// # Errors
+    /// A word means no node.
+    pub fn only(&mut self, words: &[String]) -> Result<()> {
+        self.cluster.nodes = self.nodes(words)?.into_iter().cloned().collect();
         Ok(())
     }
 

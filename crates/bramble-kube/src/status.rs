@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::Value;
 
 use bramble_shell::Script;
-use bramble_spec::{Backups, Cluster, Cni, Distribution, Node, Place, Problem, Role, Severity};
+use bramble_spec::{Backups, Chip, Cluster, Cni, Distribution, Node, Place, Problem, Role, Severity};
 use bramble_state::{Observation, Resource, Unit};
 
 use crate::backup::volumes;
@@ -195,7 +195,7 @@ pub fn status_script(cluster: &Cluster, life: &dyn Lifecycle) -> Script {
         script.call_with("address_has_api", address, "&& echo answers || echo silent");
     }
     script.fixed("echo '@next'");
-    if cluster.backups.is_some() {
+    if cluster.backups.as_ref().is_some_and(|backups| backups.state) {
         script.fixed("date +%s").fixed(
             "kubectl_admin -n kube-system get configmap bramble-backups --ignore-not-found --request-timeout=10s -o 'jsonpath={.data.made} {.data.file}{\"\\n\"}{.data.failed}'",
         );
@@ -342,6 +342,7 @@ pub fn node_conditions(
     if cluster.distribution == Distribution::None || node.role == Role::Gateway {
         return found;
     }
+    found.extend(accelerators(node, seen));
     if facts.controllers.contains("memory") {
         found.push(Condition::good("MemoryCgroup", "on"));
     } else {
@@ -389,6 +390,34 @@ pub fn node_conditions(
         }
     }
     found
+}
+
+/// Says of each kind of accelerator that the cluster file gives a node whether it is there, with its driver.
+fn accelerators(node: &Node, seen: &Observation) -> Vec<Condition> {
+    let one = |chip: Chip| {
+        let facts = &seen.facts;
+        let driver = |pattern: &&str| {
+            let start = pattern.trim_end_matches('*');
+            facts.accelerators.iter().any(|path| path.starts_with(start))
+        };
+        let problem = |message: String, next: String| {
+            Condition::problem("Accelerator", Problem::error(message, &node.name).next(next))
+        };
+        if !chip.ids().iter().any(|id| facts.devices.contains(*id)) {
+            let next = match chip {
+                Chip::CoralUsb => "look at its cable, and at `dmesg` there",
+                _ => "look at its cable; a Raspberry Pi 5 without a HAT's EEPROM wants `dtparam=pciex1` in config.txt",
+            };
+            return problem(format!("{chip}: the board does not see it"), next.to_owned());
+        }
+        match chip.driver() {
+            Some(package) if !chip.devices().iter().any(driver) => {
+                problem(format!("{chip}: it has no driver"), format!("install {package}, and reboot the board"))
+            }
+            _ => Condition::good("Accelerator", chip.to_string()),
+        }
+    };
+    node.fitting.accelerators().into_keys().map(one).collect()
 }
 
 /// Gives the conditions of the cluster as a whole; `Err` says why its API could not be asked.
@@ -443,7 +472,9 @@ pub fn cluster_conditions(cluster: &Cluster, report: Result<&ClusterReport, &str
             false => bad("AddonReady", format!("{name}: {}", unready.join(", "))),
         });
     }
-    if let (Some(wanted), Some(told)) = (&cluster.backups, &report.backups) {
+    if let (Some(wanted), Some(told)) = (&cluster.backups, &report.backups)
+        && wanted.state
+    {
         found.push(told.condition(wanted));
     }
     found

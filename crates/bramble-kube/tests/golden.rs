@@ -498,3 +498,25 @@ fn backups_and_a_ups() {
     }
     insta::assert_snapshot!(all);
 }
+
+#[test]
+fn servers_with_a_database_elsewhere_save_volumes_and_not_the_state() {
+    let cluster = of(
+        "k3s: { version: stable, server: { datastore-endpoint: \"postgres://10.0.0.99/k3s\" } }\n\
+         backup: { every: 6h, to: [work:/srv/backups], volumes: [shop/db] }",
+        1,
+    );
+    let inputs = Inputs { backups: Some(BackupKeys::default()), ..k3s_release() };
+    let units = |node: usize| {
+        let all = prepare(&cluster, &cluster.nodes[node], &seen(""), &inputs);
+        let units = all.into_iter().filter_map(|resource| match resource {
+            Resource::Unit(unit) if unit.name.ends_with(".timer") => Some(unit.name),
+            _ => None,
+        });
+        units.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (units(0), units(1)),
+        (vec!["bramble-volumes.timer".to_owned()], vec!["bramble-volumes.timer".to_owned()])
+    );
+}

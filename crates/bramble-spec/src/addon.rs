@@ -49,6 +49,8 @@ pub enum AddonKind {
     MetricsServer(String),
     /// Prometheus, Grafana and alerts for boards.
     Monitoring(Monitoring),
+    /// A device plugin: pods get the accelerators of nodes by `resources`. The image of it.
+    Accelerators(String),
     /// What containers get that do not say what they need.
     Limits(Limits),
     /// An add-on of MicroK8s' own, with its argument.
@@ -166,6 +168,8 @@ impl Addon {
             }
             // metrics-server, components.yaml: `memory: 200Mi`.
             AddonKind::MetricsServer(_) => Needs { one: 200, ..Needs::default() },
+            // The requests in the manifests that bramble writes; most nodes have none.
+            AddonKind::Accelerators(_) => Needs { one: 16, ..Needs::default() },
             // The limits in the manifests that bramble writes.
             AddonKind::Monitoring(monitoring) => {
                 let grafana = if monitoring.grafana.is_some() { 256 } else { 0 };

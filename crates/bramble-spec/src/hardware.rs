@@ -1,11 +1,12 @@
 //! What stands on the shelf beside the boards, and what is attached to them: resolved.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalogue::{Adapter, Board, Catalogue, Charger, Hat, Medium, NetworkDevice, Part, Supply};
+use crate::catalogue::{Adapter, Board, Catalogue, Charger, Chip, Hat, Medium, NetworkDevice, Part, Supply};
 use crate::cluster::Control;
 use crate::names::{DeviceName, NodeName};
 
@@ -152,6 +153,19 @@ impl Fitting {
             Some(Part::Hat(hat)) => Some(hat),
             _ => None,
         }
+    }
+
+    /// The chips of its accelerators, and how many of each.
+    pub fn accelerators(&self) -> BTreeMap<Chip, u32> {
+        let mut chips = BTreeMap::new();
+        for line in &self.with {
+            if let Part::Accelerator(part) = line.part.as_ref()
+                && let Some(chip) = part.chip
+            {
+                *chips.entry(chip).or_default() += line.quantity * part.chips.unwrap_or(1);
+            }
+        }
+        chips
     }
 
     /// The disk that holds something.

@@ -22,15 +22,16 @@ pub mod published;
 mod quantity;
 mod report;
 mod resolve;
+mod selection;
 mod yaml;
 
 pub use addon::{ADDON_PACKAGES, Addon, AddonKind, Limits, Monitoring, Needs, OwnSource, SharedVolumes};
 pub use adopt::add_node;
 pub use arguments::{Arguments, Component};
 pub use catalogue::{
-    Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Connector, DiskKind, Family, Fan, From as Sources, Hat,
-    Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply, UasQuality, UsbBoot,
-    parts_schema,
+    Accelerator, Adapter, Arch, Board, Cable, Case, Catalogue, Charger, Chip, Connector, DiskKind, Family, Fan,
+    From as Sources, Hat, Heatsink, Medium, Need, NetworkDevice, Other, Part, PartKind, Poe, Source, Supply,
+    UasQuality, UsbBoot, parts_schema,
 };
 pub use civil::{civil, utc};
 pub use cluster::{
@@ -49,6 +50,7 @@ pub use problem::{Place, Problem, Severity, Span, lines};
 pub use quantity::{BitRate, ByteRate, Celsius, Currency, Length, Money, Power, Price, Seconds, Size, Voltage};
 pub use report::Report;
 pub use resolve::{Loaded, Override, load, load_with};
+pub use selection::select;
 
 /// The JSON Schema (draft 2020-12) of one document of a cluster file, made from the types that parse it.
 pub fn schema() -> serde_json::Value {

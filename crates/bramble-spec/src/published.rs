@@ -31,6 +31,8 @@ pub const COREDNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1.14.2";
 pub const TRAEFIK_IMAGE: &str = "docker.io/library/traefik:v3.7.13";
 /// The definitions of Traefik's own objects.
 pub const TRAEFIK_DEFINITIONS: &str = "https://raw.githubusercontent.com/traefik/traefik/v3.7.13/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml";
+/// The device plugin for accelerators (github.com/squat/generic-device-plugin).
+pub const DEVICE_PLUGIN_IMAGE: &str = "ghcr.io/squat/generic-device-plugin:0.1.0";
 /// Prometheus.
 pub const PROMETHEUS_IMAGE: &str = "quay.io/prometheus/prometheus:v3.5.0";
 /// Grafana.

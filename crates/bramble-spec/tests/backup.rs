@@ -72,3 +72,22 @@ fn what_is_no_place_and_no_time_is_named_with_what_to_write() {
         assert!(!report.contains("untagged"), "{report}");
     }
 }
+
+#[test]
+fn where_the_state_is_in_a_database_elsewhere_volumes_alone_are_saved() {
+    let loaded = |volumes: &str| {
+        let text = format!(
+            "cluster: home\nnetwork: {{ subnet: 10.0.0.0/24 }}\n\
+             distribution: {{ k3s: {{ version: stable, server: {{ datastore-endpoint: 'postgres://10.0.0.9/k3s' }} }} }}\n\
+             backup: {{ every: 6h, to: [kube2:/srv/backups], volumes: [{volumes}] }}\nnodes:\n  \
+             - {{ name: kube1, role: control-plane, board: rpi-4b-8gb, address: 10.0.0.51 }}\n  \
+             - {{ name: kube2, role: worker, board: rpi-4b-8gb, address: 10.0.0.52 }}\n"
+        );
+        load(Path::new("bramble.yaml"), &text)
+    };
+    let refused = loaded("").report.render(false);
+    assert!(refused.contains("in a database elsewhere") && refused.contains("those alone are saved"), "{refused}");
+    let loaded = loaded("shop/db");
+    assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+    assert!(!loaded.clusters[0].backups.as_ref().unwrap().state);
+}

@@ -49,6 +49,10 @@ pub struct Facts {
     pub addresses: Vec<(String, String)>,
     /// Ethernet addresses by interface.
     pub macs: BTreeMap<String, String>,
+    /// The ids of what is on its USB and PCI buses, `vendor:product`.
+    pub devices: BTreeSet<String>,
+    /// The files of accelerators' drivers.
+    pub accelerators: BTreeSet<String>,
     /// Whether systemd-resolved runs.
     pub resolved: bool,
     /// Who manages its interfaces.
@@ -137,6 +141,8 @@ impl Facts {
                 let (interface, mac) = value.split_once(' ')?;
                 self.macs.insert(interface.to_owned(), mac.to_owned());
             }
+            "device" => drop(self.devices.insert(text())),
+            "accelerator" => drop(self.accelerators.insert(text())),
             "resolved" => self.resolved = true,
             "network" => {
                 self.network = match value {

@@ -373,6 +373,8 @@ there=$(systemctl show -p LoadState --value "$u")
 # One that never came, or went with its package, is as it was.
 if [ "$there" != not-found ]; then
     [ "$active" = active ] || systemctl stop "$u"
+    # What a timer has begun ends with it.
+    case $u in *.timer) best_effort systemctl stop "${u%.timer}.service" ;; esac
     case $enabled in
     enabled) systemctl enable "$u" ;;
     masked) systemctl mask "$u" ;;

@@ -73,6 +73,14 @@ for f in /sys/class/net/*/address; do
     v=; read -r v <"$f" 2>/dev/null || :
     echo "fact mac ${i%/address} $v"
 done
+for f in /sys/bus/usb/devices/*/idVendor /sys/bus/pci/devices/*/vendor; do
+    [ -r "$f" ] || continue
+    case $f in *idVendor) k=${f%Vendor}Product ;; *) k=${f%vendor}device ;; esac
+    v=; IFS= read -r v <"$f" || :
+    i=; IFS= read -r i <"$k" || :
+    echo "fact device ${v#0x}:${i#0x}"
+done
+for f in /dev/apex_* /dev/hailo* /dev/h1x-*; do [ ! -e "$f" ] || echo "fact accelerator $f"; done
 [ ! -e /run/systemd/resolve/resolv.conf ] || echo 'fact resolved yes'
 if [ -d /run/NetworkManager/devices ]; then echo 'fact network NetworkManager'
 elif [ -e /run/systemd/netif/state ]; then echo 'fact network networkd'; fi

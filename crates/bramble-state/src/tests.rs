@@ -29,6 +29,7 @@ fn every_kind() -> Vec<Resource> {
             what: "the watch".into(),
             units: strings(&["watch.service"]),
             files: strings(&["/etc/watch/"]),
+            folders: strings(&["/var/lib/watch"]),
             packages: strings(&["watch"]),
             steps: vec!["watched"],
         }),

@@ -226,6 +226,7 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
         what: "the watch".into(),
         units: vec!["watch.service".into(), "kept.service".into(), "theirs.service".into()],
         files: vec!["/etc/watch/".into(), "/etc/other".into()],
+        folders: vec!["/var/lib/watch".into(), "/var/lib/kept".into(), "/var/lib/theirs".into()],
         packages: vec!["watch".into(), "shared".into(), "theirs".into()],
         steps: vec!["watched", "kept"],
     });
@@ -234,6 +235,7 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
         gone,
         Resource::File(File::new("/etc/watch/kept", "")),
         Resource::Unit(Unit::new("kept", vec![])),
+        Resource::OwnedFolder("/var/lib/kept".into()),
         Resource::Packages(vec!["shared".into()]),
         Resource::Step(step("kept")),
     ];
@@ -244,6 +246,8 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
         ("file", "/etc/watcher"),
         ("unit", "watch.service"),
         ("unit", "kept.service"),
+        ("folder", "/var/lib/watch"),
+        ("folder", "/var/lib/kept"),
     ] {
         ledger.push_str(&format!("kept {} {name}\n", hash(kind, name)));
     }
@@ -255,7 +259,7 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
     }
     let found = plan(&wanted, &seen(&ledger, &wanted)).changes;
     assert_eq!(found[0].title, "remove the watch");
-    let list = "watch.service /etc/watch/a watch".to_owned();
+    let list = "watch.service /etc/watch/a /var/lib/watch watch".to_owned();
     assert_eq!(found[0].details, [Detail::Value { from: Some(list), to: String::new() }]);
     let script = found[0].script.as_str();
     for (kind, name, goes) in [
@@ -263,6 +267,8 @@ fn what_bramble_brought_and_nobody_wants_any_more_goes_and_nothing_else() {
         ("unit", "kept.service", false),
         ("step", "watched", true),
         ("step", "kept", false),
+        ("folder", "/var/lib/watch", true),
+        ("folder", "/var/lib/kept", false),
     ] {
         assert_eq!(script.contains(&hash(kind, name)), goes, "{name}: {script}");
     }

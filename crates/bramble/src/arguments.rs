@@ -1,11 +1,12 @@
 //! The options that say which cluster a command is about: before the command or after it, where they mean something.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
 
-use crate::Arguments;
+use crate::{Arguments, sudo_user};
 
 /// Which cluster a command is about.
 #[derive(Debug, Clone)]
@@ -17,7 +18,7 @@ pub(crate) struct Common {
 
 #[derive(Args, Debug, Default)]
 struct Which {
-    /// The cluster file (`bramble.yaml` if it is not said)
+    /// The cluster file; without it $BRAMBLE_FILE, or bramble.yaml here or in the nearest folder above
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The cluster, if the file holds several
@@ -29,7 +30,7 @@ struct Which {
 }
 
 /// What each command makes of them; a command that is not here makes nothing of any.
-const MEANING: [(&str, &[&str]); 32] = [
+const MEANING: [(&str, &[&str]); 34] = [
     ("init", &["file"]),
     ("parts", &["file", "cluster"]),
     ("design", &["file", "cluster"]),
@@ -50,6 +51,8 @@ const MEANING: [(&str, &[&str]); 32] = [
     ("report", &["file", "cluster"]),
     ("addons", &["file", "cluster", "bundle"]),
     ("run", &["file", "cluster"]),
+    ("ssh", &["file", "cluster"]),
+    ("logs", &["file", "cluster"]),
     ("kubeconfig", &["file", "cluster"]),
     ("backup", &["file", "cluster", "bundle"]),
     ("restore", &["file", "cluster", "bundle"]),
@@ -71,7 +74,8 @@ pub(crate) fn parse() -> (Arguments, Common) {
     parsed(&matches).unwrap_or_else(|error| error.format(&mut all).exit())
 }
 
-fn command() -> clap::Command {
+/// All commands, with the options that mean something to each.
+pub(crate) fn command() -> clap::Command {
     let mut all = Which::augment_args(Arguments::command());
     for (name, meant) in MEANING {
         all = all.mut_subcommand(name, |command| with(command, meant));
@@ -99,8 +103,26 @@ fn parsed(matches: &ArgMatches) -> Result<(Arguments, Common), clap::Error> {
         }
         which.take(Some(below));
     }
-    let file = which.file.unwrap_or_else(|| "bramble.yaml".into());
+    // A first one is written here.
+    let writes = matches.subcommand_name() == Some("init");
+    let named = || std::env::var_os("BRAMBLE_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let above = || std::env::current_dir().ok().filter(|_| !writes).and_then(|here| nearest(&here));
+    let file = which.file.or_else(named).or_else(above).unwrap_or_else(|| FILE.into());
     Ok((arguments, Common { file, cluster: which.cluster, bundle: which.bundle }))
+}
+
+/// What a cluster file is called.
+const FILE: &str = "bramble.yaml";
+
+/// Finds the cluster file in a folder or in the nearest one above it. What another user has put above is left alone.
+pub(crate) fn nearest(here: &Path) -> Option<PathBuf> {
+    if here.join(FILE).exists() {
+        return Some(FILE.into());
+    }
+    let ours = [0, rustix::process::geteuid().as_raw(), sudo_user::number().unwrap_or_default()];
+    let is_ours =
+        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|file| file.is_file() && ours.contains(&file.uid()));
+    here.ancestors().skip(1).map(|folder| folder.join(FILE)).find(is_ours)
 }
 
 impl Which {
@@ -147,6 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn the_nearest_cluster_file_above_is_taken_unless_it_is_somebody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a/b");
+        std::fs::create_dir_all(&below).unwrap();
+        assert_eq!(nearest(&below), None);
+        let file = dir.path().join(FILE);
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(nearest(&below), Some(file.clone()));
+        std::fs::write(dir.path().join("a").join(FILE), "").unwrap();
+        assert_eq!(nearest(&below), Some(dir.path().join("a").join(FILE)));
+        assert_eq!(nearest(dir.path()), Some(FILE.into()));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path().join("a").join(FILE), Some(12_345), None).unwrap();
+            assert_eq!(nearest(&below), Some(file));
+        }
+    }
+
+    #[test]
+    fn habits_of_other_tools_are_understood() {
+        let name =
+            |line: &str| command().try_get_matches_from(line.split(' ')).unwrap().subcommand_name().map(str::to_owned);
+        for (line, meant) in [("bramble apply", "up"), ("bramble destroy", "down"), ("bramble reset", "down")] {
+            assert_eq!(name(line).as_deref(), Some(meant));
+        }
+    }
+
+    #[test]
     fn what_means_nothing_is_refused_and_not_listed() {
         for line in [
             "bramble --bundle b lab up",
@@ -165,7 +214,7 @@ mod tests {
         }
         // Whoever adds a command that is about a cluster says so.
         for command in all.get_subcommands().map(clap::Command::get_name) {
-            let about_none = ["lab", "boards", "schema"].contains(&command);
+            let about_none = ["lab", "completions", "man", "boards", "schema"].contains(&command);
             assert_eq!(MEANING.iter().any(|(known, _)| *known == command), !about_none, "{command}");
         }
     }

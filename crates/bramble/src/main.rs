@@ -17,7 +17,10 @@ use rustix::process::{Resource, Rlimit};
 
 pub(crate) use crate::arguments::Common;
 use crate::interrupt::{Interrupted, block_on};
-use crate::ui::printer::{Format, Printer, Style};
+use crate::ui::printer::{Colour, Format, Printer, Style};
+
+/// The heading of options that every command has.
+const OF_ALL: &str = "Global options";
 
 #[derive(Parser)]
 #[command(
@@ -28,13 +31,16 @@ use crate::ui::printer::{Format, Printer, Style};
 )]
 struct Arguments {
     /// Output format
-    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    #[arg(short, long, global = true, value_enum, default_value = "text", help_heading = OF_ALL)]
     output: Format,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN", help_heading = OF_ALL)]
+    color: Colour,
     /// Hide progress: print results and errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = OF_ALL)]
     quiet: bool,
     /// Show each script that runs and what the nodes print
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = OF_ALL)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,
@@ -49,6 +55,7 @@ enum Command {
     /// Show what `up` would change, without changing anything (exit code 3 if there is something)
     Plan(commands::plan::Plan),
     /// Make the cluster what the cluster file says
+    #[command(visible_alias = "apply")]
     Up(commands::up::Up),
     /// Upgrade the boards' system and firmware, one board after the other, while the cluster runs
     Upgrade(commands::maintain::Upgrade),
@@ -78,6 +85,10 @@ enum Command {
     Addons(commands::addons::Addons),
     /// Run a command on all nodes
     Run(commands::run::Run),
+    /// Log in to a node, by the keys and the way of the cluster file, or run a command there
+    Ssh(commands::ssh::Ssh),
+    /// Show the journal of a node
+    Logs(commands::logs::Logs),
     /// Put the cluster into your kubeconfig
     Kubeconfig(commands::kubeconfig::Kubeconfig),
     /// Save the state of the cluster, encrypted, into a file
@@ -103,9 +114,14 @@ enum Command {
     /// Images: of systems for the boards' disks, and whether container images fit
     Image(commands::image::Image),
     /// Undo everything that bramble did on the nodes
+    #[command(visible_aliases = ["destroy", "reset"])]
     Down(commands::down::Down),
     /// A virtual rack of boards on this machine
     Lab(commands::lab::Lab),
+    /// Print what lets a shell complete commands, options, nodes and clusters
+    Completions(commands::completions::Completions),
+    /// Write the manual pages into a folder
+    Man(commands::completions::Man),
     /// List the boards that can be named in a cluster file
     Boards,
     /// List all parts that can be named in a cluster file
@@ -144,10 +160,11 @@ const MOVE_ROOT: Option<&str> =
     Some("the copy is not finished, and the board boots from the disk that it had; run the same command again");
 
 fn main() -> ExitCode {
+    commands::completions::answer();
     let (arguments, common) = arguments::parse();
     raise_file_limit();
     let common = &common;
-    let printer = Printer::new(arguments.output, arguments.quiet, arguments.verbose);
+    let printer = Printer::new(arguments.output, arguments.color, arguments.quiet, arguments.verbose);
     let result = match arguments.command {
         Command::Init(command) => command.run(common, &printer),
         Command::Plan(command) => block_on(&printer, None, command.run(common, &printer)),
@@ -166,6 +183,10 @@ fn main() -> ExitCode {
         Command::Report(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Addons(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Run(command) => block_on(&printer, RUN, command.run(common, &printer)),
+        Command::Ssh(command) => command.run(common, &printer),
+        Command::Logs(command) => block_on(&printer, None, command.run(common, &printer)),
+        Command::Completions(command) => command.run(&printer),
+        Command::Man(command) => command.run(),
         Command::Kubeconfig(command) => block_on(&printer, None, command.run(common, &printer)),
         Command::Backup(command) => block_on(&printer, BACKUP, command.run(common, &printer)),
         Command::Restore(command) => block_on(&printer, RESTORE, command.run(common, &printer)),

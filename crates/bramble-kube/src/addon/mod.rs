@@ -4,6 +4,7 @@
 //! them stays. A ConfigMap for each add-on holds the books of what it has, written before anything is made and after
 //! everything is removed: an add-on that was cut off anywhere can be mended, and leaves nothing when it goes.
 
+mod accelerators;
 mod cert_manager;
 mod dns;
 mod ingress_nginx;
@@ -67,6 +68,7 @@ pub fn render(cluster: &Cluster, addon: &Addon, text: &str) -> Result<Rendered, 
             storage_class::make_default(cluster, addon, &mut objects);
         }
         AddonKind::Monitoring(config) => objects.extend(monitoring::objects(cluster, config)),
+        AddonKind::Accelerators(image) => objects.extend(accelerators::objects(cluster, image)),
         AddonKind::Limits(limits) => objects.extend(limits::objects(limits)),
         AddonKind::MicroK8s { name, argument } => {
             enabled = Some(microk8s::enabled(name, argument.as_deref()));

@@ -12,14 +12,12 @@ use crate::template::fill;
 
 const SCRIPT: &str = "/etc/bramble/backup/make";
 const AUTHORIZED: &str = "/etc/bramble/backup/authorized_keys";
-const FILES: [&str; 8] = [
+const FILES: [&str; 6] = [
     FOLDER,
     "/etc/systemd/system/bramble-backup.service",
     "/etc/systemd/system/bramble-backup.timer",
     "/etc/systemd/system/bramble-volumes.service",
     "/etc/systemd/system/bramble-volumes.timer",
-    volumes::RECORD,
-    volumes::CACHE,
     SSHD_FILE,
 ];
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/10-bramble-backup.conf";
@@ -38,7 +36,7 @@ pub(crate) fn packages(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
 }
 
 fn makes<'c>(cluster: &'c Cluster, node: &Node) -> Option<&'c Backups> {
-    cluster.backups.as_ref().filter(|_| node.role == Role::ControlPlane)
+    cluster.backups.as_ref().filter(|backups| backups.state && node.role == Role::ControlPlane)
 }
 
 fn folders<'c>(cluster: &'c Cluster, node: &Node) -> Vec<&'c str> {
@@ -155,6 +153,7 @@ pub(crate) fn cleanup() -> Cleanup {
         what: "backups that the cluster made by itself".to_owned(),
         units: ["bramble-backup.timer", "bramble-volumes.timer"].map(str::to_owned).to_vec(),
         files: FILES.map(str::to_owned).to_vec(),
+        folders: vec![volumes::MEMORY.to_owned()],
         steps: vec![RECEIVES],
         ..Cleanup::default()
     }

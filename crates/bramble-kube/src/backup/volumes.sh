@@ -2,8 +2,8 @@
 # kubectl_admin of a distribution, and places.sh; cluster and node; every, in seconds; keep; claims; first, whether this node looks after what is
 # nobody's; shared, whether volumes that lie on no one node are its own (or none, where there is no folder that all share).
 # Defines: begin_volumes, which sets due; to_repository, end_volumes; saved_in; find_volume, restore_volume.
-W=$B/volumes
-export RESTIC_PASSWORD_FILE="$C/volumes.password" RESTIC_CACHE_DIR="$B/restic"
+W=$B/volumes M=$B/saved-volumes
+export RESTIC_PASSWORD_FILE="$C/volumes.password" RESTIC_CACHE_DIR="$M/restic"
 
 # Volumes that are folders: claim, folder, nodes that can see it, phase.
 folders_of_claims() { # kubectl
@@ -24,10 +24,10 @@ EOF
 
 begin_volumes() {
     due=no
-    mkdir -p "$B"
+    mkdir -p "$M"
     now=$(date +%s)
     saved=0 tried=0
-    [ ! -s "$B/volumes-saved" ] || read -r saved tried _ <"$B/volumes-saved"
+    [ ! -s "$M/record" ] || read -r saved tried _ <"$M/record"
     # After a clock that was ahead it is time at once.
     if [ "$tried" -le "$now" ] && { [ "$((now - saved))" -lt "$every" ] || [ "$((now - tried))" -lt "$((every / 12))" ]; }; then return; fi
     # shellcheck disable=SC2034 # For those who call it.
@@ -91,7 +91,7 @@ restic_at() { # host url arguments…
 restic_soon() { # host url arguments…
     most=100
     attempt restic_at "$@"
-    [ "$rc" != 124 ] || echo 'it does not answer within 100 s' >&2
+    [ "$rc" != 124 ] || echo "it does not answer within $most s" >&2
     return "$rc"
 }
 
@@ -162,8 +162,8 @@ end_volumes() {
     {
         printf '%s %s %s %s\n' "$saved" "$now" "$every" "$count"
         cat "$W/failed"
-    } >"$B/volumes-saved.new"
-    mv "$B/volumes-saved.new" "$B/volumes-saved"
+    } >"$M/record.new"
+    mv "$M/record.new" "$M/record"
     if [ -s "$W/failed" ]; then
         cat "$W/failed" >&2
         exit 1

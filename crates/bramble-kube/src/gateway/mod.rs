@@ -68,6 +68,7 @@ pub(crate) fn cleanup() -> Cleanup {
         what: "the gateway's parts".to_owned(),
         units: names.map(|name| format!("bramble-gateway-{name}.service")).to_vec(),
         files: own.chain(names.map(unit_path)).chain(inside).collect(),
+        folders: vec![FOLDER.to_owned()],
         packages: PACKAGES.map(str::to_owned).to_vec(),
         steps: vec![WAY_IN],
     }

@@ -190,6 +190,7 @@ pub(crate) fn cleanups() -> [Cleanup; 2] {
             files: [mount, disk].into_iter().flat_map(service).chain([drop_in]).collect(),
             packages: packages.map(str::to_owned).to_vec(),
             steps: vec![mark, mount, disk],
+            ..Cleanup::default()
         }
     };
     let mut nfs = of(MOUNTED_NFS, NFS_DISK, "nfs-server", NFS, ["nfs-kernel-server", "nfs-common"]);

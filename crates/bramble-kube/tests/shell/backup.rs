@@ -110,13 +110,13 @@ fn a_node_saves_the_volumes_that_it_has() {
     let saved = "restic -q -r sftp:place0:/b/shelf-volumes -o sftp.command=ssh -F * place0 -s sftp backup --host n1 --tag shop/db *";
     assert!(run.called(saved), "{:?}", run.calls);
     assert!(!run.called("restic*shop/far*") && !run.called("restic* init") && !run.called("restic*forget*"));
-    assert!(run.file("var/lib/bramble/volumes-saved").unwrap().ends_with(" 600 1\n"));
+    assert!(run.file("var/lib/bramble/saved-volumes/record").unwrap().ends_with(" 600 1\n"));
     // A place that says no is named, and what was saved before stays known.
     let case = case
-        .file("/var/lib/bramble/volumes-saved", "5 5 600 1\n")
+        .file("/var/lib/bramble/saved-volumes/record", "5 5 600 1\n")
         .on("restic*backup*", "echo 'no space left' >&2; exit 1");
     let run = case.refuses("n2:/b: no space left");
-    assert!(run.file("var/lib/bramble/volumes-saved").unwrap().starts_with("5 "));
+    assert!(run.file("var/lib/bramble/saved-volumes/record").unwrap().starts_with("5 "));
 }
 
 #[test]
@@ -151,9 +151,10 @@ fn a_locked_repository_is_waited_for_and_a_folder_that_went_is_named() {
     volumes("claims=shop/db", SAVES)
         .before_all("k3s kubectl*get persistentvolumes*", &format!("printf \"{gone}\\n\""))
         .refuses("/var/lib/volumes/gone is not there");
-    let early = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/volumes-saved", "1199 1199 600 1\n").run(None);
+    let early =
+        volumes("claims=shop/db", SAVES).file("/var/lib/bramble/saved-volumes/record", "1199 1199 600 1\n").run(None);
     assert!(early.code == 0 && !early.called("restic*"), "{:?}", early.calls);
-    let ahead = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/volumes-saved", "99999 99999 600 1\n");
+    let ahead = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/saved-volumes/record", "99999 99999 600 1\n");
     assert!(ahead.run(None).called("restic*backup*"));
 }
 
@@ -234,7 +235,8 @@ fn a_volume_comes_back_whole_or_stays_as_it_is() {
 #[test]
 fn a_node_tells_what_it_wrote_down() {
     let seen = include_str!("../../src/backup/volumes_seen.sh");
-    let run = k3s(seen).file("/var/lib/bramble/volumes-saved", "900 900 600 2\nn2:/b: no space left\n").run(None);
+    let run =
+        k3s(seen).file("/var/lib/bramble/saved-volumes/record", "900 900 600 2\nn2:/b: no space left\n").run(None);
     let age = run.stdout.split(' ').nth(1).and_then(|age| age.parse::<u64>().ok());
     assert!(age.is_some_and(|age| (100..1000).contains(&age)), "{}", run.stdout);
     assert!(run.stdout.ends_with(" 900 2\nvolumes-failed n2:/b: no space left\n"), "{}", run.stdout);

@@ -153,3 +153,69 @@ pub enum UasQuality {
     /// It hangs, unless the kernel is told to do without.
     Quirk,
 }
+
+/// The chip of an accelerator for neural networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chip {
+    /// Google's Edge TPU behind USB.
+    CoralUsb,
+    /// Google's Edge TPU behind PCI Express.
+    CoralPcie,
+    /// Hailo-8 and Hailo-8L, which nobody can tell apart by their ids.
+    #[serde(rename = "hailo-8")]
+    Hailo8,
+    /// Hailo-10H.
+    #[serde(rename = "hailo-10h")]
+    Hailo10h,
+}
+
+impl Chip {
+    /// The ids on USB or PCI (vendor:product, four hexadecimal digits each) that a chip shows, as lsusb and lspci write them.
+    /// A Coral on USB shows the first one until a program has used it, then the second (coral.ai/docs/accelerator/get-started).
+    pub fn ids(self) -> &'static [&'static str] {
+        match self {
+            Chip::CoralUsb => &["1a6e:089a", "18d1:9302"],
+            Chip::CoralPcie => &["1ac1:089a"],
+            Chip::Hailo8 => &["1e60:2864"],
+            Chip::Hailo10h => &["1e60:45c4"],
+        }
+    }
+
+    /// The files that its driver makes; none for a chip that programs reach over USB.
+    /// Those of Hailo-10H are called h1x since HailoRT 5.3.
+    pub fn devices(self) -> &'static [&'static str] {
+        match self {
+            Chip::CoralUsb => &[],
+            Chip::CoralPcie => &["/dev/apex_*"],
+            Chip::Hailo8 => &["/dev/hailo*"],
+            Chip::Hailo10h => &["/dev/h1x-*", "/dev/hailo*"],
+        }
+    }
+
+    /// The package that brings its driver, and where that is had.
+    pub fn driver(self) -> Option<&'static str> {
+        match self {
+            Chip::CoralUsb => None,
+            Chip::CoralPcie => Some("gasket-dkms (for Linux 6.12 and later with a patch, google/gasket-driver#36)"),
+            Chip::Hailo8 => Some("hailo-all of Raspberry Pi OS"),
+            Chip::Hailo10h => Some("hailo-h10-all of Raspberry Pi OS"),
+        }
+    }
+
+    /// The label of nodes that have it, and the resource that pods ask for.
+    pub fn resource(self) -> String {
+        format!("bramble/{self}")
+    }
+}
+
+impl fmt::Display for Chip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Chip::CoralUsb => "coral-usb",
+            Chip::CoralPcie => "coral-pcie",
+            Chip::Hailo8 => "hailo-8",
+            Chip::Hailo10h => "hailo-10h",
+        })
+    }
+}

@@ -13,10 +13,10 @@ use std::sync::{Arc, LazyLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use kinds::{Arch, Connector, DiskKind, Poe, UasQuality, UsbBoot};
+pub use kinds::{Arch, Chip, Connector, DiskKind, Poe, UasQuality, UsbBoot};
 pub use part::{
-    Adapter, Board, Cable, Case, Charger, Family, Fan, Hat, Heatsink, Medium, Need, NetworkDevice, Other, Part,
-    PartKind, Supply,
+    Accelerator, Adapter, Board, Cable, Case, Charger, Family, Fan, Hat, Heatsink, Medium, Need, NetworkDevice, Other,
+    Part, PartKind, Supply,
 };
 use part::{BoardEntry, Overlay};
 pub use sources::From;
@@ -81,6 +81,8 @@ pub(crate) struct PartsDocument {
     cases: Vec<Case>,
     /// Cables.
     cables: Vec<Cable>,
+    /// Accelerators for neural networks.
+    accelerators: Vec<Accelerator>,
     /// Everything else that is bought.
     others: Vec<Other>,
     /// What software asks of a node.
@@ -214,6 +216,7 @@ impl Catalogue {
             document.heatsinks.into_iter().map(Part::Heatsink).collect(),
             document.cases.into_iter().map(Part::Case).collect(),
             document.cables.into_iter().map(Part::Cable).collect(),
+            document.accelerators.into_iter().map(Part::Accelerator).collect(),
             document.others.into_iter().map(Part::Other).collect(),
         ];
         let mut own: BTreeMap<String, PartKind> = BTreeMap::new();

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kinds::{Arch, Connector, DiskKind, Poe, UasQuality, UsbBoot};
+use super::kinds::{Arch, Chip, Connector, DiskKind, Poe, UasQuality, UsbBoot};
 use super::sources::From;
 use crate::quantity::{BitRate, ByteRate, Celsius, Length, Power, Price, Seconds, Size, Voltage};
 
@@ -343,6 +343,18 @@ part! {
 }
 
 part! {
+    /// An accelerator for neural networks.
+    Accelerator {
+        /// The chip on it.
+        chip: Chip,
+        /// How many of these chips are on it; one if not given.
+        chips: u32,
+        /// Its power at work.
+        load: Power,
+    }
+}
+
+part! {
     /// Something else that is bought.
     Other {
         /// Its power, if it has any.
@@ -443,6 +455,7 @@ parts! {
     Heatsink: Heatsink = "heat sink",
     Case: Case = "case",
     Cable: Cable = "cable",
+    Accelerator: Accelerator = "accelerator",
     Other: Other = "other part"
 }
 
@@ -452,6 +465,7 @@ impl Part {
         match self {
             Part::Disk(part) => part.load,
             Part::Fan(part) => part.load,
+            Part::Accelerator(part) => part.load,
             Part::Other(part) => part.load,
             _ => None,
         }

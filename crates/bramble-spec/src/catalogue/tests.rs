@@ -47,6 +47,7 @@ fn every_entry_has_what_its_kind_cannot_do_without() {
             Part::Heatsink(_) => &["fits", "boards"],
             Part::Cable(_) => &["kind", "pack"],
             Part::Hat(_) => &["fits"],
+            Part::Accelerator(_) => &["chip"],
             Part::Router(_) | Part::Adapter(_) | Part::Fan(_) | Part::Other(_) => &[],
         };
         assert_ne!(part.name(), id, "{id} has no name");

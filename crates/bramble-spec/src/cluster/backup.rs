@@ -15,6 +15,8 @@ pub struct Backups {
     pub keep: u16,
     /// Where they go; at least one place.
     pub to: Vec<Place>,
+    /// Whether the state of the cluster is saved: not where it is in a database elsewhere.
+    pub state: bool,
     /// The claims whose volumes are saved as well, as `namespace/name`.
     pub volumes: Vec<String>,
 }

@@ -33,6 +33,8 @@ pub(crate) struct AddonsSection {
     pub(crate) metrics_server: Option<Spanned<UpstreamSection>>,
     /// Prometheus and Grafana, with figures and alerts for boards: temperature, throttling, under-voltage, disks, certificates.
     pub(crate) monitoring: Option<Spanned<MonitoringSection>>,
+    /// A device plugin, so that pods get the accelerators that nodes have `with` them: `resources: { limits: { bramble/coral-usb: 1 } }`.
+    pub(crate) accelerators: Option<Spanned<ImageOfSection>>,
     /// What containers get that do not say what they need.
     pub(crate) limits: Option<Spanned<LimitsSection>>,
     /// Add-ons of MicroK8s' own, such as `dns` and `metallb:10.0.0.240-10.0.0.250`.

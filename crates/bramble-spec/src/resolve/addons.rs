@@ -103,6 +103,10 @@ impl Resolver<'_> {
             let monitoring = self.monitoring(value);
             add(&mut all, "monitoring", AddonKind::Monitoring(monitoring));
         }
+        if let Some(Spanned { value, .. }) = section.accelerators {
+            let image = self.image_name(value.image, DEVICE_PLUGIN_IMAGE);
+            add(&mut all, "accelerators", AddonKind::Accelerators(image));
+        }
         let mayastor = section.mayastor.map(|section| Spanned { value: "mayastor".to_owned(), span: section.span });
         if let Some(mayastor) = mayastor.as_ref().filter(|_| !microk8s) {
             self.error(

@@ -1,10 +1,11 @@
 //! The section `backup`.
 
+use super::distribution::ENDPOINT;
 use super::resolver::Resolver;
 use super::text::{is_folder, is_http, is_user_byte};
 use crate::cluster::{BackupPlace as Place, Backups, Jump, Node, Role};
 use crate::de::Spanned;
-use crate::distribution::{Datastore, Distribution};
+use crate::distribution::Distribution;
 use crate::document::{BackupSection, BackupServer};
 use crate::problem::{Problem, Span};
 
@@ -22,18 +23,16 @@ impl Resolver<'_> {
         nodes: &[Node],
     ) -> Option<Backups> {
         let Spanned { value: BackupSection { every, keep, to, volumes }, span } = section?;
-        match distribution {
-            Some(Distribution::None) => {
-                self.error("without Kubernetes there is no state to save", span, "remove `backup`");
-            }
-            Some(Distribution::K3s(k3s)) if k3s.datastore == Datastore::External => {
-                self.error(
-                    "the state of this cluster is in a database elsewhere, of which bramble makes no backups",
-                    span,
-                    "save it with the database's own tools",
-                );
-            }
-            _ => {}
+        let elsewhere = matches!(distribution, Some(Distribution::K3s(k3s)) if k3s.server.contains_key(ENDPOINT));
+        if distribution == Some(&Distribution::None) {
+            self.error("without Kubernetes there is no state to save", span, "remove `backup`");
+        }
+        if elsewhere && volumes.is_empty() {
+            self.error(
+                "the state of this cluster is in a database elsewhere, of which bramble makes no backups",
+                span,
+                "save it with the database's own tools; with `volumes: [namespace/claim]` those alone are saved",
+            );
         }
         if every.is_none() {
             self.missing("every", span, span, EVERY);
@@ -55,7 +54,8 @@ impl Resolver<'_> {
             places.push(place);
         }
         let volumes = self.claims(volumes);
-        Some(Backups { every: every?, keep: keep.map_or(14, |keep| keep.value), to: places, volumes })
+        let keep = keep.map_or(14, |keep| keep.value);
+        Some(Backups { every: every?, keep, to: places, state: !elsewhere, volumes })
     }
 
     /// Claims of volumes; their names are those of objects of Kubernetes (kubernetes.io, "Object Names and IDs").

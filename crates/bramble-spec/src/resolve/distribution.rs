@@ -64,7 +64,7 @@ const OURS: &[(&str, &str)] = &[
 ];
 
 /// The setting of k3s' servers that says where the state is kept.
-const ENDPOINT: &str = "datastore-endpoint";
+pub(super) const ENDPOINT: &str = "datastore-endpoint";
 /// Settings of k3s' servers that are secrets.
 const SECRETS: [&str; 3] = ["etcd-s3-secret-key", "etcd-s3-session-token", "vpn-auth"];
 /// How it begins (kine, pkg/drivers).

@@ -22,7 +22,7 @@ use std::path::Path;
 use self::nodes::{NodeContext, Places};
 use self::resolver::Resolver;
 use crate::catalogue::Catalogue;
-use crate::cluster::{Cluster, Network, Role};
+use crate::cluster::{Cluster, Network, Node, Role};
 use crate::de::{self, Spanned};
 use crate::distribution::{Datastore, Distribution};
 use crate::document::ClusterDocument;
@@ -131,6 +131,7 @@ impl Resolver<'_> {
         let announcing = document.addons.metallb.as_ref().map(|section| section.span);
         let announcing =
             announcing.or_else(|| document.addons.microk8s.iter().find(|name| own(name)).map(|name| name.span));
+        let accelerators = document.addons.accelerators.as_ref().map(|section| section.span);
         let addons = self.addons(document.addons, distribution.as_ref(), pool);
         let (hardware, each) = self.hardware(document.hardware);
         let nodes_span = document.nodes.as_ref().map_or(start, |nodes| nodes.span);
@@ -154,6 +155,14 @@ impl Resolver<'_> {
         let wrong =
             |problem: &Problem| problem.severity == Severity::Error && nodes_span.contains(problem.place.span());
         self.nodes_broken = self.found.iter().any(wrong);
+        let none = |nodes: &[Node]| nodes.iter().all(|node| node.fitting.accelerators().is_empty());
+        if let Some(span) = accelerators.filter(|_| !self.nodes_broken && nodes.as_deref().is_some_and(none)) {
+            self.error(
+                "no node has an accelerator",
+                span,
+                "say which has one: `hardware: { with: [coral-usb] }`; `bramble parts accelerator` lists them",
+            );
+        }
         self.archives(&document.archives, distribution.as_ref());
         let archives = document.archives.into_iter().map(|archive| archive.value).collect();
         let (storage, classes) = self.storage(document.storage, nodes.as_deref().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! The section `nodes`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -166,13 +166,18 @@ impl Resolver<'_> {
             let ours = matches!(distribution, Some(Distribution::Kubeadm(_) | Distribution::None) | None);
             let ours = ours && role.value != Role::Gateway;
             let pods = network.filter(|n| ours && n.cni == Cni::Routed).and_then(|n| n.pod_range(address));
+            let mut labels: BTreeMap<String, String> =
+                node.labels.into_iter().map(|(key, value)| (key, value.value)).collect();
+            for (chip, count) in fitting.accelerators() {
+                labels.entry(chip.resource()).or_insert_with(|| count.to_string());
+            }
             nodes.push(Node {
                 name: name.value,
                 role: role.value,
                 board,
                 address,
                 mac: node.mac.map(|mac| mac.value),
-                labels: node.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
+                labels,
                 taints,
                 pods,
                 fitting,

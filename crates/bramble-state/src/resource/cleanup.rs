@@ -10,6 +10,7 @@ use crate::paths::DONE;
 use crate::plan::{Change, Detail};
 use crate::planner::Planner;
 use crate::probe::{Answer, Names, Probe, Question};
+use crate::resource::owned_folder::OwnedFolder;
 use crate::resource::packages::PACKAGES;
 
 const OURS: &str = "ours";
@@ -38,6 +39,8 @@ pub struct Cleanup {
     pub units: Vec<String>,
     /// Its files and blobs; what ends with `/` or `-` stands for all that begin so.
     pub files: Vec<String>,
+    /// Its folders, with what it has written there.
+    pub folders: Vec<String>,
     /// Its Debian packages.
     pub packages: Vec<String>,
     /// Steps that were done for it.
@@ -62,10 +65,12 @@ impl Kind for Cleanup {
         let files = seen.kept.iter().filter(|(entry, path)| **entry == entry_hash("file", path));
         let listed = |path: &&str| self.files.iter().any(|listed| stands_for(listed, path));
         let files: Vec<&str> = files.map(|(_, path)| path.as_str()).filter(listed).filter(free).collect();
+        let there = |path: &&str| seen.kept.contains_key(&entry_hash("folder", path));
+        let folders: Vec<&str> = self.folders.iter().map(String::as_str).filter(there).filter(free).collect();
         let ours = |name: &&str| seen.noted(OURS, name).is_some() && seen.has_package(name);
         let packages: Vec<&str> = self.packages.iter().map(String::as_str).filter(ours).filter(free).collect();
         let steps: Vec<&str> = self.steps.iter().copied().filter(free).collect();
-        if units.is_empty() && files.is_empty() && packages.is_empty() {
+        if [&units, &files, &folders, &packages].iter().all(|all| all.is_empty()) {
             return;
         }
         let mut script = Commands::new();
@@ -78,12 +83,16 @@ impl Kind for Cleanup {
             planner.touch(path, &mut script);
         }
         script.call("give_back", files.iter().map(|path| entry_hash("file", path)));
+        for path in &folders {
+            script.call("give_back", [entry_hash("folder", path)]);
+            script.call("rm -f --", [&format!("{DONE}/{}", OwnedFolder(path).mark())]);
+        }
         script.fixed("systemctl daemon-reload");
         script.call("read_again", &units);
         if !packages.is_empty() {
             script.call("drop_packages", [entry_hash("packages", "").as_str()].iter().chain(&packages));
         }
-        let list = [units, files, packages].concat().join(" ");
+        let list = [units, files, folders, packages].concat().join(" ");
         let details = vec![Detail::Value { from: Some(list), to: String::new() }];
         planner.push(Change::new(format!("remove {}", self.what), details, script));
     }

@@ -11,13 +11,17 @@ use crate::probe::Probe;
 pub(crate) struct OwnedFolder<'a>(pub(crate) &'a str);
 
 impl OwnedFolder<'_> {
-    fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         format!("folder.{}", entry_hash("folder", self.0))
     }
 }
 
 impl Kind for OwnedFolder<'_> {
     fn ask(&self, _: &mut Probe) {}
+
+    fn announce(&self, planner: &mut Planner<'_>) {
+        planner.want(self.0);
+    }
 
     fn plan(&self, planner: &mut Planner<'_>) {
         // What is remembered once needs no look: a node without this entry has no ledger at all, or an older one.

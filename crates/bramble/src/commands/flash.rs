@@ -101,10 +101,7 @@ impl Flash {
     }
 
     fn nodes<'a>(&self, project: &'a Project) -> anyhow::Result<Vec<&'a Node>> {
-        if self.nodes.is_empty() {
-            return Ok(project.cluster.nodes.iter().collect());
-        }
-        self.nodes.iter().map(|name| Ok(project.node(name)?)).collect()
+        Ok(project.nodes(&self.nodes)?)
     }
 
     /// The disks that were named, each with its node.

@@ -80,10 +80,8 @@ impl Upgrade {
 async fn maintain(command: &str, nodes: Nodes, work: Work, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
     let project = cluster_file::open(common, printer)?;
     let _lock = project.lock()?;
-    let mut names: Vec<NodeName> = Vec::new();
-    for name in &nodes.nodes {
-        names.push(project.node(name)?.name.clone());
-    }
+    let named = if nodes.nodes.is_empty() { Vec::new() } else { project.nodes(&nodes.nodes)? };
+    let names: Vec<NodeName> = named.into_iter().map(|node| node.name.clone()).collect();
     let inputs = cluster_file::inputs(&project, printer)?;
     let network = cluster_file::network(&project)?;
     let progress = Arc::new(Progress::new(printer, project.cluster.nodes.iter().map(|node| node.name.as_str())));

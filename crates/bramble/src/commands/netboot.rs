@@ -101,11 +101,7 @@ impl Netboot {
     }
 
     fn nodes<'a>(&self, project: &'a Project) -> anyhow::Result<Vec<&'a Node>> {
-        let nodes: Vec<&Node> = if self.nodes.is_empty() {
-            project.cluster.nodes.iter().collect()
-        } else {
-            self.nodes.iter().map(|name| Ok(project.node(name)?)).collect::<anyhow::Result<_>>()?
-        };
+        let nodes = project.nodes(&self.nodes)?;
         let without: Vec<&str> =
             nodes.iter().filter(|node| node.mac.is_none()).map(|node| node.name.as_str()).collect();
         if !without.is_empty() {
@@ -148,8 +144,8 @@ impl Netboot {
         };
         let confirmed = self.yes.clone().confirmed_for(project.cluster.name.as_str());
         // A node that was named on the command line was named.
-        let named = |destruction: &Destruction| confirmed.changes && self.nodes.contains(&destruction.name);
-        let destroys: Vec<Destruction> = nodes.iter().map(of).filter(|one| !named(one)).collect();
+        let named = confirmed.changes && !self.nodes.is_empty();
+        let destroys: Vec<Destruction> = nodes.iter().map(of).filter(|_| !named).collect();
         confirmed.agree(printer, destroys, "What is lost:", "Let these boards write their disks?")?;
         Ok(())
     }

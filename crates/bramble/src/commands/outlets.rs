@@ -69,16 +69,10 @@ pub(crate) async fn with_all<T: Send + 'static, F: Future<Output = T>>(
 impl Switch {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
-        let mut nodes = Vec::new();
-        for name in &self.nodes {
-            nodes.push(project.node(name)?);
+        if self.nodes.is_empty() && self.action != Action::Status {
+            bail!("name the nodes: `bramble off` and `bramble on` are for the whole cluster");
         }
-        if nodes.is_empty() {
-            if self.action != Action::Status {
-                bail!("name the nodes: `bramble off` and `bramble on` are for the whole cluster");
-            }
-            nodes.extend(&project.cluster.nodes);
-        }
+        let nodes = project.nodes(&self.nodes)?;
         let outlets = outlets(&project, nodes.iter().copied())?;
         let without: Vec<&str> = nodes
             .iter()

@@ -1,7 +1,7 @@
 //! `bramble plan`.
 
 use bramble_engine::Goal;
-use bramble_spec::name_ranges;
+use bramble_spec::{NodeName, name_ranges};
 
 use crate::commands::design;
 use crate::confirmed::Confirmed;
@@ -14,11 +14,16 @@ use crate::{Common, Done, cluster_file};
 const CHANGES: u8 = 3;
 
 #[derive(clap::Args)]
-pub(crate) struct Plan {}
+pub(crate) struct Plan {
+    /// Only what would change on these nodes: names, kube[1-4], role=worker, LABEL=VALUE
+    #[arg(short, long, value_delimiter = ',', value_name = "NODE")]
+    nodes: Vec<String>,
+}
 
 impl Plan {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
+        let shown: Vec<NodeName> = project.nodes(&self.nodes)?.into_iter().map(|node| node.name.clone()).collect();
         design::refuse_what_cannot_work(&project.cluster)?;
         let inputs = cluster_file::inputs(&project, printer)?;
         let title = cluster_file::title(&project, &inputs, printer);
@@ -33,10 +38,11 @@ impl Plan {
         };
         let run = drive.look(inputs, Goal::Up { prepare_only: false }).await?.run;
         let (lost, _) = run.losses();
-        let planned = run.plan()?;
-        if planned.first.is_none() && planned.obstacles.is_empty() {
-            run.refuse_losses()?;
-        }
+        let mut planned = run.plan()?;
+        planned.nodes.retain(|plan| self.nodes.is_empty() || shown.contains(&plan.name));
+        // What is known of the others is shown all the same.
+        let missing =
+            if planned.first.is_none() && planned.obstacles.is_empty() { run.refuse_losses() } else { Ok(()) };
         let changes = planned.count();
         if printer.format == Format::Json {
             let mut value = plan::plans_json(&planned.nodes);
@@ -60,7 +66,7 @@ impl Plan {
             for destruction in run.destroys().iter().filter(|_| planned.obstacles.is_empty()) {
                 printer.result(format!("{} {}", printer.style(Style::Bad, "!"), destruction.what));
             }
-            if changes == 0 {
+            if changes == 0 && missing.is_ok() {
                 printer.result(if planned.obstacles.is_empty() {
                     "Nothing to change."
                 } else {
@@ -70,6 +76,7 @@ impl Plan {
                 printer.result(format!("{changes} changes. `bramble up` makes them."));
             }
         }
+        missing?;
         Ok(if !planned.obstacles.is_empty() {
             Done::Code(1)
         } else if changes == 0 {

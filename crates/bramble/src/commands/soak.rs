@@ -61,13 +61,7 @@ struct Run {
 impl Soak {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let whole = cluster_file::open(common, printer)?;
-        let mut nodes = Vec::new();
-        for name in &self.nodes {
-            nodes.push(whole.node(name)?.clone());
-        }
-        if nodes.is_empty() {
-            nodes.clone_from(&whole.cluster.nodes);
-        }
+        let nodes: Vec<Node> = whole.nodes(&self.nodes)?.into_iter().cloned().collect();
         let network = cluster_file::network(&whole)?;
         let inputs = if self.drain { cluster_file::inputs(&whole, printer)? } else { Inputs::default() };
         let cluster = Cluster { project: &whole, inputs: &inputs, network: &network, printer };

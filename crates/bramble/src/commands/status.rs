@@ -17,7 +17,11 @@ use bramble_spec::name_ranges;
 const MANY: usize = 12;
 
 #[derive(clap::Args)]
-pub(crate) struct Status {}
+pub(crate) struct Status {
+    /// Only these nodes, and the cluster: names, kube[1-4], role=worker, LABEL=VALUE
+    #[arg(short, long, value_delimiter = ',', value_name = "NODE")]
+    nodes: Vec<String>,
+}
 
 impl Status {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
@@ -39,7 +43,11 @@ impl Status {
                 Ok((session.node, seen, report))
             }
         };
-        let mut fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
+        let chosen: Vec<&Node> = project.nodes(&self.nodes)?;
+        // The control planes are asked for the cluster, too.
+        let asked = |node: &&Node| node.role == Role::ControlPlane || chosen.iter().any(|one| one.name == node.name);
+        let asked: Vec<Node> = project.cluster.nodes.iter().filter(asked).cloned().collect();
+        let mut fleet = visit(&cluster_file::network(&project)?, &asked, printer, work).await?;
         let mut silent: BTreeMap<String, String> = BTreeMap::new();
         let mut report = Err("no control plane can be reached".to_owned());
         for (node, _, answer) in &mut fleet.nodes {
@@ -74,6 +82,7 @@ impl Status {
             let condition = Condition::bad("Reachable", format!("{error:#}"), &node.name);
             nodes.insert(node.name.to_string(), vec![condition]);
         }
+        nodes.retain(|name, _| chosen.iter().any(|node| node.name.as_str() == name));
         let whole = bramble_kube::cluster_conditions(cluster, report.as_ref().map_err(String::as_str));
         let bad = nodes.values().flatten().chain(&whole).any(Condition::is_bad);
         if printer.format == Format::Json {
@@ -86,15 +95,15 @@ impl Status {
             }
             let of = |node: &Node| nodes.get(node.name.as_str()).map_or(&[][..], Vec::as_slice);
             let well = |node: &&Node| of(node).iter().all(Condition::is_good);
-            let many = cluster.nodes.len() > MANY && !printer.verbose;
-            for node in cluster.nodes.iter().filter(|node| !many || !well(node)) {
+            let many = chosen.len() > MANY && !printer.verbose;
+            for node in chosen.iter().copied().filter(|node| !many || !well(node)) {
                 let title = format!("{} ({}, {})", node.name, node.role, node.address);
                 text.push_str(&lines(printer, &title, of(node)));
             }
-            let good: Vec<&str> = cluster.nodes.iter().filter(well).map(|node| node.name.as_str()).collect();
+            let good: Vec<&str> = chosen.iter().copied().filter(well).map(|node| node.name.as_str()).collect();
             if many && !good.is_empty() {
                 let mark = printer.style(Style::Good, "✓");
-                let all = format!("{} of {} nodes are well", good.len(), cluster.nodes.len());
+                let all = format!("{} of {} nodes are well", good.len(), chosen.len());
                 text.push_str(&format!("{mark} {all}: {} (-v shows each)\n", name_ranges(good)));
             }
             printer.result(text);

@@ -38,9 +38,6 @@ pub(super) struct Gathered {
 /// Asks nodes all that tells why something is wrong: one exchange each, and control planes for the API, too.
 pub(super) async fn gather(project: &Project, nodes: &[String], printer: &Printer) -> anyhow::Result<Gathered> {
     let cluster = &project.cluster;
-    for name in nodes {
-        project.node(name)?;
-    }
     let asked = |node: &&Node| {
         nodes.is_empty() || node.role == Role::ControlPlane || nodes.iter().any(|name| name == node.name.as_str())
     };
@@ -118,8 +115,10 @@ impl Gathered {
 impl Why {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let project = cluster_file::open(common, printer)?;
-        let gathered = gather(&project, &self.nodes, printer).await?;
-        let causes = gathered.causes(&project.cluster, &self.nodes);
+        let named = if self.nodes.is_empty() { Vec::new() } else { project.nodes(&self.nodes)? };
+        let named: Vec<String> = named.into_iter().map(|node| node.name.to_string()).collect();
+        let gathered = gather(&project, &named, printer).await?;
+        let causes = gathered.causes(&project.cluster, &named);
         let broken = causes.iter().any(|cause| cause.broken);
         if printer.format == Format::Json {
             printer.json(&json!({ "cluster": project.cluster.name, "causes": causes }));

@@ -74,7 +74,7 @@ metrics() {
         echo '# TYPE bramble_backup_every_seconds gauge'
         echo "bramble_backup_every_seconds $e"
     fi
-    if read -r m _ e _ 2>/dev/null </var/lib/bramble/volumes-saved; then
+    if read -r m _ e _ 2>/dev/null </var/lib/bramble/saved-volumes/record; then
         echo '# HELP bramble_volumes_saved_seconds When this node saved all its volumes last, in seconds since 1970.'
         echo '# TYPE bramble_volumes_saved_seconds gauge'
         echo "bramble_volumes_saved_seconds $m"
