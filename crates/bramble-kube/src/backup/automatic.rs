@@ -20,6 +20,8 @@ const FILES: [&str; 6] = [
     "/etc/systemd/system/bramble-volumes.timer",
     SSHD_FILE,
 ];
+/// Where the scripts work, and keep what they remember.
+const HOME: &str = "/var/lib/bramble/backups";
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/10-bramble-backup.conf";
 /// The mark of the folders that take backups.
 const RECEIVES: &str = "backup-folders";
@@ -86,6 +88,7 @@ pub(crate) fn resources(
     }
     let (state, saved) = (makes(cluster, node), volumes::saves(cluster, node));
     if let (Some(backups), Some(life)) = (state.or(saved), life) {
+        all.push(Resource::OwnedFolder(HOME.to_owned()));
         all.extend(places::files(cluster, backups, keys));
         if state.is_some() {
             all.extend(timer(cluster, node, backups, life, keys));
@@ -153,7 +156,7 @@ pub(crate) fn cleanup() -> Cleanup {
         what: "backups that the cluster made by itself".to_owned(),
         units: ["bramble-backup.timer", "bramble-volumes.timer"].map(str::to_owned).to_vec(),
         files: FILES.map(str::to_owned).to_vec(),
-        folders: vec![volumes::MEMORY.to_owned()],
+        folders: vec![HOME.to_owned()],
         steps: vec![RECEIVES],
         ..Cleanup::default()
     }

@@ -4,7 +4,7 @@
 # Looks whether it is time, and makes the archive. The first control plane looks for every; the others give it some time more.
 begin_backup() {
     due=no
-    mkdir -p "$B"
+    mkdir -p "$H"
     # One that is not part of a cluster, or whose API is away, leaves it to the others.
     if ! kubectl_admin get --raw /readyz >/dev/null 2>&1; then
         echo 'the API of this board does not answer: the other control planes make the backup'
@@ -13,7 +13,7 @@ begin_backup() {
     record=$(kubectl_admin -n kube-system get configmap bramble-backups --ignore-not-found -o 'jsonpath={.data.made} {.data.tried}')
     [ -n "$record" ] || record='0 0'
     made=${record%% *} tried=${record##* }
-    printf '%s %s\n' "$made" "$every" >"$B/backup-made"
+    printf '%s %s\n' "$made" "$every" >"$H/made"
     now=$(date +%s)
     if [ "$((now + 300))" -lt "$tried" ]; then
         echo "it is $now by this board's clock, and the last backup was made at $tried: the clock is wrong" >&2
@@ -21,16 +21,16 @@ begin_backup() {
     fi
     # The first one of all: nobody knows yet since when it is missing.
     if [ "$made" = 0 ]; then
-        [ -s "$B/backup-since" ] || printf '%s\n' "$now" >"$B/backup-since"
-        since=$(cat "$B/backup-since")
+        [ -s "$H/since" ] || printf '%s\n' "$now" >"$H/since"
+        since=$(cat "$H/since")
         if [ "$((now - since))" -lt "$wait" ]; then return; fi
     else
-        rm -f "$B/backup-since"
+        rm -f "$H/since"
     fi
     if [ "$((now - made))" -lt "$((every + wait))" ] || [ "$((now - tried))" -lt "$((every / 12 + wait))" ]; then return; fi
     # shellcheck disable=SC2034 # For those who call it.
     due=yes
-    W=$B/backups
+    W=$H/state
     work_folder
     name=$cluster-$now.bramble-backup
     : >"$W/made"
@@ -136,7 +136,7 @@ end_backup() {
   "data": { "made": "$made", "tried": "$now", "file": "$name", "failed": "$failed" } }
 EOF
     kubectl_admin apply -f "$W/record.json"
-    printf '%s %s\n' "$made" "$every" >"$B/backup-made"
+    printf '%s %s\n' "$made" "$every" >"$H/made"
     if [ -s "$W/failed" ]; then
         cat "$W/failed" >&2
         exit 1

@@ -1,5 +1,5 @@
-# Places that backups go to. Takes W, the folder to work in; defines: C, work_folder, for_place, failed_place.
-C=/etc/bramble/backup
+# Places that backups go to. Takes W, the folder to work in, which is in H; defines: C, H, work_folder, for_place, failed_place.
+C=/etc/bramble/backup H=$B/backups
 
 # What was said last tells why; sftp repeats what it is told.
 failed_place() { # place
@@ -13,6 +13,8 @@ work_folder() {
     rm -rf "$W"
     (umask 077; mkdir "$W")
     trap 'rm -rf "$W"' EXIT
+    # Stopped, it ends as if by itself.
+    trap 'exit 143' HUP INT TERM
     : >"$W/failed"
 }
 

@@ -14,8 +14,6 @@ use crate::status::{Condition, span};
 
 const SCRIPT: &str = "/etc/bramble/backup/volumes";
 const PASSWORD: &str = "/etc/bramble/backup/volumes.password";
-/// What a node writes down when it has saved its volumes, and what restic remembers of the repositories.
-pub(super) const MEMORY: &str = "/var/lib/bramble/saved-volumes";
 
 /// Gives the backups of volumes that this node may have to make: any node may get the volume of a claim.
 pub(crate) fn saves<'c>(cluster: &'c Cluster, node: &Node) -> Option<&'c Backups> {
@@ -75,7 +73,7 @@ pub(super) fn timer(
     script.fixed("end_volumes");
     let script = Script::new("save volumes", &script);
     let text = format!("# Written by bramble: saves volumes of this node, if it is time.\n{}", script.text());
-    let mut all = vec![secret(PASSWORD, &keys.volumes), Resource::OwnedFolder(MEMORY.to_owned())];
+    let mut all = vec![secret(PASSWORD, &keys.volumes)];
     all.extend(timed("bramble-volumes", SCRIPT, text, include_str!("volumes.service"), look(backups)));
     all
 }

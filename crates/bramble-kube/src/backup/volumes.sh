@@ -2,8 +2,8 @@
 # kubectl_admin of a distribution, and places.sh; cluster and node; every, in seconds; keep; claims; first, whether this node looks after what is
 # nobody's; shared, whether volumes that lie on no one node are its own (or none, where there is no folder that all share).
 # Defines: begin_volumes, which sets due; to_repository, end_volumes; saved_in; find_volume, restore_volume.
-W=$B/volumes M=$B/saved-volumes
-export RESTIC_PASSWORD_FILE="$C/volumes.password" RESTIC_CACHE_DIR="$M/restic"
+W=$H/volumes
+export RESTIC_PASSWORD_FILE="$C/volumes.password" RESTIC_CACHE_DIR="$H/restic"
 
 # Volumes that are folders: claim, folder, nodes that can see it, phase.
 folders_of_claims() { # kubectl
@@ -24,10 +24,10 @@ EOF
 
 begin_volumes() {
     due=no
-    mkdir -p "$M"
+    mkdir -p "$H"
     now=$(date +%s)
     saved=0 tried=0
-    [ ! -s "$M/record" ] || read -r saved tried _ <"$M/record"
+    [ ! -s "$H/saved" ] || read -r saved tried _ <"$H/saved"
     # After a clock that was ahead it is time at once.
     if [ "$tried" -le "$now" ] && { [ "$((now - saved))" -lt "$every" ] || [ "$((now - tried))" -lt "$((every / 12))" ]; }; then return; fi
     # shellcheck disable=SC2034 # For those who call it.
@@ -162,8 +162,8 @@ end_volumes() {
     {
         printf '%s %s %s %s\n' "$saved" "$now" "$every" "$count"
         cat "$W/failed"
-    } >"$M/record.new"
-    mv "$M/record.new" "$M/record"
+    } >"$H/saved.new"
+    mv "$H/saved.new" "$H/saved"
     if [ -s "$W/failed" ]; then
         cat "$W/failed" >&2
         exit 1
