@@ -20,7 +20,7 @@ pub(crate) struct Logs {
     #[arg(short, long, value_name = "UNIT")]
     unit: Vec<String>,
     /// How many lines, counted from the end
-    #[arg(short, long, value_name = "N", default_value_t = 100)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     lines: u32,
     /// What was said since then, as journalctl takes it: "10 min ago", "2026-11-28 07:00"
     #[arg(long, value_name = "TIME")]
