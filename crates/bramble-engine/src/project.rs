@@ -55,15 +55,6 @@ impl Project {
         Ok(select(&self.cluster.nodes, words).map_err(|why| anyhow!("{}: {why}", self.cluster.name))?)
     }
 
-    /// Leaves only the nodes that are named on a command line, or all if none is.
-    ///
-    /// # Errors
-    /// A word means no node.
-    pub fn only(&mut self, words: &[String]) -> Result<()> {
-        self.cluster.nodes = self.nodes(words)?.into_iter().cloned().collect();
-        Ok(())
-    }
-
     /// Gives the file with the host keys that were trusted in this project.
     ///
     /// # Errors

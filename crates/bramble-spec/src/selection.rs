@@ -11,6 +11,9 @@ use crate::name_ranges::name_ranges;
 /// # Errors
 /// A word means no node; what there is is listed.
 pub fn select<'a>(nodes: &'a [Node], words: &[String]) -> Result<Vec<&'a Node>, String> {
+    if words.is_empty() {
+        return Ok(nodes.iter().collect());
+    }
     let mut chosen: Vec<&Node> = Vec::new();
     for word in whole(words) {
         if let Some((key, value)) = word.split_once('=') {
@@ -36,10 +39,11 @@ pub fn select<'a>(nodes: &'a [Node], words: &[String]) -> Result<Vec<&'a Node>, 
             chosen.push(node);
         }
     }
-    if words.is_empty() {
-        return Ok(nodes.iter().collect());
-    }
     let mut seen = BTreeSet::new();
+    if chosen.is_empty() {
+        // An empty variable of a script does not mean all of them.
+        return Err("an empty word names no node".to_owned());
+    }
     chosen.retain(|node| seen.insert(&node.name));
     Ok(chosen)
 }
@@ -120,6 +124,8 @@ mod tests {
             (&["kube[0-4294967295]"], "`kube[0-4294967295]` is not a range of nodes: write it like kube[1-4,6]"),
             (&["role=boss"], "no node has role=boss; there are control-plane, worker"),
             (&["disk=tape"], "no node has disk=tape"),
+            (&[""], "an empty word names no node"),
+            (&[","], "an empty word names no node"),
         ] {
             assert_eq!(chosen(words).unwrap_err(), said);
         }

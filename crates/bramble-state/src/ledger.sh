@@ -373,8 +373,14 @@ there=$(systemctl show -p LoadState --value "$u")
 # One that never came, or went with its package, is as it was.
 if [ "$there" != not-found ]; then
     [ "$active" = active ] || systemctl stop "$u"
-    # What a timer has begun ends with it.
-    case $u in *.timer) best_effort systemctl stop "${u%.timer}.service" ;; esac
+    # What a timer of ours has begun ends with it.
+    case $active,$u in
+    active,*) ;;
+    *.timer)
+        best_effort systemctl stop "${u%.timer}.service"
+        systemctl reset-failed "${u%.timer}.service" 2>/dev/null || :
+        ;;
+    esac
     case $enabled in
     enabled) systemctl enable "$u" ;;
     masked) systemctl mask "$u" ;;

@@ -105,24 +105,34 @@ fn parsed(matches: &ArgMatches) -> Result<(Arguments, Common), clap::Error> {
     }
     // A first one is written here.
     let writes = matches.subcommand_name() == Some("init");
-    let named = || std::env::var_os("BRAMBLE_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let above = || std::env::current_dir().ok().filter(|_| !writes).and_then(|here| nearest(&here));
-    let file = which.file.or_else(named).or_else(above).unwrap_or_else(|| FILE.into());
+    let known = if writes { named() } else { meant() };
+    let file = which.file.or(known).unwrap_or_else(|| FILE.into());
     Ok((arguments, Common { file, cluster: which.cluster, bundle: which.bundle }))
 }
 
 /// What a cluster file is called.
 const FILE: &str = "bramble.yaml";
 
-/// Finds the cluster file in a folder or in the nearest one above it. What another user has put above is left alone.
-pub(crate) fn nearest(here: &Path) -> Option<PathBuf> {
-    if here.join(FILE).exists() {
+/// The file that the environment names.
+fn named() -> Option<PathBuf> {
+    std::env::var_os("BRAMBLE_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Finds the cluster file that is meant where none is named: what BRAMBLE_FILE names, or the nearest one.
+pub(crate) fn meant() -> Option<PathBuf> {
+    named().or_else(|| nearest(&std::env::current_dir().ok()?))
+}
+
+/// Finds the cluster file in a folder or in the nearest one above it. What another user has put above, or into a folder of theirs,
+/// is left alone.
+fn nearest(here: &Path) -> Option<PathBuf> {
+    if here.join(FILE).symlink_metadata().is_ok() {
         return Some(FILE.into());
     }
     let ours = [0, rustix::process::geteuid().as_raw(), sudo_user::number().unwrap_or_default()];
-    let is_ours =
-        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|file| file.is_file() && ours.contains(&file.uid()));
-    here.ancestors().skip(1).map(|folder| folder.join(FILE)).find(is_ours)
+    let is_ours = |path: &Path| path.symlink_metadata().is_ok_and(|found| ours.contains(&found.uid()));
+    let fits = |path: &PathBuf| path.is_file() && is_ours(path) && path.parent().is_some_and(is_ours);
+    here.ancestors().skip(1).map(|folder| folder.join(FILE)).find(fits)
 }
 
 impl Which {

@@ -20,8 +20,8 @@ const FILES: [&str; 6] = [
     "/etc/systemd/system/bramble-volumes.timer",
     SSHD_FILE,
 ];
-/// Where the scripts work, and keep what they remember.
-const HOME: &str = "/var/lib/bramble/backups";
+/// Where the script works, and keeps what it remembers.
+const HOME: &str = "/var/lib/bramble/backups-state";
 const SSHD_FILE: &str = "/etc/ssh/sshd_config.d/10-bramble-backup.conf";
 /// The mark of the folders that take backups.
 const RECEIVES: &str = "backup-folders";
@@ -88,7 +88,6 @@ pub(crate) fn resources(
     }
     let (state, saved) = (makes(cluster, node), volumes::saves(cluster, node));
     if let (Some(backups), Some(life)) = (state.or(saved), life) {
-        all.push(Resource::OwnedFolder(HOME.to_owned()));
         all.extend(places::files(cluster, backups, keys));
         if state.is_some() {
             all.extend(timer(cluster, node, backups, life, keys));
@@ -135,7 +134,10 @@ fn timer(cluster: &Cluster, node: &Node, backups: &Backups, life: &dyn Lifecycle
     script.fixed("begin_backup").fixed("[ \"$due\" = yes ] || exit 0").append(&calls).fixed("end_backup");
     let script = Script::new("make a backup", &script);
     let text = format!("# Written by bramble: saves the state of the cluster, if it is time.\n{}", script.text());
-    timed("bramble-backup", SCRIPT, text, include_str!("automatic.service"), look)
+    let folder = Resource::OwnedFolder(HOME.to_owned());
+    std::iter::once(folder)
+        .chain(timed("bramble-backup", SCRIPT, text, include_str!("automatic.service"), look))
+        .collect()
 }
 
 /// Gives a script with a service and a timer that runs it every so many seconds.
@@ -156,7 +158,7 @@ pub(crate) fn cleanup() -> Cleanup {
         what: "backups that the cluster made by itself".to_owned(),
         units: ["bramble-backup.timer", "bramble-volumes.timer"].map(str::to_owned).to_vec(),
         files: FILES.map(str::to_owned).to_vec(),
-        folders: vec![HOME.to_owned()],
+        folders: [HOME, volumes::HOME].map(str::to_owned).to_vec(),
         steps: vec![RECEIVES],
         ..Cleanup::default()
     }

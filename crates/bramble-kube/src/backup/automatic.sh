@@ -1,6 +1,9 @@
 # Backups that control planes make by themselves. Takes the functions of a distribution, of backup.sh and of places.sh; cluster, distribution, api;
 # every and wait, in seconds; keep; recipient, the age key that it is for. Defines: begin_backup, which sets due; to_sftp, to_s3, end_backup.
 
+# What the scripts remember, and where they work.
+H=$B/backups-state
+
 # Looks whether it is time, and makes the archive. The first control plane looks for every; the others give it some time more.
 begin_backup() {
     due=no
@@ -30,7 +33,7 @@ begin_backup() {
     if [ "$((now - made))" -lt "$((every + wait))" ] || [ "$((now - tried))" -lt "$((every / 12 + wait))" ]; then return; fi
     # shellcheck disable=SC2034 # For those who call it.
     due=yes
-    W=$H/state
+    W=$H/work
     work_folder
     name=$cluster-$now.bramble-backup
     : >"$W/made"

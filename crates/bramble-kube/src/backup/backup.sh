@@ -10,6 +10,8 @@ print_state() {
     rm -rf "$d"
     mkdir -p "$d"
     trap 'rm -rf "$B/backup"' EXIT
+    # Stopped, it ends as if by itself.
+    trap 'exit 143' HUP INT TERM
     # Only the archive goes to standard output.
     exec 3>&2
     snapshot_state "$d" >&2

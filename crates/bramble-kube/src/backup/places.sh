@@ -1,5 +1,5 @@
-# Places that backups go to. Takes W, the folder to work in, which is in H; defines: C, H, work_folder, for_place, failed_place.
-C=/etc/bramble/backup H=$B/backups
+# Places that backups go to. Takes W, the folder to work in; defines: C, work_folder, for_place, failed_place.
+C=/etc/bramble/backup
 
 # What was said last tells why; sftp repeats what it is told.
 failed_place() { # place

@@ -15,6 +15,9 @@ use crate::status::{Condition, span};
 const SCRIPT: &str = "/etc/bramble/backup/volumes";
 const PASSWORD: &str = "/etc/bramble/backup/volumes.password";
 
+/// Where the script works, and keeps what it and restic remember.
+pub(super) const HOME: &str = "/var/lib/bramble/backups-volumes";
+
 /// Gives the backups of volumes that this node may have to make: any node may get the volume of a claim.
 pub(crate) fn saves<'c>(cluster: &'c Cluster, node: &Node) -> Option<&'c Backups> {
     cluster.backups.as_ref().filter(|backups| !backups.volumes.is_empty() && node.role != Role::Gateway)
@@ -73,7 +76,7 @@ pub(super) fn timer(
     script.fixed("end_volumes");
     let script = Script::new("save volumes", &script);
     let text = format!("# Written by bramble: saves volumes of this node, if it is time.\n{}", script.text());
-    let mut all = vec![secret(PASSWORD, &keys.volumes)];
+    let mut all = vec![secret(PASSWORD, &keys.volumes), Resource::OwnedFolder(HOME.to_owned())];
     all.extend(timed("bramble-volumes", SCRIPT, text, include_str!("volumes.service"), look(backups)));
     all
 }

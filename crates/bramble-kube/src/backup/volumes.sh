@@ -2,7 +2,8 @@
 # kubectl_admin of a distribution, and places.sh; cluster and node; every, in seconds; keep; claims; first, whether this node looks after what is
 # nobody's; shared, whether volumes that lie on no one node are its own (or none, where there is no folder that all share).
 # Defines: begin_volumes, which sets due; to_repository, end_volumes; saved_in; find_volume, restore_volume.
-W=$H/volumes
+H=$B/backups-volumes
+W=$H/work
 export RESTIC_PASSWORD_FILE="$C/volumes.password" RESTIC_CACHE_DIR="$H/restic"
 
 # Volumes that are folders: claim, folder, nodes that can see it, phase.

@@ -5,14 +5,14 @@ use super::*;
 #[test]
 fn a_backup_is_whole_or_fails() {
     let run = check(k3s("snapshot_state() { kubectl get >\"$1/x\"; }\nprint_state"));
-    assert!(run.file("var/lib/bramble/backups/x").is_none() && !run.stdout.is_empty());
+    assert!(run.file("var/lib/bramble/backup/x").is_none() && !run.stdout.is_empty());
     check(k3s("print_objects"));
 }
 
 const SETTINGS: &str = "cluster=shelf distribution=k3s api=10.0.0.1 every=60 wait=0 keep=2 recipient=age1x";
 
 /// A server of SFTP that gives back what it got, and has three older ones.
-const SFTP: &str = r#"while read -r c a b; do case $c in get) /bin/cat /var/lib/bramble/backups/state/shelf-*.bramble-backup >"$b" ;;
+const SFTP: &str = r#"while read -r c a b; do case $c in get) /bin/cat /var/lib/bramble/backups-state/work/shelf-*.bramble-backup >"$b" ;;
 ls) printf '%s\n' 'sftp> ls -1 /b' /b/shelf-1000000001.bramble-backup /b/shelf-1000000003.bramble-backup /b/shelf-1000000002.bramble-backup /b/shelf-2-1000000000.bramble-backup /b/notes ;;
 *) echo "$c $a" >>/etc/done ;; esac; done"#;
 
@@ -40,13 +40,13 @@ fn a_control_plane_makes_a_backup_when_it_is_time_and_every_failure_is_told() {
     // The two newest stay; what is another cluster's, or no backup, is left alone.
     assert!(done.contains("rm /b/shelf-1000000001.") && !done.contains("rm /b/shelf-1000000002."), "{done}");
     assert!(!done.contains("shelf-2-") && !done.contains("notes"), "{done}");
-    assert!(run.file("var/lib/bramble/backups/made").is_some_and(|made| made.ends_with(" 60\n")));
-    assert!(run.file("var/lib/bramble/backups/state/manifest.json").is_none(), "nothing of the state stays");
+    assert!(run.file("var/lib/bramble/backups-state/made").is_some_and(|made| made.ends_with(" 60\n")));
+    assert!(run.file("var/lib/bramble/backups-state/work/manifest.json").is_none(), "nothing of the state stays");
 }
 
 #[test]
 fn a_backup_goes_to_s3_and_is_read_back() {
-    let back = "/bin/cat /var/lib/bramble/backups/state/shelf-*.bramble-backup";
+    let back = "/bin/cat /var/lib/bramble/backups-state/work/shelf-*.bramble-backup";
     let case = automatic("to_s3 s3://b/f b/f Other http://nas us-east-1 /etc/key").on("rclone cat *", back).says(
         "rclone lsf *",
         "shelf-1000000001.bramble-backup\nshelf-1000000002.bramble-backup\nshelf-1000000003.bramble-backup",
@@ -66,7 +66,7 @@ fn a_place_that_fails_leaves_the_others_their_backup() {
         .on("sftp *", SFTP)
         .refuses("a:/b: No space left on device");
     assert!(run.file("etc/done").unwrap().contains("rename"), "{:?}", run.calls);
-    assert!(!run.file("var/lib/bramble/backups/made").unwrap().starts_with("0 "));
+    assert!(!run.file("var/lib/bramble/backups-state/made").unwrap().starts_with("0 "));
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn a_node_saves_the_volumes_that_it_has() {
     let saved = "restic -q -r sftp:place0:/b/shelf-volumes -o sftp.command=ssh -F * place0 -s sftp backup --host n1 --tag shop/db *";
     assert!(run.called(saved), "{:?}", run.calls);
     assert!(!run.called("restic*shop/far*") && !run.called("restic* init") && !run.called("restic*forget*"));
-    assert!(run.file("var/lib/bramble/backups/saved").unwrap().ends_with(" 600 1\n"));
+    assert!(run.file("var/lib/bramble/backups-volumes/saved").unwrap().ends_with(" 600 1\n"));
     // A place that says no is named, and what was saved before stays known.
     let case = case
-        .file("/var/lib/bramble/backups/saved", "5 5 600 1\n")
+        .file("/var/lib/bramble/backups-volumes/saved", "5 5 600 1\n")
         .on("restic*backup*", "echo 'no space left' >&2; exit 1");
     let run = case.refuses("n2:/b: no space left");
-    assert!(run.file("var/lib/bramble/backups/saved").unwrap().starts_with("5 "));
+    assert!(run.file("var/lib/bramble/backups-volumes/saved").unwrap().starts_with("5 "));
 }
 
 #[test]
@@ -151,9 +151,10 @@ fn a_locked_repository_is_waited_for_and_a_folder_that_went_is_named() {
     volumes("claims=shop/db", SAVES)
         .before_all("k3s kubectl*get persistentvolumes*", &format!("printf \"{gone}\\n\""))
         .refuses("/var/lib/volumes/gone is not there");
-    let early = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/backups/saved", "1199 1199 600 1\n").run(None);
+    let early =
+        volumes("claims=shop/db", SAVES).file("/var/lib/bramble/backups-volumes/saved", "1199 1199 600 1\n").run(None);
     assert!(early.code == 0 && !early.called("restic*"), "{:?}", early.calls);
-    let ahead = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/backups/saved", "99999 99999 600 1\n");
+    let ahead = volumes("claims=shop/db", SAVES).file("/var/lib/bramble/backups-volumes/saved", "99999 99999 600 1\n");
     assert!(ahead.run(None).called("restic*backup*"));
 }
 
@@ -234,7 +235,8 @@ fn a_volume_comes_back_whole_or_stays_as_it_is() {
 #[test]
 fn a_node_tells_what_it_wrote_down() {
     let seen = include_str!("../../src/backup/volumes_seen.sh");
-    let run = k3s(seen).file("/var/lib/bramble/backups/saved", "900 900 600 2\nn2:/b: no space left\n").run(None);
+    let run =
+        k3s(seen).file("/var/lib/bramble/backups-volumes/saved", "900 900 600 2\nn2:/b: no space left\n").run(None);
     let age = run.stdout.split(' ').nth(1).and_then(|age| age.parse::<u64>().ok());
     assert!(age.is_some_and(|age| (100..1000).contains(&age)), "{}", run.stdout);
     assert!(run.stdout.ends_with(" 900 2\nvolumes-failed n2:/b: no space left\n"), "{}", run.stdout);

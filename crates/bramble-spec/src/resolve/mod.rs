@@ -155,7 +155,8 @@ impl Resolver<'_> {
         let wrong =
             |problem: &Problem| problem.severity == Severity::Error && nodes_span.contains(problem.place.span());
         self.nodes_broken = self.found.iter().any(wrong);
-        let none = |nodes: &[Node]| nodes.iter().all(|node| node.fitting.accelerators().is_empty());
+        let has = |node: &Node| node.role != Role::Gateway && !node.fitting.accelerators().is_empty();
+        let none = |nodes: &[Node]| !nodes.iter().any(has);
         if let Some(span) = accelerators.filter(|_| !self.nodes_broken && nodes.as_deref().is_some_and(none)) {
             self.error(
                 "no node has an accelerator",

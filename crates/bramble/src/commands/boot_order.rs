@@ -12,6 +12,7 @@ use crate::drive::visit;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
 use bramble_engine::{Event, Session, SshNetwork, without_address};
+use bramble_spec::Node;
 
 /// Show, or set, from what boards boot: the EEPROM of Raspberry Pi 4 and 5 and what is built like them
 #[derive(clap::Args)]
@@ -128,8 +129,8 @@ pub(super) async fn ask(session: &Session<SshNetwork>, wanted: Option<&Order>) -
 
 impl BootOrder {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = cluster_file::open(common, printer)?;
-        project.only(&self.nodes)?;
+        let project = cluster_file::open(common, printer)?;
+        let nodes: Vec<Node> = project.nodes(&self.nodes)?.into_iter().cloned().collect();
         let order = self.order.clone();
         let work = move |session: Session<SshNetwork>| {
             let order = order.clone();
@@ -138,7 +139,7 @@ impl BootOrder {
                 Ok(Answer { node: session.node.name.to_string(), result })
             }
         };
-        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &nodes, printer, work).await?;
         let mut answers = fleet.nodes;
         answers.extend(fleet.lost.into_iter().map(|(node, error)| {
             let said = without_address(&node, &error);

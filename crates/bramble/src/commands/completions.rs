@@ -86,11 +86,9 @@ fn completing(command: clap::Command) -> clap::Command {
     command.mut_subcommands(completing)
 }
 
-/// The clusters of the file that would be taken; none if it cannot be read.
+/// The clusters of the file that is meant where a command names none; none if it cannot be read.
 fn known() -> Vec<Cluster> {
-    let named = std::env::var_os("BRAMBLE_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let path = named.or_else(|| arguments::nearest(&std::env::current_dir().ok()?));
-    let text = path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let text = arguments::meant().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
     bramble_spec::load(Path::new("bramble.yaml"), &text).clusters
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use bramble_engine::Transport;
 use bramble_remote::printable;
-use bramble_shell::{Commands, OUTPUT, Script};
+use bramble_shell::{Commands, Script};
 
 use crate::drive::visit;
 use crate::ui::printer::Printer;
@@ -19,9 +19,9 @@ pub(crate) struct Logs {
     /// Only what this unit says, such as kubelet, k3s or containerd; several by several --unit
     #[arg(short, long, value_name = "UNIT")]
     unit: Vec<String>,
-    /// How many lines, counted from the end
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
-    lines: u32,
+    /// How many lines, counted from the end; 100, unless --since says from when
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<u32>,
     /// What was said since then, as journalctl takes it: "10 min ago", "2026-11-28 07:00"
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -30,15 +30,18 @@ pub(crate) struct Logs {
     follow: bool,
 }
 
+const LINES: u32 = 100;
+
 /// Nobody has to say anything while it is followed.
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Logs {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = cluster_file::open(common, printer)?;
-        project.only(std::slice::from_ref(&self.node))?;
+        let project = cluster_file::open(common, printer)?;
+        let node = project.node(&self.node)?.clone();
         let mut words = vec!["-q".to_owned(), "--no-pager".to_owned(), "-o".to_owned(), "short-iso".to_owned()];
-        words.extend(["-n".to_owned(), self.lines.to_string()]);
+        let lines = self.lines.or(Some(LINES).filter(|_| self.since.is_none()));
+        words.extend(lines.map(|lines| format!("--lines={lines}")));
         words.extend(self.unit.iter().map(|unit| format!("--unit={unit}")));
         words.extend(self.since.iter().map(|since| format!("--since={since}")));
         if self.follow {
@@ -46,7 +49,7 @@ impl Logs {
         }
         let mut commands = Commands::new();
         commands.call("journalctl", &words);
-        let script = Script::new("read the journal", &commands).silent_for(A_YEAR).printing(OUTPUT);
+        let script = Script::new("read the journal", &commands).silent_for(A_YEAR).printing(u64::MAX);
         let told = printer.clone();
         let work = move |session: bramble_engine::Session<bramble_engine::SshNetwork>| {
             let (script, told) = (script.clone(), told.clone());
@@ -60,7 +63,7 @@ impl Logs {
                 Ok((exit.code, exit.stderr))
             }
         };
-        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &[node], printer, work).await?;
         if let Some((node, error)) = fleet.lost.into_iter().next() {
             bail!("{}", bramble_engine::without_address(&node, &error));
         }

@@ -63,12 +63,10 @@ impl MoveRoot {
     }
 
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = cluster_file::open(common, printer)?;
+        let project = cluster_file::open(common, printer)?;
         let _lock = project.lock()?;
-        project.only(std::slice::from_ref(&self.node))?;
-        let fleet =
-            visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, async |session| Ok(session))
-                .await?;
+        let node = project.node(&self.node)?.clone();
+        let fleet = visit(&cluster_file::network(&project)?, &[node], printer, async |session| Ok(session)).await?;
         if let Some((node, error)) = fleet.lost.first() {
             bail!("{}: {}", node.name, without_address(node, error));
         }

@@ -143,8 +143,8 @@ impl Netboot {
             what: format!("all that is on the disk of {}'s board is lost when it boots from the network", node.name),
         };
         let confirmed = self.yes.clone().confirmed_for(project.cluster.name.as_str());
-        // A node that was named on the command line was named.
-        let named = confirmed.changes && !self.nodes.is_empty();
+        // A node that was named on the command line was named; a role or a label is no name.
+        let named = confirmed.changes && !self.nodes.is_empty() && !self.nodes.iter().any(|word| word.contains('='));
         let destroys: Vec<Destruction> = nodes.iter().map(of).filter(|_| !named).collect();
         confirmed.agree(printer, destroys, "What is lost:", "Let these boards write their disks?")?;
         Ok(())

@@ -39,10 +39,12 @@ impl Plan {
         let run = drive.look(inputs, Goal::Up { prepare_only: false }).await?.run;
         let (lost, _) = run.losses();
         let mut planned = run.plan()?;
-        planned.nodes.retain(|plan| self.nodes.is_empty() || shown.contains(&plan.name));
+        let is_shown = |name: &str| self.nodes.is_empty() || shown.iter().any(|one| one.as_str() == name);
+        planned.nodes.retain(|plan| is_shown(plan.name.as_str()));
         // What is known of the others is shown all the same.
-        let missing =
-            if planned.first.is_none() && planned.obstacles.is_empty() { run.refuse_losses() } else { Ok(()) };
+        let misses = lost.iter().any(|name| is_shown(name.as_str()));
+        let misses = misses && planned.first.is_none() && planned.obstacles.is_empty();
+        let missing = if misses { run.refuse_losses() } else { Ok(()) };
         let changes = planned.count();
         if printer.format == Format::Json {
             let mut value = plan::plans_json(&planned.nodes);
@@ -63,17 +65,19 @@ impl Plan {
                     }
                 });
             }
-            for destruction in run.destroys().iter().filter(|_| planned.obstacles.is_empty()) {
+            let of_shown = |name: &str| is_shown(name) || project.node(name).is_err();
+            let destroys = run.destroys();
+            for destruction in destroys.iter().filter(|one| planned.obstacles.is_empty() && of_shown(&one.name)) {
                 printer.result(format!("{} {}", printer.style(Style::Bad, "!"), destruction.what));
             }
-            if changes == 0 && missing.is_ok() {
+            if changes > 0 {
+                printer.result(format!("{changes} changes. `bramble up` makes them."));
+            } else if missing.is_ok() {
                 printer.result(if planned.obstacles.is_empty() {
                     "Nothing to change."
                 } else {
                     "Nothing can be changed."
                 });
-            } else {
-                printer.result(format!("{changes} changes. `bramble up` makes them."));
             }
         }
         missing?;

@@ -10,7 +10,7 @@ use crate::drive::visit;
 use crate::ui::printer::{Format, Printer, Style};
 use crate::{Common, Done, cluster_file};
 use bramble_engine::{Event, Session, SshNetwork, Transport, without_address};
-use bramble_spec::{group, name_ranges};
+use bramble_spec::{Node, group, name_ranges};
 
 #[derive(clap::Args)]
 pub(crate) struct Run {
@@ -67,9 +67,9 @@ async fn answer(session: Session<SshNetwork>, command: &str, sudo: bool) -> Answ
 impl Run {
     /// The exit code is the greatest of the nodes'; 255 for one that could not be reached.
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = cluster_file::open(common, printer)?;
-        project.only(&self.nodes)?;
-        let known: Vec<String> = project.cluster.nodes.iter().map(|node| node.name.to_string()).collect();
+        let project = cluster_file::open(common, printer)?;
+        let nodes: Vec<Node> = project.nodes(&self.nodes)?.into_iter().cloned().collect();
+        let known: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
         let command = match self.command.as_slice() {
             [line] => line.clone(),
             words => words.iter().map(|word| bramble_shell::shell_word(word)).collect::<Vec<_>>().join(" "),
@@ -78,7 +78,7 @@ impl Run {
             let command = command.clone();
             async move { Ok(answer(session, &command, self.sudo).await) }
         };
-        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &nodes, printer, work).await?;
         let mut answers = fleet.nodes;
         answers.extend(fleet.lost.into_iter().map(|(node, error)| Answer {
             name: node.name.to_string(),

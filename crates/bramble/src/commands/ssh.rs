@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Context;
 use bramble_engine::Project;
+use bramble_shell::shell_word;
 use bramble_spec::Jump;
 
 use crate::ui::printer::Printer;
@@ -30,46 +31,48 @@ impl Ssh {
     }
 }
 
-/// What ssh is told: the user, the keys, the pinned host keys and the way of the cluster file. What it does not say is as the user's own
-/// configuration has it.
+/// What ssh is told: the user, the keys, the pinned host keys and the way of the cluster file, for the node and for each host on the way.
+/// What it does not say is as the user's own configuration has it.
 fn arguments(project: &Project, name: &str) -> anyhow::Result<Vec<String>> {
     let node = project.node(name)?;
     let access = &project.cluster.access;
-    // ssh takes `%` for the beginning of a token.
-    let known = project.known_hosts()?.display().to_string().replace('%', "%%");
-    let mut all =
-        vec!["-o".to_owned(), format!("UserKnownHostsFile=\"{known}\" ~/.ssh/known_hosts ~/.ssh/known_hosts2")];
+    // New keys go into the user's own file: into this one nothing comes that was not shown.
+    let known = token(&project.known_hosts()?.display().to_string());
+    let known = format!("GlobalKnownHostsFile=\"{known}\" /etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2");
+    let mut common = vec!["-o".to_owned(), known];
     for key in &access.keys {
         // The private half, also where the public one is named.
         let path = project.path(key);
         let private = path.with_extension("");
         let path = if path.extension().is_some_and(|end| end == "pub") && private.exists() { private } else { path };
-        all.extend(["-i".to_owned(), path.display().to_string()]);
+        common.extend(["-i".to_owned(), token(&path.display().to_string())]);
     }
-    if access.port != 22 {
-        all.extend(["-p".to_owned(), access.port.to_string()]);
-    }
+    let port = (access.port != 22).then_some(access.port);
     let gateway =
         project.cluster.gateway().filter(|(gateway, uplink)| uplink.reach.is_some() && gateway.name != node.name);
-    let through = gateway.map(|(gateway, _)| Jump {
-        user: Some(access.user.clone()),
-        host: gateway.host(),
-        port: (access.port != 22).then_some(access.port),
-    });
-    let hops: Vec<String> = access.jump.iter().chain(&through).map(hop).collect();
-    if !hops.is_empty() {
-        all.extend(["-J".to_owned(), hops.join(",")]);
+    let through = gateway.map(|(gateway, _)| Jump { user: None, host: gateway.host(), port });
+    let to = Jump { user: None, host: node.host(), port };
+    let mut way: Option<String> = None;
+    let mut all = Vec::new();
+    for hop in access.jump.iter().chain(&through).chain([&to]) {
+        all.clone_from(&common);
+        if let Some(command) = way {
+            all.extend(["-o".to_owned(), format!("ProxyCommand={command}")]);
+        }
+        all.extend(hop.port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
+        let user = hop.user.as_ref().unwrap_or(&access.user).clone();
+        all.extend(["-l".to_owned(), user, "--".to_owned(), hop.host.clone()]);
+        // It carries the connection to the next one, which ssh puts in the places of `%h` and `%p`.
+        let words = |words: &[String]| token(&words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" "));
+        let (options, host) = all.split_at(all.len() - 2);
+        way = Some(format!("ssh {} -W '[%h]:%p' {}", words(options), words(host)));
     }
-    all.extend(["-l".to_owned(), access.user.clone(), "--".to_owned(), node.host()]);
     Ok(all)
 }
 
-/// A host to go through, as `-J` takes it.
-fn hop(jump: &Jump) -> String {
-    let user = jump.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-    let host = if jump.host.contains(':') { format!("[{}]", jump.host) } else { jump.host.clone() };
-    let port = jump.port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{user}{host}{port}")
+/// ssh takes `%` for the beginning of a token.
+fn token(text: &str) -> String {
+    text.replace('%', "%%")
 }
 
 #[cfg(test)]
@@ -92,28 +95,44 @@ mod tests {
     }
 
     #[test]
-    fn ssh_gets_the_user_the_keys_the_port_and_the_way_of_the_cluster_file() {
+    fn ssh_gets_the_user_the_keys_and_the_port_of_the_cluster_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("id"), "").unwrap();
-        let more = "access: { user: ada, port: 2222, keys: [id.pub, ~/other.pub], jump: bastion.lan }\n";
+        let more = "access: { user: ada, port: 2222, keys: [id.pub, ~/100%.pub] }\n";
         let all = arguments(&project(dir.path(), more, ""), "kube1").unwrap();
-        let known = format!("UserKnownHostsFile=\"{}/.bramble/known_hosts\" ~/.ssh/", dir.path().display());
+        let known = format!("GlobalKnownHostsFile=\"{}/.bramble/known_hosts\" /etc/ssh/", dir.path().display());
         assert!(all[1].starts_with(&known), "{all:?}");
         let id = dir.path().join("id").display().to_string();
-        let expected =
-            ["-i", &id, "-i", "/home/ada/other.pub", "-p", "2222", "-J", "bastion.lan", "-l", "ada", "--", "10.0.0.51"];
-        assert_eq!(all[2..], expected);
+        assert_eq!(all[2..], ["-i", &id, "-i", "/home/ada/100%%.pub", "-p", "2222", "-l", "ada", "--", "10.0.0.51"]);
         let error = arguments(&project(dir.path(), "", ""), "kube9").unwrap_err().to_string();
         assert_eq!(error, "the cluster file has no node `kube9`");
     }
 
+    /// What ssh would run for a ProxyCommand, as a shell takes it apart.
+    fn proxy(arguments: &[String]) -> Vec<String> {
+        let command = arguments.iter().find_map(|word| word.strip_prefix("ProxyCommand=")).unwrap();
+        let expanded = command.replace("%%", "\0").replace("%h", "HOST").replace("%p", "PORT").replace('\0', "%");
+        let shell =
+            Command::new("sh").args(["-c", &format!("set -- {expanded}; printf '%s\\n' \"$@\"")]).output().unwrap();
+        String::from_utf8(shell.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
     #[test]
-    fn nodes_behind_a_gateway_are_reached_through_it() {
+    fn hosts_on_the_way_are_met_with_the_same_keys_and_the_same_known_hosts() {
         let dir = tempfile::tempdir().unwrap();
         let gateway = "  - { name: gate, role: gateway, board: rpi-4b-8gb, address: 10.0.0.1, uplink: { interface: wlan0, reach: gate.lan } }\n";
-        let project = project(dir.path(), "access: { user: ada, keys: [] }\n", gateway);
+        let project =
+            project(dir.path(), "access: { user: ada, keys: [id], jump: \"eve@bastion.lan:22022\" }\n", gateway);
         let all = arguments(&project, "kube1").unwrap();
-        assert_eq!(all[2..], ["-J", "ada@gate.lan", "-l", "ada", "--", "10.0.0.51"]);
-        assert_eq!(arguments(&project, "gate").unwrap()[2..], ["-l", "ada", "--", "gate.lan"]);
+        assert_eq!(all[all.len() - 4..], ["-l", "ada", "--", "10.0.0.51"]);
+        let to_gateway = proxy(&all);
+        assert_eq!(to_gateway[..5], [&["ssh".to_owned()][..], &all[..4]].concat());
+        assert_eq!(to_gateway[to_gateway.len() - 6..], ["-l", "ada", "-W", "[HOST]:PORT", "--", "gate.lan"]);
+        // Of the innermost one the places of the outer one are not taken.
+        let command = to_gateway.iter().find(|word| word.starts_with("ProxyCommand=")).unwrap();
+        assert!(command.ends_with(" -p 22022 -l eve -W '[%h]:%p' -- bastion.lan"), "{command}");
+        let of_gate = arguments(&project, "gate").unwrap();
+        assert_eq!(of_gate[of_gate.len() - 4..], ["-l", "ada", "--", "gate.lan"]);
+        assert_eq!(proxy(&of_gate).last().map(String::as_str), Some("bastion.lan"));
     }
 }

@@ -57,14 +57,14 @@ impl Drop for Screen {
 impl Watch {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
         let mut project = cluster_file::open(common, printer)?;
-        project.only(&self.nodes)?;
+        let nodes: Vec<Node> = project.nodes(&self.nodes)?.into_iter().cloned().collect();
         if printer.format == Format::Json || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             bail!(
                 "`bramble watch` is for a terminal; `bramble status` says once how the cluster is, also with `-o json`"
             );
         }
-        let nodes = project.cluster.nodes.clone();
         let network = cluster_file::network(&project)?;
+        project.cluster.nodes.clone_from(&nodes);
         // The first time with its questions for host keys, if there are any.
         let fleet = visit(&network, &nodes, printer, async |session: Session<SshNetwork>| Ok(session)).await?;
         let (send, news) = mpsc::channel(256);

@@ -26,8 +26,8 @@ const DAY: u64 = 24 * 3600;
 
 impl Wear {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
-        let mut project = cluster_file::open(common, printer)?;
-        project.only(&self.nodes)?;
+        let project = cluster_file::open(common, printer)?;
+        let nodes: Vec<Node> = project.nodes(&self.nodes)?.into_iter().cloned().collect();
         let seconds = self.seconds;
         let work = move |session: Session<SshNetwork>| async move {
             session.say(Event::Waiting(format!("what it writes in {seconds} s")));
@@ -35,7 +35,7 @@ impl Wear {
             session.say(Event::Looked);
             Ok((session.node.clone(), Writes::parse(&text)))
         };
-        let fleet = visit(&cluster_file::network(&project)?, &project.cluster.nodes, printer, work).await?;
+        let fleet = visit(&cluster_file::network(&project)?, &nodes, printer, work).await?;
         let a_day = |bytes: u64| bytes.saturating_mul(DAY) / u64::from(seconds);
         if printer.format == Format::Json {
             let nodes: Vec<_> = fleet

@@ -254,7 +254,7 @@ fn volumes(shelf: &Shelf) {
         let file = read(&rack.file());
         fs::write(rack.file(), file.replace("[shop/db]", "[shop/db, shop/none]")).unwrap();
         rack.go_up();
-        let now = "rm -f /var/lib/bramble/backups/saved; systemctl start bramble-volumes";
+        let now = "rm -f /var/lib/bramble/backups-volumes/saved; systemctl start bramble-volumes";
         rack.shell(&rack.node(4), now);
         rack.shell(&rack.node(1), now);
         let (state, reason) = of(4).unwrap();
@@ -266,7 +266,7 @@ fn volumes(shelf: &Shelf) {
         fs::write(rack.file(), file.split("backup:\n").next().unwrap()).unwrap();
         rack.go_up();
         let left =
-            "ls -dA /etc/bramble/backup/* /etc/systemd/system/bramble-volumes.* /var/lib/bramble/backups 2>/dev/null";
+            "ls -dA /etc/bramble/backup/* /etc/systemd/system/bramble-volumes.* /var/lib/bramble/backups* 2>/dev/null";
         assert_eq!((rack.shell(&rack.node(1), left), rack.shell(&rack.node(4), left)), (String::new(), String::new()));
         assert_eq!(rack.shell(&rack.node(4), SEEN), before);
     });

@@ -66,7 +66,7 @@ metrics() {
         n=${f#/sys/fs/ext4/}
         echo "bramble_filesystem_written_bytes{device=\"${n%%/*}\"} ${k}000"
     done
-    if read -r m e 2>/dev/null </var/lib/bramble/backups/made; then
+    if read -r m e 2>/dev/null </var/lib/bramble/backups-state/made; then
         echo '# HELP bramble_backup_made_seconds When the cluster made its last backup by itself, in seconds since 1970.'
         echo '# TYPE bramble_backup_made_seconds gauge'
         echo "bramble_backup_made_seconds $m"
@@ -74,7 +74,7 @@ metrics() {
         echo '# TYPE bramble_backup_every_seconds gauge'
         echo "bramble_backup_every_seconds $e"
     fi
-    if read -r m _ e _ 2>/dev/null </var/lib/bramble/backups/saved; then
+    if read -r m _ e _ 2>/dev/null </var/lib/bramble/backups-volumes/saved; then
         echo '# HELP bramble_volumes_saved_seconds When this node saved all its volumes last, in seconds since 1970.'
         echo '# TYPE bramble_volumes_saved_seconds gauge'
         echo "bramble_volumes_saved_seconds $m"
