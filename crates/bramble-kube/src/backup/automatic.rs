@@ -134,19 +134,18 @@ fn timer(cluster: &Cluster, node: &Node, backups: &Backups, life: &dyn Lifecycle
     script.fixed("begin_backup").fixed("[ \"$due\" = yes ] || exit 0").append(&calls).fixed("end_backup");
     let script = Script::new("make a backup", &script);
     let text = format!("# Written by bramble: saves the state of the cluster, if it is time.\n{}", script.text());
-    let folder = Resource::OwnedFolder(HOME.to_owned());
-    std::iter::once(folder)
-        .chain(timed("bramble-backup", SCRIPT, text, include_str!("automatic.service"), look))
-        .collect()
+    timed("bramble-backup", HOME, File::new(SCRIPT, text), include_str!("automatic.service"), look)
 }
 
-/// Gives a script with a service and a timer that runs it every so many seconds.
-pub(super) fn timed(name: &str, script: &str, text: String, service: &str, look: u32) -> Vec<Resource> {
+/// Gives a script with the folder in which it works, and a service and a timer that runs it every so many seconds.
+pub(super) fn timed(name: &str, home: &str, script: File, service: &str, look: u32) -> Vec<Resource> {
     let [service_file, timer_file] = ["service", "timer"].map(|kind| format!("/etc/systemd/system/{name}.{kind}"));
+    let service = fill(service, &[("SCRIPT", &script.path)]);
     let timer = fill(include_str!("automatic.timer"), &[("LOOK", &look.to_string())]);
     vec![
-        Resource::File(File { mode: "700".into(), ..File::new(script, text) }),
-        Resource::File(File::new(service_file, fill(service, &[("SCRIPT", script)]))),
+        Resource::OwnedFolder(home.to_owned()),
+        Resource::File(File { mode: "700".into(), ..script }),
+        Resource::File(File::new(service_file, service)),
         Resource::File(File::new(&timer_file, timer)),
         Resource::Unit(Unit::new(&format!("{name}.timer"), vec![timer_file])),
     ]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bramble_shell::{Commands, Script};
 use bramble_spec::{Backups, Cluster, Node, Problem, Role};
-use bramble_state::{Answer, Kind as ResourceKind, Names, Observation, Planner, Probe, Question, Resource};
+use bramble_state::{Answer, File, Kind as ResourceKind, Names, Observation, Planner, Probe, Question, Resource};
 
 use super::automatic::{look, timed};
 use super::places::{Kind, Way, secret, ways};
@@ -76,8 +76,8 @@ pub(super) fn timer(
     script.fixed("end_volumes");
     let script = Script::new("save volumes", &script);
     let text = format!("# Written by bramble: saves volumes of this node, if it is time.\n{}", script.text());
-    let mut all = vec![secret(PASSWORD, &keys.volumes), Resource::OwnedFolder(HOME.to_owned())];
-    all.extend(timed("bramble-volumes", SCRIPT, text, include_str!("volumes.service"), look(backups)));
+    let mut all = vec![secret(PASSWORD, &keys.volumes)];
+    all.extend(timed("bramble-volumes", HOME, File::new(SCRIPT, text), include_str!("volumes.service"), look(backups)));
     all
 }
 

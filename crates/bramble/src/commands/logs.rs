@@ -1,12 +1,11 @@
 //! `bramble logs`.
 
-use std::time::Duration;
-
 use anyhow::bail;
 use bramble_engine::Transport;
 use bramble_remote::printable;
 use bramble_shell::{Commands, Script};
 
+use super::run::A_YEAR;
 use crate::drive::visit;
 use crate::ui::printer::Printer;
 use crate::{Common, Done, cluster_file};
@@ -31,9 +30,6 @@ pub(crate) struct Logs {
 }
 
 const LINES: u32 = 100;
-
-/// Nobody has to say anything while it is followed.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Logs {
     pub(crate) async fn run(self, common: &Common, printer: &Printer) -> anyhow::Result<Done> {
